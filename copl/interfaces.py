@@ -1,0 +1,213 @@
+"""The contracts of the stages: what a plugin implements.
+
+Abstract base classes on `torch.nn.Module` where there are weights, protocols elsewhere. Shapes: U users, R responses,
+D embedding dimension, B batch, L tokens, M experts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from torch import nn
+
+from copl.records import (
+    AdaptedUsers,
+    ComparisonSet,
+    Diagnostics,
+    GateWeights,
+    Measurement,
+    NodeEmbeddings,
+    PreferenceData,
+    PreferenceGraph,
+    ScoreRequests,
+    TokenBatch,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from copl.records import FloatArray
+
+
+class Task(Protocol):
+    """One piece of long work whose progress is shown."""
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        """Move on by `steps`; `values` (a loss, an accuracy) are shown beside the bar."""
+        ...
+
+
+class Progress(Protocol):
+    """Where long work shows how far it is and leaves its curves."""
+
+    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Task]:
+        """Open a task of `total` steps (unknown when None)."""
+        ...
+
+    def log(self, stage: str, **values: float | int | str) -> None:
+        """Leave one record in the run's log: a point of a training curve, a count, a finding."""
+        ...
+
+
+class Workspace(Protocol):
+    """Where a method keeps what its stages compute, so that nothing is computed twice."""
+
+    progress: Progress
+
+    def stage(self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+        """Return the directory of a finished stage, computing it only when it is not there yet.
+
+        Args:
+            name: directory name of the stage, such as ``graph``.
+            key: everything the result depends on, as plain JSON values; equal keys share one result.
+            compute: writes the result into the directory it is given. After a kill it is called again with the same
+                directory and may continue from what it finds there.
+        """
+        ...
+
+
+class GraphEncoder(ABC):
+    """Learns user and response embeddings from a preference graph."""
+
+    @abstractmethod
+    def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
+        """Learn the embeddings of all users and responses of `graph`.
+
+        Args:
+            graph: the preference graph; `graph.validation` may be used for early stopping only.
+            seed: the same seed gives the same embeddings.
+            progress: where to show progress and log curves.
+        """
+
+
+class ExpertGate(nn.Module, ABC):
+    """Decides from the user embedding how much each routed expert counts.
+
+    Attributes:
+        num_experts: number of routed experts M; 0 leaves only the shared expert.
+        top_k: at most this many weights of a user differ from zero.
+    """
+
+    num_experts: int
+    top_k: int
+
+    @abstractmethod
+    def forward(self, users: Tensor) -> GateWeights:
+        """Return the weights [B, M] for user embeddings [B, D]."""
+
+
+class AdaptationStrategy(Protocol):
+    """Finds embeddings for users who were not there in training; never changes what is trained."""
+
+    def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
+        """Return an embedding for every user of `support.users` that has comparisons there.
+
+        Args:
+            support: the newcomers' comparisons; responses are matched to the trained ones by key.
+            trained: what the encoder has learnt.
+        """
+        ...
+
+
+class RewardModel(nn.Module, ABC):
+    """Scores responses for users."""
+
+    @abstractmethod
+    def forward(self, tokens: TokenBatch, users: Tensor) -> Tensor:
+        """Return the rewards [B] of B responses for the B user embeddings `users` [B, D]."""
+
+
+class Backbone(Protocol):
+    """A transformer that a reward model stands on."""
+
+    def fingerprint(self) -> str:
+        """Return a text that is equal exactly when the weights and the tokenizer are."""
+        ...
+
+    def load(self) -> Any:
+        """Return the loaded model (`copl.reward.backbone.LoadedBackbone`).
+
+        Raises:
+            BackboneError: the model is missing or damaged.
+        """
+        ...
+
+
+class DatasetSource(Protocol):
+    """Makes a data set out of files, a hub data set or a generator."""
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read or generate the data and split it.
+
+        Raises:
+            DataError: with one fault for each row or file that is wrong.
+        """
+        ...
+
+
+class Metric(Protocol):
+    """Measures margins on held-out comparisons."""
+
+    def __call__(self, margins: FloatArray, pairs: ComparisonSet, context: EvaluationContext) -> Sequence[Measurement]:
+        """Return the measurements for the margins [N] of the N comparisons of `pairs`."""
+        ...
+
+
+class EvaluationContext(Protocol):
+    """What a metric may know beside the margins."""
+
+    split: str
+    num_comparisons: Mapping[str, int]
+    """Comparisons each user has given to the model: training ones if seen, support ones if not."""
+    seed: int
+
+
+class PreferenceModel(ABC):
+    """A whole method: fitted on a data set, adapted to newcomers, scoring any response for any user."""
+
+    @abstractmethod
+    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
+        """Learn from the splits ``train`` and ``validation``; results are kept in the workspace's stages."""
+
+    @abstractmethod
+    def load(self, directory: Path) -> None:
+        """Read back what `fit` kept in the run directory.
+
+        Raises:
+            RunError: a stage is missing, damaged or from another version.
+        """
+
+    @abstractmethod
+    def adapt(self, support: ComparisonSet) -> AdaptedUsers:
+        """Find embeddings for unseen users."""
+
+    @abstractmethod
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+        """Return the reward [N] of each request.
+
+        A user found neither among the seen nor in `adapted` gets the method's documented fallback.
+        """
+
+    def margins(self, pairs: ComparisonSet, adapted: AdaptedUsers | None = None) -> FloatArray:
+        """Return by how much [N] each user prefers the chosen response; positive means the label is predicted.
+
+        Each distinct (user, response) is scored once.
+        """
+        rows = pairs.comparisons
+        user = np.concatenate([rows.user, rows.user])
+        response = np.concatenate([rows.chosen, rows.rejected])
+        code, inverse = np.unique(user * max(len(pairs.responses), 1) + response, return_inverse=True)
+        unique_user, unique_response = np.divmod(code, max(len(pairs.responses), 1))
+        scores = self.scores(ScoreRequests(pairs.users, pairs.responses, unique_user, unique_response), adapted)
+        chosen, rejected = scores[inverse].reshape(2, -1)
+        margins: FloatArray = chosen - rejected
+        return margins
+
+    def diagnostics(self) -> Diagnostics:
+        """Return what there is to show of the fitted method's inside."""
+        return Diagnostics()

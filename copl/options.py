@@ -1,0 +1,216 @@
+"""From text, TOML and ``--set key=value`` to options: frozen attrs classes, all faults reported at once.
+
+An options class is an attrs class whose fields have a type, a default, optionally a validator, and
+``metadata={"help": "..."}`` (written with `option`). Types understood: ``int``, ``float``, ``bool``, ``str``,
+``pathlib.Path``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]`` and ``dict[str, str]``.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, final
+
+import attrs
+
+from copl.errors import OptionsError, suggest
+
+T = TypeVar("T")
+
+
+def option(default: Any = attrs.NOTHING, *, help: str, validator: Any = None) -> Any:
+    """Declare one option: an attrs field with its help text, which is written only here."""
+    return attrs.field(default=default, validator=validator, metadata={"help": help})
+
+
+@final
+@attrs.frozen
+class OptionInfo:
+    """One option as shown to a person."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+    required: bool
+
+
+def _hints(options: type) -> dict[str, Any]:
+    return typing.get_type_hints(options)
+
+
+def _type_name(kind: Any) -> str:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " | ".join(str(a) for a in args)
+    if origin in (types.UnionType, typing.Union):
+        return " | ".join(_type_name(a) for a in args)
+    if origin is tuple:
+        return f"list of {_type_name(args[0])}"
+    if origin is dict:
+        return "table of text"
+    if kind is type(None):
+        return "none"
+    return {str: "text", Path: "path"}.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def describe_options(options: type) -> list[OptionInfo]:
+    """Return the options of a class in order, as shown by ``copl plugins show`` and in the docs."""
+    hints = _hints(options)
+    infos = []
+    for field in attrs.fields(options):
+        required = field.default is attrs.NOTHING
+        default = field.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types Factory as a function
+            default = default.factory()
+        shown = "" if required else ("none" if default is None else str(_plain(default)))
+        infos.append(
+            OptionInfo(field.name, _type_name(hints[field.name]), shown, field.metadata.get("help", ""), required)
+        )
+    return infos
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
+
+
+def options_to_dict(options: Any) -> dict[str, Any]:
+    """Return an options object as plain TOML and JSON values; options that are None are left out."""
+    values = {field.name: _plain(getattr(options, field.name)) for field in attrs.fields(type(options))}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+class _Mismatch(Exception):
+    pass
+
+
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+def _convert_union(value: Any, args: tuple[Any, ...]) -> Any:
+    if type(None) in args and (value is None or (isinstance(value, str) and value.lower() in {"none", "null"})):
+        return None
+    for arg in args:
+        if arg is not type(None):
+            try:
+                return _convert(value, arg)
+            except _Mismatch:
+                continue
+    raise _Mismatch
+
+
+def _convert_number(value: Any, kind: type) -> Any:
+    if isinstance(value, bool):
+        raise _Mismatch
+    if kind is int:
+        if isinstance(value, float) and not value.is_integer():
+            raise _Mismatch
+        if isinstance(value, int | float):
+            return int(value)
+    elif isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            number = kind(value.replace("_", ""))
+        except ValueError as error:
+            raise _Mismatch from error
+        if isinstance(number, float) and math.isnan(number):
+            raise _Mismatch
+        return number
+    raise _Mismatch
+
+
+def _convert_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+        return value.lower() in _TRUE
+    raise _Mismatch
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        for choice in args:
+            if value == choice and type(value) is type(choice) or (isinstance(value, str) and value == str(choice)):
+                return choice
+        raise _Mismatch
+    if origin in (types.UnionType, typing.Union):
+        return _convert_union(value, args)
+    if origin is tuple:
+        parts = [p.strip() for p in value.split(",") if p.strip()] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise _Mismatch
+        return tuple(_convert(part, args[0]) for part in parts)
+    if origin is dict:
+        if isinstance(value, str):
+            pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+            if not all(separator for _, separator, _ in pairs):
+                raise _Mismatch
+            return {key.strip(): text.strip() for key, _, text in pairs}
+        if isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
+            return dict(value)
+        raise _Mismatch
+    if kind in (int, float):
+        return _convert_number(value, kind)
+    if kind is bool:
+        return _convert_bool(value)
+    if kind in (str, Path) and isinstance(value, str | Path):
+        return kind(value)
+    raise _Mismatch
+
+
+def parse_options(options: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """Make an options object out of text or TOML values.
+
+    Args:
+        options: the attrs class.
+        values: option values by name; text is converted to the option's type.
+        where: where the values come from, for the messages, such as ``encoder.gcf``.
+
+    Raises:
+        OptionsError: one fault for every unknown key (with a suggestion), wrong type and violated limit.
+    """
+    fields = {field.name: field for field in attrs.fields(options)}  # type: ignore[arg-type]  # any attrs class
+    hints = _hints(options)
+    faults = [
+        f"{where}: unknown option {name!r}{suggest(name, fields)}; it has {', '.join(fields) or 'no options'}"
+        for name in values
+        if name not in fields
+    ]
+    converted: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in values:
+            if field.default is attrs.NOTHING:
+                faults.append(f"{where}: option {name!r} is required: {field.metadata.get('help', '')}")
+            continue
+        try:
+            converted[name] = _convert(values[name], hints[name])
+        except _Mismatch:
+            faults.append(f"{where}.{name}: expected {_type_name(hints[name])}, got {values[name]!r}")
+            continue
+        if field.validator is not None:
+            try:
+                field.validator(None, field, converted[name])  # limits look at the value alone
+            except (ValueError, TypeError) as error:
+                faults.append(f"{where}.{name}: {_validator_message(error, name)}")
+    if faults:
+        raise OptionsError(faults)
+    try:
+        return options(**converted)
+    except ValueError as error:  # a rule across options, from __attrs_post_init__
+        raise OptionsError(f"{where}: {error}") from error
+
+
+def _validator_message(error: Exception, name: str) -> str:
+    text = str(error.args[0]) if error.args else str(error)
+    return text.removeprefix(f"'{name}' ").strip()

@@ -1,0 +1,390 @@
+"""Frozen records that the stages hand to each other.
+
+Rows and ids: inside one record, users and responses are numbered by their row in a table that travels with the numbers
+(`UserTable`, `ResponseTable`). Between records and on disk, a user is known by its own id and a response by its key,
+never by a row.
+
+Shapes: U users, R responses, N comparisons, D embedding dimension, B batch, L tokens, M experts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+import numpy as np
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    IntArray: TypeAlias = NDArray[np.int64]
+    FloatArray: TypeAlias = NDArray[np.float64]
+    BoolArray: TypeAlias = NDArray[np.bool_]
+
+SPLITS: Mapping[str, str] = {
+    "train": "comparisons of seen users that the model learns from",
+    "validation": "comparisons of seen users that choose options and stop training",
+    "test": "held-out comparisons of seen users",
+    "cold": "comparisons of seen users on responses or prompts never trained on",
+    "support": "the few comparisons that unseen users give",
+    "heldout": "comparisons that unseen users are judged by",
+}
+"""The splits a data set may have, with what each is for."""
+
+
+def response_key(prompt: str, text: str) -> str:
+    """Return the key of a response: a hash of its prompt and text, equal wherever the same response occurs."""
+    digest = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16)
+    digest.update(b"\x00")
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _int_array(values: Any) -> IntArray:
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _groups(values: Iterable[str | None]) -> tuple[str | None, ...]:
+    return tuple(values)
+
+
+@final
+@frozen(eq=False)
+class UserTable:
+    """Users in a fixed order.
+
+    Attributes:
+        ids: the users' own ids, unique.
+        groups: each user's known group, or None; for evaluation and plots, never for training (but by an oracle).
+    """
+
+    ids: tuple[str, ...] = field(converter=_strings)
+    groups: tuple[str | None, ...] = field(converter=_groups)
+
+    @classmethod
+    def ungrouped(cls, ids: Sequence[str]) -> UserTable:
+        return cls(ids, (None,) * len(ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Row of each user id."""
+        return {user: row for row, user in enumerate(self.ids)}
+
+
+@final
+@frozen(eq=False)
+class ResponseTable:
+    """Responses in a fixed order; a response is identified by its prompt and its text together.
+
+    Attributes:
+        prompts: the prompt of each response: text, or chat messages in the form of `copl.data.chat`.
+        texts: the text of each response.
+    """
+
+    prompts: tuple[str, ...] = field(converter=_strings)
+    texts: tuple[str, ...] = field(converter=_strings)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Key of each response, see `response_key`."""
+        return tuple(response_key(prompt, text) for prompt, text in zip(self.prompts, self.texts, strict=True))
+
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Row of each response key."""
+        return {key: row for row, key in enumerate(self.keys)}
+
+
+@final
+@frozen(eq=False)
+class Comparisons:
+    """Comparisons as columns; rows refer to a `UserTable` and a `ResponseTable` kept beside them.
+
+    Attributes:
+        user: row of the user [N].
+        chosen: row of the response the user preferred [N].
+        rejected: row of the other response [N].
+        weight: weight of each comparison, 1 by default [N].
+        controversial: 1 where users are known to disagree on this pair, 0 where not, -1 unknown [N].
+    """
+
+    user: IntArray = field(converter=_int_array)
+    chosen: IntArray = field(converter=_int_array)
+    rejected: IntArray = field(converter=_int_array)
+    weight: FloatArray = field()
+    controversial: NDArray[np.int8] = field()
+
+    @weight.default
+    def _ones(self) -> FloatArray:
+        return np.ones(len(self.user), dtype=np.float64)
+
+    @controversial.default
+    def _unknown(self) -> NDArray[np.int8]:
+        return np.full(len(self.user), -1, dtype=np.int8)
+
+    def __attrs_post_init__(self) -> None:
+        lengths = {len(column) for column in (self.user, self.chosen, self.rejected, self.weight, self.controversial)}
+        if len(lengths) != 1:
+            raise ValueError(f"columns of comparisons differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: IntArray | BoolArray) -> Comparisons:
+        """Return the comparisons at `rows` (row numbers or a mask)."""
+        return Comparisons(
+            self.user[rows], self.chosen[rows], self.rejected[rows], self.weight[rows], self.controversial[rows]
+        )
+
+    @classmethod
+    def empty(cls) -> Comparisons:
+        none: list[int] = []
+        return cls(none, none, none)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Comparisons]) -> Comparisons:
+        """Return all comparisons of `parts`, in order."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            np.concatenate([p.user for p in parts]),
+            np.concatenate([p.chosen for p in parts]),
+            np.concatenate([p.rejected for p in parts]),
+            np.concatenate([p.weight for p in parts]),
+            np.concatenate([p.controversial for p in parts]),
+        )
+
+
+@final
+@frozen(eq=False)
+class ComparisonSet:
+    """Comparisons together with the tables their rows refer to: what a stage receives."""
+
+    users: UserTable
+    responses: ResponseTable
+    comparisons: Comparisons
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+
+@final
+@frozen(eq=False)
+class PreferenceData:
+    """A data set: users, responses and the comparisons of each split.
+
+    Attributes:
+        name: short name, for tables.
+        users: all users, seen and unseen.
+        responses: all responses of all splits.
+        splits: comparisons by split name (see `SPLITS`); a split without comparisons may be missing.
+        provenance: where the data came from: source, options, counts, licence, versions; plain JSON values.
+    """
+
+    name: str
+    users: UserTable
+    responses: ResponseTable
+    splits: Mapping[str, Comparisons]
+    provenance: Mapping[str, Any] = field(factory=dict)
+
+    def split(self, name: str) -> ComparisonSet:
+        """Return one split with the tables of the data set; empty where the data set has no such split."""
+        return ComparisonSet(self.users, self.responses, self.splits.get(name, Comparisons.empty()))
+
+    def present(self) -> Iterator[str]:
+        """Yield the names of the splits that hold comparisons, in the order of `SPLITS`."""
+        return (name for name in SPLITS if len(self.splits.get(name, ())) > 0)
+
+
+@final
+@frozen(eq=False)
+class PreferenceGraph:
+    """The bipartite preference graph an encoder learns from: users and responses, chosen (+) and rejected (-) edges.
+
+    Attributes:
+        user_ids: ids of the seen users [U]; comparisons refer to these rows.
+        response_keys: keys of the responses [R].
+        comparisons: the training comparisons; each is one chosen edge and one rejected edge.
+        validation: comparisons of the same users for early stopping; never edges of the graph.
+        response_features: text embeddings of the responses [R, F], where an encoder is to use them.
+    """
+
+    user_ids: tuple[str, ...]
+    response_keys: tuple[str, ...]
+    comparisons: Comparisons
+    validation: Comparisons = field(factory=Comparisons.empty)
+    response_features: Tensor | None = None
+
+    @property
+    def num_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def num_responses(self) -> int:
+        return len(self.response_keys)
+
+
+@final
+@frozen(eq=False)
+class NodeEmbeddings:
+    """What an encoder has learnt: an embedding for each user and response, and what adaptation needs.
+
+    The margin of a comparison is e_u . (e_chosen - e_rejected) + b_chosen - b_rejected.
+
+    Attributes:
+        user_ids: ids of the seen users [U].
+        response_keys: keys of the responses [R].
+        users: user embeddings [U, D].
+        responses: response embeddings [R, D].
+        response_bias: what all users share about a response [R]; zeros where the encoder has no such term.
+        comparisons: the training comparisons, rows as in `user_ids` and `response_keys`.
+        state: further tensors of the encoder's own (weights of an inductive pass, prior covariance).
+    """
+
+    user_ids: tuple[str, ...]
+    response_keys: tuple[str, ...]
+    users: Tensor
+    responses: Tensor
+    response_bias: Tensor
+    comparisons: Comparisons
+    state: Mapping[str, Tensor] = field(factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Embedding dimension D."""
+        return int(self.users.shape[1])
+
+    @cached_property
+    def user_rows(self) -> Mapping[str, int]:
+        """Row of each user id."""
+        return {user: row for row, user in enumerate(self.user_ids)}
+
+    @cached_property
+    def response_rows(self) -> Mapping[str, int]:
+        """Row of each response key."""
+        return {key: row for row, key in enumerate(self.response_keys)}
+
+
+@final
+@frozen(eq=False)
+class AdaptedUsers:
+    """Embeddings of users never seen in training, in the space of `NodeEmbeddings.users`.
+
+    Attributes:
+        user_ids: ids of the newcomers [N].
+        embeddings: their embeddings [N, D], always finite.
+        how: how each was obtained: the strategy's name, or the fallback that was used [N].
+        num_neighbours: how many seen users took part [N].
+        confidence: how sure the estimate is, 0 (nothing known) to 1 [N].
+    """
+
+    user_ids: tuple[str, ...]
+    embeddings: Tensor
+    how: tuple[str, ...]
+    num_neighbours: IntArray
+    confidence: FloatArray
+
+
+@final
+@frozen(eq=False)
+class ScoreRequests:
+    """Pairs of a user and a response to be scored.
+
+    Attributes:
+        users: the users referred to.
+        responses: the responses referred to.
+        user: row of the user of each request [N].
+        response: row of the response of each request [N].
+    """
+
+    users: UserTable
+    responses: ResponseTable
+    user: IntArray = field(converter=_int_array)
+    response: IntArray = field(converter=_int_array)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+@final
+@frozen(eq=False)
+class GateWeights:
+    """What a gate decides for a batch of users.
+
+    Attributes:
+        weights: weight of each routed expert [B, M], not negative.
+        aux_loss: loss to add in training, such as load balancing [].
+    """
+
+    weights: Tensor
+    aux_loss: Tensor
+
+
+@final
+@frozen(eq=False)
+class TokenBatch:
+    """Texts as tokens.
+
+    Attributes:
+        input_ids: token ids [B, L].
+        attention_mask: 1 for tokens, 0 for padding on either side [B, L].
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+@final
+@frozen
+class Measurement:
+    """One number of an evaluation.
+
+    Attributes:
+        split: the split measured on.
+        subset: "all", or the part of the split: "controversial", "common", a group, a number of comparisons.
+        metric: name of the metric.
+        value: the estimate.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
+        count: number of comparisons (or users, for metrics over users) it was taken over.
+    """
+
+    split: str
+    subset: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@final
+@frozen(eq=False)
+class Diagnostics:
+    """What a fitted method can show of its inside; every field may be absent.
+
+    Attributes:
+        user_ids: ids of the users shown [U].
+        user_embeddings: their embeddings [U, D].
+        expert_weights: gate weights of the same users [U, M].
+        notes: findings in words, such as a collapsed gate.
+    """
+
+    user_ids: tuple[str, ...] = ()
+    user_embeddings: FloatArray | None = None
+    expert_weights: FloatArray | None = None
+    notes: tuple[str, ...] = ()

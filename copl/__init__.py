@@ -3,4 +3,24 @@
 Learns what each user prefers from a few comparisons per user, and scores any response for any user.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from copl.model import Model
+    from copl.plugins import Component
+
 __version__ = "0.1.0"
+__all__ = ["Component", "Model", "__version__"]
+
+_LAZY = {"Model": "copl.model", "Component": "copl.plugins"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import copl` stays light."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'copl' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

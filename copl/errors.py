@@ -23,6 +23,10 @@ class CoplError(Exception):
         self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__("\n".join(self.faults))
 
+    def __reduce__(self) -> tuple[type[CoplError], tuple[tuple[str, ...]]]:
+        # an error that crosses processes keeps its faults apart
+        return type(self), (self.faults,)
+
 
 @final
 class OptionsError(CoplError):

@@ -161,10 +161,17 @@ class Metric(Protocol):
 class EvaluationContext(Protocol):
     """What a metric may know beside the margins."""
 
-    split: str
-    num_comparisons: Mapping[str, int]
-    """Comparisons each user has given to the model: training ones if seen, support ones if not."""
-    seed: int
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+
+    @property
+    def num_comparisons(self) -> Mapping[str, int]:
+        """Comparisons each user has given to the model: training ones if seen, support ones if not."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the resampling."""
 
 
 class PreferenceModel(ABC):

@@ -7,7 +7,6 @@ An options class is an attrs class whose fields have a type, a default, optional
 
 from __future__ import annotations
 
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -66,11 +65,17 @@ def describe_options(options: type) -> list[OptionInfo]:
         default = field.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # attrs types Factory as a function
             default = default.factory()
-        shown = "" if required else ("none" if default is None else str(_plain(default)))
+        shown = "" if required else _shown(default)
         infos.append(
             OptionInfo(field.name, _type_name(hints[field.name]), shown, field.metadata.get("help", ""), required)
         )
     return infos
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "none"
+    return str(default).lower() if isinstance(default, bool) else str(_plain(default))
 
 
 def _plain(value: Any) -> Any:
@@ -84,13 +89,22 @@ def _plain(value: Any) -> Any:
 
 
 def options_to_dict(options: Any) -> dict[str, Any]:
-    """Return an options object as plain TOML and JSON values; options that are None are left out."""
-    values = {field.name: _plain(getattr(options, field.name)) for field in attrs.fields(type(options))}
-    return {name: value for name, value in values.items() if value is not None}
+    """Return an options object as plain TOML and JSON values; `parse_options` makes the same object of them.
+
+    TOML has no null: an option that is None is left out where that is its default, else it is the text ``none``.
+    """
+    values: dict[str, Any] = {}
+    for field in attrs.fields(type(options)):
+        value = getattr(options, field.name)
+        if value is not None:
+            values[field.name] = _plain(value)
+        elif field.default is not None:
+            values[field.name] = "none"
+    return values
 
 
-class _Mismatch(Exception):
-    pass
+class _MismatchError(Exception):
+    """The value is not of the option's type."""
 
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
@@ -103,30 +117,23 @@ def _convert_union(value: Any, args: tuple[Any, ...]) -> Any:
         if arg is not type(None):
             try:
                 return _convert(value, arg)
-            except _Mismatch:
+            except _MismatchError:
                 continue
-    raise _Mismatch
+    raise _MismatchError
 
 
 def _convert_number(value: Any, kind: type) -> Any:
-    if isinstance(value, bool):
-        raise _Mismatch
-    if kind is int:
-        if isinstance(value, float) and not value.is_integer():
-            raise _Mismatch
-        if isinstance(value, int | float):
-            return int(value)
-    elif isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, str):
-        try:
-            number = kind(value.replace("_", ""))
-        except ValueError as error:
-            raise _Mismatch from error
-        if isinstance(number, float) and math.isnan(number):
-            raise _Mismatch
-        return number
-    raise _Mismatch
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _MismatchError
+    if kind is int and isinstance(value, float) and not value.is_integer():
+        raise _MismatchError
+    try:
+        number = kind(value)
+    except (ValueError, OverflowError) as error:
+        raise _MismatchError from error
+    if number != number:  # not a number
+        raise _MismatchError
+    return number
 
 
 def _convert_bool(value: Any) -> bool:
@@ -134,39 +141,54 @@ def _convert_bool(value: Any) -> bool:
         return value
     if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
         return value.lower() in _TRUE
-    raise _Mismatch
+    raise _MismatchError
+
+
+def _convert_literal(value: Any, choices: tuple[Any, ...]) -> Any:
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return choice
+    for choice in choices:
+        if isinstance(value, str) and value == str(choice):
+            return choice
+    raise _MismatchError
+
+
+def _convert_tuple(value: Any, kind: Any) -> tuple[Any, ...]:
+    parts = [p.strip() for p in value.split(",") if p.strip()] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise _MismatchError
+    return tuple(_convert(part, kind) for part in parts)
+
+
+def _convert_dict(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(separator for _, separator, _ in pairs):
+            raise _MismatchError
+        return {key.strip(): text.strip() for key, _, text in pairs}
+    if isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
+        return dict(value)
+    raise _MismatchError
 
 
 def _convert(value: Any, kind: Any) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        for choice in args:
-            if value == choice and type(value) is type(choice) or (isinstance(value, str) and value == str(choice)):
-                return choice
-        raise _Mismatch
+        return _convert_literal(value, args)
     if origin in (types.UnionType, typing.Union):
         return _convert_union(value, args)
     if origin is tuple:
-        parts = [p.strip() for p in value.split(",") if p.strip()] if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple):
-            raise _Mismatch
-        return tuple(_convert(part, args[0]) for part in parts)
+        return _convert_tuple(value, args[0])
     if origin is dict:
-        if isinstance(value, str):
-            pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-            if not all(separator for _, separator, _ in pairs):
-                raise _Mismatch
-            return {key.strip(): text.strip() for key, _, text in pairs}
-        if isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
-            return dict(value)
-        raise _Mismatch
+        return _convert_dict(value)
     if kind in (int, float):
         return _convert_number(value, kind)
     if kind is bool:
         return _convert_bool(value)
     if kind in (str, Path) and isinstance(value, str | Path):
         return kind(value)
-    raise _Mismatch
+    raise _MismatchError
 
 
 def parse_options(options: type[T], values: Mapping[str, Any], *, where: str) -> T:
@@ -195,7 +217,7 @@ def parse_options(options: type[T], values: Mapping[str, Any], *, where: str) ->
             continue
         try:
             converted[name] = _convert(values[name], hints[name])
-        except _Mismatch:
+        except _MismatchError:
             faults.append(f"{where}.{name}: expected {_type_name(hints[name])}, got {values[name]!r}")
             continue
         if field.validator is not None:

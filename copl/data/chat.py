@@ -1,0 +1,78 @@
+"""Prompts that are chat messages, kept as canonical JSON text.
+
+A prompt is either text or a list of messages ``{"role": ..., "content": ...}``. Tables and files hold both as text;
+`encode_messages` writes a conversation in one fixed way, so equal conversations are equal text, and `decode_prompt`
+gives the messages back. Text that only resembles JSON stays text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_OPENING = '[{"role":"'
+
+
+def message_fault(value: Any) -> str | None:
+    """Return what keeps `value` from being a list of chat messages, or None where it is one."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return f"expected a list of messages, got {type(value).__name__}"
+    if not value:
+        return "the list of messages is empty"
+    for place, message in enumerate(value, start=1):
+        if not isinstance(message, Mapping):
+            return f"message {place} is {type(message).__name__}, not an object with 'role' and 'content'"
+        for key in ("role", "content"):
+            if not isinstance(message.get(key), str) or not message[key].strip():
+                return f"message {place} has no text under {key!r}"
+        others = [key for key, held in message.items() if key not in ("role", "content") and held is not None]
+        if others:
+            return f"message {place} has {', '.join(map(repr, others))}; only 'role' and 'content' are understood"
+    return None
+
+
+def encode_messages(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return a conversation as canonical JSON text.
+
+    Args:
+        messages: objects with ``role`` and ``content``, in order; other keys may be there when they hold None.
+
+    Raises:
+        ValueError: this is not a list of chat messages.
+
+    >>> encode_messages([{"content": "Hello", "role": "user"}])
+    '[{"role":"user","content":"Hello"}]'
+    """
+    fault = message_fault(messages)
+    if fault:
+        raise ValueError(fault)
+    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode_prompt(prompt: str | Sequence[Mapping[str, str]]) -> str:
+    """Return a prompt as it stands in tables: text as it is, chat messages as canonical JSON text.
+
+    Raises:
+        ValueError: this is neither text nor a list of chat messages.
+    """
+    return prompt if isinstance(prompt, str) else encode_messages(prompt)
+
+
+def decode_prompt(prompt: str) -> str | list[dict[str, str]]:
+    """Return the chat messages of a prompt, or the prompt itself where it is plain text.
+
+    >>> decode_prompt('[{"role":"user","content":"Hello"}]')
+    [{'role': 'user', 'content': 'Hello'}]
+    >>> decode_prompt("[1] Hello")
+    '[1] Hello'
+    """
+    if not prompt.startswith(_OPENING):
+        return prompt
+    try:
+        messages = json.loads(prompt)
+        canonical = encode_messages(messages) == prompt
+    except (ValueError, RecursionError):
+        return prompt
+    return messages if canonical else prompt

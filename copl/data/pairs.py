@@ -1,0 +1,140 @@
+"""Comparisons seen as pairs: repeated, reversed, interned and renumbered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from copl.records import Comparisons, ResponseTable, UserTable
+
+if TYPE_CHECKING:
+    from copl.records import BoolArray, IntArray
+
+
+_INT64 = 2**63 - 1
+
+
+def pair_numbers(comparisons: Comparisons) -> IntArray:
+    """Return a number for each comparison [N], equal where the same user compares the same two responses."""
+    low = np.minimum(comparisons.chosen, comparisons.rejected)
+    high = np.maximum(comparisons.chosen, comparisons.rejected)
+    return number_rows(comparisons.user, low, high)
+
+
+def number_rows(*columns: IntArray) -> IntArray:
+    """Return a number for each row of non-negative columns [N], counted from 0, equal exactly for equal rows."""
+    numbers, span = columns[0], int(columns[0].max(initial=0)) + 1
+    for column in columns[1:]:
+        width = int(column.max(initial=0)) + 1
+        if span * width > _INT64:
+            numbers = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+            span = int(numbers.max(initial=0)) + 1
+        if span * width > _INT64:
+            distinct, column = np.unique(column, return_inverse=True)  # the same values, renumbered
+            width = len(distinct)
+        numbers, span = numbers * width + column, span * width
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+
+
+def repeats(comparisons: Comparisons) -> BoolArray:
+    """Return which comparisons [N] say again what the same user said in an earlier row."""
+    numbers = number_rows(comparisons.user, comparisons.chosen, comparisons.rejected)
+    mask: BoolArray = np.ones(len(comparisons), dtype=np.bool_)
+    mask[np.unique(numbers, return_index=True)[1]] = False
+    return mask
+
+
+def first_rows(numbers: IntArray) -> IntArray:
+    """Return for each row [N] the first row that has the same number."""
+    first, inverse = np.unique(numbers, return_index=True, return_inverse=True)[1:]
+    rows: IntArray = first[inverse].astype(np.int64)
+    return rows
+
+
+def contradictions(comparisons: Comparisons) -> BoolArray:
+    """Return which comparisons [N] belong to a pair that the same user has decided both ways."""
+    pair = pair_numbers(comparisons)
+    count = int(pair.max(initial=-1)) + 1
+    upward = comparisons.chosen > comparisons.rejected
+    both = (np.bincount(pair[upward], minlength=count) > 0) & (np.bincount(pair[~upward], minlength=count) > 0)
+    mask: BoolArray = both[pair]
+    return mask
+
+
+def intern_responses(prompts: Any, chosen: Any, rejected: Any) -> tuple[ResponseTable, IntArray, IntArray]:
+    """Return the distinct responses of a table of comparisons, and the rows of the chosen and rejected ones.
+
+    Prompts keep their order of appearance; the responses to one are sorted by text, so that the row of a response
+    tells nothing about whether it was chosen.
+
+    Args:
+        prompts: prompt of each comparison [N], a sequence of text or an Arrow string array.
+        chosen: chosen text of each comparison [N].
+        rejected: rejected text of each comparison [N].
+    """
+    prompt_code, prompt_words = _codes([prompts])
+    text_code, text_words = _codes([chosen, rejected])
+    order = sorted(range(len(text_words)), key=text_words.__getitem__)
+    text_words = [text_words[place] for place in order]
+    text_code = np.argsort(np.array(order, dtype=np.int64))[text_code]
+    pairs = np.tile(prompt_code, 2) * max(len(text_words), 1) + text_code
+    distinct, rows = np.unique(pairs, return_inverse=True)
+    prompt_rows, text_rows = np.divmod(distinct, max(len(text_words), 1))
+    table = ResponseTable(
+        (prompt_words[row] for row in prompt_rows.tolist()), (text_words[row] for row in text_rows.tolist())
+    )
+    chosen_rows, rejected_rows = rows.astype(np.int64).reshape(2, -1)
+    return table, chosen_rows, rejected_rows
+
+
+def intern_users(ids: Any) -> tuple[tuple[str, ...], IntArray]:
+    """Return the distinct users in order of appearance, and the row of the user of each comparison [N]."""
+    code, words = _codes([ids])
+    return tuple(words), code
+
+
+def _codes(columns: list[Any]) -> tuple[IntArray, list[str]]:
+    # Large strings: all texts of a data set together may pass 2 GiB.
+    kind = pa.large_string()
+    arrays = [c.cast(kind) if isinstance(c, pa.Array | pa.ChunkedArray) else pa.array(c, kind) for c in columns]
+    chunks = [chunk for a in arrays for chunk in (a.chunks if isinstance(a, pa.ChunkedArray) else [a])]
+    encoded = pa.chunked_array(chunks, kind).dictionary_encode()
+    encoded = encoded.unify_dictionaries()
+    if encoded.num_chunks == 0:
+        return np.empty(0, dtype=np.int64), []
+    code = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks])
+    return code.astype(np.int64), encoded.chunk(0).dictionary.to_pylist()
+
+
+def compact(
+    users: UserTable, responses: ResponseTable, splits: Mapping[str, Comparisons]
+) -> tuple[UserTable, ResponseTable, dict[str, Comparisons]]:
+    """Leave out users and responses that no split refers to, keeping the order of the rest."""
+    everything = Comparisons.concat(list(splits.values()))
+    kept_users = np.unique(everything.user)
+    kept_responses = np.unique(np.concatenate([everything.chosen, everything.rejected]))
+    new_user = _renumbering(kept_users, len(users))
+    new_response = _renumbering(kept_responses, len(responses))
+    renumbered = {
+        name: Comparisons(
+            new_user[part.user], new_response[part.chosen], new_response[part.rejected], part.weight, part.controversial
+        )
+        for name, part in splits.items()
+    }
+    user_rows, response_rows = kept_users.tolist(), kept_responses.tolist()
+    return (
+        UserTable((users.ids[row] for row in user_rows), (users.groups[row] for row in user_rows)),
+        ResponseTable(
+            (responses.prompts[row] for row in response_rows), (responses.texts[row] for row in response_rows)
+        ),
+        renumbered,
+    )
+
+
+def _renumbering(kept: IntArray, count: int) -> IntArray:
+    numbers = np.full(count, -1, dtype=np.int64)
+    numbers[kept] = np.arange(len(kept))
+    return numbers

@@ -1,0 +1,89 @@
+"""What an evaluation shows, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from copl.evaluate.paired import VERSUS
+from copl.evaluate.tables import split_order, split_title
+from copl.records import Measurement
+
+if TYPE_CHECKING:
+    from copl.records import FloatArray
+
+_COLLAPSED = 0.9
+_USED = 0.01
+
+
+def findings(measurements: Mapping[str, Sequence[Measurement]], expert_weights: FloatArray | None) -> list[str]:
+    """Return the findings of an evaluation, most important first.
+
+    Args:
+        measurements: by name of the method.
+        expert_weights: gate weights of users [U, M], where there is a gate.
+    """
+    found = [*_best(measurements), *_differences(measurements)]
+    if expert_weights is not None and expert_weights.size:
+        found.append(_gate(expert_weights))
+    return found
+
+
+def percent(value: float) -> str:
+    r"""Return a share in percent; the space does not break.
+
+    >>> percent(0.8125)
+    '81.2\xa0%'
+    """
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _best(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
+    """Say for each split which method is right most often."""
+    overall = [
+        (method, m) for method, ms in measurements.items() for m in ms if (m.metric, m.subset) == ("accuracy", "all")
+    ]
+    for split in split_order([m.split for _, m in overall]):
+        here = sorted(((m, method) for method, m in overall if m.split == split), key=lambda pair: -pair[0].value)
+        (best, name), others = here[0], here[1:]
+        sentence = (
+            f"On {split_title(split)}, {name} is right about {percent(best.value)} of {best.count:,} comparisons "
+            f"({100 * best.low:.1f} to {percent(best.high)})"
+        )
+        if others:
+            sentence += "; " + ", ".join(f"{other} {percent(m.value)}" for m, other in others)
+        yield sentence + "."
+
+
+def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
+    """Say for each split and method which others it is ahead of, behind, or not to be told apart from."""
+    found = [(method, m) for method, ms in measurements.items() for m in ms if m.metric == "accuracy_difference"]
+    for split in split_order([m.split for _, m in found]):
+        for method in dict.fromkeys(method for method, m in found if m.split == split):
+            verdicts = [_verdict(m) for name, m in found if (name, m.split) == (method, split)]
+            yield f"On {split_title(split)}, {method} is {', '.join(verdicts)}."
+
+
+def _verdict(m: Measurement) -> str:
+    other = m.subset.removeprefix(VERSUS)
+    reach = f"({100 * m.low:+.1f} to {100 * m.high:+.1f})"
+    if m.low > 0:
+        return f"ahead of {other} by {100 * m.value:.1f} points {reach}"
+    if m.high < 0:
+        return f"behind {other} by {-100 * m.value:.1f} points {reach}"
+    return f"not to be told apart from {other} {reach}"
+
+
+def _gate(weights: FloatArray) -> str:
+    """Say how many experts the gate uses."""
+    usage = np.asarray(weights, dtype=np.float64).mean(axis=0)
+    total = usage.sum()
+    if total <= 0:
+        return "The gate gives no weight to any expert: only the shared one is at work."
+    share = usage / total
+    top = int(share.argmax())
+    if len(share) > 1 and share[top] > _COLLAPSED:
+        return f"The gate has collapsed: expert {top + 1} gets {percent(float(share[top]))} of the weight."
+    return f"The gate uses {int((share > _USED).sum())} of {len(share)} experts for more than 1 % of its weight."

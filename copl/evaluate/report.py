@@ -1,0 +1,226 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from attrs import Factory, frozen
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from copl.evaluate.curves import training_panels
+from copl.evaluate.findings import findings, percent
+from copl.evaluate.paired import VERSUS
+from copl.evaluate.tables import side_by_side, split_order, split_title
+from copl.records import Measurement
+
+if TYPE_CHECKING:
+    from copl.evaluate.plots import Plot
+    from copl.records import FloatArray
+
+_COMPARISONS = "comparisons:"
+
+
+@final
+@frozen(eq=False)
+class ReportInputs:
+    """What a report is made of; any part may be missing.
+
+    Attributes:
+        title: heading of the report.
+        measurements: by name of the method.
+        curves: records of the run's log (see `copl.evaluate.curves`).
+        user_ids: ids of the users shown [U].
+        user_embeddings: their embeddings [U, D].
+        groups: group of each user by id; users without one may be missing.
+        expert_weights: their gate weights [U, M].
+        data: description of the data: counts, source, licence; plain JSON values.
+        facts: how the run was made: command, versions, seed, data hash; plain JSON values.
+        notes: further findings, in words.
+    """
+
+    title: str = "Preference learning run"
+    measurements: Mapping[str, Sequence[Measurement]] = Factory(dict)
+    curves: Sequence[Mapping[str, Any]] = ()
+    user_ids: Sequence[str] = ()
+    user_embeddings: FloatArray | None = None
+    groups: Mapping[str, str | None] = Factory(dict)
+    expert_weights: FloatArray | None = None
+    data: Mapping[str, Any] = Factory(dict)
+    facts: Mapping[str, Any] = Factory(dict)
+    notes: Sequence[str] = ()
+
+
+@final
+@frozen
+class _Cell:
+    """An accuracy with its interval, and where to draw it between `_Results.floor` and 1 (in percent)."""
+
+    value: str
+    interval: str
+    left: float
+    width: float
+    mark: float
+    best: bool
+
+
+@final
+@frozen
+class _Results:
+    """The result table: methods as rows, splits as columns."""
+
+    splits: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[_Cell | None, ...]], ...]
+    floor: float
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """Return the report as one HTML document without outside references; the same inputs give the same text."""
+    template = resources.files("copl.evaluate").joinpath("templates/report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(
+        title=inputs.title,
+        findings=[*findings(inputs.measurements, inputs.expert_weights), *inputs.notes],
+        results=_results(inputs.measurements),
+        differences=list(_differences(inputs.measurements)),
+        details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
+        sections=[
+            (heading, lead, [(plot, Markup(plot.svg)) for plot in plots])  # made by us, text escaped
+            for heading, lead, plots in _plots(inputs)
+            if plots
+        ],
+        data=list(_flat(inputs.data)),
+        facts=list(_flat(inputs.facts)),
+    )
+
+
+def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | None:
+    found = {
+        (method, m.split): m
+        for method, ms in measurements.items()
+        for m in ms
+        if (m.metric, m.subset) == ("accuracy", "all")
+    }
+    if not found:
+        return None
+    splits = split_order([split for _, split in found])
+    floor = min(0.5, math.floor(10 * min(m.low for m in found.values())) / 10)
+    best = {split: max(m.value for (_, s), m in found.items() if s == split) for split in splits}
+
+    def place(value: float) -> float:
+        return round(100 * (value - floor) / max(1 - floor, 1e-9), 1)
+
+    def cell(m: Measurement | None) -> _Cell | None:
+        if m is None:
+            return None
+        reach = f"{100 * m.low:.1f} to {percent(m.high)}"
+        width = max(round(place(m.high) - place(m.low), 1), 0.5)
+        return _Cell(percent(m.value), reach, place(m.low), width, place(m.value), m.value == best[m.split])
+
+    rows = [(method, tuple(cell(found.get((method, split))) for split in splits)) for method in measurements]
+    return _Results(tuple(split_title(split) for split in splits), tuple(row for row in rows if any(row[1])), floor)
+
+
+def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield method, baseline, split, difference and interval, in points."""
+    for method, ms in measurements.items():
+        for m in ms:
+            if m.metric == "accuracy_difference":
+                interval = f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
+                yield method, m.subset.removeprefix(VERSUS), split_title(m.split), f"{100 * m.value:+.1f}", interval
+
+
+def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, list[Plot]]]:
+    """Yield heading, lead and plots of each section; matplotlib is loaded only here."""
+    from copl.evaluate import plots
+
+    by_count = _by_comparisons(inputs.measurements)
+    shown = [m for by_method in by_count.values() for found in by_method.values() for _, m in found]
+    reach = (min((m.low for m in shown), default=0.0) - 0.02, max((m.high for m in shown), default=1.0) + 0.02)
+    yield (
+        "Accuracy by number of comparisons",
+        "How much a user has to say before the method knows them. Bars are 95 % intervals.",
+        [
+            plots.accuracy_by_comparisons(split_title(split), by_count[split], reach, f"count{number}")
+            for number, split in enumerate(split_order(list(by_count)))
+        ],
+    )
+    yield (
+        "Users and experts",
+        "Each point of the map is a user; users with like preferences lie close together.",
+        list(_user_plots(inputs)),
+    )
+    yield (
+        "Training",
+        "",
+        [
+            plots.training_curves(stage, panels, f"curve{number}")
+            for number, (stage, panels) in enumerate(training_panels(inputs.curves).items())
+        ],
+    )
+
+
+def _user_plots(inputs: ReportInputs) -> Iterator[Plot]:
+    from copl.evaluate import plots
+
+    embeddings, weights = inputs.user_embeddings, inputs.expert_weights
+    groups = [inputs.groups.get(user) for user in inputs.user_ids]
+    if embeddings is not None and len(embeddings):
+        yield plots.user_map(embeddings, groups, "map")
+    if weights is not None and weights.size:
+        yield plots.gate_usage(weights.mean(axis=0), "gate")
+        names = sorted({group for group in groups if group is not None})
+        if names:
+            member = np.array([[group == name for group in groups] for name in names], dtype=np.float64)
+            yield plots.group_experts(names, member @ weights / member.sum(axis=1, keepdims=True), "heat")
+
+
+def _by_comparisons(
+    measurements: Mapping[str, Sequence[Measurement]],
+) -> dict[str, dict[str, list[tuple[str, Measurement]]]]:
+    """Return by split, by method, the label and the measurement of each range of numbers of comparisons."""
+    found: dict[str, dict[str, list[tuple[str, Measurement]]]] = {}
+    for method, ms in measurements.items():
+        for m in ms:
+            if m.metric == "accuracy" and m.subset.startswith(_COMPARISONS):
+                label = m.subset.removeprefix(_COMPARISONS).replace("-", "\N{EN DASH}")
+                found.setdefault(m.split, {}).setdefault(method, []).append((label, m))
+    return found
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a row for each plain value, and one for all plain values of each inner table; empty values are left out."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _inner(value, _words(name))
+        elif shown := _shown(value):
+            yield _words(name), shown
+
+
+def _inner(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    plain = [f"{_words(k)} {_shown(v)}" for k, v in values.items() if not isinstance(v, Mapping) and _shown(v)]
+    if plain:
+        yield path, ", ".join(plain)
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _inner(value, f"{path} \N{MIDDLE DOT} {_words(name)}")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(part) for part in value)
+    return "" if value is None else str(value)

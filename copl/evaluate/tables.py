@@ -1,0 +1,176 @@
+"""Measurements as tables: for a terminal, for a log, for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from attrs import frozen
+
+from copl.records import SPLITS, Measurement
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+SPLIT_TITLES: Mapping[str, str] = {
+    "test": "seen users",
+    "cold": "new prompts",
+    "heldout": "unseen users",
+    "validation": "validation",
+    "train": "training",
+    "support": "support",
+}
+"""What the splits are called in tables, in the order of the columns."""
+
+
+@final
+@frozen
+class Table:
+    """Text in rows and columns; the first column holds the rows' names.
+
+    Attributes:
+        title: what the table shows.
+        header: names of the columns.
+        rows: cells, each row as long as the header.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def split_title(split: str) -> str:
+    """Return what a split is called in tables.
+
+    >>> split_title("heldout"), split_title("my-split")
+    ('unseen users', 'my-split')
+    """
+    return SPLIT_TITLES.get(split, split)
+
+
+def split_order(splits: Sequence[str]) -> list[str]:
+    """Return the distinct splits in the order of `SPLIT_TITLES`, unknown ones last in alphabetical order."""
+    known = [*SPLIT_TITLES, *SPLITS]
+    return sorted(set(splits), key=lambda split: (known.index(split) if split in known else len(known), split))
+
+
+def cell(measurement: Measurement) -> str:
+    """Return a number with its 95 % interval.
+
+    >>> cell(Measurement("test", "all", "accuracy", 0.8125, 0.79, 0.835, 100))
+    '.812 (.790-.835)'
+    >>> cell(Measurement("test", "all", "log_loss", 1.5, 1.25, 2.0, 100))
+    '1.500 (1.250-2.000)'
+    >>> cell(Measurement("test", "versus:btl", "accuracy_difference", 0.02, -0.01, 0.05, 100))
+    '+.020 (-.010 to +.050)'
+    """
+    signed = measurement.metric.endswith("_difference")
+    value, low, high = (number(v, signed=signed) for v in (measurement.value, measurement.low, measurement.high))
+    return f"{value} ({low}{' to ' if signed else '-'}{high})"
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Return a number with three decimals and without the zero before the point.
+
+    >>> number(0.5), number(-0.25), number(1.0), number(0.5, signed=True), number(-0.0001)
+    ('.500', '-.250', '1.000', '+.500', '.000')
+    """
+    rounded = round(value, 3) + 0.0  # no negative zero
+    text = f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
+    return text.replace("0.", ".", 1) if abs(rounded) < 1 else text
+
+
+def methods_table(
+    results: Mapping[str, Sequence[Measurement]], *, metric: str = "accuracy", subset: str = "all", title: str = ""
+) -> Table:
+    """Return methods as rows and splits as columns, for one metric on one subset.
+
+    Args:
+        results: measurements by name of the method.
+        metric: the metric shown.
+        subset: the subset shown.
+        title: title of the table; made from the metric and the subset where empty.
+    """
+    found = {
+        (method, m.split): m
+        for method, measurements in results.items()
+        for m in measurements
+        if m.metric == metric and m.subset == subset
+    }
+    splits = split_order([split for _, split in found])
+    rows = tuple(
+        (method, *(cell(found[method, split]) if (method, split) in found else "" for split in splits))
+        for method in results
+        if any((method, split) in found for split in splits)
+    )
+    name = metric.replace("_", " ") + ("" if subset == "all" else f", {subset}")
+    return Table(title or name, ("method", *(split_title(split) for split in splits)), rows)
+
+
+def side_by_side(results: Mapping[str, Sequence[Measurement]], *, title: str = "all measurements") -> Table:
+    """Return every measurement as a row and methods as columns."""
+    found = {(m.split, m.metric, m.subset): m.count for ms in results.values() for m in ms}
+    by_method = {method: {(m.split, m.metric, m.subset): m for m in ms} for method, ms in results.items()}
+    rows = []
+    for split in split_order([key[0] for key in found]):
+        for key in found:
+            if key[0] == split:
+                cells = (cell(ms[key]) if key in ms else "" for ms in by_method.values())
+                rows.append((split_title(split), key[1].replace("_", " "), key[2], *cells, f"{found[key]:,}"))
+    return Table(title, ("split", "metric", "subset", *results, "count"), tuple(rows))
+
+
+def to_text(table: Table) -> str:
+    """Return the table as aligned plain lines; numbers sit on the right of their column.
+
+    >>> print(to_text(Table("accuracy", ("method", "seen users"), (("copl", ".81"), ("btl", ".605")))))
+    accuracy
+    method  seen users
+    copl           .81
+    btl           .605
+    """
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    right = [_numeric(table, column) for column in range(len(widths))]
+    lines = [
+        "  ".join(
+            text.rjust(width) if on_right else text.ljust(width)
+            for text, width, on_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in (table.header, *table.rows)
+    ]
+    return "\n".join([table.title, *lines] if table.title else lines)
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table in Markdown, without its title.
+
+    >>> print(to_markdown(Table("", ("method", "seen users"), (("copl", ".81"), ("a|b", ".605")))))
+    | method | seen users |
+    | :-- | --: |
+    | copl | .81 |
+    | a\\|b | .605 |
+    """
+    rule = tuple("--:" if _numeric(table, column) else ":--" for column in range(len(table.header)))
+    rows = (tuple(text.replace("|", "\\|") for text in row) for row in table.rows)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (table.header, rule, *rows))
+
+
+def to_rich(table: Table) -> RichTable:
+    """Return the table for a `rich` console."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for column, name in enumerate(table.header):
+        justify: Any = "right" if _numeric(table, column) else "left"
+        shown.add_column(Text(name), justify=justify)
+    for row in table.rows:
+        shown.add_row(*(Text(text) for text in row))
+    return shown
+
+
+def _numeric(table: Table, column: int) -> bool:
+    """Whether a column holds numbers only."""
+    cells = [row[column] for row in table.rows if row[column]]
+    return column > 0 and bool(cells) and all(text[0] in "+-.0123456789" for text in cells)

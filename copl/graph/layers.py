@@ -1,0 +1,159 @@
+"""The layers of CoPL's graph encoder, as published in the paper and as released."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from copl.graph.adjacency import SignedAdjacency
+
+NEGATIVE_SLOPE = 0.2
+
+Formula = Literal["paper", "released"]
+
+
+class NodeUpdate(nn.Module, ABC):
+    """The new embeddings of one side of the graph from its own and from the messages of the other side."""
+
+    @abstractmethod
+    def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
+        """Return the new embeddings [n, D].
+
+        Args:
+            own: the nodes' embeddings e [n, D].
+            chosen: normalised sums over chosen edges, Z+ [n, D].
+            rejected: the same over rejected edges, Z- [n, D]; None leaves those edges out.
+        """
+
+
+@final
+class PaperUpdate(NodeUpdate):
+    r"""e' = LeakyReLU(W0 e + W1 Z+ + W2 (Z+ * e) + W3 Z- + W4 (Z- * e)), slope 0.2.
+
+    The formula of CoPL (arXiv 2503.01658): m+ = sum over r of a_ur (W1 e_r + W2 (e_r * e_u)); the sums are taken before
+    the matrices, which changes nothing but the cost.
+
+    Args:
+        dim: embedding dimension D.
+        hadamard: keep the elementwise terms W2 and W4.
+        negative_edges: keep the terms of rejected edges.
+    """
+
+    def __init__(self, dim: int, *, hadamard: bool, negative_edges: bool) -> None:
+        super().__init__()
+        self.own = nn.Linear(dim, dim, bias=False)
+        self.chosen = nn.Linear(dim, dim, bias=False)
+        self.chosen_product = nn.Linear(dim, dim, bias=False) if hadamard else None
+        self.rejected = nn.Linear(dim, dim, bias=False) if negative_edges else None
+        self.rejected_product = nn.Linear(dim, dim, bias=False) if hadamard and negative_edges else None
+
+    def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
+        new = self.own(own) + self.chosen(chosen)
+        if self.chosen_product is not None:
+            new = new + self.chosen_product(chosen * own)
+        if self.rejected is not None and rejected is not None:
+            new = new + self.rejected(rejected)
+            if self.rejected_product is not None:
+                new = new + self.rejected_product(rejected * own)
+        return F.leaky_relu(new, NEGATIVE_SLOPE)
+
+
+@final
+class ReleasedUpdate(NodeUpdate):
+    r"""e' = LeakyReLU(W_self e + Z+ + W+(Z+ * e) - Z- - W-(Z- * e)), slope 0.2.
+
+    The formula of CoPL's released code: plain messages are not transformed, the three maps have biases.
+
+    Args:
+        dim: embedding dimension D.
+        hadamard: keep the elementwise terms W+ and W-.
+        negative_edges: keep the terms of rejected edges.
+    """
+
+    def __init__(self, dim: int, *, hadamard: bool, negative_edges: bool) -> None:
+        super().__init__()
+        self.own = nn.Linear(dim, dim)
+        self.chosen_product = nn.Linear(dim, dim) if hadamard else None
+        self.rejected_product = nn.Linear(dim, dim) if hadamard and negative_edges else None
+
+    def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
+        new = self.own(own) + chosen
+        if self.chosen_product is not None:
+            new = new + self.chosen_product(chosen * own)
+        if rejected is not None:
+            new = new - rejected
+            if self.rejected_product is not None:
+                new = new - self.rejected_product(rejected * own)
+        return F.leaky_relu(new, NEGATIVE_SLOPE)
+
+
+@final
+class SignedLayer(nn.Module):
+    """One round of messages over the signed preference graph, in both directions at once.
+
+    Args:
+        dim: embedding dimension D.
+        formula: ``paper`` (`PaperUpdate`) or ``released`` (`ReleasedUpdate`).
+        weights: ``shared`` uses the same maps for users and responses, ``separate`` one set each.
+        hadamard: keep the elementwise terms.
+        negative_edges: keep the rejected edges.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        formula: Formula = "released",
+        weights: Literal["shared", "separate"] = "shared",
+        hadamard: bool = True,
+        negative_edges: bool = True,
+    ) -> None:
+        super().__init__()
+        update = PaperUpdate if formula == "paper" else ReleasedUpdate
+        self.negative_edges = negative_edges
+        self.of_users: NodeUpdate = update(dim, hadamard=hadamard, negative_edges=negative_edges)
+        self.of_responses: NodeUpdate = (
+            self.of_users if weights == "shared" else update(dim, hadamard=hadamard, negative_edges=negative_edges)
+        )
+
+    def forward(self, users: Tensor, responses: Tensor, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
+        """Return the new embeddings of users [U, D] and responses [R, D]."""
+        chosen, rejected = adjacency.chosen, adjacency.rejected
+        if not self.negative_edges:
+            return (
+                self.of_users(users, chosen @ responses, None),
+                self.of_responses(responses, chosen.T @ users, None),
+            )
+        return (
+            self.of_users(users, chosen @ responses, rejected @ responses),
+            self.of_responses(responses, chosen.T @ users, rejected.T @ users),
+        )
+
+
+@final
+class SignedNetwork(nn.Module):
+    """Embedding tables followed by signed layers; the last layer's output is the embedding.
+
+    Attributes:
+        users: table of users before the first layer [U, D].
+        responses: table of responses before the first layer [R, D].
+        response_bias: what all users share about a response [R]; fixed at 0 where `bias` is False.
+    """
+
+    def __init__(self, users: Tensor, responses: Tensor, layers: list[SignedLayer], *, bias: bool) -> None:
+        super().__init__()
+        self.users = nn.Parameter(users.clone())
+        self.responses = nn.Parameter(responses.clone())
+        self.response_bias = nn.Parameter(torch.zeros(len(responses)), requires_grad=bias)
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of users [U, D] and responses [R, D]."""
+        users, responses = self.users, self.responses
+        for layer in self.layers:
+            users, responses = layer(users, responses, adjacency)
+        return users, responses

@@ -1,0 +1,121 @@
+"""What the trainable encoders share: comparisons as tensors, the Bradley-Terry loss, early stopping, hold-out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from copl.errors import TrainingError
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HOLDOUT = 0.1
+
+
+@final
+@attrs.frozen(eq=False)
+class ComparisonTensors:
+    """Comparisons as tensors: rows of users and responses [N] and weights of mean 1 [N]."""
+
+    user: Tensor
+    chosen: Tensor
+    rejected: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, rows: Comparisons) -> ComparisonTensors:
+        weight = torch.from_numpy(rows.weight).float()
+        return cls(
+            torch.from_numpy(rows.user),
+            torch.from_numpy(rows.chosen),
+            torch.from_numpy(rows.rejected),
+            weight / weight.mean() if len(rows) else weight,
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: Tensor) -> ComparisonTensors:
+        return ComparisonTensors(self.user[rows], self.chosen[rows], self.rejected[rows], self.weight[rows])
+
+    def margins(self, users: Tensor, responses: Tensor, bias: Tensor) -> Tensor:
+        """Return e_u . (e_chosen - e_rejected) + b_chosen - b_rejected [N]."""
+        # F.embedding, since the gradient of plain indexing is summed in no fixed order by several threads
+        difference = F.embedding(self.chosen, responses) - F.embedding(self.rejected, responses)
+        biases = F.embedding(torch.stack([self.chosen, self.rejected]), bias[:, None])[..., 0]
+        margins: Tensor = (F.embedding(self.user, users) * difference).sum(dim=1) + biases[0] - biases[1]
+        return margins
+
+    def loss(self, margins: Tensor) -> Tensor:
+        """Return the weighted mean of -log sigmoid(margin)."""
+        return (self.weight * F.softplus(-margins)).sum() / self.weight.sum().clamp_min(1e-12)
+
+
+def learnable(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Comparisons]:
+    """Return the comparisons to learn from and those to stop by.
+
+    Comparisons of weight 0 or of a response with itself are left out. Where the graph has no validation comparisons, a
+    tenth is held out by `seed`, as long as every user keeps one.
+    """
+    train, validation = (c.take((c.weight > 0) & (c.chosen != c.rejected)) for c in (graph.comparisons, graph.validation))
+    if len(validation) or not len(train):
+        return train, validation
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(train))
+    first = shuffled[np.unique(train.user[shuffled], return_index=True)[1]]  # one of each user stays
+    spare = np.setdiff1d(shuffled, first, assume_unique=True)
+    held = rng.choice(spare, min(len(spare), int(_HOLDOUT * len(train))), replace=False)
+    mask = np.zeros(len(train), dtype=np.bool_)
+    mask[held] = True
+    return train.take(~mask), train.take(mask)
+
+
+@final
+class BestState:
+    """Keeps the tensors of the step with the lowest validation loss, and knows when to stop."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.loss = float("inf")
+        self.tensors: Mapping[str, Tensor] = {}
+        self._patience = patience
+        self._since = 0
+
+    def offer(self, loss: float, tensors: Mapping[str, Tensor]) -> bool:
+        """Take the tensors if they are the best so far; return whether to go on."""
+        if loss < self.loss:
+            self.loss, self._since = loss, 0
+            self.tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        else:
+            self._since += 1
+        return self._patience is None or self._since < self._patience
+
+
+def node_embeddings(graph: PreferenceGraph, users: Tensor, responses: Tensor, bias: Tensor) -> NodeEmbeddings:
+    """Return the record of a fitted encoder.
+
+    Raises:
+        TrainingError: a value is not finite; nothing that is not a number leaves an encoder.
+    """
+    tensors = [tensor.detach().float().contiguous() for tensor in (users, responses, bias)]
+    require_finite(tensors, "the embeddings")
+    return NodeEmbeddings(graph.user_ids, graph.response_keys, *tensors, comparisons=graph.comparisons)
+
+
+def require_finite(tensors: Sequence[Tensor], what: str) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise TrainingError(f"graph encoder: {what} became infinite or not a number; lower the learning rate")
+
+
+def trivial_embeddings(graph: PreferenceGraph, dim: int) -> NodeEmbeddings:
+    """Return zeros: all that can be known of a graph in which no comparison says anything."""
+    return node_embeddings(
+        graph, torch.zeros(graph.num_users, dim), torch.zeros(graph.num_responses, dim), torch.zeros(graph.num_responses)
+    )

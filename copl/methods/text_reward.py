@@ -1,0 +1,104 @@
+"""The text half of a method: a reward model over a language model, conditioned on user vectors or on nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from copl.interfaces import Backbone, ExpertGate, Workspace
+from copl.recipe import Stages
+from copl.records import FloatArray, PreferenceData, ScoreRequests
+from copl.reward.model import PersonalRewardModel
+from copl.reward.scoring import score_responses
+from copl.reward.store import load_reward_model
+from copl.reward.training import UserVectors, train_reward_model
+
+STAGE = "reward"
+
+
+@final
+class TextReward:
+    """A trained reward model and how it is trained as a stage."""
+
+    def __init__(self, model: PersonalRewardModel) -> None:
+        self.model = model
+
+    @classmethod
+    def fit(
+        cls,
+        data: PreferenceData,
+        users: UserVectors | None,
+        stages: Stages,
+        *,
+        upstream: Mapping[str, Any],
+        seed: int,
+        workspace: Workspace,
+    ) -> TextReward:
+        """Train the reward model, or take it from the workspace.
+
+        Args:
+            data: splits ``train`` and ``validation`` are used.
+            users: vectors of the seen users, or None for a reward model without users.
+            stages: the recipe's parts; ``backbone``, ``gate`` where there is one, and the sections
+                ``mixture`` and ``reward``.
+            upstream: what the user vectors depend on.
+            seed: the same seed gives the same model.
+            workspace: where the result is kept.
+        """
+        backbone: Backbone = stages.build("backbone")
+        parts = [name for name in ("gate", "backbone") if name in stages.parts]
+        key = {
+            "data": data.digest("train", "validation"),
+            "seed": seed,
+            "users": upstream,
+            "weights": backbone.fingerprint(),
+            **stages.key(*parts, "mixture", "reward"),
+        }
+
+        def compute(directory: Path) -> None:
+            train_reward_model(
+                data,
+                users,
+                backbone.load(),
+                _gate(stages, 0 if users is None else int(users.values.shape[1]), seed),
+                stages.options("mixture"),
+                stages.options("reward"),
+                seed=seed,
+                directory=directory,
+                progress=workspace.progress,
+            )
+
+        directory = workspace.stage(STAGE, key=key, compute=compute)
+        return cls._open(directory, stages)
+
+    @classmethod
+    def load(cls, directory: Path, stages: Stages) -> TextReward:
+        """Read the reward model of a run directory."""
+        return cls._open(directory / STAGE, stages)
+
+    @classmethod
+    def _open(cls, directory: Path, stages: Stages) -> TextReward:
+        backbone: Backbone = stages.build("backbone")
+        return cls(load_reward_model(directory, backbone.load(), lambda dim: _gate(stages, dim, seed=0)))
+
+    def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
+        """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""
+        users = None if vectors is None else vectors[torch.from_numpy(requests.user)]
+        return np.asarray(score_responses(self.model, requests.responses, users, requests.response), dtype=np.float64)
+
+
+def _gate(stages: Stages, embedding_dim: int, seed: int) -> ExpertGate:
+    """Build the gate with weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if "gate" in stages.parts:
+            gate: ExpertGate = stages.build("gate", embedding_dim=embedding_dim)
+            return gate
+        from copl.experts.gates import NoGate
+
+        return NoGate()

@@ -1,0 +1,157 @@
+"""Ways to show progress: bars on a terminal, plain lines in a log, nothing in a library; all may keep a JSONL log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from copl.interfaces import Task
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+def _values(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+@final
+class RunLog:
+    """Appends records to a JSONL file; a line is written whole or, after a kill, ignored by `read_log`."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+
+    def write(self, stage: str, values: dict[str, float | int | str]) -> None:
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": round(time.time(), 3), "stage": stage, **values}) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, float | int | str]]:
+    """Return the records of a run's log; a line cut short by a kill is skipped."""
+    records = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return records
+
+
+@final
+class SilentProgress:
+    """Shows nothing; keeps the log where one is given."""
+
+    def __init__(self, log: RunLog | None = None) -> None:
+        self._log = log or RunLog()
+
+    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Task]:
+        return _silent_task()
+
+    def log(self, stage: str, **values: float | int | str) -> None:
+        self._log.write(stage, values)
+
+
+class _SilentTask:
+    def advance(self, steps: int = 1, **values: float) -> None:
+        pass
+
+
+@contextmanager
+def _silent_task() -> Iterator[Task]:
+    yield _SilentTask()
+
+
+@final
+class LineProgress:
+    """Prints a plain line when a task begins, about every `interval` seconds, and when it ends."""
+
+    def __init__(self, write: Callable[[str], None], log: RunLog | None = None, interval: float = 15.0) -> None:
+        self._write = write
+        self._log = log or RunLog()
+        self._interval = interval
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Task]:
+        line = _LineTask(name, total, self._write, self._interval)
+        yield line
+        line.finish()
+
+    def log(self, stage: str, **values: float | int | str) -> None:
+        self._log.write(stage, values)
+
+
+@final
+class _LineTask:
+    def __init__(self, name: str, total: int | None, write: Callable[[str], None], interval: float) -> None:
+        self._name, self._total, self._write, self._interval = name, total, write, interval
+        self._done = 0
+        self._start = self._shown = time.monotonic()
+        self._values: dict[str, float] = {}
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        self._done += steps
+        self._values.update(values)
+        now = time.monotonic()
+        if now - self._shown >= self._interval:
+            self._shown = now
+            of = f"/{self._total}" if self._total else ""
+            self._write(f"{self._name}: {self._done}{of}  {_values(self._values)}".rstrip())
+
+    def finish(self) -> None:
+        seconds = time.monotonic() - self._start
+        self._write(f"{self._name}: done in {seconds:.1f} s  {_values(self._values)}".rstrip())
+
+
+@final
+class BarProgress:
+    """Shows bars on a terminal; use as a context manager."""
+
+    def __init__(self, console: Console, log: RunLog | None = None) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._log = log or RunLog()
+        self._bars: RichProgress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("[dim]{task.fields[values]}"),
+            console=console,
+        )
+
+    def __enter__(self) -> BarProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Task]:
+        handle = self._bars.add_task(name, total=total, values="")
+        yield _BarTask(self._bars, handle)
+        done = int(self._bars.tasks[self._bars.task_ids.index(handle)].completed)
+        self._bars.update(handle, total=total or done, completed=total or done)
+
+    def log(self, stage: str, **values: float | int | str) -> None:
+        self._log.write(stage, values)
+
+
+@final
+class _BarTask:
+    def __init__(self, bars: RichProgress, handle: TaskID) -> None:
+        self._bars, self._handle = bars, handle
+        self._values: dict[str, float] = {}
+
+    def advance(self, steps: int = 1, **values: float) -> None:
+        self._values.update(values)
+        self._bars.update(self._handle, advance=steps, values=_values(self._values))

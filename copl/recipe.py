@@ -1,0 +1,318 @@
+"""A recipe: which component plays each part of a run, with all options, resolved and checked.
+
+A recipe is written as TOML, as flags, or both; flags win. The section of a component holds its ``name``, optionally a
+``preset`` (named option values of the component), and its options:
+
+    seed = 0
+    [method]
+    name = "copl"
+    [encoder]
+    name = "gcf"
+    num_layers = 2
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, final
+
+from attrs import field, frozen
+
+from copl.errors import CoplError, OptionsError, suggest
+from copl.options import describe_options, options_to_dict, parse_options
+from copl.plugins import KINDS, Plugins, Registered
+
+DEFAULTS: Mapping[str, str] = {
+    "method": "copl",
+    "encoder": "gcf",
+    "gate": "top1",
+    "adapter": "two-hop",
+    "backbone": "minilm",
+}
+"""The component that plays each part unless another is chosen."""
+
+Draft = dict[str, dict[str, Any]]
+"""Option values by section, before they are checked."""
+
+
+@final
+@frozen(eq=False)
+class Choice:
+    """One component chosen for one part, with its options."""
+
+    kind: str
+    name: str
+    options: Any
+    registered: Registered
+
+    def build(self, **context: Any) -> Any:
+        """Build the component."""
+        return self.registered.component.build(self.options, **context)
+
+    def key(self) -> dict[str, Any]:
+        """Return all that the component's results depend on, as plain JSON values."""
+        return {
+            "name": self.name,
+            "package": self.registered.package,
+            "version": self.registered.package_version,
+            "code": code_digest(self.registered.component.build),
+            "options": options_to_dict(self.options),
+        }
+
+
+@final
+@frozen(eq=False)
+class Stages:
+    """The parts a method is composed of, as chosen in a recipe; what ``build`` of a method receives."""
+
+    parts: Mapping[str, Choice]
+    sections: Mapping[str, Any]
+
+    def build(self, kind: str, **context: Any) -> Any:
+        """Build the component chosen for `kind`, with the context its hook names."""
+        return self.parts[kind].build(**context)
+
+    def options(self, section: str) -> Any:
+        """Return the options object of a section the method declared."""
+        return self.sections[section]
+
+    def key(self, *names: str) -> dict[str, Any]:
+        """Return what the named parts and sections depend on, for the key of a stage."""
+        return {
+            name: self.parts[name].key() if name in self.parts else options_to_dict(self.sections[name])
+            for name in names
+        }
+
+
+@final
+@frozen(eq=False)
+class Recipe:
+    """A resolved recipe."""
+
+    method: Choice
+    stages: Stages
+    seed: int = field(default=0)
+
+    def build(self) -> Any:
+        """Build the method (a `PreferenceModel`)."""
+        return self.method.build(stages=self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as it is written to ``config.toml``."""
+        document: dict[str, Any] = {"seed": self.seed}
+        for choice in (self.method, *self.stages.parts.values()):
+            document[choice.kind] = {"name": choice.name, **options_to_dict(choice.options)}
+        for section, options in self.stages.sections.items():
+            document[section] = options_to_dict(options)
+        return document
+
+    def key(self) -> dict[str, Any]:
+        """Return all that a run of this recipe depends on, but for the data."""
+        return {
+            "seed": self.seed,
+            "method": self.method.key(),
+            "stages": self.stages.key(*self.stages.parts, *self.stages.sections),
+        }
+
+
+@cache
+def _package_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def code_digest(build: Callable[..., Any]) -> str:
+    """Return a digest of the package that defines `build`.
+
+    It is part of every stage key, so that someone who edits a component never gets the result of yesterday's code.
+    """
+    module = getattr(build, "__module__", "") or type(build).__module__
+    spec = find_spec(module.partition(".")[0]) if module and module != "__main__" else None
+    if spec is None or spec.origin is None:
+        return "unknown"
+    origin = Path(spec.origin)
+    if origin.name == "__init__.py":
+        return _package_digest(origin.parent)
+    return hashlib.sha256(origin.read_bytes()).hexdigest()[:16] if origin.is_file() else "unknown"
+
+
+def read_recipe(path: Path) -> tuple[Draft, int | None]:
+    """Read a TOML recipe.
+
+    Raises:
+        OptionsError: the file is missing or is not TOML, or a section is not a table.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionsError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise OptionsError(f"{path}: not a readable TOML file: {error}") from error
+    seed = document.pop("seed", None)
+    faults = [
+        f"{path}: {name!r} must be a table, such as [{name}]"
+        for name, section in document.items()
+        if not isinstance(section, dict)
+    ]
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        faults.append(f"{path}: seed must be a whole number, got {seed!r}")
+    if faults:
+        raise OptionsError(faults)
+    return document, seed
+
+
+def parse_assignments(assignments: Iterable[str]) -> Draft:
+    """Parse ``stage.key=value`` texts.
+
+    Raises:
+        OptionsError: one fault for each text of another form.
+
+    >>> parse_assignments(["encoder.num_layers=3"])
+    {'encoder': {'num_layers': '3'}}
+    """
+    draft: Draft = {}
+    faults = []
+    for text in assignments:
+        target, equals, value = text.partition("=")
+        section, dot, key = target.strip().partition(".")
+        if not (equals and dot and section and key):
+            faults.append(f"--set {text}: expected stage.key=value, such as encoder.num_layers=3")
+            continue
+        draft.setdefault(section, {})[key] = value.strip()
+    if faults:
+        raise OptionsError(faults)
+    return draft
+
+
+def merge(*drafts: Draft) -> Draft:
+    """Merge drafts; later ones win, and choosing another component drops the options meant for the former one."""
+    merged: Draft = {}
+    for draft in drafts:
+        for section, values in draft.items():
+            current = merged.setdefault(section, {})
+            if "name" in values and "name" in current and values["name"] != current["name"]:
+                current.clear()
+            current.update(values)
+    return merged
+
+
+def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable[str] = ()) -> Recipe:
+    """Choose components, parse all options and report every fault of the recipe at once.
+
+    Args:
+        draft: option values by section.
+        plugins: where components come from.
+        seed: seed of the whole run.
+        explicit: sections named on the command line; one that the method does not use is a fault there, while a
+            recipe file may carry sections for several methods.
+
+    Raises:
+        OptionsError: all faults.
+    """
+    faults: list[str] = []
+    method = _choose("method", draft.get("method", {}), plugins, faults)
+    if method is None:
+        raise OptionsError(faults)
+    component = method.registered.component
+    known = {"method", *component.uses, *component.sections}
+    everywhere = known | set(DEFAULTS) | {s for r in plugins.registry("method") for s in r.component.sections}
+    for section in draft:
+        if section not in everywhere:
+            faults.append(
+                f"unknown section {section!r}{suggest(section, everywhere)}; there are {_listing(everywhere)}"
+            )
+        elif section in set(explicit) - known:
+            faults.append(f"method {method.name!r} has no part {section!r}; it has {_listing(known)}")
+    parts = {}
+    for kind in component.uses:
+        choice = _choose(kind, draft.get(kind, {}), plugins, faults)
+        if choice is not None:
+            parts[kind] = choice
+    sections: dict[str, Any] = {}
+    for section, options in component.sections.items():
+        values = dict(draft.get(section, {}))
+        try:
+            sections[section] = parse_options(options, _with_section_preset(component, section, values), where=section)
+        except CoplError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise OptionsError(faults)
+    return Recipe(method, Stages(parts, sections), seed)
+
+
+def _with_section_preset(component: Any, section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Expand ``preset`` in a section such as ``[reward]``: the method's presets hold values by section."""
+    preset = values.pop("preset", None)
+    if preset is None:
+        return values
+    presets = {name: table[section] for name, table in component.presets.items() if section in table}
+    if preset not in presets:
+        raise OptionsError(f"{section}: unknown preset {preset!r}{suggest(str(preset), presets)}; {_listing(presets)}")
+    return {**presets[preset], **values}
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[str]) -> Choice | None:
+    values = dict(values)
+    name = str(values.pop("name", DEFAULTS.get(kind, "")))
+    registry = plugins.registry(kind)
+    if kind == "backbone" and name not in registry and ("/" in name or Path(name).exists()):
+        name, values = "hf", {"path": name, **values}
+    try:
+        registered = registry.get(name)
+        preset = values.pop("preset", None)
+        presets = registered.component.presets
+        if preset is not None and preset not in presets:
+            raise OptionsError(
+                f"{kind}.{name}: unknown preset {preset!r}{suggest(str(preset), presets)}; it has {_listing(presets)}"
+            )
+        chosen = dict(presets[preset]) if preset is not None else {}
+        options: Any = parse_options(registered.component.options, {**chosen, **values}, where=f"{kind}.{name}")
+    except CoplError as error:
+        faults.extend(error.faults)
+        return None
+    return Choice(kind, name, options, registered)
+
+
+def write_recipe(recipe: Recipe, *, help_texts: bool = False) -> str:
+    """Return the recipe as TOML, with each option's help as a comment if asked."""
+    import tomlkit
+
+    document = tomlkit.document()
+    document.add("seed", recipe.seed)
+    classes = {choice.kind: type(choice.options) for choice in (recipe.method, *recipe.stages.parts.values())}
+    classes |= {section: type(options) for section, options in recipe.stages.sections.items()}
+    for section, values in recipe.to_dict().items():
+        if section == "seed":
+            continue
+        table = tomlkit.table()
+        helps = {info.name: info.help for info in describe_options(classes[section])}
+        for name, value in values.items():
+            if help_texts and name in helps:
+                table.add(tomlkit.comment(helps[name]))
+            table.add(name, value)
+        if help_texts:
+            for name in helps.keys() - values.keys():
+                table.add(tomlkit.comment(f"{name} = none  # {helps[name]}"))
+        document.add(section, table)
+    return tomlkit.dumps(document)
+
+
+def canonical_hash(value: Any) -> str:
+    """Return a hash of plain JSON values that does not depend on the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+assert set(DEFAULTS) <= set(KINDS)

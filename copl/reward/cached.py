@@ -1,0 +1,153 @@
+"""Adapting only the top layers: the hidden states below them never change, so they are computed once a response.
+
+Responses recur across users and epochs. `FrozenTrunk` runs a transformer up to its first adapted layer, and later goes
+on from there; embeddings, masks and positions are the model's own, so any architecture works whose layers form one
+module list and take the hidden states as first argument. `check_replay` proves that on the model at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from copl.errors import BackboneError
+from copl.records import TokenBatch
+
+if TYPE_CHECKING:
+    from copl.records import IntArray
+
+_IN_MEMORY_BYTES = 2 << 30
+_TOLERANCE = 1e-4
+
+
+@final
+class FrozenTrunk:
+    """The layers of a transformer below its top `trainable_layers`.
+
+    Args:
+        model: the transformer; may carry adapters in the top layers.
+        num_layers: number of its layers.
+        trainable_layers: how many of the top layers are adapted.
+
+    Raises:
+        BackboneError: the layers cannot be told apart from the rest, or there are not that many.
+    """
+
+    def __init__(self, model: nn.Module, num_layers: int, trainable_layers: int) -> None:
+        if not 0 < trainable_layers < num_layers:
+            raise BackboneError(
+                f"reward.trainable_layers is {trainable_layers}, but {type(model).__name__} has {num_layers} layers; "
+                f"give 1 to {num_layers - 1}, or none to adapt all layers"
+            )
+        lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
+        if len(lists) != 1:
+            raise BackboneError(
+                f"cannot find the {num_layers} layers of {type(model).__name__}; set reward.trainable_layers to none"
+            )
+        layers = list(lists[0])
+        self._below, self._first = layers[: num_layers - trainable_layers], layers[num_layers - trainable_layers]
+        self.layers = tuple(range(num_layers - trainable_layers, num_layers))
+        self._returns_tuple = False
+
+    @contextmanager
+    def keeping(self) -> Iterator[list[Tensor]]:
+        """Collect the hidden states that enter the first adapted layer in every call of the model."""
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            kept.append((args[0] if args else kwargs["hidden_states"]).detach())
+
+        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._returns_tuple = isinstance(output, tuple)
+
+        with ExitStack() as stack:
+            stack.callback(self._first.register_forward_pre_hook(keep, with_kwargs=True).remove)
+            stack.callback(self._below[-1].register_forward_hook(note).remove)
+            yield kept
+
+    @contextmanager
+    def replaying(self, kept: Tensor) -> Iterator[None]:
+        """Make calls of the model skip the frozen layers and go on from the hidden states `kept` [B, L, H]."""
+
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if args:
+                return (kept, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": kept}
+
+        def passed(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return (hidden_states,) if self._returns_tuple else hidden_states
+
+        with ExitStack() as stack:
+            stack.callback(self._first.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            for layer in self._below:
+                stack.callback(delattr, layer, "forward")
+                layer.forward = passed
+            yield
+
+
+@final
+class HiddenCache:
+    """Hidden states of texts of uneven length, kept flat; beyond 2 GiB in a file.
+
+    Args:
+        lengths: tokens of each text.
+        hidden_size: size H of a hidden state.
+        dtype: that of the model.
+        directory: where the file goes if one is needed.
+    """
+
+    def __init__(self, lengths: IntArray, hidden_size: int, dtype: torch.dtype, directory: Path) -> None:
+        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
+        shape = (int(self._offsets[-1]), hidden_size)
+        size = shape[0] * shape[1] * dtype.itemsize
+        self._flat: Tensor
+        if size <= _IN_MEMORY_BYTES:
+            self._flat = torch.zeros(shape, dtype=dtype)
+        else:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._flat = torch.from_file(
+                str(directory / "hidden.bin"), shared=True, size=shape[0] * shape[1], dtype=dtype
+            ).view(shape)
+
+    def put(self, places: IntArray, hidden: Tensor, attention_mask: Tensor) -> None:
+        """Keep the hidden states [B, L, H] of the texts at `places`."""
+        for place, states, mask in zip(places, hidden, attention_mask.bool(), strict=True):
+            self._flat[self._offsets[place] : self._offsets[place + 1]] = states[mask].to("cpu")
+
+    def batch(self, places: Sequence[int] | IntArray, attention_mask: Tensor) -> Tensor:
+        """Return the hidden states [B, L, H] of the texts at `places`, padded as `attention_mask` [B, L] says."""
+        padded = self._flat.new_zeros((*attention_mask.shape, self._flat.shape[1]))
+        spans = [self._flat[self._offsets[p] : self._offsets[p + 1]] for p in places]
+        padded[attention_mask.bool()] = torch.cat(spans)
+        return padded
+
+
+def check_replay(model: nn.Module, trunk: FrozenTrunk, tokens: TokenBatch) -> None:
+    """Compare the plain and the cached way on a few texts.
+
+    Raises:
+        BackboneError: they differ by more than 1e-4 of the largest value, so this model cannot be cached.
+    """
+    with torch.no_grad():
+        with trunk.keeping() as kept:
+            plain = _last_hidden(model, tokens)
+        with trunk.replaying(kept[0]):
+            cached = _last_hidden(model, tokens)
+    mask = tokens.attention_mask.bool()
+    worst = (plain[mask] - cached[mask]).abs().max() / plain[mask].abs().max().clamp_min(1e-12)
+    if not float(worst) <= _TOLERANCE:
+        raise BackboneError(
+            f"hidden states of {type(model).__name__} cannot be cached (they differ by {float(worst):.1e} of the "
+            "largest value); set reward.trainable_layers to none"
+        )
+
+
+def _last_hidden(model: nn.Module, tokens: TokenBatch) -> Tensor:
+    hidden: Tensor = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    return hidden

@@ -1,0 +1,99 @@
+"""Heads: the reward of a hidden state for a user.
+
+All act on scaled features f [S, H] (pooled hidden states, centred and scaled) and conditioned users z [S, D] whose
+coordinates have unit root mean square. There is no bias and no term in z alone: both cancel in the margin of two
+responses.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+class Head(nn.Module, ABC):
+    """Reward [S] from features [S, H] and users [S, D], in two halves so that a response shared by many users is
+    projected once: `encode` sees only the response, `combine` meets the user.
+    """
+
+    weight: nn.Parameter
+    """What all users share: weights w [H] of the features."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(hidden_size))
+
+    @abstractmethod
+    def encode(self, features: Tensor) -> Tensor:
+        """Return the codes [R, C] of responses with features [R, H]; the first column is w . f."""
+
+    @abstractmethod
+    def combine(self, codes: Tensor, users: Tensor) -> Tensor:
+        """Return the rewards [S] of responses with codes [S, C] for users [S, D]."""
+
+    def forward(self, features: Tensor, users: Tensor) -> Tensor:
+        """Return the rewards [S]."""
+        return self.combine(self.encode(features), users)
+
+    def personal_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the part that depends on the user."""
+        return [p for p in self.parameters() if p is not self.weight]
+
+
+@final
+class LinearHead(Head):
+    """r = w . f, the head of CoPL (arXiv 2503.01658): all personal signal has to come through the experts."""
+
+    def encode(self, features: Tensor) -> Tensor:
+        return features @ self.weight.unsqueeze(1)
+
+    def combine(self, codes: Tensor, users: Tensor) -> Tensor:
+        return codes.squeeze(1)
+
+
+@final
+class BilinearHead(Head):
+    """r = w . f + z^T B f / sqrt(D): every user has a weight vector that is linear in the embedding."""
+
+    def __init__(self, hidden_size: int, embedding_dim: int) -> None:
+        super().__init__(hidden_size)
+        self.interaction = nn.Parameter(torch.zeros(embedding_dim, hidden_size))
+        self._scale = 1.0 / math.sqrt(embedding_dim)
+
+    def encode(self, features: Tensor) -> Tensor:
+        return features @ torch.cat([self.weight.unsqueeze(0), self._scale * self.interaction]).T
+
+    def combine(self, codes: Tensor, users: Tensor) -> Tensor:
+        return codes[:, 0] + (codes[:, 1:] * users).sum(-1)
+
+
+@final
+class MlpHead(Head):
+    """r = w . f + v . gelu(W f + V z + c): a hidden layer over both, beside the linear term."""
+
+    def __init__(self, hidden_size: int, embedding_dim: int, width: int = 64) -> None:
+        super().__init__(hidden_size)
+        self.response = nn.Linear(hidden_size, width)
+        self.user = nn.Linear(embedding_dim, width, bias=False)
+        self.outer = nn.Parameter(torch.zeros(width))
+
+    def encode(self, features: Tensor) -> Tensor:
+        return torch.cat([features @ self.weight.unsqueeze(1), self.response(features)], dim=1)
+
+    def combine(self, codes: Tensor, users: Tensor) -> Tensor:
+        return codes[:, 0] + nn.functional.gelu(codes[:, 1:] + self.user(users)) @ self.outer
+
+
+def make_head(name: str, hidden_size: int, embedding_dim: int) -> Head:
+    """Return the head called `name`; without user embeddings (D = 0) every bilinear head is the linear one."""
+    if name == "linear" or (name == "bilinear" and embedding_dim == 0):
+        return LinearHead(hidden_size)
+    if name == "bilinear":
+        return BilinearHead(hidden_size, embedding_dim)
+    if name == "mlp":
+        return MlpHead(hidden_size, embedding_dim)
+    raise ValueError(f"unknown head {name!r}")

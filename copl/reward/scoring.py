@@ -1,0 +1,150 @@
+"""Scores of many (user, response) pairs: the same alone, in any batch and in any order."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from copl.interfaces import Progress
+from copl.progress import SilentProgress
+from copl.records import ResponseTable, TokenBatch
+from copl.reward.backbone import EncodedResponses, collate, encode_responses
+from copl.reward.cached import HiddenCache
+from copl.reward.features import length_batches
+from copl.reward.model import PersonalRewardModel
+
+if TYPE_CHECKING:
+    from copl.records import FloatArray, IntArray
+
+_USERS_AT_ONCE = 65_536
+
+
+def score_responses(
+    model: PersonalRewardModel,
+    responses: ResponseTable,
+    users: Tensor | None,
+    rows: IntArray,
+    *,
+    progress: Progress | None = None,
+) -> FloatArray:
+    """Return the rewards [N] of responses for users.
+
+    A text is read once for each distinct setting of the experts: once in all where no expert depends on the user.
+
+    Args:
+        model: the reward model; left in the mode it is in.
+        responses: the table that `rows` refers to.
+        users: embedding of the user of each request [N, D] in the encoder's scale; None for the average user.
+        rows: row of the response of each request [N].
+        progress: where to show progress.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if len(rows) == 0:
+        return np.zeros(0)
+    texts, place = np.unique(rows, return_inverse=True)
+    encoded = encode_responses(model.backbone, responses, texts, model.max_length)
+    vectors = model.user_centre.expand(len(rows), -1) if users is None else users
+    if vectors.shape != (len(rows), model.embedding_dim):
+        raise ValueError(f"users must have the shape {(len(rows), model.embedding_dim)}, not {tuple(vectors.shape)}")
+    return score_encoded(model, encoded, vectors, place, progress=progress or SilentProgress())
+
+
+@torch.no_grad()
+def score_encoded(
+    model: PersonalRewardModel,
+    encoded: EncodedResponses,
+    users: Tensor,
+    place: IntArray,
+    *,
+    progress: Progress,
+    kept: HiddenCache | None = None,
+) -> FloatArray:
+    """Return the rewards [N] of encoded texts.
+
+    Args:
+        model: the reward model.
+        encoded: the texts.
+        users: embedding of the user of each request [N, D].
+        place: which text each request is about [N].
+        progress: where to show progress.
+        kept: hidden states of the texts below the adapted layers, where they are there already.
+    """
+    training = model.training
+    model.eval()
+    try:
+        conditioned, weights = _routes(model, users)
+        settings = place if weights is None else _distinct(place, weights)
+        _, first, inverse = np.unique(settings, return_index=True, return_inverse=True)
+        codes = _read(model, encoded, place[first], None if weights is None else weights[first], kept, progress)
+        scores = np.empty(len(place), dtype=np.float64)
+        for start in range(0, len(place), _USERS_AT_ONCE):
+            part = slice(start, start + _USERS_AT_ONCE)
+            combined = model.head.combine(codes[torch.from_numpy(inverse[part])], conditioned[part])
+            scores[part] = combined.double().cpu().numpy()
+    finally:
+        model.train(training)
+    return scores
+
+
+def _routes(model: PersonalRewardModel, users: Tensor) -> tuple[Tensor, Tensor | None]:
+    conditioned = torch.empty(len(users), model.embedding_dim, device=model.device)
+    weights = torch.empty(len(users), model.gate.num_experts, device=model.device) if model.gate.num_experts else None
+    for start in range(0, len(users), _USERS_AT_ONCE):
+        part = slice(start, start + _USERS_AT_ONCE)
+        conditioned[part] = model.condition(users[part].to(model.device))
+        if weights is not None:
+            weights[part] = model.route(conditioned[part]).weights
+    return conditioned, weights
+
+
+def _distinct(place: IntArray, weights: Tensor) -> IntArray:
+    """Number the distinct pairs of a text and a setting of the experts."""
+    _, setting = np.unique(weights.float().cpu().numpy(), axis=0, return_inverse=True)
+    numbers: IntArray = place * (int(setting.max()) + 1) + setting.reshape(-1)
+    return numbers
+
+
+def _read(
+    model: PersonalRewardModel,
+    encoded: EncodedResponses,
+    place: IntArray,
+    weights: Tensor | None,
+    kept: HiddenCache | None,
+    progress: Progress,
+) -> Tensor:
+    """Return the head's codes [S, C] of texts under settings of the experts."""
+    codes: list[Tensor] = []
+    order: list[IntArray] = []
+    with tempfile.TemporaryDirectory() as scratch, progress.task("scoring", len(place)) as task:
+        if kept is None and model.trunk is not None and len(place) > len(encoded):
+            kept = _keep(model, encoded, Path(scratch))
+        for batch in length_batches(encoded.lengths[place]):
+            tokens = collate(encoded, place[batch])
+            states = None if kept is None else kept.batch(place[batch], tokens.attention_mask).to(model.device)
+            tokens = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
+            features = model.features(tokens, None if weights is None else weights[torch.from_numpy(batch)], states)
+            codes.append(model.head.encode(features))
+            order.append(batch)
+            task.advance(len(batch))
+    inverse = np.empty(len(place), dtype=np.int64)
+    inverse[np.concatenate(order)] = np.arange(len(place))
+    return torch.cat(codes)[torch.from_numpy(inverse)]
+
+
+def _keep(model: PersonalRewardModel, encoded: EncodedResponses, scratch: Path) -> HiddenCache:
+    """Run the frozen layers once for each text."""
+    assert model.trunk is not None
+    cache = HiddenCache(encoded.lengths, model.backbone.hidden_size, model.backbone.model.dtype, scratch)
+    idle = torch.zeros(1, model.gate.num_experts, device=model.device)
+    for batch in length_batches(encoded.lengths):
+        tokens = collate(encoded, batch)
+        tokens_there = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
+        with model.trunk.keeping() as states:
+            model.features(tokens_there, idle.expand(len(batch), -1) if model.gate.num_experts else None)
+        cache.put(batch, states[0], tokens.attention_mask)
+    return cache

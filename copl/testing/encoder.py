@@ -1,0 +1,145 @@
+"""Checks of graph encoders."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, final
+
+import attrs
+import torch
+
+from copl.interfaces import GraphEncoder
+from copl.progress import SilentProgress
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.testing.check import (
+    Check,
+    CheckResult,
+    CheckWarning,
+    Once,
+    fingerprint_of,
+    global_randomness_untouched,
+    require,
+    run_checks,
+)
+from copl.testing.common import Described
+from copl.testing.planted import GraphCase, accuracy, bare_graph, planted_graph
+
+_SEED = 3
+
+
+@final
+@attrs.frozen(eq=False)
+class _Subject:
+    described: Described
+    case: GraphCase
+
+    def build(self) -> Any:
+        return self.described.component.build(self.described.options())
+
+    def fit(self, graph: PreferenceGraph) -> NodeEmbeddings:
+        embeddings: NodeEmbeddings = self.build().fit(graph, seed=_SEED, progress=SilentProgress())
+        return embeddings
+
+    @cached_property
+    def _once(self) -> Once[NodeEmbeddings]:
+        return Once(lambda: self.fit(self.case.graph))
+
+    @property
+    def fitted(self) -> NodeEmbeddings:
+        return self._once.get()
+
+
+def _require_valid(embeddings: NodeEmbeddings, graph: PreferenceGraph) -> None:
+    require(isinstance(embeddings, NodeEmbeddings), f"fit returned {type(embeddings).__name__}, not NodeEmbeddings")
+    require(embeddings.user_ids == graph.user_ids, "user_ids are not those of the graph, in its order")
+    require(embeddings.response_keys == graph.response_keys, "response_keys are not those of the graph, in its order")
+    users, responses = tuple(embeddings.users.shape), tuple(embeddings.responses.shape)
+    require(len(users) == 2 and users[0] == graph.num_users, f"users must be [{graph.num_users}, D], got {users}")
+    expected = (graph.num_responses, users[1])
+    require(responses == expected, f"responses must be {list(expected)}, got {list(responses)}")
+    bias = tuple(embeddings.response_bias.shape)
+    require(bias == (graph.num_responses,), f"response_bias must be [{graph.num_responses}], got {list(bias)}")
+    named = {"users": embeddings.users, "responses": embeddings.responses, "response_bias": embeddings.response_bias}
+    for name, tensor in {**named, **embeddings.state}.items():
+        require(not tensor.requires_grad, f"{name} still requires gradients; detach it")
+        require(bool(torch.isfinite(tensor.double()).all()), f"{name} holds values that are not finite")
+    require(
+        len(embeddings.comparisons) == len(graph.comparisons),
+        "comparisons must be the training comparisons of the graph; adaptation needs them",
+    )
+
+
+def is_an_encoder(subject: _Subject) -> None:
+    """build gives a GraphEncoder"""
+    encoder = subject.build()
+    require(isinstance(encoder, GraphEncoder), f"build gave {type(encoder).__name__}, which does not derive from it")
+
+
+def embeds_every_node(subject: _Subject) -> None:
+    """fit gives finite embeddings of all users and responses, in the graph's order"""
+    _require_valid(subject.fitted, subject.case.graph)
+
+
+def repeats_itself(subject: _Subject) -> None:
+    """the same seed gives the same embeddings, from a new encoder and from one already used"""
+    encoder = subject.build()
+    for drawn_before in (17, 18):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(drawn_before)  # what the caller drew before must not matter
+            again = encoder.fit(subject.case.graph, seed=_SEED, progress=SilentProgress())
+        same = torch.equal(again.users, subject.fitted.users) and torch.equal(again.responses, subject.fitted.responses)
+        require(same, "two fits with the same seed differ; draw only from generators made from the seed")
+
+
+def leaves_the_world_alone(subject: _Subject) -> None:
+    """fit changes neither the graph nor the global random state"""
+    graph = planted_graph(seed=1).graph
+    before = fingerprint_of(graph)
+    with global_randomness_untouched():
+        subject.fit(graph)
+    require(fingerprint_of(graph) == before, "fit changed the arrays of the graph; copy what is to be changed")
+
+
+def isolated_nodes(subject: _Subject) -> None:
+    """a user without comparisons and a response nobody saw are embedded too"""
+    graph = bare_graph(3, 4, Comparisons([0, 0, 1], [0, 1, 1], [1, 2, 0]))
+    _require_valid(subject.fit(graph), graph)
+
+
+def repeated_and_contradictory(subject: _Subject) -> None:
+    """repeated and contradictory comparisons are no problem"""
+    graph = bare_graph(2, 3, Comparisons([0, 0, 0, 1, 1], [0, 0, 1, 1, 2], [1, 1, 0, 2, 1]))
+    _require_valid(subject.fit(graph), graph)
+
+
+def one_user(subject: _Subject) -> None:
+    """a graph of one user and two responses is no problem"""
+    graph = bare_graph(1, 2, Comparisons([0], [0], [1]))
+    _require_valid(subject.fit(graph), graph)
+
+
+def finds_the_groups(subject: _Subject) -> None:
+    """finds two clearly planted groups"""
+    share = accuracy(subject.fitted, subject.fitted.users, subject.case.heldout)
+    if share < 0.75:
+        raise CheckWarning(
+            f"only {share:.0%} of held-out comparisons right on a graph where all can be (chance is 50 %); "
+            "do the default options train long enough?"
+        )
+
+
+_CHECKS: list[Check[_Subject]] = [
+    is_an_encoder,
+    embeds_every_node,
+    repeats_itself,
+    leaves_the_world_alone,
+    isolated_nodes,
+    repeated_and_contradictory,
+    one_user,
+    finds_the_groups,
+]
+
+
+def check_encoder(described: Described) -> list[CheckResult]:
+    """Check a graph encoder on planted graphs."""
+    return run_checks(_CHECKS, _Subject(described, planted_graph()))

@@ -1,0 +1,193 @@
+"""Checks of whole methods (preference models), on a tiny data set and a tiny random language model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+import numpy as np
+
+from copl.interfaces import PreferenceModel, Progress
+from copl.options import parse_options
+from copl.plugins import Plugins, load
+from copl.progress import SilentProgress
+from copl.recipe import DEFAULTS, Choice, Stages
+from copl.records import AdaptedUsers, FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.testing.check import Check, CheckResult, Once, fingerprint_of, require, run_checks
+from copl.testing.common import Described
+from copl.testing.planted import planted_data
+from copl.testing.tiny_model import write_tiny_model
+
+_SEED = 3
+_SHORT: Mapping[str, Any] = {"max_steps": 4, "num_steps": 4, "epochs": 1, "num_epochs": 1, "eval_every": 2}
+"""Values for options of these names, so that a check takes seconds; whether a method learns is for its own tests."""
+
+
+@final
+class _Folder:
+    """A workspace without a cache: each stage is computed once into a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.progress: Progress = SilentProgress()
+
+    def stage(self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+        directory = self.root / name
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            compute(directory)
+        return directory
+
+
+@final
+@attrs.frozen(eq=False)
+class _Subject:
+    described: Described
+    root: Path
+    data: PreferenceData
+
+    @cached_property
+    def stages(self) -> Stages:
+        component = self.described.component
+        plugins = load()
+        parts = {kind: self._part(kind, plugins) for kind in component.uses}
+        sections = {name: self._section(name, options) for name, options in component.sections.items()}
+        return Stages(parts, sections)
+
+    def _part(self, kind: str, plugins: Plugins) -> Choice:
+        name, values = DEFAULTS[kind], {}
+        if kind == "backbone":
+            texts = (*self.data.responses.prompts, *self.data.responses.texts, "Human : Assistant : user assistant")
+            name, values = "hf", {"path": str(write_tiny_model(self.root / "model", texts))}
+        registered = plugins.registry(kind).get(name)
+        return Choice(kind, name, parse_options(registered.component.options, values, where=kind), registered)
+
+    def _section(self, section: str, options: type) -> Any:
+        known = {field.name for field in attrs.fields(options)}
+        return parse_options(options, {k: v for k, v in _SHORT.items() if k in known}, where=section)
+
+    def build(self) -> Any:
+        return self.described.component.build(self.described.options(), stages=self.stages)
+
+    def fit(self, name: str) -> PreferenceModel:
+        method: PreferenceModel = self.build()
+        method.fit(self.data, seed=_SEED, workspace=_Folder(self.root / name))
+        return method
+
+    @cached_property
+    def _fitted(self) -> Once[PreferenceModel]:
+        return Once(lambda: self.fit("run"))
+
+    @property
+    def fitted(self) -> PreferenceModel:
+        return self._fitted.get()
+
+    @cached_property
+    def _adapted(self) -> Once[AdaptedUsers]:
+        return Once(lambda: self.fitted.adapt(self.data.split("support")))
+
+    @property
+    def adapted(self) -> AdaptedUsers:
+        return self._adapted.get()
+
+    def requests(self) -> ScoreRequests:
+        """Every user, seen and unseen, on every fifth response."""
+        num_users, num_responses = len(self.data.users), len(self.data.responses)
+        user = np.repeat(np.arange(num_users), num_responses)[::5]
+        return ScoreRequests(
+            self.data.users, self.data.responses, user, np.tile(np.arange(num_responses), num_users)[::5]
+        )
+
+    def scores(self, method: PreferenceModel, requests: ScoreRequests) -> FloatArray:
+        return method.scores(requests, self.adapted)
+
+
+def is_a_method(subject: _Subject) -> None:
+    """build gives a PreferenceModel"""
+    method = subject.build()
+    require(isinstance(method, PreferenceModel), f"build gave {type(method).__name__}, which does not derive from it")
+
+
+def fits(subject: _Subject) -> None:
+    """fit learns from a tiny data set and leaves it as it was"""
+    before = fingerprint_of(subject.data)
+    assert subject.fitted is not None
+    require(fingerprint_of(subject.data) == before, "fit changed the data set")
+
+
+def adapts(subject: _Subject) -> None:
+    """adapt answers every unseen user with a support set"""
+    adapted, support = subject.adapted, subject.data.split("support")
+    require(isinstance(adapted, AdaptedUsers), f"adapt returned {type(adapted).__name__}, not AdaptedUsers")
+    asked = {support.users.ids[row] for row in np.unique(support.comparisons.user)}
+    missing = sorted(asked - set(adapted.user_ids))
+    require(not missing, f"no embedding for {', '.join(missing)}")
+
+
+def scores_everybody(subject: _Subject) -> None:
+    """scores are finite for seen users, adapted ones and strangers, and for responses never trained on"""
+    requests = subject.requests()
+    for adapted in (subject.adapted, None):
+        scores = np.asarray(subject.fitted.scores(requests, adapted))
+        require(scores.shape == (len(requests),), f"scores must be [{len(requests)}], got {list(scores.shape)}")
+        require(bool(np.isfinite(scores).all()), "scores are not finite")
+    stranger = ScoreRequests(UserTable.ungrouped(["stranger"]), subject.data.responses, [0, 0], [0, 1])
+    require(bool(np.isfinite(subject.fitted.scores(stranger)).all()), "the score of an unknown user is not finite")
+
+
+def scores_do_not_depend_on_the_batch(subject: _Subject) -> None:
+    """the score of a request does not depend on the other requests"""
+    requests = subject.requests()
+    together = subject.scores(subject.fitted, requests)
+    for rows in (np.arange(len(requests))[::-1], np.array([0]), np.arange(1, len(requests), 3)):
+        part = ScoreRequests(requests.users, requests.responses, requests.user[rows], requests.response[rows])
+        scores = subject.scores(subject.fitted, part)
+        require(np.allclose(scores, together[rows], atol=1e-3), "scores change with the order or size of the batch")
+
+
+def scores_nothing(subject: _Subject) -> None:
+    """no requests give no scores"""
+    none = ScoreRequests(subject.data.users, subject.data.responses, [], [])
+    require(len(subject.fitted.scores(none)) == 0, "scores for requests that were not made")
+
+
+def is_read_back(subject: _Subject) -> None:
+    """load reads back what fit kept"""
+    requests = subject.requests()
+    expected = subject.scores(subject.fitted, requests)
+    method: PreferenceModel = subject.build()
+    method.load(subject.root / "run")
+    require(np.allclose(subject.scores(method, requests), expected, atol=1e-3), "a loaded method scores otherwise")
+
+
+def repeats_itself(subject: _Subject) -> None:
+    """the same seed gives the same scores"""
+    requests = subject.requests()
+    first, again = subject.fitted.scores(requests), subject.fit("again").scores(requests)
+    require(np.allclose(first, again, atol=1e-3), "two fits with the same seed score differently")
+
+
+_CHECKS: list[Check[_Subject]] = [
+    is_a_method,
+    fits,
+    adapts,
+    scores_everybody,
+    scores_do_not_depend_on_the_batch,
+    scores_nothing,
+    is_read_back,
+    repeats_itself,
+]
+
+
+def check_method(described: Described) -> list[CheckResult]:
+    """Check a whole method in a temporary directory; its other parts are the default components."""
+    root = Path(tempfile.mkdtemp(prefix="copl-check-"))
+    try:
+        return run_checks(_CHECKS, _Subject(described, root, planted_data()))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

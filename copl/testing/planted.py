@@ -1,0 +1,165 @@
+"""The small inputs the kit makes: two groups of users who like opposite responses, so that there is something to find.
+
+A user of group +1 prefers the response of trait +1 in a pair of one trait each; a user of group -1 the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+import numpy as np
+import torch
+
+from copl.records import (
+    Comparisons,
+    ComparisonSet,
+    NodeEmbeddings,
+    PreferenceData,
+    PreferenceGraph,
+    ResponseTable,
+    UserTable,
+)
+
+if TYPE_CHECKING:
+    from copl.records import IntArray
+
+
+@final
+@attrs.frozen(eq=False)
+class Planted:
+    """Users and responses in two camps.
+
+    Attributes:
+        group: +1 or -1 of each user [U].
+        trait: +1 or -1 of each response [R].
+    """
+
+    group: IntArray
+    trait: IntArray
+
+    @classmethod
+    def make(cls, num_users: int = 24, num_responses: int = 16) -> Planted:
+        """Return camps of equal size, users and responses alternating."""
+        return cls(1 - 2 * (np.arange(num_users) % 2), 1 - 2 * (np.arange(num_responses) % 2))
+
+    @property
+    def users(self) -> UserTable:
+        return UserTable(
+            [f"user-{row}" for row in range(len(self.group))], ["plus" if g > 0 else "minus" for g in self.group]
+        )
+
+    @property
+    def responses(self) -> ResponseTable:
+        """Texts that show their trait; two responses to each prompt."""
+        words = {1: "a brief plain answer", -1: "a long technical explanation with many details"}
+        return ResponseTable(
+            [f"question {row // 2}" for row in range(len(self.trait))],
+            [f"{words[int(trait)]} number {row // 2}" for row, trait in enumerate(self.trait)],
+        )
+
+    def compare(self, users: IntArray, per_user: int, rng: np.random.Generator) -> Comparisons:
+        """Return `per_user` comparisons of each user, a response of each trait in each, no pair twice."""
+        plus, minus = np.flatnonzero(self.trait > 0), np.flatnonzero(self.trait < 0)
+        user: list[int] = []
+        chosen: list[int] = []
+        rejected: list[int] = []
+        for row in users:
+            for code in rng.choice(len(plus) * len(minus), size=per_user, replace=False):
+                pair = (int(plus[code // len(minus)]), int(minus[code % len(minus)]))
+                liked, other = pair if self.group[row] > 0 else pair[::-1]
+                user.append(int(row))
+                chosen.append(liked)
+                rejected.append(other)
+        return Comparisons(user, chosen, rejected)
+
+
+@final
+@attrs.frozen(eq=False)
+class GraphCase:
+    """A preference graph with comparisons held out of it."""
+
+    graph: PreferenceGraph
+    heldout: Comparisons
+
+
+def planted_graph(seed: int = 0) -> GraphCase:
+    """Return a graph whose two groups any encoder should find."""
+    planted, rng = Planted.make(), np.random.default_rng(seed)
+    everyone = np.arange(len(planted.group))
+    pairs = planted.compare(everyone, 14, rng)
+    place = np.tile(np.arange(14), len(everyone))
+    graph = PreferenceGraph(
+        planted.users.ids,
+        planted.responses.keys,
+        pairs.take(place < 9),
+        pairs.take((place >= 9) & (place < 11)),
+        torch.randn(len(planted.trait), 6, generator=torch.Generator().manual_seed(seed)),
+    )
+    return GraphCase(graph, pairs.take(place >= 11))
+
+
+def bare_graph(num_users: int, num_responses: int, comparisons: Comparisons) -> PreferenceGraph:
+    """Return a graph with neither validation comparisons nor response features."""
+    return PreferenceGraph(
+        tuple(f"user-{row}" for row in range(num_users)),
+        tuple(f"response-{row}" for row in range(num_responses)),
+        comparisons,
+    )
+
+
+def trained_embeddings(planted: Planted, dim: int = 8, seed: int = 0) -> NodeEmbeddings:
+    """Return embeddings in which the two camps lie on opposite sides, as a good encoder leaves them."""
+    rng = np.random.default_rng(seed)
+    axis = np.ones(dim) / np.sqrt(dim)
+
+    def place(sign: IntArray) -> torch.Tensor:
+        return torch.tensor(sign[:, None] * axis + 0.1 * rng.normal(size=(len(sign), dim)), dtype=torch.float32)
+
+    return NodeEmbeddings(
+        planted.users.ids,
+        planted.responses.keys,
+        place(planted.group),
+        place(planted.trait),
+        torch.zeros(len(planted.trait)),
+        planted.compare(np.arange(len(planted.group)), 8, rng),
+    )
+
+
+def newcomers(planted: Planted, per_user: int = 4, seed: int = 1) -> tuple[ComparisonSet, ComparisonSet]:
+    """Return the support set and the held-out comparisons of six users who were not there in training."""
+    group = Planted(1 - 2 * (np.arange(6) % 2), planted.trait)
+    users = UserTable([f"newcomer-{row}" for row in range(6)], group.users.groups)
+    pairs = group.compare(np.arange(6), per_user + 4, np.random.default_rng(seed))
+    place = np.tile(np.arange(per_user + 4), 6)
+    return (
+        ComparisonSet(users, planted.responses, pairs.take(place < per_user)),
+        ComparisonSet(users, planted.responses, pairs.take(place >= per_user)),
+    )
+
+
+def planted_data(seed: int = 0) -> PreferenceData:
+    """Return a tiny data set with every split; the last six users are unseen."""
+    planted, rng = Planted.make(18, 16), np.random.default_rng(seed)
+    everyone = np.arange(18)
+    pairs = planted.compare(everyone, 10, rng)
+    place, seen = np.tile(np.arange(10), 18), np.repeat(everyone < 12, 10)
+    warm = (pairs.chosen < 12) & (pairs.rejected < 12)
+    splits = {
+        "train": pairs.take(seen & warm & (place < 7)),
+        "validation": pairs.take(seen & warm & (place == 7)),
+        "test": pairs.take(seen & warm & (place > 7)),
+        "cold": pairs.take(seen & ~warm),
+        "support": pairs.take(~seen & (place < 6)),
+        "heldout": pairs.take(~seen & (place >= 6)),
+    }
+    return PreferenceData("planted", planted.users, planted.responses, splits, {"source": "copl.testing"})
+
+
+def accuracy(embeddings: NodeEmbeddings, users: torch.Tensor, pairs: Comparisons) -> float:
+    """Return the share of `pairs` whose margin is positive; `users` are the embeddings of their user rows."""
+    chosen, rejected = torch.from_numpy(pairs.chosen), torch.from_numpy(pairs.rejected)
+    difference = embeddings.responses[chosen] - embeddings.responses[rejected]
+    margins = (users[torch.from_numpy(pairs.user)] * difference).sum(dim=1)
+    margins = margins + embeddings.response_bias[chosen] - embeddings.response_bias[rejected]
+    return float((margins > 0).double().mean())

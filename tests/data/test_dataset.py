@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
+from copl.errors import DataError
+from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
+
+TEXT = st.text(max_size=8)
+
+
+@st.composite
+def data_sets(draw: st.DrawFn) -> PreferenceData:
+    ids = draw(st.lists(TEXT, min_size=1, max_size=4, unique=True))
+    groups = draw(st.lists(st.none() | TEXT, min_size=len(ids), max_size=len(ids)))
+    responses = draw(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5, unique=True))
+    row = st.tuples(
+        st.integers(0, len(ids) - 1),
+        st.integers(0, len(responses) - 1),
+        st.integers(0, len(responses) - 1),
+        st.floats(0.1, 9.0),
+        st.sampled_from([-1, 0, 1]),
+    )
+    splits = {}
+    for name in draw(st.lists(st.sampled_from(list(SPLITS)), unique=True)):
+        rows = draw(st.lists(row, max_size=5))
+        user, chosen, rejected, weight, mark = zip(*rows, strict=True) if rows else ((),) * 5
+        splits[name] = Comparisons(
+            user, chosen, rejected, np.array(weight, dtype=np.float64), np.array(mark, dtype=np.int8)
+        )
+    provenance = draw(
+        st.dictionaries(TEXT, st.none() | st.integers(-9, 9) | TEXT | st.lists(TEXT, max_size=2), max_size=2)
+    )
+    prompts, texts = zip(*responses, strict=True)
+    return PreferenceData(draw(TEXT), UserTable(ids, groups), ResponseTable(prompts, texts), splits, provenance)
+
+
+def assert_same(one: PreferenceData, other: PreferenceData) -> None:
+    assert (one.name, one.users.ids, one.users.groups) == (other.name, other.users.ids, other.users.groups)
+    assert (one.responses.prompts, one.responses.texts) == (other.responses.prompts, other.responses.texts)
+    assert dict(one.provenance) == dict(other.provenance)
+    assert set(one.splits) == set(other.splits)
+    for name, part in one.splits.items():
+        for column in ("user", "chosen", "rejected", "weight", "controversial"):
+            first, second = getattr(part, column), getattr(other.splits[name], column)
+            assert first.dtype == second.dtype
+            assert np.array_equal(first, second)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data_sets())
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data: PreferenceData) -> None:
+    directory = tmp_path_factory.mktemp("data") / "set"
+    save_dataset(data, directory)
+    assert_same(load_dataset(directory), data)
+
+
+def example(texts: tuple[str, str, str] = ("a", "b", "c")) -> PreferenceData:
+    return PreferenceData(
+        "example",
+        UserTable(["u", "v"], ["g", None]),
+        ResponseTable(["p"] * 3, texts),
+        {"train": Comparisons([0, 1], [0, 1], [1, 2]), "test": Comparisons([0], [2], [1])},
+        {"source": "test"},
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_dataset(example(), tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_the_description_can_be_read_by_a_person(saved: Path) -> None:
+    described = json.loads((saved / "dataset.json").read_text(encoding="utf-8"))
+    assert described["counts"] == {"users": 2, "responses": 3, "splits": {"train": 2, "test": 1}}
+    assert described["version"] == 1
+    assert set(described["files"]) == {"responses.parquet", "users.parquet", "comparisons.parquet"}
+    assert pq.read_table(saved / "comparisons.parquet").column("split").to_pylist() == ["train", "train", "test"]
+
+
+def test_the_fingerprint_tells_contents_apart(saved: Path, tmp_path: Path) -> None:
+    save_dataset(example(), tmp_path / "same")
+    save_dataset(example(("a", "b", "d")), tmp_path / "other")
+    assert dataset_fingerprint(saved) == dataset_fingerprint(tmp_path / "same")
+    assert dataset_fingerprint(saved) != dataset_fingerprint(tmp_path / "other")
+
+
+def test_a_data_set_is_replaced_only_when_asked(saved: Path) -> None:
+    with pytest.raises(DataError, match="holds a data set already"):
+        save_dataset(example(("x", "y", "z")), saved)
+    assert load_dataset(saved).responses.texts == ("a", "b", "c")
+    save_dataset(example(("x", "y", "z")), saved, overwrite=True)
+    assert load_dataset(saved).responses.texts == ("x", "y", "z")
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_anything_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "dataset.json").write_text("{}")
+    (tmp_path / "file").write_text("text")
+    for name, message in (("mine", "something else"), ("file", "is a file")):
+        with pytest.raises(DataError, match=message):
+            save_dataset(example(), tmp_path / name, overwrite=True)
+    assert (tmp_path / "mine" / "dataset.json").read_text() == "{}"
+    (tmp_path / "empty").mkdir()
+    save_dataset(example(), tmp_path / "empty")
+    assert_same(load_dataset(tmp_path / "empty"), example())
+
+
+def test_a_link_to_a_data_set_stays_a_link(saved: Path) -> None:
+    link = saved.parent / "link"
+    link.symlink_to(saved)
+    save_dataset(example(("x", "y", "z")), link, overwrite=True)
+    assert link.is_symlink()
+    assert load_dataset(saved).responses.texts == ("x", "y", "z")
+    assert {path.name for path in saved.parent.iterdir()} == {"set", "link"}
+
+
+def test_a_failure_leaves_nothing_behind(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    for directory in (saved, saved.parent / "new"):
+        with pytest.raises(OSError, match="disk full"):
+            save_dataset(example(("x", "y", "z")), directory, overwrite=True)
+    monkeypatch.undo()
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert load_dataset(saved).responses.texts == ("a", "b", "c")
+
+
+def test_half_a_surrogate_pair_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="surrogate"):
+        save_dataset(example(("a", "\ud800", "c")), tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+def _cut(directory: Path) -> None:
+    path = directory / "responses.parquet"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def _change(directory: Path) -> None:
+    path = directory / "users.parquet"
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _edit(key: str, value: object) -> Callable[[Path], None]:
+    def edit(directory: Path) -> None:
+        path = directory / "dataset.json"
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
+
+    return edit
+
+
+def _cut_description(directory: Path) -> None:
+    path = directory / "dataset.json"
+    path.write_text(path.read_text(encoding="utf-8")[:40], encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_cut, r"responses\.parquet: cut short at"),
+        (_change, r"users\.parquet: its checksum"),
+        (lambda d: (d / "comparisons.parquet").unlink(), r"comparisons\.parquet: missing"),
+        (lambda d: (d / "dataset.json").unlink(), "not a data set: it has no dataset.json"),
+        (_cut_description, r"dataset\.json: cut short"),
+        (_edit("version", 2), "format version 2, this copl reads 1"),
+        (_edit("format", "foreign"), "not the description of a data set"),
+        (_edit("files", {}), "not listed in full"),
+        (_edit("counts", {"splits": {"tarin": 1}}), "not listed in full"),
+        (_edit("provenance", []), "name or provenance"),
+    ],
+)
+def test_each_damage_is_one_clear_line(saved: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(saved)
+    with pytest.raises(DataError, match=message) as caught:
+        load_dataset(saved)
+    assert len(caught.value.faults) == 1
+    assert "\n" not in caught.value.faults[0]
+
+
+def test_all_damaged_files_are_named_at_once(saved: Path) -> None:
+    _cut(saved)
+    _change(saved)
+    with pytest.raises(DataError) as caught:
+        load_dataset(saved)
+    assert len(caught.value.faults) == 2
+
+
+def test_a_path_that_is_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such directory"):
+        load_dataset(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is a file"):
+        dataset_fingerprint(tmp_path / "file")
+
+
+def _rewrite(directory: Path, name: str, table: object) -> None:
+    import hashlib
+
+    pq.write_table(table, directory / name)
+    content = (directory / name).read_bytes()
+    files = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))["files"]
+    files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    _edit("files", files)(directory)
+
+
+def test_rows_that_point_nowhere_are_faults(saved: Path) -> None:
+    table = pq.read_table(saved / "comparisons.parquet")
+    _rewrite(saved, "comparisons.parquet", table.set_column(2, "chosen", pa.array([0, 7, 1], pa.int64())))
+    with pytest.raises(DataError, match=r"'chosen' refers to rows that are not there \(0 to 2 are\)"):
+        load_dataset(saved)
+
+
+def test_a_foreign_table_is_a_fault(saved: Path) -> None:
+    _rewrite(saved, "users.parquet", pa.table({"name": ["u"]}))
+    with pytest.raises(DataError, match=r"users\.parquet: not a table of this format"):
+        load_dataset(saved)
+
+
+def test_an_unknown_split_is_not_written(tmp_path: Path) -> None:
+    data = PreferenceData("x", UserTable([], []), ResponseTable([], []), {"dev": Comparisons.empty()})
+    with pytest.raises(DataError, match="unknown split 'dev'"):
+        save_dataset(data, tmp_path / "set")

@@ -1,0 +1,263 @@
+"""The report: one file, readable, and the same whatever is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from copl.evaluate.curves import training_panels
+from copl.evaluate.findings import findings
+from copl.evaluate.report import ReportInputs, render_report
+from copl.records import Measurement
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; collects what the tests ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.ids: Counter[str] = Counter()
+        self.references: list[str] = []
+        self.images: list[dict[str, Any]] = []
+        self.headers: list[dict[str, Any]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        if tag not in VOID:
+            self.open.append(tag)
+        self._collect(tag, dict(attributes))
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self._collect(tag, dict(attributes))
+
+    def _collect(self, tag: str, named: dict[str, Any]) -> None:
+        if "id" in named:
+            self.ids[named["id"]] += 1
+        self.references += [named[key] for key in ("href", "src", "xlink:href") if key in named]
+        if tag == "svg":
+            self.images.append(named)
+        if tag == "th":
+            self.headers.append(named)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in {"style", "script"}:
+            self.text += data
+
+
+def accuracy(split: str, value: float, subset: str = "all") -> Measurement:
+    return Measurement(split, subset, "accuracy", value, value - 0.02, value + 0.02, 400)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> ReportInputs:
+    generator = np.random.default_rng(0)
+    ids = [f"u{row}" for row in range(30)]
+    buckets = [accuracy("heldout", 0.6 + 0.1 * row, f"comparisons:{name}") for row, name in enumerate(["1-2", "3-4"])]
+    difference = Measurement("test", "versus:btl", "accuracy_difference", 0.2, 0.15, 0.25, 400)
+    return ReportInputs(
+        title="A <run> & more",
+        measurements={
+            "copl": [accuracy("test", 0.8), accuracy("heldout", 0.75), *buckets, difference],
+            "btl <b>": [accuracy("test", 0.6)],
+        },
+        curves=[{"stage": "graph", "step": step, "loss": 1 / (step + 1), "seconds": 3} for step in range(5)],
+        user_ids=ids,
+        user_embeddings=generator.normal(size=(30, 5)),
+        groups={user: ["one", "two & <three>", None][row % 3] for row, user in enumerate(ids)},
+        expert_weights=np.eye(4)[np.arange(30) % 2],
+        data={
+            "source": "facets",
+            "licence": "",
+            "splits": {"test": {"comparisons": 12345, "per_user": {"median": 8.0, "max": 2500.0}}},
+            "topics": ["a", "b"],
+        },
+        facts={"command": "copl demo --set a='<b>'", "seed": 0, "resumed": False},
+        notes=["Stopped <early>."],
+    )
+
+
+@pytest.fixture(scope="module")
+def page(inputs: ReportInputs) -> Page:
+    return Page(render_report(inputs))
+
+
+def test_it_needs_nothing_else(page: Page) -> None:
+    assert all(reference.startswith(("#", "data:")) for reference in page.references)
+    assert not page.tags["script"]
+    assert not page.tags["link"]
+
+
+def test_references_inside_the_page_hit_one_target(page: Page) -> None:
+    assert [name for name, count in page.ids.items() if count > 1] == []
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(page.ids)
+
+
+def test_every_picture_is_described_and_every_table_has_headers(page: Page) -> None:
+    assert len(page.images) == 5  # accuracy by comparisons, map, gate, gate by group, training
+    for image in page.images:
+        assert image["role"] == "img"
+        assert len(image["aria-label"]) > 20
+        assert "viewbox" in image
+        assert "width" not in image
+    assert page.headers
+    assert all(header.get("scope") in {"col", "row"} for header in page.headers)
+
+
+def test_names_are_shown_as_they_are(page: Page) -> None:
+    for text in ("A <run> & more", "btl <b>", "two & <three>", "copl demo --set a='<b>'", "Stopped <early>."):
+        assert text in page.text
+    assert not page.tags["early"]
+    assert not page.tags["run"]
+
+
+def test_numbers_are_shown(page: Page) -> None:
+    for text in (
+        "80.0\xa0%",
+        "78.0 to 82.0\xa0%",
+        "not measured",
+        "+20.0",
+        "+15.0 to +25.0",
+        "12,345",
+        "a, b",
+        "False",
+    ):
+        assert text in page.text
+
+
+def test_data_and_facts_are_told_row_by_row(page: Page) -> None:
+    rows = " | ".join(page.text.split("\n"))
+    for name, value in [
+        ("source", "facets"),
+        ("splits · test", "comparisons 12,345"),
+        ("splits · test · per user", "median 8, max 2500"),
+        ("topics", "a, b"),
+        ("seed", "0"),
+        ("resumed", "no"),
+    ]:
+        assert f"| {name}{value} |" in rows
+    assert "licence" not in rows
+
+
+def test_same_inputs_same_report(inputs: ReportInputs) -> None:
+    assert render_report(inputs) == render_report(inputs)
+
+
+@pytest.mark.parametrize("part", [field.name for field in attrs.fields(ReportInputs)])
+def test_any_part_may_be_missing(inputs: ReportInputs, part: str) -> None:
+    default = getattr(ReportInputs(), part)
+    Page(render_report(attrs.evolve(inputs, **{part: default})))
+
+
+def test_a_report_of_nothing() -> None:
+    page = Page(render_report(ReportInputs()))
+    assert "nothing to report" in page.text
+    assert not page.tags["section"]
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 1), (2, 2)])
+def test_maps_of_few_users_and_dimensions(shape: tuple[int, int]) -> None:
+    ids = [f"u{row}" for row in range(shape[0])]
+    embeddings = np.arange(shape[0] * shape[1], dtype=np.float64).reshape(shape)
+    assert len(Page(render_report(ReportInputs(user_ids=ids, user_embeddings=embeddings))).images) == 1
+
+
+def test_a_map_of_many_users_stays_small() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(20_000, 3))
+    text = render_report(ReportInputs(user_ids=[str(row) for row in range(20_000)], user_embeddings=embeddings))
+    assert len(text) < 300_000
+    assert "data:image/png;base64" in text
+
+
+def test_plots_leave_matplotlib_as_it_was(inputs: ReportInputs) -> None:
+    import matplotlib as mpl
+    from matplotlib import _pylab_helpers
+
+    before = dict(mpl.rcParams)
+    render_report(inputs)
+    assert dict(mpl.rcParams) == before
+    assert not _pylab_helpers.Gcf.figs
+
+
+def test_matplotlib_waits_for_the_first_plot() -> None:
+    code = "import copl.evaluate.report, copl.evaluate.metrics, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- curves ---
+
+
+def test_curves_by_stage_quantity_and_series() -> None:
+    log = [
+        {"stage": "graph", "step": 2, "loss": 0.5, "validation_loss": 0.6, "accuracy": 0.7, "learning_rate": 1e-3},
+        {"stage": "graph", "step": 1, "loss": 0.9, "validation_loss": float("nan"), "accuracy": True, "note": "x"},
+        {"stage": "graph", "message": "done"},
+        {"stage": "reward", "method": "copl", "eval_accuracy": 0.5},
+        {"stage": "reward", "method": "copl", "eval_accuracy": 0.75},
+    ]
+    panels = training_panels(log)
+    assert set(panels) == {"graph", "copl: reward"}
+    assert set(panels["graph"]) == {"loss"}  # one accuracy, one number for the validation loss: no line
+    assert set(panels["graph"]["loss"]) == {"loss"}
+    steps, losses = panels["graph"]["loss"]["loss"]
+    assert (steps.tolist(), losses.tolist()) == ([1, 2], [0.9, 0.5])
+    steps, values = panels["copl: reward"]["accuracy"]["eval_accuracy"]
+    assert (steps.tolist(), values.tolist()) == ([1, 2], [0.5, 0.75])
+
+
+# --- findings ---
+
+
+def difference(value: float, low: float, high: float, versus: str) -> Measurement:
+    return Measurement("heldout", f"versus:{versus}", "accuracy_difference", value, low, high, 9)
+
+
+def test_findings_say_who_is_ahead() -> None:
+    found = findings(
+        {
+            "btl": [accuracy("test", 0.6)],
+            "copl": [
+                accuracy("test", 0.8),
+                difference(0.1, 0.05, 0.15, "btl"),
+                difference(-0.1, -0.15, -0.05, "oracle"),
+                difference(0.01, -0.05, 0.05, "graph"),
+            ],
+        },
+        None,
+    )
+    assert found == [
+        "On seen users, copl is right about 80.0\xa0% of 400 comparisons (78.0 to 82.0\xa0%); btl 60.0\xa0%.",
+        "On unseen users, copl is ahead of btl by 10.0 points (+5.0 to +15.0), behind oracle by 10.0 points "
+        "(-15.0 to -5.0), not to be told apart from graph (-5.0 to +5.0).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([[1.0, 0.0, 0.0]] * 19 + [[0.0, 1.0, 0.0]], "collapsed: expert 1 gets 95.0"),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "uses 2 of 3 experts"),
+        ([[0.0, 0.0]], "no weight to any expert"),
+        ([[1.0], [1.0]], "uses 1 of 1 experts"),
+    ],
+)
+def test_findings_about_the_gate(weights: list[list[float]], said: str) -> None:
+    (found,) = findings({}, np.array(weights))
+    assert said in found

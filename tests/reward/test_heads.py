@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from copl.records import Comparisons
+from copl.reward.heads import BilinearHead, LinearHead, make_head
+from copl.reward.model import AffineScaling
+from copl.reward.warm_start import fit_head
+
+
+def test_bilinear_rewards_by_hand() -> None:
+    head = BilinearHead(2, 4)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([1.0, -1.0]))
+        head.interaction.zero_()
+        head.interaction[0, 1] = 6.0
+    # w . f = 2 - 3 = -1 and z B f / sqrt(4) = 0.5 * 6 * 3 / 2 = 4.5
+    reward = head(torch.tensor([[2.0, 3.0]]), torch.tensor([[0.5, 9.0, 9.0, 9.0]]))
+    assert reward.tolist() == pytest.approx([3.5])
+
+
+@pytest.mark.parametrize("name", ["linear", "bilinear", "mlp"])
+def test_both_halves_of_a_head_make_the_whole(name: str) -> None:
+    torch.manual_seed(0)
+    head = make_head(name, 6, 3)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    features, users = torch.randn(5, 6), torch.randn(7, 3)
+    codes = head.encode(features)
+    for u in range(7):
+        together = head(features, users[u].expand(5, -1))
+        assert torch.allclose(head.combine(codes, users[u].expand(5, -1)), together)
+        assert together.shape == (5,)
+
+
+@pytest.mark.parametrize("name", ["linear", "bilinear", "mlp"])
+def test_heads_start_at_zero(name: str) -> None:
+    head = make_head(name, 6, 3)
+    assert head(torch.randn(4, 6), torch.randn(4, 3)).tolist() == [0.0] * 4
+
+
+def test_without_users_the_bilinear_head_is_linear() -> None:
+    assert isinstance(make_head("bilinear", 6, 0), LinearHead)
+
+
+def test_scaling_of_users_keeps_the_proportions_of_coordinates() -> None:
+    values = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 3.0], [1.0, -3.0]])
+    scaling = AffineScaling.of_users(values)
+    scaled = (values - scaling.centre) / scaling.scale
+    assert scaling.centre.tolist() == [1.0, 0.0]
+    assert float(scaled.square().mean()) == pytest.approx(1.0)
+    assert (scaled[2, 1] / scaled[0, 0]).item() == pytest.approx(1.5)
+
+
+def test_a_constant_feature_does_no_harm() -> None:
+    scaling = AffineScaling.of_features(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    assert torch.isfinite(1 / scaling.scale).all()
+
+
+def _planted(num_texts: int, num_features: int, noise: float) -> tuple[torch.Tensor, torch.Tensor, Comparisons]:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(num_texts, num_features))
+    users = rng.choice([-1.0, 1.0], size=(30, 1))
+    user, first, second = rng.integers(30, size=3000), *rng.integers(num_texts, size=(2, 3000))
+    utility = users[user] * (features[first, :1] - features[second, :1]) + features[first, 1:2] - features[second, 1:2]
+    keep = rng.random(3000) < 1 / (1 + np.exp(-utility[:, 0] / noise))
+    pairs = Comparisons(user, np.where(keep, first, second), np.where(keep, second, first))
+    return torch.from_numpy(features).float(), torch.from_numpy(users).float(), pairs.take(pairs.chosen != pairs.rejected)
+
+
+def test_the_warm_start_finds_what_all_want_and_what_each_wants() -> None:
+    features, users, pairs = _planted(80, 10, noise=0.2)
+    head = make_head("bilinear", 10, 1)
+    fitted = fit_head(head, features, users, pairs, Comparisons.empty(), groups=np.arange(80), seed=0)
+    assert fitted.new_text_accuracy > 0.85
+    assert head.weight.abs().argmax() == 1
+    assert head.interaction.abs().argmax() == 0
+    assert head.interaction[0, 0].item() > 0
+    linear = make_head("linear", 10, 1)
+    shared = fit_head(linear, features, users, pairs, Comparisons.empty(), groups=np.arange(80), seed=0)
+    assert shared.new_text_accuracy < fitted.new_text_accuracy - 0.1
+
+
+def test_more_features_than_texts_are_not_learnt_by_heart() -> None:
+    features, users, pairs = _planted(60, 200, noise=1.0)
+    head = make_head("bilinear", 200, 1)
+    fitted = fit_head(head, features, users, pairs, Comparisons.empty(), groups=np.arange(60), seed=0)
+    assert fitted.new_text_loss < np.log(2) + 0.01
+
+
+def test_the_warm_start_repeats_itself() -> None:
+    features, users, pairs = _planted(40, 10, noise=0.5)
+    heads = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        heads.append(make_head("mlp", 10, 1))
+        fit_head(heads[-1], features, users, pairs, Comparisons.empty(), groups=np.arange(40), seed=3)
+    for a, b in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
+        assert torch.equal(a, b)

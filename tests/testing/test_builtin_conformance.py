@@ -1,0 +1,61 @@
+"""The conformance kit over every component of our own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from copl.plugins import KINDS, OWN_PACKAGE, Registered, load
+from copl.records import PreferenceData
+from copl.testing import check_component
+from copl.testing.planted import planted_data
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+OWN = [(kind, found) for kind in KINDS for found in load().registry(kind) if found.package == OWN_PACKAGE]
+
+
+def rows_of(data: PreferenceData) -> list[dict[str, Any]]:
+    return [
+        {
+            "user_id": data.users.ids[user],
+            "prompt": data.responses.prompts[chosen],
+            "chosen": data.responses.texts[chosen],
+            "rejected": data.responses.texts[rejected],
+            "split": split,
+        }
+        for split, rows in data.splits.items()
+        for user, chosen, rejected in zip(rows.user, rows.chosen, rows.rejected, strict=True)
+    ]
+
+
+def own_file(kind: str, directory: Path) -> Path:
+    rows, path = rows_of(planted_data()), directory / f"rows.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        write = csv.write_csv if kind == "csv" else parquet.write_table
+        write(pa.Table.from_pylist(rows), str(path))
+    return path
+
+
+def values_for(kind: str, name: str, directory: Path) -> dict[str, Any]:
+    """Return values for the options a component requires."""
+    if kind == "source" and name in {"jsonl", "csv", "parquet"}:
+        return {"path": str(own_file(name, directory))}
+    shared = {"polis": SHARED / "polis" / "american-assembly.bowling-green", "llmfao": SHARED / "llmfao"}
+    if kind == "source" and name in shared:
+        if not shared[name].exists():
+            pytest.skip(f"{shared[name]} is not here")
+        return {"path": str(shared[name])}
+    return {"path": str(directory / "absent")} if (kind, name) == ("backbone", "hf") else {}
+
+
+@pytest.mark.parametrize(("kind", "found"), OWN, ids=[f"{kind}-{found.component.name}" for kind, found in OWN])
+def test_a_component_of_our_own_keeps_its_contract(kind: str, found: Registered, tmp_path: Path) -> None:
+    results = check_component(found, kind, values_for(kind, found.component.name, tmp_path))
+    assert {result.name: result.detail for result in results if not result.passed} == {}

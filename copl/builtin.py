@@ -22,9 +22,10 @@ def copl_expert_gates() -> list[Component]:
 
 
 def copl_adaptation_strategies() -> list[Component]:
-    from copl.adapt import mean, two_hop
+    from copl.adapt import empirical, mean, population, posterior, two_hop
 
-    return [*two_hop.COMPONENTS, *mean.COMPONENTS]
+    modules = (two_hop, mean, posterior, empirical, population)
+    return [component for module in modules for component in module.COMPONENTS]
 
 
 def copl_preference_models() -> list[Component]:

@@ -184,7 +184,7 @@ def score(
     adapted = load_adapted(users) if users else None
     model = Model.open(run_directory)
     rewards = model.method.scores(requests, adapted)
-    unknown = write_scores(out, requests, rewards, model.known_users(adapted))
+    unknown = write_scores(out, requests, rewards, {*model.method.seen_users(), *(adapted.user_ids if adapted else ())})
     say(f"wrote {len(requests)} rewards to {out}")
     if unknown:
         say(f"{len(unknown)} users are neither trained nor adapted and were scored as the average user: {unknown[:5]}")

@@ -7,7 +7,7 @@ D embedding dimension, B batch, L tokens, M experts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -192,6 +192,10 @@ class PreferenceModel(ABC):
     @abstractmethod
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         """Find embeddings for unseen users."""
+
+    @abstractmethod
+    def seen_users(self) -> Collection[str]:
+        """Return the ids of the users the method was trained on; empty where it takes no notice of users."""
 
     @abstractmethod
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:

@@ -67,11 +67,11 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     Raises:
         DataError: one fault for each missing column and each wrong value, with row and column.
     """
-    reader = _Reader(table, columns or {})
-    user = reader.text("user_id", _user_id)
-    prompt = reader.text("prompt", _prompt)
-    chosen = reader.text("chosen", _response)
-    rejected = reader.text("rejected", _response)
+    reader = RowReader(table, columns)
+    user = reader.text("user_id")
+    prompt = reader.text("prompt")
+    chosen = reader.text("chosen")
+    rejected = reader.text("rejected")
     same = pc.fill_null(pc.equal(chosen, rejected), False)
     reader.report("chosen", same, "chosen and rejected are the same text; a comparison needs two different responses")
     split = reader.optional("split", _split)
@@ -198,13 +198,31 @@ def _weight(value: Any) -> float | None:
     return weight
 
 
-@final
-class _Reader:
-    """Takes columns out of a table, collecting faults."""
+_TEXTS: Mapping[str, Callable[[Any], str]] = {
+    "user_id": _user_id,
+    "prompt": _prompt,
+    "chosen": _response,
+    "rejected": _response,
+    "response": _response,
+}
 
-    def __init__(self, table: Table, columns: Mapping[str, str]) -> None:
+
+@final
+class RowReader:
+    """Takes columns out of a table, collecting faults.
+
+    Args:
+        table: the table.
+        columns: names of columns in the table, by the schema's name, where they differ.
+        required: columns that must be there; the `OPTIONAL` ones may.
+    """
+
+    def __init__(
+        self, table: Table, columns: Mapping[str, str] | None = None, required: Sequence[str] = REQUIRED
+    ) -> None:
+        columns = columns or {}
         self._table = table
-        self._names = {name: columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
+        self._names = {name: columns.get(name, name) for name in (*required, *OPTIONAL)}
         self.faults = Faults(table.where)
         known = ", ".join(table.columns)
         for name in columns:
@@ -212,7 +230,7 @@ class _Reader:
                 self.faults.add(f"option columns: {name!r} is no column of the schema{suggest(name, self._names)}")
             elif columns[name] not in table.columns:
                 self.faults.add(f"no column {columns[name]!r}{suggest(columns[name], table.columns)}; it has {known}")
-        for name in REQUIRED:
+        for name in required:
             if name not in columns and name not in table.columns:
                 self.faults.add(f"no column {name!r}{suggest(name, table.columns)}; it has {known}")
         if not table.columns or not len(table):
@@ -229,12 +247,12 @@ class _Reader:
         column = self._names[name]
         self.faults.add(f"{column}: {message}", row=self._table.rows[place], label=self._table.label(place))
 
-    def text(self, name: str, convert: Callable[[Any], str]) -> Any:
+    def text(self, name: str) -> Any:
         """Return a text column as an Arrow array; values at fault are null and have been reported."""
         values = self._table.columns[self._names[name]]
         array = None if self._messages_as_text(name, values) else _as_strings(values)
         if array is None:
-            array = self._convert(name, _to_list(values), convert)
+            array = self._convert(name, _to_list(values), _TEXTS[name])
         else:
             self.report(name, pc.is_null(array), "missing")
         empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0)
@@ -303,7 +321,7 @@ class _Reader:
     def notes(self) -> tuple[str, ...]:
         """Return remarks on columns that are not used."""
         used = set(self._names.values())
-        schema = [name for name in (*REQUIRED, *OPTIONAL) if self._names[name] not in self._table.columns]
+        schema = [name for name in self._names if self._names[name] not in self._table.columns]
         return tuple(
             f"Column {name!r} is not part of the row schema and was not read{suggest(name, schema)}."
             for name in self._table.columns

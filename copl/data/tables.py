@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from copl.interfaces import DatasetSource
     from copl.records import BoolArray
 
-__all__ = ["COMPONENTS", "TableOptions", "TableSource", "read_comparison_rows", "read_comparisons"]
+__all__ = ["COMPONENTS", "TableOptions", "TableSource", "read_comparison_rows", "read_comparisons", "read_table"]
 
 _NO_NAMES: Any = attrs.Factory(dict)
 
@@ -53,16 +53,25 @@ READERS: dict[str, Callable[[Path], Table]] = {"jsonl": read_jsonl, "csv": read_
 """Reader of each file format, by the name of its source."""
 
 
-def read_comparisons(path: Path) -> ComparisonSet:
-    """Read the comparisons of one file, its format told by its ending; a split column is not regarded.
+def read_table(path: Path) -> Table:
+    """Read a file of rows, its format told by its ending.
 
     Raises:
-        DataError: an unknown ending, a file that cannot be read, or one fault for each row that is wrong.
+        DataError: an unknown ending, or a file that cannot be read.
     """
     name = {".ndjson": "jsonl", ".pq": "parquet"}.get(path.suffix.lower(), path.suffix.lower().lstrip("."))
     if name not in READERS:
         raise DataError(f"{path}: unknown kind of file {path.suffix!r}; known are .jsonl, .csv and .parquet")
-    return parse_rows(READERS[name](path)).data
+    return READERS[name](path)
+
+
+def read_comparisons(path: Path) -> ComparisonSet:
+    """Read the comparisons of one file; a split column is not regarded.
+
+    Raises:
+        DataError: the file cannot be read, or one fault for each row that is wrong.
+    """
+    return parse_rows(read_table(path)).data
 
 
 @final

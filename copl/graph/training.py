@@ -54,6 +54,14 @@ class ComparisonTensors:
         margins: Tensor = (F.embedding(self.user, users) * difference).sum(dim=1) + biases[0] - biases[1]
         return margins
 
+    def squared_norms(self, users: Tensor, responses: Tensor) -> Tensor:
+        """Return the sum over comparisons of |e_u|^2 + |e_chosen|^2 + |e_rejected|^2."""
+        of_users = users.square().sum(dim=1, keepdim=True)
+        of_responses = responses.square().sum(dim=1, keepdim=True)
+        return F.embedding(self.user, of_users).sum() + F.embedding(
+            torch.stack([self.chosen, self.rejected]), of_responses
+        ).sum()
+
     def loss(self, margins: Tensor) -> Tensor:
         """Return the weighted mean of -log sigmoid(margin)."""
         return (self.weight * F.softplus(-margins)).sum() / self.weight.sum().clamp_min(1e-12)

@@ -6,6 +6,7 @@ that was not in the graph scores 0, so comparisons of never-trained responses co
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
@@ -48,6 +49,9 @@ class GraphMethod(PreferenceModel):
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         return self.space.adapt(support)
+
+    def seen_users(self) -> Collection[str]:
+        return self.space.trained.user_rows.keys()
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         trained = self.space.trained

@@ -5,6 +5,7 @@ Choi et al., "CoPL: Collaborative Preference Learning for Personalizing LLMs", E
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
@@ -57,6 +58,10 @@ class CoplMethod(PreferenceModel):
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         space, _ = self.fitted
         return space.adapt(support)
+
+    def seen_users(self) -> Collection[str]:
+        space, _ = self.fitted
+        return space.trained.user_rows.keys()
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         space, reward = self.fitted

@@ -5,6 +5,7 @@ The same backbone, LoRA rank of the shared expert, warm start and training as `c
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
@@ -52,6 +53,9 @@ class UniformMethod(PreferenceModel):
             num_neighbours=np.zeros(num_users, dtype=np.int64),
             confidence=np.zeros(num_users),
         )
+
+    def seen_users(self) -> Collection[str]:
+        return ()
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         if self._fitted is None:

@@ -147,7 +147,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         loss = outputs["loss"]
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"the loss is {float(loss)} at step {self.state.global_step}; lower reward.learning_rate and "
+                f"the loss is {loss.item()} at step {self.state.global_step}; lower reward.learning_rate and "
                 "reward.head_learning_rate, or set reward.precision to float32; nothing was saved"
             )
         return (loss, outputs) if return_outputs else loss
@@ -168,7 +168,9 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         looks_since = sum(later.step > best.step for later in self.curve)
         if looks_since >= self._options.patience:
             self.control.should_training_stop = True
-        return {"eval_loss": loss, "eval_accuracy": accuracy}
+        metrics = {"eval_loss": loss, "eval_accuracy": accuracy}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _keep_best(self) -> None:
         self._best_path.parent.mkdir(parents=True, exist_ok=True)

@@ -201,7 +201,9 @@ def _assemble(
         layers=None if trunk is None else trunk.layers,
     )
     if options.gradient_checkpointing:
-        backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+                # transformers renamed it; the former name warns where both exist.
+        enable = getattr(backbone.model, "activation_checkpointing_enable", None)
+        (enable or backbone.model.gradient_checkpointing_enable)({"use_reentrant": False})
     trained_users = material.users[torch.from_numpy(np.unique(material.train.user))]
     model = PersonalRewardModel(
         backbone,

@@ -129,6 +129,16 @@ def adapts(subject: _Subject) -> None:
     require(not missing, f"no embedding for {', '.join(missing)}")
 
 
+def knows_whom_it_has_seen(subject: _Subject) -> None:
+    """seen_users are users of the train split, or none, and the same after load"""
+    learnt = {subject.data.users.ids[row] for row in np.unique(subject.data.split("train").comparisons.user)}
+    seen = set(subject.fitted.seen_users())
+    require(not seen or seen == learnt, f"trained on {len(learnt)} users, but seen_users are {sorted(seen)}")
+    method: PreferenceModel = subject.build()
+    method.load(subject.root / "run")
+    require(set(method.seen_users()) == seen, "seen_users are others after load")
+
+
 def scores_everybody(subject: _Subject) -> None:
     """scores are finite for seen users, adapted ones and strangers, and for responses never trained on"""
     requests = subject.requests()
@@ -176,6 +186,7 @@ _CHECKS: list[Check[_Subject]] = [
     is_a_method,
     fits,
     adapts,
+    knows_whom_it_has_seen,
     scores_everybody,
     scores_do_not_depend_on_the_batch,
     scores_nothing,

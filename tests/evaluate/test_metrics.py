@@ -124,9 +124,8 @@ def test_a_margin_that_is_no_number_is_a_bug(name: str) -> None:
 def test_every_interval_holds_its_estimate(name: str, data: st.DataObject) -> None:
     users = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=30))
     margins = data.draw(st.lists(st.sampled_from([-1.0, 0.0, 2.0]), min_size=len(users), max_size=len(users)))
-    pairs = pairs_of(
-        users, groups=list("aabbc")[: max(users) + 1] + [None] * max(0, max(users) - 4), controversial=[1] * len(users)
-    )
+    groups = ["a", "a", "b", "b", "c", "c"][: max(users) + 1]
+    pairs = pairs_of(users, groups=groups, controversial=[1] * len(users))
     found = measure(name, margins, pairs)
     assert found
     for m in found:

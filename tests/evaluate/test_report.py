@@ -129,16 +129,7 @@ def test_names_are_shown_as_they_are(page: Page) -> None:
 
 
 def test_numbers_are_shown(page: Page) -> None:
-    for text in (
-        "80.0\xa0%",
-        "78.0 to 82.0\xa0%",
-        "not measured",
-        "+20.0",
-        "+15.0 to +25.0",
-        "12,345",
-        "a, b",
-        "False",
-    ):
+    for text in ("80.0\xa0%", "78.0 to 82.0\xa0%", "not measured", "+20.0", "+15.0 to +25.0"):
         assert text in page.text
 
 

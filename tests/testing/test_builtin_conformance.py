@@ -14,6 +14,7 @@ from copl.plugins import KINDS, OWN_PACKAGE, Registered, load
 from copl.records import PreferenceData
 from copl.testing import check_component
 from copl.testing.planted import planted_data
+from copl.testing.tiny_model import write_tiny_model
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 OWN = [(kind, found) for kind in KINDS for found in load().registry(kind) if found.package == OWN_PACKAGE]
@@ -52,10 +53,18 @@ def values_for(kind: str, name: str, directory: Path) -> dict[str, Any]:
         if not shared[name].exists():
             pytest.skip(f"{shared[name]} is not here")
         return {"path": str(shared[name])}
-    return {"path": str(directory / "absent")} if (kind, name) == ("backbone", "hf") else {}
+    if (kind, name) == ("backbone", "hf"):
+        return {"path": str(write_tiny_model(directory / "model", ["a brief answer"]))}
+    return {}
 
 
-@pytest.mark.parametrize(("kind", "found"), OWN, ids=[f"{kind}-{found.component.name}" for kind, found in OWN])
+def case(kind: str, found: Registered) -> Any:
+    packaged = kind == "backbone" and found.component.name != "hf"
+    marks = [pytest.mark.slow, pytest.mark.weights] if packaged else []
+    return pytest.param(kind, found, id=f"{kind}-{found.component.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "found"), [case(kind, found) for kind, found in OWN])
 def test_a_component_of_our_own_keeps_its_contract(kind: str, found: Registered, tmp_path: Path) -> None:
     results = check_component(found, kind, values_for(kind, found.component.name, tmp_path))
     assert {result.name: result.detail for result in results if not result.passed} == {}

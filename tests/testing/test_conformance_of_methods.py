@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ class Popularity(PreferenceModel):
             ids, torch.zeros(num_users, 0), ("none",) * num_users, np.zeros(num_users, int), np.zeros(num_users)
         )
 
+    def seen_users(self) -> Collection[str]:
+        return ()
+
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         keys, texts = requests.responses.keys, requests.responses.texts
         return np.array([self.votes.get(keys[r], 0.0) + len(texts[r]) / 100 for r in requests.response])
@@ -77,6 +81,11 @@ class FailsToFit(Popularity):
 class ForgetsNewcomers(Popularity):
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         return AdaptedUsers((), torch.zeros(0, 0), (), np.zeros(0, int), np.zeros(0))
+
+
+class ClaimsToKnowNewcomers(Popularity):
+    def seen_users(self) -> Collection[str]:
+        return [f"user-{row}" for row in range(18)]
 
 
 class KnowsOnlyTheSeen(Popularity):
@@ -130,7 +139,7 @@ def check(kind: type) -> dict[str, CheckResult]:
 def test_a_good_method_passes() -> None:
     results = check(Popularity)
     assert {result.outcome for result in results.values()} == {"passed"}
-    assert len(results) == 14
+    assert len(results) == 15
 
 
 @pytest.mark.parametrize(
@@ -140,6 +149,7 @@ def test_a_good_method_passes() -> None:
         (ChangesData, "fit changed the data set"),
         (FailsToFit, "raised RuntimeError: no convergence"),
         (ForgetsNewcomers, "no embedding for user-12, user-13"),
+        (ClaimsToKnowNewcomers, "trained on 12 users, but seen_users are"),
         (KnowsOnlyTheSeen, "the score of an unknown user is not finite"),
         (Flat, "scores must be ["),
         (CentresTheBatch, "scores change with the order or size of the batch"),

@@ -113,8 +113,8 @@ def generate(options: FacetsOptions, seed: int) -> tuple[PreferenceData, FacetsT
         [f"seen-{i:04d}" for i in range(seen)] + [f"unseen-{i:04d}" for i in range(unseen)],
         [names[group] for group in truth.user_groups],
     )
-    ceilings = truth.ceilings(splits)
-    reached = ceilings.get("test", ceilings["train"])
+    ceilings = truth.ceilings({**splits, "all": Comparisons.concat(list(splits.values()))})
+    overall = ceilings["all"]
     provenance: dict[str, Any] = {
         "source": "facets",
         "options": options_to_dict(options),
@@ -133,9 +133,9 @@ def generate(options: FacetsOptions, seed: int) -> tuple[PreferenceData, FacetsT
         "ceilings": ceilings,
         "notes": [
             "The texts are composed of hand-written advice; the users and their choices are simulated.",
-            f"Knowing no user but all facets is right on {reached['unpersonalised']:.1%} of the comparisons held out, "
-            f"knowing the groups on {reached['group_oracle']:.1%}, "
-            f"knowing every user on {reached['individual_oracle']:.1%}.",
+            f"Knowing no user but all facets is right on {overall['unpersonalised']:.1%} of the comparisons, "
+            f"knowing the groups on {overall['group_oracle']:.1%}, "
+            f"knowing every user on {overall['individual_oracle']:.1%}.",
         ],
         "split": "response",
     }

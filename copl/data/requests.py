@@ -1,0 +1,102 @@
+"""Rows to be scored: ``user_id``, ``prompt`` and ``response`` in, the same with a ``reward`` out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from copl.data.chat import decode_prompt
+from copl.data.dataset import load_dataset
+from copl.data.pairs import intern_responses, intern_users
+from copl.data.rows import RowReader
+from copl.data.tables import read_comparisons, read_table
+from copl.errors import DataError
+from copl.files import write_atomically
+from copl.records import ComparisonSet, FloatArray, ScoreRequests, UserTable
+
+_ENDINGS = (".jsonl", ".csv", ".parquet")
+
+
+def read_score_rows(path: Path) -> ScoreRequests:
+    """Read rows of ``user_id``, ``prompt`` (text or chat messages) and ``response``.
+
+    Raises:
+        DataError: the file cannot be read, or one fault for each row that is wrong.
+    """
+    reader = RowReader(read_table(path), required=("user_id", "prompt", "response"))
+    user, prompt, response = (reader.text(name) for name in ("user_id", "prompt", "response"))
+    reader.faults.raise_any()
+    ids, user_row = intern_users(user)
+    responses, response_row, _ = intern_responses(prompt, response, response)
+    return ScoreRequests(UserTable.ungrouped(ids), responses, user_row, response_row)
+
+
+def read_support(path: Path) -> ComparisonSet:
+    """Read the comparisons of newcomers: a file of rows, or the split ``support`` of a data set's directory.
+
+    Raises:
+        DataError: there is nothing to read, or one fault for each row that is wrong.
+    """
+    if not path.is_dir():
+        return read_comparisons(path)
+    support = load_dataset(path).split("support")
+    if not len(support):
+        raise DataError(f"{path}: the data set has no comparisons of unseen users (split 'support' is empty)")
+    return support
+
+
+def check_score_target(path: Path) -> None:
+    """Refuse a file ending that scores cannot be written in, before anything is computed.
+
+    Raises:
+        DataError: the ending is none of those known.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise DataError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(_ENDINGS)}")
+
+
+def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known: Collection[str]) -> list[str]:
+    """Write the rows with their rewards, in the order of the requests.
+
+    Args:
+        path: the file; its ending tells its format.
+        requests: what was scored.
+        rewards: reward of each request [N].
+        known: ids of the users the model knows; the others were scored as the average user.
+
+    Returns:
+        the users it does not know.
+    """
+    users, responses = requests.users, requests.responses
+    unknown = [user for user in users.ids if user not in known]
+    is_known = np.array([user in known for user in users.ids], dtype=bool)
+    kind = path.suffix.lower()
+    prompts: list[Any] = [responses.prompts[row] for row in requests.response]
+    columns = {
+        "user_id": [users.ids[row] for row in requests.user],
+        "prompt": [decode_prompt(prompt) for prompt in prompts] if kind == ".jsonl" else prompts,
+        "response": [responses.texts[row] for row in requests.response],
+        "reward": [float(value) for value in rewards],
+        "user_known": is_known[requests.user].tolist(),
+    }
+
+    def write(temporary: Path) -> None:
+        if kind == ".jsonl":
+            with temporary.open("w", encoding="utf-8") as file:
+                for row in zip(*columns.values(), strict=True):
+                    file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
+        elif kind == ".csv":
+            pyarrow.csv.write_csv(pa.table(columns), temporary)
+        else:
+            pyarrow.parquet.write_table(pa.table(columns), temporary)
+
+    check_score_target(path)
+    write_atomically(path, write)
+    return unknown

@@ -1,0 +1,134 @@
+"""Encoder ``mf``: matrix factorisation of comparisons with response effects."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from copl.graph.spectral import signed_incidence, truncated_svd
+from copl.graph.training import (
+    BestState,
+    ComparisonTensors,
+    learnable,
+    node_embeddings,
+    require_finite,
+    trivial_embeddings,
+)
+from copl.interfaces import GraphEncoder, Progress
+from copl.options import option
+from copl.plugins import Component
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+
+STAGE = "graph"
+
+_positive = attrs.validators.gt(0)
+_at_least_one = attrs.validators.ge(1)
+
+
+@final
+@attrs.frozen
+class MfOptions:
+    embedding_dim: int = option(16, help="embedding dimension D", validator=_at_least_one)
+    precision: tuple[float, ...] = option(
+        (0.5, 1.0, 2.0, 4.0),
+        help="prior precisions of the embeddings to choose from by validation loss; larger ones keep them smaller",
+        validator=attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1)),
+    )
+    bias_precision: float = option(0.5, help="prior precision of the response effects", validator=_positive)
+    learning_rate: float = option(0.05, help="learning rate of Adam", validator=_positive)
+    num_steps: int = option(150, help="full-batch steps at most, for each precision", validator=_at_least_one)
+    patience: int = option(15, help="steps without a better validation loss before stopping", validator=_at_least_one)
+
+
+@final
+class Mf(GraphEncoder):
+    r"""Maximum a posteriori of the Bradley-Terry model with a bilinear margin.
+
+    .. math::
+        \min \sum_{(u, c, r)} w \log(1 + e^{-m}) + \frac{\lambda}{2} (|E_U|^2 + |E_R|^2) + \frac{\lambda_b}{2} |b|^2,
+        \quad m = e_u \cdot (e_c - e_r) + b_c - b_r
+
+    Started from the leading singular vectors of the signed incidence; lambda is chosen, and training stopped, by
+    validation loss.
+    """
+
+    def __init__(self, options: MfOptions) -> None:
+        self._options = options
+
+    def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
+        """Learn the embeddings.
+
+        Raises:
+            TrainingError: the loss is no finite number; a lower learning rate mends it.
+        """
+        options = self._options
+        train, validation = learnable(graph, seed)
+        if not len(train):
+            return trivial_embeddings(graph, options.embedding_dim)
+        start = _start(train, graph.num_users, graph.num_responses, options.embedding_dim, seed)
+        held = ComparisonTensors.of(validation if len(validation) else train)
+        best = BestState(None)
+        with progress.task("graph encoder mf", total=options.num_steps * len(options.precision)) as task:
+            for precision in options.precision:
+                found = self._fit_one(ComparisonTensors.of(train), held, start, precision, progress)
+                best.offer(found.loss, found.tensors)
+                task.advance(options.num_steps, validation_loss=best.loss)
+        return node_embeddings(graph, *(best.tensors[name] for name in ("users", "responses", "bias")))
+
+    def _fit_one(
+        self,
+        train: ComparisonTensors,
+        held: ComparisonTensors,
+        start: tuple[Tensor, Tensor, Tensor],
+        precision: float,
+        progress: Progress,
+    ) -> BestState:
+        options = self._options
+        users, responses, bias = parameters = [tensor.clone().requires_grad_() for tensor in start]
+        optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
+        best = BestState(options.patience)
+        num = train.weight.sum()
+        for step in range(options.num_steps):
+            with torch.no_grad():
+                margins = held.margins(users, responses, bias)
+                validation_loss = float(held.loss(margins))
+            require_finite([torch.tensor(validation_loss)], "the loss")
+            progress.log(
+                STAGE,
+                step=step,
+                precision=precision,
+                validation_loss=validation_loss,
+                validation_accuracy=float((margins > 0).float().mean()),
+            )
+            if not best.offer(validation_loss, {"users": users, "responses": responses, "bias": bias}):
+                break
+            squares = precision * (users.square().sum() + responses.square().sum())
+            squares = squares + options.bias_precision * bias.square().sum()
+            loss = train.loss(train.margins(users, responses, bias)) + squares / (2 * num)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return best
+
+
+def _start(train: Comparisons, num_users: int, num_responses: int, dim: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    left, values, right = truncated_svd(signed_incidence(train, num_users, num_responses), dim, rng)
+    scale = np.sqrt(values)
+    tables = [vectors * scale * np.sqrt(len(vectors)) * 0.3 for vectors in (left, right)]
+    return (*(torch.from_numpy(t).float() for t in tables), torch.zeros(num_responses))  # type: ignore[return-value]
+
+
+COMPONENTS = [
+    Component(
+        name="mf",
+        options=MfOptions,
+        build=Mf,
+        summary="matrix factorisation of comparisons with response effects; its regularisation chosen by validation",
+        reference="Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, arXiv 1205.2618",
+    )
+]

@@ -1,0 +1,68 @@
+"""Fixtures shared by the tests of the whole pipeline: a small data set and a tiny language model, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from copl import cli
+
+SHARED = Path(__file__).resolve().parents[1] / "../shared"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the user's cache of stages; backbones, which are checked by checksum, are shared."""
+    monkeypatch.setattr("copl.workspace.cache_directory", lambda: tmp_path_factory.getbasetemp() / "copl-cache")
+
+
+@pytest.fixture
+def run_copl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs `copl` with arguments and gives exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["copl", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        else:
+            code = 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a small data set from the embedded corpus, with every split."""
+    from copl.data.dataset import save_dataset
+    from copl.plugins import load
+
+    directory = tmp_path_factory.mktemp("data") / "facets"
+    options = {"num_users": 40, "num_unseen_users": 10}
+    data = load().registry("source").create("facets", options).load(seed=0)
+    save_dataset(data, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """Directory of a random causal language model of a few thousand weights that knows the words of `small_data`."""
+    from copl.data.dataset import load_dataset
+    from copl.testing.tiny_model import write_tiny_model
+
+    responses = load_dataset(small_data).responses
+    texts = [*responses.texts, *responses.prompts]
+    return write_tiny_model(tmp_path_factory.mktemp("model"), texts)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """The folder of real data beside a checkout; a test that needs it is skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside this checkout")
+    yield SHARED

@@ -32,7 +32,7 @@ DEFAULTS: Mapping[str, str] = {
     "method": "copl",
     "encoder": "gcf",
     "gate": "top1",
-    "adapter": "two-hop",
+    "adapter": "empirical",
     "backbone": "minilm",
 }
 """The component that plays each part unless another is chosen."""

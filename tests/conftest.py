@@ -43,7 +43,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from copl.plugins import load
 
     directory = tmp_path_factory.mktemp("data") / "facets"
-    options = {"num_users": 40, "num_unseen_users": 10}
+    options = {"num_seen_users": 40, "num_unseen_users": 10, "num_prompts": 30}
     data = load().registry("source").create("facets", options).load(seed=0)
     save_dataset(data, directory)
     return directory

@@ -162,7 +162,7 @@ def user_map(embeddings: FloatArray, groups: Sequence[str | None], name: str) ->
         ax.set_ylabel(f"second component ({share[1]:.0%})")
         ax.set_aspect("equal", adjustable="datalim")
         if names:
-            _legend_above(ax, min(len(names) + (None in groups), 4))
+            _legend_above(ax)
         told = f"{len(names)} groups: {', '.join(names)}" if names else "groups not known"
         description = (
             f"Map of {len(places)} user embeddings on their first two principal components, which hold "
@@ -181,7 +181,7 @@ def gate_usage(usage: FloatArray, name: str) -> Plot:
         ax.set_ylabel("mean gate weight")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(False, axis="x")
-        _legend_above(ax, 1)
+        _legend_above(ax)
         parts = ", ".join(f"expert {number} {value:.2f}" for number, value in enumerate(usage, 1))
         description = f"Mean gate weight by expert: {parts}."
         return Plot("Gate usage by expert", _svg(figure, name, description), description)
@@ -252,7 +252,7 @@ def accuracy_by_comparisons(
         ax.set_xlabel("comparisons the user has given")
         ax.set_ylabel("accuracy")
         if results:
-            _legend_above(ax, min(len(results), 4))
+            _legend_above(ax)
         description = f"Accuracy on {split} by the number of comparisons a user has given: {'; '.join(parts)}."
         return Plot(split, _svg(figure, name, description), description)
 
@@ -262,7 +262,14 @@ def _first_number(label: str) -> int:
     return int(found.group()) if found else 0
 
 
-def _legend_above(ax: Axes, columns: int) -> Any:
+_LEGEND_CHARACTERS = 52
+"""About as many fit beside each other in a figure of the usual width."""
+
+
+def _legend_above(ax: Axes) -> Any:
+    labels = ax.get_legend_handles_labels()[1]
+    longest = max(len(label) for label in labels) + 4  # room for the mark
+    columns = min(len(labels), max(1, _LEGEND_CHARACTERS // longest))
     return ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.3, handletextpad=0.4, columnspacing=1.2
     )

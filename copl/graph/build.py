@@ -36,7 +36,9 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
     """
     train = _telling(data.split("train").comparisons)
     if not len(train):
-        raise DataError(f"{data.name}: no comparisons to train on (split 'train' is empty); a preference graph needs some")
+        raise DataError(
+            f"{data.name}: no comparisons to train on; a preference graph needs some in the split 'train'"
+        )
     users = np.unique(train.user)
     if response_features is None:
         responses = np.unique(np.concatenate([train.chosen, train.rejected]))
@@ -68,7 +70,8 @@ def _renumbering(kept: IntArray, size: int) -> IntArray:
 
 def _renumbered(comparisons: Comparisons, user_rows: IntArray, response_rows: IntArray) -> Comparisons:
     """Return the comparisons in new rows, without those that touch a row not kept."""
-    user, chosen, rejected = user_rows[comparisons.user], response_rows[comparisons.chosen], response_rows[comparisons.rejected]
+    user = user_rows[comparisons.user]
+    chosen, rejected = response_rows[comparisons.chosen], response_rows[comparisons.rejected]
     keep = (user >= 0) & (chosen >= 0) & (rejected >= 0)
     return Comparisons(
         user[keep], chosen[keep], rejected[keep], comparisons.weight[keep], comparisons.controversial[keep]

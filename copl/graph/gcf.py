@@ -61,16 +61,22 @@ class GcfOptions:
     edge_dropout: float = option(0.0, help="share of edges dropped at random in training", validator=_share)
     learning_rate: float = option(1e-2, help="learning rate of AdamW", validator=_positive)
     weight_decay: float = option(1e-2, help="weight decay of AdamW", validator=_not_negative)
-    l2: float = option(1e-6, help="weight of the squared embeddings of each comparison in the loss", validator=_not_negative)
+    l2: float = option(
+        1e-6, help="weight of the squared embeddings of each comparison in the loss", validator=_not_negative
+    )
     schedule: Literal["constant", "cosine"] = option(
         "constant", help="learning rate over time; cosine is warmed up over the first tenth"
     )
     batch_size: int | None = option(
-        None, help="comparisons per step, each with full propagation; none takes all", validator=attrs.validators.optional(_at_least_one)
+        None,
+        help="comparisons per step, each with full propagation; none takes all",
+        validator=attrs.validators.optional(_at_least_one),
     )
     num_epochs: int = option(200, help="passes over the comparisons at most", validator=_at_least_one)
     patience: int | None = option(
-        30, help="epochs without a better validation loss before stopping; none never stops", validator=attrs.validators.optional(_at_least_one)
+        30,
+        help="epochs without a better validation loss before stopping; none never stops",
+        validator=attrs.validators.optional(_at_least_one),
     )
     normalize_users: bool = option(False, help="scale each user's embedding to length 1 in the end, as published")
 
@@ -131,8 +137,7 @@ class Gcf(GraphEncoder):
             users, responses = _spectral_start(train, *sizes, options, seed)
         else:
             users, responses = (
-                nn.init.xavier_uniform_(torch.empty(size, options.embedding_dim), generator=generator)
-                for size in sizes
+                nn.init.xavier_uniform_(torch.empty(size, options.embedding_dim), generator=generator) for size in sizes
             )
         with torch.random.fork_rng(devices=[]):  # layers draw from the global state when they are made
             layers = [
@@ -186,9 +191,7 @@ class _Trainer:
         self._edges = SignedEdges(train, len(network.users), len(network.responses))
         self._full = self._edges.adjacency(self._train.weight)
         parameters = [p for p in network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            parameters, lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        self._optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._rate)
 
     @property
@@ -215,9 +218,7 @@ class _Trainer:
                 stop_by, accuracy = self._validate()
                 stop_by = loss if stop_by is None else stop_by
                 task.advance(loss=loss, validation_accuracy=accuracy)
-                progress.log(
-                    STAGE, epoch=epoch + 1, loss=loss, validation_loss=stop_by, validation_accuracy=accuracy
-                )
+                progress.log(STAGE, epoch=epoch + 1, loss=loss, validation_loss=stop_by, validation_accuracy=accuracy)
                 if not best.offer(stop_by, self._network.state_dict()):
                     break
         self._network.load_state_dict(dict(best.tensors))

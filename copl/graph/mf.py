@@ -115,7 +115,9 @@ class Mf(GraphEncoder):
         return best
 
 
-def _start(train: Comparisons, num_users: int, num_responses: int, dim: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _start(
+    train: Comparisons, num_users: int, num_responses: int, dim: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
     rng = np.random.default_rng(seed)
     left, values, right = truncated_svd(signed_incidence(train, num_users, num_responses), dim, rng)
     scale = np.sqrt(values)

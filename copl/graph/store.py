@@ -85,7 +85,9 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
         embeddings = NodeEmbeddings(
             tuple(nodes["users"]),
             tuple(nodes["responses"]),
-            *(tensors[name] for name in _NODE_TENSORS),
+            tensors["users"],
+            tensors["responses"],
+            tensors["response_bias"],
             comparisons=Comparisons(*(tensors[f"comparisons.{column}"].numpy() for column in _COLUMNS)),
             state={name.removeprefix(_STATE): value for name, value in tensors.items() if name.startswith(_STATE)},
         )

@@ -58,9 +58,10 @@ class ComparisonTensors:
         """Return the sum over comparisons of |e_u|^2 + |e_chosen|^2 + |e_rejected|^2."""
         of_users = users.square().sum(dim=1, keepdim=True)
         of_responses = responses.square().sum(dim=1, keepdim=True)
-        return F.embedding(self.user, of_users).sum() + F.embedding(
-            torch.stack([self.chosen, self.rejected]), of_responses
-        ).sum()
+        return (
+            F.embedding(self.user, of_users).sum()
+            + F.embedding(torch.stack([self.chosen, self.rejected]), of_responses).sum()
+        )
 
     def loss(self, margins: Tensor) -> Tensor:
         """Return the weighted mean of -log sigmoid(margin)."""
@@ -73,7 +74,9 @@ def learnable(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Compariso
     Comparisons of weight 0 or of a response with itself are left out. Where the graph has no validation comparisons, a
     tenth is held out by `seed`, as long as every user keeps one.
     """
-    train, validation = (c.take((c.weight > 0) & (c.chosen != c.rejected)) for c in (graph.comparisons, graph.validation))
+    train, validation = (
+        c.take((c.weight > 0) & (c.chosen != c.rejected)) for c in (graph.comparisons, graph.validation)
+    )
     if len(validation) or not len(train):
         return train, validation
     rng = np.random.default_rng(seed)
@@ -112,9 +115,9 @@ def node_embeddings(graph: PreferenceGraph, users: Tensor, responses: Tensor, bi
     Raises:
         TrainingError: a value is not finite; nothing that is not a number leaves an encoder.
     """
-    tensors = [tensor.detach().float().contiguous() for tensor in (users, responses, bias)]
-    require_finite(tensors, "the embeddings")
-    return NodeEmbeddings(graph.user_ids, graph.response_keys, *tensors, comparisons=graph.comparisons)
+    users, responses, bias = (tensor.detach().float().contiguous() for tensor in (users, responses, bias))
+    require_finite((users, responses, bias), "the embeddings")
+    return NodeEmbeddings(graph.user_ids, graph.response_keys, users, responses, bias, graph.comparisons)
 
 
 def require_finite(tensors: Sequence[Tensor], what: str) -> None:
@@ -125,5 +128,8 @@ def require_finite(tensors: Sequence[Tensor], what: str) -> None:
 def trivial_embeddings(graph: PreferenceGraph, dim: int) -> NodeEmbeddings:
     """Return zeros: all that can be known of a graph in which no comparison says anything."""
     return node_embeddings(
-        graph, torch.zeros(graph.num_users, dim), torch.zeros(graph.num_responses, dim), torch.zeros(graph.num_responses)
+        graph,
+        torch.zeros(graph.num_users, dim),
+        torch.zeros(graph.num_responses, dim),
+        torch.zeros(graph.num_responses),
     )

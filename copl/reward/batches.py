@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -20,43 +20,88 @@ if TYPE_CHECKING:
 _BATCHES_PER_POOL = 50
 
 
-def batch_order(lengths: IntArray, batch_size: int, num_batches: int, seed: int) -> IntArray:
-    """Return which comparison is at each place of `num_batches` consecutive batches [num_batches * batch_size].
+def routed_epoch(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
+    """Return one epoch of batches of equal size and similar length, for experts that depend on the user.
 
-    Every comparison comes once an epoch. Batches hold comparisons of similar length: a pool of 50 batches is drawn at
-    random, sorted by length, cut into batches, and these are shuffled. The whole order is known before training, so
-    that a resumed run only has to skip.
+    Pools of 50 batches are drawn at random, sorted by length and cut; the batches of all pools come in random order.
+    What is left at the end is a smaller batch.
 
     Args:
         lengths: tokens of the longer response of each comparison [N].
         batch_size: comparisons in a batch.
-        num_batches: number of batches.
-        seed: the same seed gives the same order.
+        rng: where randomness comes from.
     """
-    rng = np.random.default_rng(seed)
-    count = num_batches * batch_size
-    epochs = [rng.permutation(len(lengths)) for _ in range(-(-count // len(lengths)))]
-    stream = np.concatenate(epochs)[:count]
-    pools = []
-    for start in range(0, count, batch_size * _BATCHES_PER_POOL):
-        pool = stream[start : start + batch_size * _BATCHES_PER_POOL]
-        batches = pool[np.argsort(lengths[pool], kind="stable")].reshape(-1, batch_size)
-        pools.append(batches[rng.permutation(len(batches))].ravel())
-    return np.concatenate(pools)
+    stream, batches = rng.permutation(len(lengths)), []
+    for start in range(0, len(stream), batch_size * _BATCHES_PER_POOL):
+        drawn = stream[start : start + batch_size * _BATCHES_PER_POOL]
+        drawn = drawn[np.argsort(lengths[drawn], kind="stable")]
+        batches += [drawn[cut : cut + batch_size] for cut in range(0, len(drawn), batch_size)]
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def shared_epoch(
+    comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.random.Generator
+) -> list[IntArray]:
+    """Return one epoch of batches that hold all comparisons among a few texts, for hidden states all users share.
+
+    The texts are dealt at random into blocks of at most `batch_size`, whole prompts where they fit; a batch has the
+    comparisons between two blocks, or those inside each of two blocks. So a forward pass reads at most
+    2 `batch_size` texts, as a routed batch does, and serves many times as many comparisons.
+
+    Args:
+        comparisons: the comparisons.
+        groups: the prompt of each text [R].
+        batch_size: texts in a block.
+        rng: where randomness comes from.
+    """
+    block = _blocks(groups, batch_size, rng)
+    low, high = np.sort(np.stack([block[comparisons.chosen], block[comparisons.rejected]]), axis=0)
+    inside = low == high
+    # Blocks two by two: what lies inside blocks 2k and 2k + 1 shares a batch, numbered after all pairs of blocks.
+    count = int(block.max()) + 1
+    number = np.where(inside, count * count + low // 2, low * count + high)
+    order = np.argsort(number, kind="stable")
+    batches = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def _blocks(groups: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+    """Deal texts into blocks: random order of prompts, random order within; no prompt that fits is split."""
+    rank = rng.permutation(int(groups.max()) + 1)[groups]
+    order = np.lexsort((rng.random(len(groups)), rank))
+    starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
+    block, current, free = np.empty(len(groups), dtype=np.int64), 0, size
+    for texts in np.split(order, starts[1:]):
+        if len(texts) > free and len(texts) <= size:
+            current, free = current + 1, size
+        for text in texts:
+            if free == 0:
+                current, free = current + 1, size
+            block[text] = current
+            free -= 1
+    return block
 
 
 @final
-class ScheduledComparisons(Dataset[int]):
-    """The comparisons in the order of training; an item is a row of the comparisons."""
+class ScheduledBatches(Dataset[Any]):
+    """All batches of a training run in their order, known before it begins, so that a resumed run only has to skip.
 
-    def __init__(self, order: IntArray) -> None:
-        self._order = order
+    Args:
+        epoch: draws the batches of one epoch.
+        num_batches: how many there are to be.
+    """
+
+    def __init__(self, epoch: Callable[[], list[IntArray]], num_batches: int) -> None:
+        self._batches: list[IntArray] = []
+        while len(self._batches) < num_batches:
+            self._batches += epoch()
+        del self._batches[num_batches:]
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._batches)
 
-    def __getitem__(self, place: int) -> int:
-        return int(self._order[place])
+    def __getitem__(self, place: int) -> IntArray:
+        return self._batches[place]
 
 
 @final
@@ -86,9 +131,9 @@ class PairCollator:
         self._shared = shared
         self._kept = kept
 
-    def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of `copl.reward.objective.BradleyTerryObjective`."""
-        batch = self._comparisons.take(np.asarray(rows, dtype=np.int64))
+    def __call__(self, batches: Sequence[IntArray]) -> dict[str, Any]:
+        """Return the arguments of `copl.reward.objective.BradleyTerryObjective` for rows of the comparisons."""
+        batch = self._comparisons.take(np.concatenate(batches))
         texts = np.concatenate([batch.chosen, batch.rejected])
         place = np.arange(len(texts))
         if self._shared:

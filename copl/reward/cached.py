@@ -43,12 +43,12 @@ class FrozenTrunk:
         if not 0 < trainable_layers < num_layers:
             raise BackboneError(
                 f"reward.trainable_layers is {trainable_layers}, but {type(model).__name__} has {num_layers} layers; "
-                f"give 1 to {num_layers - 1}, or none to adapt all layers"
+                f"give 1 to {num_layers - 1}, or 0 to adapt all"
             )
         lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
         if len(lists) != 1:
             raise BackboneError(
-                f"cannot find the {num_layers} layers of {type(model).__name__}; set reward.trainable_layers to none"
+                f"cannot find the {num_layers} layers of {type(model).__name__}; set reward.trainable_layers to 0"
             )
         layers = list(lists[0])
         self._below, self._first = layers[: num_layers - trainable_layers], layers[num_layers - trainable_layers]
@@ -144,7 +144,7 @@ def check_replay(model: nn.Module, trunk: FrozenTrunk, tokens: TokenBatch) -> No
     if not float(worst) <= _TOLERANCE:
         raise BackboneError(
             f"hidden states of {type(model).__name__} cannot be cached (they differ by {float(worst):.1e} of the "
-            "largest value); set reward.trainable_layers to none"
+            "largest value); set reward.trainable_layers to 0"
         )
 
 

@@ -37,7 +37,7 @@ class FrozenPass:
 
 def length_batches(lengths: IntArray, tokens: int = _TOKENS_PER_BATCH) -> Iterator[IntArray]:
     """Yield places of texts of similar length, as many as fit into `tokens` with padding."""
-    order = np.argsort(lengths, kind="stable")[::-1]
+    order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         count = max(1, tokens // max(1, int(lengths[order[start]])))

@@ -23,12 +23,17 @@ class RewardOptions:
         True, help="fit the head on frozen features first, so that step 0 is already the best frozen-feature model"
     )
     max_steps: int = option(
-        200, help="optimiser steps at most; 0 leaves the backbone as it is", validator=validators.ge(0)
+        100, help="optimiser steps at most; 0 leaves the backbone as it is", validator=validators.ge(0)
     )
     epochs: float = option(
         20.0, help="passes over the training comparisons at most; the smaller limit holds", validator=validators.gt(0)
     )
-    batch_size: int = option(16, help="comparisons in one forward pass", validator=validators.ge(1))
+    batch_size: int = option(
+        16,
+        help="comparisons in one forward pass, that is twice as many texts; where all users share the hidden states,"
+        " all comparisons among as many texts",
+        validator=validators.ge(1),
+    )
     gradient_accumulation: int = option(1, help="forward passes in one step", validator=validators.ge(1))
     learning_rate: float = option(5e-4, help="peak learning rate of adapters and gate", validator=validators.gt(0))
     head_learning_rate: float = option(1e-3, help="peak learning rate of the head", validator=validators.gt(0))
@@ -43,18 +48,20 @@ class RewardOptions:
         help="tokens of prompt and response together; longer prompts lose their beginning",
         validator=validators.ge(8),
     )
-    eval_every: int = option(25, help="steps between two looks at the validation split", validator=validators.ge(1))
+    eval_every: int = option(20, help="steps between two looks at the validation split", validator=validators.ge(1))
     eval_comparisons: int = option(
-        1000, help="validation comparisons looked at, drawn once", validator=validators.ge(1)
+        1000,
+        help="comparisons looked at, drawn once: so many of the validation split, and of texts held out",
+        validator=validators.ge(1),
     )
     patience: int = option(
-        4, help="looks without a lower validation loss before training stops", validator=validators.ge(1)
+        2, help="looks without a lower validation loss before training stops", validator=validators.ge(1)
     )
-    trainable_layers: int | None = option(
-        None,
+    trainable_layers: int = option(
+        2,
         help="adapt only this many of the top layers and keep the hidden states below them, computed once a response;"
-        " none adapts all layers",
-        validator=validators.optional(validators.ge(1)),
+        " 0 adapts all layers",
+        validator=validators.ge(0),
     )
     gradient_checkpointing: bool = option(False, help="recompute activations in the backward pass to save memory")
     precision: Literal["auto", "float32", "bfloat16"] = option(
@@ -77,5 +84,6 @@ PAPER_PRESET: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "warmup": 0.03,
     "max_length": 1024,
+    "trainable_layers": 0,
 }
 """The published settings of CoPL (arXiv 2503.01658); LoRA's own dropout of 0.1 is the mixture's default."""

@@ -156,8 +156,8 @@ def load_reward_model(
 
 
 def make_trunk(backbone: LoadedBackbone, options: RewardOptions) -> FrozenTrunk | None:
-    """Return the frozen layers, where the options adapt only the top ones."""
-    if options.trainable_layers is None:
+    """Return the frozen layers, where the options leave any."""
+    if not 0 < options.trainable_layers < backbone.num_layers:
         return None
     return FrozenTrunk(backbone.model, backbone.num_layers, options.trainable_layers)
 

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from copl.errors import TrainingError
 from copl.interfaces import Task
-from copl.reward.batches import PairCollator, ScheduledComparisons
+from copl.reward.batches import PairCollator, ScheduledBatches
 from copl.reward.objective import BradleyTerryObjective
 from copl.reward.options import RewardOptions
 
@@ -51,10 +51,10 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
     Args:
         objective: the model with its loss.
         options: how to train.
-        order: training comparisons, batch after batch.
+        order: the training batches of the whole run.
         collator: makes the batches.
         num_steps: optimiser steps of the whole run.
-        measure: measures the model on the validation split: loss and accuracy; None without such a split.
+        measure: measures the model on comparisons it is not trained on: loss and accuracy.
         start: the model before the first step, as measured.
         directory: where checkpoints go.
         seed: of dropout and gate noise.
@@ -62,16 +62,19 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         log: takes one record for each look at the validation split.
     """
 
+    optimizer: torch.optim.Optimizer | None
+    control: Any
+
     def __init__(
         self,
         objective: BradleyTerryObjective,
         options: RewardOptions,
-        order: ScheduledComparisons,
+        order: ScheduledBatches,
         collator: PairCollator,
         *,
         num_steps: int,
-        measure: Callable[[], tuple[float, float]] | None,
-        start: CurvePoint | None,
+        measure: Callable[[], tuple[float, float]],
+        start: CurvePoint,
         directory: Path,
         seed: int,
         task: Task,
@@ -81,7 +84,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         self._measure = measure
         self._log_point = log
         self._best_path = directory / "best.safetensors"
-        self.curve: list[CurvePoint] = [] if start is None else [start]
+        self.curve = [start]
         super().__init__(
             model=objective,
             args=_arguments(options, num_steps, directory, seed),
@@ -104,7 +107,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         if checkpoint is not None:
             state = json.loads((Path(checkpoint) / _STATE).read_text(encoding="utf-8"))
             self.curve += [CurvePoint(**entry["point"]) for entry in state["log_history"] if "point" in entry]
-        elif self.curve and self.is_world_process_zero():
+        elif self.is_world_process_zero():
             self._keep_best()
         try:
             self.train(resume_from_checkpoint=checkpoint)
@@ -113,9 +116,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
                 "memory exhausted in training; lower reward.batch_size and raise reward.gradient_accumulation, lower "
                 "reward.max_length, set reward.gradient_checkpointing or reward.trainable_layers"
             ) from error
-        if self.curve:
-            self.accelerator.wait_for_everyone()
-            _load_trainable(self.model, load_file(self._best_path))
+        self.accelerator.wait_for_everyone()
+        _load_trainable(self.model, load_file(self._best_path))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make AdamW with a learning rate of its own for the head."""
@@ -154,8 +156,6 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure on the validation split, keep the weights if they are the best, stop after `patience` others."""
-        if self._measure is None:
-            return {}
         loss, accuracy = self._measure()
         point = CurvePoint(self.state.global_step, loss, accuracy)
         self.curve.append(point)
@@ -210,7 +210,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]  # transformers ships no ty
 def _arguments(options: RewardOptions, num_steps: int, directory: Path, seed: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(directory),
-        per_device_train_batch_size=options.batch_size,
+        per_device_train_batch_size=1,
         gradient_accumulation_steps=options.gradient_accumulation,
         max_steps=num_steps,
         learning_rate=options.learning_rate,

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -22,7 +22,7 @@ from copl.interfaces import ExpertGate, Progress
 from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceData
 from copl.reward.backbone import EncodedResponses, LoadedBackbone, collate, encode_responses
-from copl.reward.batches import PairCollator, ScheduledComparisons, batch_order
+from copl.reward.batches import PairCollator, ScheduledBatches, routed_epoch, shared_epoch
 from copl.reward.cached import check_replay
 from copl.reward.features import FrozenPass, frozen_pass
 from copl.reward.heads import make_head
@@ -32,7 +32,7 @@ from copl.reward.options import RewardOptions
 from copl.reward.scoring import score_encoded
 from copl.reward.store import RewardCard, describe_backbone, make_trunk, save_reward_model
 from copl.reward.trainer import CurvePoint, RewardTrainer, best_of, own_randomness
-from copl.reward.warm_start import FittedHead, fit_head
+from copl.reward.warm_start import HeadFit, TrainingParts, hold_out_texts
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -62,7 +62,7 @@ class _Material:
         groups: number of the prompt of each text [R].
         users: user embeddings, in the encoder's scale [U, D].
         train: training comparisons; rows of `texts` and `users`.
-        validation: validation comparisons, at most as many as are looked at.
+        validation: validation comparisons.
     """
 
     texts: IntArray
@@ -87,9 +87,10 @@ def train_reward_model(
     """Train a reward model and save it into `directory`.
 
     First the head is fitted on the backbone's frozen features (`copl.reward.warm_start`); then adapters, gate and head
-    are trained together, adapters starting at zero, so that step 0 is the frozen-feature model. The model of the lowest
-    validation loss is kept, step 0 included; without a validation split the last one is. Called again after a kill,
-    it continues from the last checkpoint in ``directory/checkpoints`` and ends with the same model.
+    are trained together, adapters starting at zero, so that step 0 is the frozen-feature model. A part of the training
+    texts is held out; the model of the lowest loss on them and on the validation split, both counting the same, is
+    kept, step 0 included (its head is then fitted once more, on everything). Called again after a kill, it continues
+    from the last checkpoint in ``directory/checkpoints`` and ends with the same model.
 
     Args:
         data: its splits ``train`` and ``validation`` are used.
@@ -111,21 +112,30 @@ def train_reward_model(
     started = time.monotonic()
     scratch = directory / "checkpoints"
     with own_randomness(seed):
-        material = _gather(data, users, options, seed)
+        material = _gather(data, users)
         encoded = encode_responses(backbone, data.responses, material.texts, options.max_length)
         finding = encoded.finding()
         if finding is not None:
             progress.log("reward", finding=finding, num_truncated=encoded.num_truncated)
         silence_dropout(backbone.model)
         model, frozen = _assemble(material, encoded, backbone, gate, mixture, options, scratch, progress)
-        warm = _warm_start(model, frozen, material, options, seed)
+        parts = hold_out_texts(material.train, material.groups, seed)
+        fit = _head_fit(model, frozen, material, seed)
+        warm = fit.choose(parts, material.validation) if options.warm_start else None
         if warm is not None:
             progress.log("reward", step=0, new_text_loss=warm.new_text_loss, new_text_accuracy=warm.new_text_accuracy)
-        curve, steps = _adapt(model, frozen, encoded, material, options, seed=seed, scratch=scratch, progress=progress)
+        model.to(backbone.model.device)
+        curve, steps = _adapt(
+            model, frozen, encoded, material, parts, options, seed=seed, scratch=scratch, progress=progress
+        )
+        if warm is not None and best_of(curve).step == 0:
+            # The adapters still do nothing, so the head may have all comparisons.
+            model.head.to("cpu")
+            fit.refit(warm, material.train)
     training = {
         "steps": steps,
         "curve": [asdict(point) for point in curve],
-        "kept_step": best_of(curve).step if curve else steps,
+        "kept_step": best_of(curve).step,
         "warm_start": None if warm is None else asdict(warm),
         "num_texts": len(encoded),
         "num_truncated": encoded.num_truncated,
@@ -141,13 +151,10 @@ def _save(model: PersonalRewardModel, options: RewardOptions, training: Mapping[
     save_reward_model(model, card, directory)
 
 
-def _gather(data: PreferenceData, users: UserVectors | None, options: RewardOptions, seed: int) -> _Material:
+def _gather(data: PreferenceData, users: UserVectors | None) -> _Material:
     train, validation = data.split("train").comparisons, data.split("validation").comparisons
     if len(train) == 0:
         raise DataError(f"data set {data.name!r} has no comparisons in the split 'train'; the reward model needs some")
-    if len(validation) > options.eval_comparisons:
-        drawn = np.random.default_rng(seed).permutation(len(validation))[: options.eval_comparisons]
-        validation = validation.take(np.sort(drawn))
     both = Comparisons.concat([train, validation])
     texts, numbered = np.unique(np.concatenate([both.chosen, both.rejected]), return_inverse=True)
     chosen, rejected = numbered.reshape(2, -1)
@@ -201,7 +208,7 @@ def _assemble(
         layers=None if trunk is None else trunk.layers,
     )
     if options.gradient_checkpointing:
-                # transformers renamed it; the former name warns where both exist.
+        # transformers renamed it; the former name warns where both exist.
         enable = getattr(backbone.model, "activation_checkpointing_enable", None)
         (enable or backbone.model.gradient_checkpointing_enable)({"use_reentrant": False})
     trained_users = material.users[torch.from_numpy(np.unique(material.train.user))]
@@ -215,22 +222,14 @@ def _assemble(
         max_length=options.max_length,
         trunk=trunk,
     )
-    return model.to(backbone.model.device), frozen
+    return model, frozen
 
 
-def _warm_start(
-    model: PersonalRewardModel, frozen: FrozenPass, material: _Material, options: RewardOptions, seed: int
-) -> FittedHead | None:
-    if not options.warm_start:
-        return None
-    features = (frozen.pooled - model.feature_centre.cpu()) / model.feature_scale.cpu()
-    conditioned = model.condition(material.users.to(model.device)).cpu()
-    head = model.head.cpu()
-    fitted = fit_head(
-        head, features, conditioned, material.train, material.validation, groups=material.groups, seed=seed
-    )
-    model.head.to(model.device)
-    return fitted
+def _head_fit(model: PersonalRewardModel, frozen: FrozenPass, material: _Material, seed: int) -> HeadFit:
+    """Fit the head on the processor: the problem is small."""
+    model.to("cpu")
+    features = (frozen.pooled - model.feature_centre) / model.feature_scale
+    return HeadFit(model.head, features, model.condition(material.users), seed)
 
 
 def _adapt(
@@ -238,6 +237,7 @@ def _adapt(
     frozen: FrozenPass,
     encoded: EncodedResponses,
     material: _Material,
+    parts: TrainingParts,
     options: RewardOptions,
     *,
     seed: int,
@@ -245,30 +245,35 @@ def _adapt(
     progress: Progress,
 ) -> tuple[list[CurvePoint], int]:
     """Train adapters, gate and head; return the validation curve and the steps taken."""
-    validation = material.validation
+    train = parts.fitted
+    judges = [_drawn(part, options.eval_comparisons, seed) for part in (material.validation, parts.new_text)]
 
     def measure() -> tuple[float, float]:
-        return _measure(model, frozen, encoded, material.users, validation)
+        return _measure(model, frozen, encoded, material.users, [part for part in judges if len(part)])
 
-    start = CurvePoint(0, *measure()) if len(validation) else None
+    start = CurvePoint(0, *measure())
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = options.batch_size * options.gradient_accumulation * processes
-    num_steps = min(options.max_steps, math.ceil(options.epochs * len(material.train) / per_step))
+    per_step = options.gradient_accumulation * processes
+    shared, rng = model.gate.num_experts == 0, np.random.default_rng(seed)
+    lengths = np.maximum(encoded.lengths[train.chosen], encoded.lengths[train.rejected])
+
+    def epoch() -> list[IntArray]:
+        if shared:
+            return shared_epoch(train, material.groups, options.batch_size, rng)
+        return routed_epoch(lengths, options.batch_size, rng)
+
+    num_steps = min(options.max_steps, math.ceil(options.epochs * len(epoch()) / per_step))
     if num_steps == 0:
-        return ([] if start is None else [start]), 0
-    lengths = np.maximum(encoded.lengths[material.train.chosen], encoded.lengths[material.train.rejected])
-    order = batch_order(lengths, options.batch_size, num_steps * options.gradient_accumulation * processes, seed)
-    collator = PairCollator(
-        encoded, material.train, material.users, shared=model.gate.num_experts == 0, kept=frozen.kept
-    )
+        return [start], 0
+    collator = PairCollator(encoded, train, material.users, shared=shared, kept=frozen.kept)
     with progress.task("training the reward model", num_steps) as task:
         trainer = RewardTrainer(
             BradleyTerryObjective(model),
             options,
-            ScheduledComparisons(order),
+            ScheduledBatches(epoch, num_steps * per_step),
             collator,
             num_steps=num_steps,
-            measure=measure if len(validation) else None,
+            measure=measure,
             start=start,
             directory=scratch,
             seed=seed,
@@ -284,17 +289,24 @@ def _measure(
     frozen: FrozenPass,
     encoded: EncodedResponses,
     users: Tensor,
-    pairs: Comparisons,
+    judges: Sequence[Comparisons],
 ) -> tuple[float, float]:
-    """Return the Bradley-Terry loss and the accuracy on some comparisons."""
+    """Return the Bradley-Terry loss and the accuracy, each judge counting the same."""
+    pairs = Comparisons.concat(judges)
+    share = np.concatenate([part.weight / part.weight.sum() for part in judges]) / len(judges)
     place = np.concatenate([pairs.chosen, pairs.rejected])
     twice = users[torch.from_numpy(np.concatenate([pairs.user, pairs.user]))]
-    chosen, rejected = score_encoded(model, encoded, twice, place, progress=SilentProgress(), kept=frozen.kept).reshape(
-        2, -1
-    )
+    scores = score_encoded(model, encoded, twice, place, progress=SilentProgress(), kept=frozen.kept)
+    chosen, rejected = scores.reshape(2, -1)
     margins = chosen - rejected
-    loss = float(np.average(np.logaddexp(0.0, -margins), weights=pairs.weight))
-    accuracy = float(np.mean((margins > 0) + 0.5 * (margins == 0)))
+    loss = float(np.sum(share * np.logaddexp(0.0, -margins)))
+    accuracy = float(np.sum(share * ((margins > 0) + 0.5 * (margins == 0))))
     if not math.isfinite(loss):
         raise TrainingError("the validation loss is not finite; lower reward.learning_rate; nothing was saved")
     return loss, accuracy
+
+
+def _drawn(pairs: Comparisons, count: int, seed: int) -> Comparisons:
+    if len(pairs) <= count:
+        return pairs
+    return pairs.take(np.sort(np.random.default_rng(seed).permutation(len(pairs))[:count]))

@@ -1,7 +1,9 @@
 """The head fitted on frozen features: a convex problem (but for the MLP) solved in seconds before any adapter trains.
 
-How strongly to penalise is chosen by two judges at once: comparisons of texts that were fitted on, and comparisons of
-texts held out for the purpose. The first alone would let the head learn each text by heart.
+How strongly to penalise is chosen on comparisons that were not fitted. For the part all users share these are of texts
+held out for the purpose; comparisons of known texts would let the head learn each text by heart. For the personal part
+they are the validation split: user embeddings come from a graph that knows the training comparisons, so those would
+mislead.
 """
 
 from __future__ import annotations
@@ -19,30 +21,42 @@ from copl.records import Comparisons
 from copl.reward.heads import Head
 
 if TYPE_CHECKING:
-    from copl.records import BoolArray, IntArray
+    from copl.records import IntArray
 
 _PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 _MAX_COMPARISONS = 60_000
-_HELD_OUT_TEXTS = 0.2
+_HELD_OUT_TEXTS = 0.15
 _ENOUGH = 200
 
 
 @final
 @frozen(eq=False)
+class TrainingParts:
+    """Training comparisons divided for choosing: some texts are held out.
+
+    Attributes:
+        fitted: comparisons without any held-out text.
+        new_text: comparisons among held-out texts, or touching them where those are few.
+    """
+
+    fitted: Comparisons
+    new_text: Comparisons
+
+
+@final
+@frozen
 class FittedHead:
     """What the warm start found.
 
     Attributes:
         shared_penalty: L2 penalty of the part all users share.
         personal_penalty: L2 penalty of the part that depends on the user; 0 where there is none.
-        seen_text_loss: Bradley-Terry loss on comparisons of texts that were fitted on; NaN-free, 0 where unknown.
-        new_text_loss: that on texts held out from the fit.
+        new_text_loss: Bradley-Terry loss of the chosen fit on texts held out from it.
         new_text_accuracy: accuracy on them.
     """
 
     shared_penalty: float
     personal_penalty: float
-    seen_text_loss: float
     new_text_loss: float
     new_text_accuracy: float
 
@@ -66,113 +80,124 @@ class _Pairs:
 
 
 @final
-@frozen(eq=False)
-class _Verdict:
-    """How the two judges like a fit."""
-
-    seen: float
-    new: float
-    new_accuracy: float
-
-    @property
-    def value(self) -> float:
-        return self.seen + self.new
-
-
-def fit_head(
-    head: Head,
-    features: Tensor,
-    users: Tensor,
-    train: Comparisons,
-    validation: Comparisons,
-    *,
-    groups: IntArray,
-    seed: int,
-) -> FittedHead:
-    """Fit `head` in place by L2-penalised Bradley-Terry likelihood, minimised with L-BFGS.
-
-    The penalty of the shared part is chosen first, with the personal part held at its start; then the personal one,
-    all parameters free. Both go from strong to weak and stop when the judges' losses rise. A last fit with the chosen
-    penalties takes all comparisons.
+class HeadFit:
+    """Fits a head in place by L2-penalised Bradley-Terry likelihood, minimised with L-BFGS.
 
     Args:
         head: the head, at its initial values.
         features: scaled features of the responses [R, H].
         users: conditioned users [U, D].
-        train: comparisons to fit; rows as in `features` and `users`.
-        validation: further comparisons of the same users, as a judge.
-        groups: the prompt of each response [R]; whole prompts are held out, single responses where all share one.
-        seed: of the texts held out, and of the subset drawn when there are more comparisons than needed.
+        seed: of the subset drawn when there are more comparisons than needed.
     """
-    rng = np.random.default_rng(seed)
-    if len(train) > _MAX_COMPARISONS:
-        train = train.take(np.sort(rng.permutation(len(train))[:_MAX_COMPARISONS]))
-    held_out = _held_out(groups, rng)
-    fitted_on, judged_on = _divide(train, held_out)
-    seen_by = validation.take(~_touches(validation, held_out))
-    if len(seen_by) == 0:
-        seen_by = validation if len(validation) else judged_on
-    everything, part = _Pairs.of(train), _Pairs.of(fitted_on)
-    judges = _Pairs.of(seen_by), _Pairs.of(judged_on)
 
-    def loss(pairs: _Pairs) -> tuple[Tensor, Tensor]:
-        codes = head.encode(features)
-        z = users[pairs.users]
-        margins = head.combine(codes[pairs.chosen], z) - head.combine(codes[pairs.rejected], z)
+    def __init__(self, head: Head, features: Tensor, users: Tensor, seed: int) -> None:
+        self._head, self._features, self._users = head, features, users
+        self._rng = np.random.default_rng(seed)
+
+    def choose(self, parts: TrainingParts, validation: Comparisons) -> FittedHead:
+        """Choose the penalties and leave the head fitted on `parts.fitted`.
+
+        The shared penalty is chosen on held-out texts, with the personal part at its start; then the personal one, all
+        parameters free, on `validation`, or on held-out texts where there is none. Both go from strong to weak and
+        stop when the loss rises.
+        """
+        fitted, new_text = self._pairs(parts.fitted), self._pairs(parts.new_text)
+        known = self._pairs(validation) if len(validation) else new_text
+
+        def shared_only(penalty: float) -> tuple[float, float]:
+            return penalty, 0.0
+
+        shared = self._search([self._head.weight], shared_only, fitted, new_text)
+        personal = 0.0
+        if self._head.personal_parameters():
+
+            def both(penalty: float) -> tuple[float, float]:
+                return shared, penalty
+
+            personal = self._search(list(self._head.parameters()), both, fitted, known)
+        with torch.no_grad():
+            loss, margins = self._loss(new_text)
+        accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
+        return FittedHead(shared, personal, float(loss), accuracy)
+
+    def refit(self, found: FittedHead, train: Comparisons) -> None:
+        """Fit the head on all training comparisons with the penalties that were chosen."""
+        pairs = self._pairs(train)
+        self._minimise(list(self._head.parameters()), pairs, found.shared_penalty, found.personal_penalty)
+
+    def _pairs(self, comparisons: Comparisons) -> _Pairs:
+        if len(comparisons) > _MAX_COMPARISONS:
+            drawn = self._rng.permutation(len(comparisons))[:_MAX_COMPARISONS]
+            comparisons = comparisons.take(np.sort(drawn))
+        return _Pairs.of(comparisons)
+
+    def _loss(self, pairs: _Pairs) -> tuple[Tensor, Tensor]:
+        codes, z = self._head.encode(self._features), self._users[pairs.users]
+        margins = self._head.combine(codes[pairs.chosen], z) - self._head.combine(codes[pairs.rejected], z)
         return (F.softplus(-margins) * pairs.weight).sum() / pairs.weight.sum().clamp_min(1e-12), margins
 
-    @torch.no_grad()
-    def judge() -> _Verdict:
-        seen, (new, margins) = loss(judges[0])[0], loss(judges[1])
-        accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
-        return _Verdict(float(seen), float(new), accuracy)
-
-    def search(
-        free: Sequence[nn.Parameter], penalties: Callable[[float], tuple[float, float]]
-    ) -> tuple[float, _Verdict]:
-        best: tuple[float, _Verdict] | None = None
-        kept = _copies(head)
+    def _search(
+        self,
+        free: Sequence[nn.Parameter],
+        penalties: Callable[[float], tuple[float, float]],
+        fitted: _Pairs,
+        judge: _Pairs,
+    ) -> float:
+        best, lowest, kept = _PENALTIES[0], float("inf"), _copies(self._head)
         for penalty in _PENALTIES:
-            _minimise(head, lambda: loss(part)[0], free, *penalties(penalty))
-            verdict = judge()
-            if best is not None and not verdict.value < best[1].value:
+            self._minimise(free, fitted, *penalties(penalty))
+            with torch.no_grad():
+                loss = float(self._loss(judge)[0])
+            if not loss < lowest:
                 break
-            best, kept = (penalty, verdict), _copies(head)
-        _restore(head, kept)
-        assert best is not None
+            best, lowest, kept = penalty, loss, _copies(self._head)
+        _restore(self._head, kept)
         return best
 
-    shared, verdict = search([head.weight], lambda penalty: (penalty, 0.0))
-    personal = 0.0
-    if head.personal_parameters():
-        personal, verdict = search(list(head.parameters()), lambda penalty: (shared, penalty))
-    _minimise(head, lambda: loss(everything)[0], list(head.parameters()), shared, personal)
-    return FittedHead(shared, personal, verdict.seen, verdict.new, verdict.new_accuracy)
+    def _minimise(self, free: Sequence[nn.Parameter], pairs: _Pairs, shared: float, personal: float) -> None:
+        """Minimise the penalised loss over the parameters in `free`."""
+        own = self._head.personal_parameters()
+        optimizer = torch.optim.LBFGS(
+            free,
+            max_iter=30,
+            history_size=10,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-7,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> Tensor:
+            self._head.zero_grad()
+            value = self._loss(pairs)[0] + 0.5 * shared * self._head.weight.square().sum()
+            for parameter in own:
+                value = value + 0.5 * personal * parameter.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            return value
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._head.zero_grad()
 
 
-def _held_out(groups: IntArray, rng: np.random.Generator) -> BoolArray:
-    """Draw the responses [R] that are held out."""
+def hold_out_texts(train: Comparisons, groups: IntArray, seed: int) -> TrainingParts:
+    """Hold out a part of the texts: whole prompts, or single responses where there are fewer than ten prompts.
+
+    Args:
+        train: the training comparisons.
+        groups: the prompt of each response [R].
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
     distinct = np.unique(groups)
     if len(distinct) < 10:
         groups, distinct = np.arange(len(groups)), np.arange(len(groups))
     drawn = rng.permutation(distinct)[: max(1, round(_HELD_OUT_TEXTS * len(distinct)))]
-    held_out: BoolArray = np.isin(groups, drawn)
-    return held_out
-
-
-def _touches(pairs: Comparisons, held_out: BoolArray) -> BoolArray:
-    touches: BoolArray = held_out[pairs.chosen] | held_out[pairs.rejected]
-    return touches
-
-
-def _divide(train: Comparisons, held_out: BoolArray) -> tuple[Comparisons, Comparisons]:
-    """Return the comparisons to fit and those that judge; with few texts they may share some."""
-    touched = _touches(train, held_out)
+    held_out = np.isin(groups, drawn)
+    touched = held_out[train.chosen] | held_out[train.rejected]
     inside = held_out[train.chosen] & held_out[train.rejected]
     judges = inside if inside.sum() >= _ENOUGH else touched
-    if not judges.any() or touched.all():
-        return train, train
-    return train.take(~touched), train.take(judges)
+    if not judges.any() or touched.all():  # too few texts to hold any out
+        return TrainingParts(train, train)
+    return TrainingParts(train.take(~touched), train.take(judges))
 
 
 def _copies(head: Head) -> list[Tensor]:
@@ -183,24 +208,3 @@ def _copies(head: Head) -> list[Tensor]:
 def _restore(head: Head, values: Sequence[Tensor]) -> None:
     for parameter, value in zip(head.parameters(), values, strict=True):
         parameter.copy_(value)
-
-
-def _minimise(
-    head: Head, data_loss: Callable[[], Tensor], free: Sequence[nn.Parameter], shared: float, personal: float
-) -> None:
-    """Minimise the penalised loss over the parameters in `free`."""
-    own = head.personal_parameters()
-    optimizer = torch.optim.LBFGS(
-        free, max_iter=40, history_size=10, tolerance_grad=1e-5, tolerance_change=1e-7, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        head.zero_grad()
-        value = data_loss() + 0.5 * shared * head.weight.square().sum()
-        for parameter in own:
-            value = value + 0.5 * personal * parameter.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        return value
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    head.zero_grad()

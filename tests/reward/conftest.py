@@ -68,14 +68,17 @@ def make_gate() -> Callable[..., ExpertGate]:
 
 @pytest.fixture
 def preferences() -> tuple[PreferenceData, UserVectors]:
-    """Two groups of users: one wants words with low numbers, the other with high; embeddings tell the groups apart."""
+    """Two groups of users: one wants many of the words w0 to w2, the other few; embeddings tell the groups apart."""
     rng = np.random.default_rng(0)
     num_users, num_texts = 16, 40
-    height = rng.permutation(num_texts)
-    texts = []
-    for level in height:
-        words = rng.integers(level, level + 20, size=rng.integers(3, 12))
-        texts.append(" ".join(WORDS[w] for w in words))
+    texts, height = [], np.empty(num_texts)
+    for n in range(num_texts):
+        length = rng.integers(4, 12)
+        high = rng.random(length) < rng.random()
+        texts.append(
+            " ".join(f"w{word}" for word in np.where(high, rng.integers(0, 3, length), rng.integers(3, 6, length)))
+        )
+        height[n] = high.mean() + 1e-6 * n
     group = np.arange(num_users) % 2
 
     def draw(count: int) -> Comparisons:
@@ -87,8 +90,6 @@ def preferences() -> tuple[PreferenceData, UserVectors]:
 
     users = UserTable([f"user {i}" for i in range(num_users)], [str(g) for g in group])
     responses = ResponseTable(["w1 w2"] * num_texts, texts)
-    data = PreferenceData(
-        "planted", users, responses, {"train": draw(320), "validation": draw(64), "test": draw(200)}
-    )
+    data = PreferenceData("planted", users, responses, {"train": draw(400), "validation": draw(64), "test": draw(200)})
     values = torch.from_numpy(np.stack([2.0 * group - 1.0, rng.normal(size=num_users)], axis=1)).float()
     return data, UserVectors(users.ids, values)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from copl.records import Comparisons
-from copl.reward.heads import BilinearHead, LinearHead, make_head
+from copl.reward.heads import BilinearHead, Head, LinearHead, make_head
 from copl.reward.model import AffineScaling
-from copl.reward.warm_start import fit_head
+from copl.reward.warm_start import FittedHead, HeadFit, hold_out_texts
 
 
 def test_bilinear_rewards_by_hand() -> None:
@@ -67,26 +67,37 @@ def _planted(num_texts: int, num_features: int, noise: float) -> tuple[torch.Ten
     utility = users[user] * (features[first, :1] - features[second, :1]) + features[first, 1:2] - features[second, 1:2]
     keep = rng.random(3000) < 1 / (1 + np.exp(-utility[:, 0] / noise))
     pairs = Comparisons(user, np.where(keep, first, second), np.where(keep, second, first))
-    return torch.from_numpy(features).float(), torch.from_numpy(users).float(), pairs.take(pairs.chosen != pairs.rejected)
+    return (
+        torch.from_numpy(features).float(),
+        torch.from_numpy(users).float(),
+        pairs.take(pairs.chosen != pairs.rejected),
+    )
+
+
+def _fit(head: Head, features: torch.Tensor, users: torch.Tensor, pairs: Comparisons, seed: int) -> FittedHead:
+    fit = HeadFit(head, features, users, seed)
+    found = fit.choose(hold_out_texts(pairs, np.arange(len(features)), seed), Comparisons.empty())
+    fit.refit(found, pairs)
+    return found
 
 
 def test_the_warm_start_finds_what_all_want_and_what_each_wants() -> None:
     features, users, pairs = _planted(80, 10, noise=0.2)
     head = make_head("bilinear", 10, 1)
-    fitted = fit_head(head, features, users, pairs, Comparisons.empty(), groups=np.arange(80), seed=0)
+    fitted = _fit(head, features, users, pairs, seed=0)
     assert fitted.new_text_accuracy > 0.85
     assert head.weight.abs().argmax() == 1
     assert head.interaction.abs().argmax() == 0
     assert head.interaction[0, 0].item() > 0
     linear = make_head("linear", 10, 1)
-    shared = fit_head(linear, features, users, pairs, Comparisons.empty(), groups=np.arange(80), seed=0)
+    shared = _fit(linear, features, users, pairs, seed=0)
     assert shared.new_text_accuracy < fitted.new_text_accuracy - 0.1
 
 
 def test_more_features_than_texts_are_not_learnt_by_heart() -> None:
     features, users, pairs = _planted(60, 200, noise=1.0)
     head = make_head("bilinear", 200, 1)
-    fitted = fit_head(head, features, users, pairs, Comparisons.empty(), groups=np.arange(60), seed=0)
+    fitted = _fit(head, features, users, pairs, seed=0)
     assert fitted.new_text_loss < np.log(2) + 0.01
 
 
@@ -96,6 +107,23 @@ def test_the_warm_start_repeats_itself() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         heads.append(make_head("mlp", 10, 1))
-        fit_head(heads[-1], features, users, pairs, Comparisons.empty(), groups=np.arange(40), seed=3)
+        _fit(heads[-1], features, users, pairs, seed=3)
     for a, b in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_whole_prompts_are_held_out() -> None:
+    groups = np.repeat(np.arange(20), 3)
+    first = np.random.default_rng(0).integers(60, size=2000)
+    pairs = Comparisons(np.zeros(2000, dtype=np.int64), first, first // 3 * 3 + (first + 1) % 3)
+    parts = hold_out_texts(pairs, groups, seed=0)
+    judged, fitted = set(groups[parts.new_text.chosen]), set(groups[parts.fitted.chosen])
+    assert len(judged) == 3  # 15 % of twenty
+    assert not judged & fitted
+    assert len(parts.new_text) + len(parts.fitted) == 2000
+
+
+def test_few_texts_are_not_held_out_in_vain() -> None:
+    pairs = Comparisons([0, 0], [0, 1], [1, 0])
+    parts = hold_out_texts(pairs, np.array([0, 0]), seed=0)
+    assert len(parts.fitted) == len(parts.new_text) == 2

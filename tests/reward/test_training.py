@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from copl.errors import CoplError, DataError, RunError, TrainingError
@@ -16,9 +18,9 @@ from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate
 from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceData, TokenBatch
-from copl.reward import training as training_module
+from copl.reward import trainer
 from copl.reward.backbone import LoadedBackbone, collate, encode_responses
-from copl.reward.batches import PairCollator, batch_order
+from copl.reward.batches import PairCollator, ScheduledBatches, routed_epoch, shared_epoch
 from copl.reward.model import PersonalRewardModel
 from copl.reward.objective import BradleyTerryObjective
 from copl.reward.options import PAPER_PRESET, RewardOptions
@@ -28,9 +30,17 @@ from copl.reward.trainer import RewardTrainer, _Steps
 from copl.reward.training import UserVectors, train_reward_model
 
 Planted = tuple[PreferenceData, UserVectors]
-QUICK = RewardOptions(
-    max_steps=8, batch_size=8, eval_every=4, max_length=32, learning_rate=1e-2, patience=99, trainable_layers=None
+WARM = RewardOptions(
+    max_steps=8,
+    batch_size=8,
+    eval_every=4,
+    max_length=32,
+    learning_rate=3e-3,
+    head_learning_rate=3e-2,
+    patience=99,
+    trainable_layers=0,
 )
+QUICK = attrs.evolve(WARM, warm_start=False)
 
 
 class Bench:
@@ -101,8 +111,8 @@ def assert_equal_models(first: Path, second: Path, tolerance: float = 0.0) -> No
 def test_the_personal_model_knows_what_each_group_wants(
     kind: str, bench: Bench, preferences: Planted, tmp_path: Path
 ) -> None:
-    personal = bench.train(tmp_path / "personal", preferences, kind=kind)
-    shared = bench.train(tmp_path / "shared", preferences, kind=kind, gate="none", personal=False)
+    personal = bench.train(tmp_path / "personal", preferences, WARM, kind=kind)
+    shared = bench.train(tmp_path / "shared", preferences, WARM, kind=kind, gate="none", personal=False)
     assert accuracy(personal, preferences) > 0.75
     assert accuracy(shared, preferences) < 0.65  # the groups want opposite things
     card = read_reward_card(tmp_path / "personal")
@@ -124,7 +134,7 @@ def test_experts_alone_learn_the_groups(bench: Bench, preferences: Planted, tmp_
 
 
 def test_without_steps_the_model_is_the_warm_start(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
-    model = bench.train(tmp_path, preferences, attrs.evolve(QUICK, max_steps=0))
+    model = bench.train(tmp_path, preferences, attrs.evolve(WARM, max_steps=0))
     data, users = preferences
     backbone = bench.make_backbone("bert")
     rows = np.arange(10)
@@ -144,14 +154,14 @@ def test_cached_training_equals_plain_training_of_the_same_layers(
     gate: str, kind: str, bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = attrs.evolve(QUICK, trainable_layers=1)
+    data, users = preferences
+    monkeypatch.setattr(trainer, "best_of", lambda curve: curve[-1])
     cached = bench.train(tmp_path / "cached", preferences, options, kind=kind, gate=gate)
     monkeypatch.setattr(PairCollator, "__init__", _without_cache(PairCollator.__init__))
     bench.train(tmp_path / "plain", preferences, options, kind=kind, gate=gate)
     assert_equal_models(tmp_path / "cached", tmp_path / "plain", 2e-4)
-    assert read_reward_card(tmp_path / "cached").training["kept_step"] > 0
-    names = load_file(tmp_path / "cached" / "adapter" / "adapter_model.safetensors")
-    assert all(".2." in name for name in names)
-    data, users = preferences
+    adapter = load_file(tmp_path / "cached" / "adapter" / "adapter_model.safetensors")
+    assert all(".2." in name and tensor.abs().max() > 0 for name, tensor in adapter.items())
     some = np.array([3, 3, 3, 8, 1, 1])
     scores = score_responses(cached, data.responses, users.values[:6], some)
     cached.trunk = None
@@ -165,11 +175,11 @@ def _without_cache(original: Any) -> Any:
     return init
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", [3, 6, 11])
+@pytest.mark.parametrize("step", [3, 10])
 def test_a_killed_run_ends_as_if_it_had_not_been(
     step: int, bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,11 +190,11 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     def die(self: _Steps, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         original(self, args, state, control, **kwargs)
         if state.global_step == step:
-            raise Killed
+            raise KilledError
 
     with monkeypatch.context() as patch:
         patch.setattr(_Steps, "on_step_end", die)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             bench.train(tmp_path / "killed", preferences, options)
     with pytest.raises(RunError, match=r"reward\.json is missing"):
         bench.load(tmp_path / "killed")
@@ -225,12 +235,12 @@ def test_the_same_seed_gives_the_same_model(bench: Bench, preferences: Planted, 
 
 def test_the_best_look_is_kept_and_patience_ends_the_run(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
     # with such a rate every step makes things worse than the warm start
-    options = attrs.evolve(QUICK, learning_rate=3.0, head_learning_rate=3.0, max_steps=40, patience=2, eval_every=2)
+    options = attrs.evolve(WARM, learning_rate=3.0, head_learning_rate=3.0, max_steps=40, patience=2, eval_every=2)
     model = bench.train(tmp_path, preferences, options)
     training = read_reward_card(tmp_path).training
     assert training["kept_step"] == 0
     assert training["steps"] == 4
-    start = bench.train(tmp_path / "start", preferences, attrs.evolve(QUICK, max_steps=0))
+    start = bench.train(tmp_path / "start", preferences, attrs.evolve(WARM, max_steps=0))
     data, users = preferences
     rows = np.arange(10)
     pair = (score_responses(m, data.responses, users.values[:10], rows) for m in (model, start))
@@ -286,7 +296,7 @@ def test_the_loss_by_hand(bench: Bench, preferences: Planted, tmp_path: Path) ->
     encoded = encode_responses(model.backbone, data.responses, np.arange(40), 32)
     collator = PairCollator(encoded, pairs, users.values, shared=False, kept=None)
     with torch.no_grad():
-        outputs = BradleyTerryObjective(model).eval()(**collator([0, 1, 2]))
+        outputs = BradleyTerryObjective(model).eval()(**collator([np.array([0, 1, 2])]))
     scores = [
         score_responses(model, data.responses, users.values[[0, 1, 0]], rows) for rows in (pairs.chosen, pairs.rejected)
     ]
@@ -299,7 +309,7 @@ def test_the_loss_by_hand(bench: Bench, preferences: Planted, tmp_path: Path) ->
 def test_shared_texts_are_packed_once() -> None:
     encoded_like = _Encoded()
     pairs = Comparisons([0, 1], [2, 2], [0, 1])
-    batch = PairCollator(encoded_like, pairs, torch.zeros(2, 0), shared=True, kept=None)([0, 1])  # type: ignore[arg-type]
+    batch = PairCollator(encoded_like, pairs, torch.zeros(2, 0), shared=True, kept=None)([np.array([0, 1])])  # type: ignore[arg-type]
     assert len(batch["input_ids"]) == 3
     assert batch["place"].tolist() == [2, 2, 0, 1]
 
@@ -311,18 +321,46 @@ class _Encoded:
     pad_id = 0
 
 
-def test_the_order_of_batches() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, size=230)
-    order = batch_order(lengths, 4, 300, seed=0)
-    assert len(order) == 1200
-    assert sorted(order[:200].tolist()) != order[:200].tolist()
-    counts = np.bincount(order, minlength=230)
-    assert counts.min() >= 5
-    assert counts.max() <= 6
-    spread = [np.ptp(lengths[batch]) for batch in order.reshape(-1, 4)]
-    assert np.mean(spread) < 10  # of lengths from 1 to 99
-    assert np.array_equal(order, batch_order(lengths, 4, 300, seed=0))
-    assert not np.array_equal(order, batch_order(lengths, 4, 300, seed=1))
+def test_routed_batches_hold_every_comparison_once_and_similar_lengths() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, size=231)
+    batches = routed_epoch(lengths, 4, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(231))
+    assert sorted(len(batch) for batch in batches)[:2] == [3, 4]
+    assert np.mean([np.ptp(lengths[batch]) for batch in batches]) < 10  # of lengths from 1 to 99
+
+
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(2, 7), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_shared_batches_hold_every_comparison_once_and_few_texts(
+    num_prompts: int, num_texts: int, batch_size: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(num_prompts, size=num_texts + 1)
+    pairs = Comparisons(np.zeros(60, dtype=np.int64), *rng.integers(num_texts + 1, size=(2, 60)))
+    batches = shared_epoch(pairs, groups, batch_size, rng)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(60))
+    for batch in batches:
+        texts = np.union1d(pairs.chosen[batch], pairs.rejected[batch])
+        assert len(texts) <= 2 * batch_size
+
+
+def test_shared_batches_keep_prompts_whole() -> None:
+    groups = np.repeat(np.arange(10), 4)
+    user, first = np.zeros(500, dtype=np.int64), np.random.default_rng(0).integers(40, size=500)
+    pairs = Comparisons(user, first, first // 4 * 4 + (first + 1) % 4)
+    batches = shared_epoch(pairs, groups, 8, np.random.default_rng(0))
+    assert len(batches) == 3  # ten prompts of four texts, two a block, two blocks a batch
+    prompts = np.concatenate([np.unique(groups[pairs.chosen[batch]]) for batch in batches])
+    assert len(prompts) == len(np.unique(prompts))
+
+
+def test_the_schedule_goes_on_epoch_after_epoch() -> None:
+    rng = np.random.default_rng(0)
+    schedule = ScheduledBatches(lambda: routed_epoch(np.ones(10), 4, rng), 7)  # type: ignore[arg-type]
+    assert len(schedule) == 7
+    epochs = [np.concatenate([schedule[n] for n in part]) for part in (range(3), range(3, 6))]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
+    assert epochs[0].tolist() != epochs[1].tolist()
 
 
 def test_a_loss_that_is_not_finite_saves_nothing(
@@ -385,32 +423,16 @@ def test_damaged_and_foreign_models_are_refused(bench: Bench, preferences: Plant
         bench.load(tmp_path)
 
 
-def test_without_a_validation_split_the_last_model_is_kept(
-    bench: Bench, preferences: Planted, tmp_path: Path
-) -> None:
+def test_a_validation_split_is_not_required(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
     data, users = preferences
-    bench.train(tmp_path, (attrs.evolve(data, splits={"train": data.splits["train"]}), users))
-    training = read_reward_card(tmp_path).training
-    assert training["curve"] == []
-    assert training["kept_step"] == training["steps"] == 8
+    model = bench.train(tmp_path, (attrs.evolve(data, splits={"train": data.splits["train"]}), users), WARM)
+    assert accuracy(model, preferences) > 0.75
 
 
 def test_gradient_checkpointing_changes_nothing(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
     bench.train(tmp_path / "plain", preferences)
     bench.train(tmp_path / "saving", preferences, attrs.evolve(QUICK, gradient_checkpointing=True))
     assert_equal_models(tmp_path / "plain", tmp_path / "saving", 1e-5)
-
-
-def test_accumulated_batches_equal_one_large_batch(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
-    data, users = preferences
-    lengths_equal = attrs.evolve(data)
-    options = attrs.evolve(QUICK, max_steps=1, eval_every=1, batch_size=16)
-    halves = attrs.evolve(options, batch_size=8, gradient_accumulation=2)
-    losses = []
-    for name, chosen in (("one", options), ("two", halves)):
-        bench.train(tmp_path / name, (lengths_equal, users), chosen)
-        losses.append(read_reward_card(tmp_path / name).training["curve"][-1]["step"])
-    assert losses == [1, 1]
 
 
 def test_progress_shows_the_curve(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
@@ -432,7 +454,7 @@ def test_progress_shows_the_curve(bench: Bench, preferences: Planted, tmp_path: 
 
 def test_options_refuse_nonsense_and_the_published_settings_are_valid() -> None:
     assert RewardOptions(**PAPER_PRESET).head == "linear"
-    for wrong in ({"max_steps": -1}, {"batch_size": 0}, {"warmup": 1.0}, {"trainable_layers": 0}):
+    for wrong in ({"max_steps": -1}, {"batch_size": 0}, {"warmup": 1.0}, {"trainable_layers": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RewardOptions(**wrong)
 
@@ -440,7 +462,6 @@ def test_options_refuse_nonsense_and_the_published_settings_are_valid() -> None:
 def test_texts_that_are_cut_are_counted(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
     bench.train(tmp_path, preferences, attrs.evolve(QUICK, max_steps=0, max_length=12))
     assert read_reward_card(tmp_path).training["num_truncated"] > 0
-    assert training_module is not None
 
 
 def test_forward_is_the_contract(bench: Bench, preferences: Planted, tmp_path: Path) -> None:

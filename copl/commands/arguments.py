@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -20,6 +21,10 @@ SET_OPTION: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.KEY=VALUE", help="An option of a stage; may be repeated."),
 ]
+COMPONENT_SET_OPTION: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the component; may be repeated."),
+]
 METHOD_OPTION: TypeAlias = Annotated[str | None, typer.Option("--method", help="Whole method: copl, btl, graph, …")]
 ENCODER_OPTION: TypeAlias = Annotated[str | None, typer.Option("--encoder", help="Graph encoder.")]
 GATE_OPTION: TypeAlias = Annotated[str | None, typer.Option("--gate", help="Gate of the experts.")]
@@ -33,3 +38,18 @@ BACKBONE_OPTION: TypeAlias = Annotated[
 NO_CACHE_OPTION: TypeAlias = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor fill the cache that runs share.")
 ]
+
+
+def component_values(assignments: Sequence[str] | None) -> dict[str, str]:
+    """Return the option values of one component, given as ``key=value`` texts.
+
+    Raises:
+        OptionsError: one fault for each text of another form.
+    """
+    from copl.errors import OptionsError
+
+    parts = [text.partition("=") for text in assignments or []]
+    faults = [f"--set {key}: expected key=value, such as path=votes/" for key, equals, _ in parts if not equals]
+    if faults:
+        raise OptionsError(faults)
+    return {key.strip(): value.strip() for key, _, value in parts}

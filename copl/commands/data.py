@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from copl.commands.arguments import JSON_OPTION, SEED_OPTION
+from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, SEED_OPTION, component_values
 from copl.display import say, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Make, describe and check data sets.")
@@ -29,9 +29,7 @@ def sources(as_json: JSON_OPTION = False) -> None:
 def make(
     source: Annotated[str, typer.Argument(help="Name of the source, see `copl data sources`.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write the data set to.")],
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the source; may be repeated.")
-    ] = None,
+    assignments: COMPONENT_SET_OPTION = None,
     seed: SEED_OPTION = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
     as_json: JSON_OPTION = False,
@@ -42,12 +40,7 @@ def make(
     from copl.errors import OptionsError
     from copl.plugins import load
 
-    values = {}
-    for text in assignments or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise OptionsError(f"--set {text}: expected key=value, such as path=votes/")
-        values[key.strip()] = value.strip()
+    values = component_values(assignments)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
         raise OptionsError(f"{out}: exists; choose another --out or add --overwrite")
     data = load().registry("source").create(source, values).load(seed=seed or 0)

@@ -36,9 +36,7 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
     """
     train = _telling(data.split("train").comparisons)
     if not len(train):
-        raise DataError(
-            f"{data.name}: no comparisons to train on; a preference graph needs some in the split 'train'"
-        )
+        raise DataError(f"{data.name}: no comparisons to train on; a preference graph needs some in the split 'train'")
     users = np.unique(train.user)
     if response_features is None:
         responses = np.unique(np.concatenate([train.chosen, train.rejected]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import attrs
 import numpy as np
@@ -18,6 +18,7 @@ from copl.graph.spectral import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
     ComparisonTensors,
+    Judgement,
     learnable,
     node_embeddings,
     require_finite,
@@ -39,7 +40,7 @@ _share = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0
 @final
 @attrs.frozen
 class GcfOptions:
-    embedding_dim: int = option(32, help="embedding dimension D", validator=_at_least_one)
+    embedding_dim: int = option(16, help="embedding dimension D", validator=_at_least_one)
     num_layers: int = option(2, help="number of message-passing layers", validator=_at_least_one)
     formula: Formula = option("released", help="layers as in the paper, or as in the released code")
     weights: Literal["shared", "separate"] = option(
@@ -48,37 +49,51 @@ class GcfOptions:
     negative_edges: bool = option(True, help="pass messages over rejected edges too")
     hadamard: bool = option(True, help="keep the terms with the elementwise product of message and node")
     start: Literal["spectral", "xavier"] = option(
-        "spectral", help="embeddings before training: leading singular vectors of the signed incidence, or random"
+        "spectral",
+        help="before training: embeddings from the singular vectors of the signed incidence and layers that add chosen "
+        "and subtract rejected neighbours; or everything random, as published",
     )
-    start_rank: int = option(4, help="number of singular vectors of the spectral start", validator=_at_least_one)
     response_bias: bool = option(True, help="learn what all users share about a response")
     supervision_share: float = option(
-        0.3,
+        0.5,
         help="share of the comparisons drawn each step as supervision and taken out of the message graph; 0 supervises "
         "by all comparisons while they are edges, as published",
         validator=_share,
     )
     edge_dropout: float = option(0.0, help="share of edges dropped at random in training", validator=_share)
     learning_rate: float = option(1e-2, help="learning rate of AdamW", validator=_positive)
-    weight_decay: float = option(1e-2, help="weight decay of AdamW", validator=_not_negative)
+    weight_decay: float = option(3.0, help="weight decay of AdamW; response effects have none", validator=_not_negative)
+    precision: float = option(
+        10.0, help="prior precision of the embeddings before the first layer", validator=_not_negative
+    )
+    bias_precision: float = option(0.5, help="prior precision of the response effects", validator=_not_negative)
     l2: float = option(
-        1e-6, help="weight of the squared embeddings of each comparison in the loss", validator=_not_negative
+        0.0,
+        help="weight of the squared embeddings of each comparison in the loss, as published",
+        validator=_not_negative,
     )
     schedule: Literal["constant", "cosine"] = option(
         "constant", help="learning rate over time; cosine is warmed up over the first tenth"
     )
     batch_size: int | None = option(
         None,
-        help="comparisons per step, each with full propagation; none takes all",
+        help="comparisons per step, each step with full propagation; none takes all",
         validator=attrs.validators.optional(_at_least_one),
     )
     num_epochs: int = option(200, help="passes over the comparisons at most", validator=_at_least_one)
+    validate_every: int = option(5, help="epochs from one validation to the next", validator=_at_least_one)
     patience: int | None = option(
-        30,
-        help="epochs without a better validation loss before stopping; none never stops",
+        8,
+        help="validations without a lower loss before stopping; none never stops",
         validator=attrs.validators.optional(_at_least_one),
     )
-    normalize_users: bool = option(False, help="scale each user's embedding to length 1 in the end, as published")
+    normalize_users: bool = option(
+        False, help="scale each user's embedding to length 1 in the end, as published; needs response_bias = false"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.normalize_users and self.response_bias:
+            raise ValueError("normalize_users needs response_bias = false: the margin would lose its proportions")
 
 
 PAPER = {
@@ -92,10 +107,12 @@ PAPER = {
     "edge_dropout": 0.1,
     "learning_rate": 1e-4,
     "weight_decay": 1e-2,
+    "precision": 0.0,
     "l2": 1e-6,
     "schedule": "cosine",
     "batch_size": 1024,
     "num_epochs": 100,
+    "validate_every": 1,
     "patience": None,
     "normalize_users": True,
 }
@@ -124,10 +141,10 @@ class Gcf(GraphEncoder):
         if not len(train):
             return trivial_embeddings(graph, options.embedding_dim)
         network = self._network(train, graph, seed)
-        users, responses = _Trainer(network, train, validation, options, seed).run(progress)
+        users, responses, bias = _Trainer(network, train, validation, options, seed).run(progress)
         if options.normalize_users:
             users = F.normalize(users)
-        return node_embeddings(graph, users, responses, network.response_bias)
+        return node_embeddings(graph, users, responses, bias)
 
     def _network(self, train: Comparisons, graph: PreferenceGraph, seed: int) -> SignedNetwork:
         options = self._options
@@ -151,29 +168,21 @@ class Gcf(GraphEncoder):
                 for _ in range(options.num_layers)
             ]
         for layer in layers:
-            for module in layer.modules():
-                if isinstance(module, nn.Linear):
-                    nn.init.xavier_uniform_(module.weight, generator=generator)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
+            layer.start(None if options.start == "spectral" else generator)
         return SignedNetwork(users, responses, layers, bias=options.response_bias)
 
 
 def _spectral_start(
     train: Comparisons, num_users: int, num_responses: int, options: GcfOptions, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the leading singular vectors, scaled by their values to unit size, with small noise in all columns."""
+    """Return the leading singular vectors, scaled by the roots of their values, with a little noise."""
     rng = np.random.default_rng(seed)
-    rank = min(options.start_rank, options.embedding_dim)
-    left, values, right = truncated_svd(signed_incidence(train, num_users, num_responses), rank, rng)
-    scale = 0.3 * values / max(values.max(initial=0.0), 1e-12)
-    tables = []
-    for vectors in (left, right):
-        size = max(float(np.sqrt(np.mean(vectors**2))), 1e-12)
-        table = 0.02 * rng.normal(size=(len(vectors), options.embedding_dim))
-        table[:, :rank] += vectors / size * scale
-        tables.append(torch.from_numpy(table).float())
-    return tables[0], tables[1]
+    left, values, right = truncated_svd(signed_incidence(train, num_users, num_responses), options.embedding_dim, rng)
+    users, responses = (
+        torch.from_numpy(vectors * np.sqrt(values * len(vectors)) * 0.3 + 0.02 * rng.normal(size=vectors.shape)).float()
+        for vectors in (left, right)
+    )
+    return users, responses
 
 
 @final
@@ -187,11 +196,14 @@ class _Trainer:
         self._options = options
         self._generator = torch.Generator().manual_seed(seed + 1)
         self._train = ComparisonTensors.of(train)
-        self._validation = ComparisonTensors.of(validation)
+        # where nothing could be held out, the training comparisons have to do
+        self._validation = ComparisonTensors.of(validation if len(validation) else train)
         self._edges = SignedEdges(train, len(network.users), len(network.responses))
         self._full = self._edges.adjacency(self._train.weight)
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+        bias = network.response_bias
+        decayed = [p for p in network.parameters() if p is not bias]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": [bias], "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._rate)
 
     @property
@@ -208,28 +220,40 @@ class _Trainer:
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
 
-    def run(self, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Train and return the embeddings of users and responses of the best epoch; leaves the network there."""
-        best = BestState(self._options.patience)
-        with progress.task("graph encoder gcf", total=self._options.num_epochs) as task:
-            for epoch in range(self._options.num_epochs):
+    def run(self, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+        """Train and return the embeddings of users and responses and the response effects of the best epoch.
+
+        Users and effects are scaled so that margins are log odds on the validation comparisons.
+        """
+        options = self._options
+        best = BestState(options.patience)
+        with progress.task("graph encoder gcf", total=options.num_epochs) as task:
+            for epoch in range(1, options.num_epochs + 1):
                 loss = sum(self._step(rows, adjacency) for rows, adjacency in self._batches()) / self._steps_per_epoch
                 require_finite([torch.tensor(loss)], "the loss")
-                stop_by, accuracy = self._validate()
-                stop_by = loss if stop_by is None else stop_by
-                task.advance(loss=loss, validation_accuracy=accuracy)
-                progress.log(STAGE, epoch=epoch + 1, loss=loss, validation_loss=stop_by, validation_accuracy=accuracy)
-                if not best.offer(stop_by, self._network.state_dict()):
+                task.advance(loss=loss)
+                if epoch % options.validate_every and epoch < options.num_epochs:
+                    continue
+                judgement = self._validate()
+                task.advance(0, validation_accuracy=judgement.accuracy)
+                progress.log(
+                    STAGE,
+                    epoch=epoch,
+                    loss=loss,
+                    validation_loss=judgement.loss,
+                    validation_accuracy=judgement.accuracy,
+                )
+                if not best.offer(judgement, self._network.state_dict()):
                     break
         self._network.load_state_dict(dict(best.tensors))
         with torch.no_grad():
             users, responses = self._network(self._full)
-        return users, responses
+        return users * best.scale, responses, self._network.response_bias * best.scale
 
     def _batches(self) -> Iterator[tuple[Tensor, SignedAdjacency]]:
         """Yield the rows that supervise each step of an epoch, with the adjacency they are read from."""
         order = torch.randperm(len(self._train), generator=self._generator)
-        for rows in order.split(self._options.batch_size or len(order)):
+        for rows in torch.split(order, self._options.batch_size or len(order)):
             if not self._options.supervision_share:
                 yield rows, self._dropped(self._train.weight)
                 continue
@@ -256,20 +280,25 @@ class _Trainer:
         users, responses = self._network(adjacency)
         batch = self._train.take(rows)
         loss = batch.loss(batch.margins(users, responses, self._network.response_bias))
-        penalty = self._options.l2 * batch.squared_norms(users, responses)
+        penalty = self._options.l2 * batch.squared_norms(users, responses) + self._prior()
         self._optimizer.zero_grad()
-        (loss + penalty).backward()
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._optimizer.step()
         self._scheduler.step()
         return float(loss.detach())
 
-    def _validate(self) -> tuple[float | None, float]:
-        """Return loss and accuracy on the validation comparisons; without any, None and 0.5."""
-        if not len(self._validation):
-            return None, 0.5
+    def _prior(self) -> Tensor:
+        """Return the negative log density of the Gaussian priors, per comparison."""
+        network, options = self._network, self._options
+        tables = network.users.square().sum() + network.responses.square().sum()
+        bias = network.response_bias.square().sum()
+        return (options.precision * tables + options.bias_precision * bias) / (2 * len(self._train))
+
+    def _validate(self) -> Judgement:
         with torch.no_grad():
-            margins = self._validation.margins(*self._network(self._full), self._network.response_bias)
-            return float(self._validation.loss(margins)), float((margins > 0).float().mean())
+            users, responses = self._network(self._full)
+            margins = self._validation.margins(users, responses, self._network.response_bias)
+            return Judgement.of(self._validation, margins)
 
 
 COMPONENTS = [

@@ -20,6 +20,10 @@ class NodeUpdate(nn.Module, ABC):
     """The new embeddings of one side of the graph from its own and from the messages of the other side."""
 
     @abstractmethod
+    def plain(self) -> None:
+        """Set the weights so that the node keeps itself, adds its chosen and subtracts its rejected neighbours."""
+
+    @abstractmethod
     def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
         """Return the new embeddings [n, D].
 
@@ -28,6 +32,13 @@ class NodeUpdate(nn.Module, ABC):
             chosen: normalised sums over chosen edges, Z+ [n, D].
             rejected: the same over rejected edges, Z- [n, D]; None leaves those edges out.
         """
+
+
+def _zero(*maps: nn.Linear | None) -> None:
+    for linear in maps:
+        if linear is not None:
+            for parameter in linear.parameters():
+                nn.init.zeros_(parameter)
 
 
 @final
@@ -50,6 +61,14 @@ class PaperUpdate(NodeUpdate):
         self.chosen_product = nn.Linear(dim, dim, bias=False) if hadamard else None
         self.rejected = nn.Linear(dim, dim, bias=False) if negative_edges else None
         self.rejected_product = nn.Linear(dim, dim, bias=False) if hadamard and negative_edges else None
+
+    def plain(self) -> None:
+        nn.init.eye_(self.own.weight)
+        nn.init.eye_(self.chosen.weight)
+        if self.rejected is not None:
+            with torch.no_grad():
+                self.rejected.weight.copy_(-torch.eye(len(self.rejected.weight)))
+        _zero(self.chosen_product, self.rejected_product)
 
     def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
         new = self.own(own) + self.chosen(chosen)
@@ -79,6 +98,11 @@ class ReleasedUpdate(NodeUpdate):
         self.own = nn.Linear(dim, dim)
         self.chosen_product = nn.Linear(dim, dim) if hadamard else None
         self.rejected_product = nn.Linear(dim, dim) if hadamard and negative_edges else None
+
+    def plain(self) -> None:
+        nn.init.eye_(self.own.weight)
+        nn.init.zeros_(self.own.bias)
+        _zero(self.chosen_product, self.rejected_product)
 
     def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
         new = self.own(own) + chosen
@@ -119,6 +143,18 @@ class SignedLayer(nn.Module):
         self.of_responses: NodeUpdate = (
             self.of_users if weights == "shared" else update(dim, hadamard=hadamard, negative_edges=negative_edges)
         )
+
+    def start(self, generator: torch.Generator | None) -> None:
+        """Set the weights before training: Xavier uniform draws, or the plain sum of neighbours without a generator."""
+        if generator is None:
+            self.of_users.plain()
+            self.of_responses.plain()
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, users: Tensor, responses: Tensor, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
         """Return the new embeddings of users [U, D] and responses [R, D]."""

@@ -13,9 +13,9 @@ from copl.graph.spectral import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
     ComparisonTensors,
+    Judgement,
     learnable,
     node_embeddings,
-    require_finite,
     trivial_embeddings,
 )
 from copl.interfaces import GraphEncoder, Progress
@@ -34,14 +34,15 @@ _at_least_one = attrs.validators.ge(1)
 class MfOptions:
     embedding_dim: int = option(16, help="embedding dimension D", validator=_at_least_one)
     precision: tuple[float, ...] = option(
-        (0.5, 1.0, 2.0, 4.0),
+        (0.7, 1.0, 1.4, 2.0, 4.0),
         help="prior precisions of the embeddings to choose from by validation loss; larger ones keep them smaller",
         validator=attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1)),
     )
     bias_precision: float = option(0.5, help="prior precision of the response effects", validator=_positive)
     learning_rate: float = option(0.05, help="learning rate of Adam", validator=_positive)
     num_steps: int = option(150, help="full-batch steps at most, for each precision", validator=_at_least_one)
-    patience: int = option(15, help="steps without a better validation loss before stopping", validator=_at_least_one)
+    validate_every: int = option(3, help="steps from one validation to the next", validator=_at_least_one)
+    patience: int = option(8, help="validations without a lower loss before stopping", validator=_at_least_one)
 
 
 @final
@@ -71,13 +72,15 @@ class Mf(GraphEncoder):
             return trivial_embeddings(graph, options.embedding_dim)
         start = _start(train, graph.num_users, graph.num_responses, options.embedding_dim, seed)
         held = ComparisonTensors.of(validation if len(validation) else train)
-        best = BestState(None)
+        best: BestState | None = None
         with progress.task("graph encoder mf", total=options.num_steps * len(options.precision)) as task:
             for precision in options.precision:
                 found = self._fit_one(ComparisonTensors.of(train), held, start, precision, progress)
-                best.offer(found.loss, found.tensors)
+                best = found if best is None or found.loss < best.loss else best
                 task.advance(options.num_steps, validation_loss=best.loss)
-        return node_embeddings(graph, *(best.tensors[name] for name in ("users", "responses", "bias")))
+        assert best is not None  # there is at least one precision
+        users, responses, bias = (best.tensors[name] for name in ("users", "responses", "bias"))
+        return node_embeddings(graph, users * best.scale, responses, bias * best.scale)
 
     def _fit_one(
         self,
@@ -93,24 +96,23 @@ class Mf(GraphEncoder):
         best = BestState(options.patience)
         num = train.weight.sum()
         for step in range(options.num_steps):
-            with torch.no_grad():
-                margins = held.margins(users, responses, bias)
-                validation_loss = float(held.loss(margins))
-            require_finite([torch.tensor(validation_loss)], "the loss")
-            progress.log(
-                STAGE,
-                step=step,
-                precision=precision,
-                validation_loss=validation_loss,
-                validation_accuracy=float((margins > 0).float().mean()),
-            )
-            if not best.offer(validation_loss, {"users": users, "responses": responses, "bias": bias}):
-                break
+            if step % options.validate_every == 0:
+                with torch.no_grad():
+                    judgement = Judgement.of(held, held.margins(users, responses, bias))
+                progress.log(
+                    STAGE,
+                    step=step,
+                    precision=precision,
+                    validation_loss=judgement.loss,
+                    validation_accuracy=judgement.accuracy,
+                )
+                if not best.offer(judgement, {"users": users, "responses": responses, "bias": bias}):
+                    break
             squares = precision * (users.square().sum() + responses.square().sum())
             squares = squares + options.bias_precision * bias.square().sum()
             loss = train.loss(train.margins(users, responses, bias)) + squares / (2 * num)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
         return best
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HOLDOUT = 0.1
+_SCALES = [2 ** (thirds / 3) for thirds in range(-15, 13)]
 
 
 @final
@@ -90,19 +91,44 @@ def learnable(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Compariso
 
 
 @final
+@attrs.frozen
+class Judgement:
+    """What comparisons that were not learned from say about a state of training.
+
+    Attributes:
+        loss: the Bradley-Terry loss of the margins at the best scale.
+        scale: that scale. Judged at its own scale, a model that is merely too sure of itself looks worse than one that
+            knows less, and training would stop before it has begun.
+        accuracy: share of margins that are positive.
+    """
+
+    loss: float
+    scale: float
+    accuracy: float
+
+    @classmethod
+    def of(cls, comparisons: ComparisonTensors, margins: Tensor) -> Judgement:
+        losses = [float(comparisons.loss(scale * margins)) for scale in _SCALES]
+        require_finite([torch.tensor(losses)], "the loss")
+        best = int(np.argmin(losses))
+        return cls(losses[best], _SCALES[best], float((margins > 0).float().mean()))
+
+
+@final
 class BestState:
     """Keeps the tensors of the step with the lowest validation loss, and knows when to stop."""
 
     def __init__(self, patience: int | None) -> None:
         self.loss = float("inf")
+        self.scale = 1.0
         self.tensors: Mapping[str, Tensor] = {}
         self._patience = patience
         self._since = 0
 
-    def offer(self, loss: float, tensors: Mapping[str, Tensor]) -> bool:
+    def offer(self, judgement: Judgement, tensors: Mapping[str, Tensor]) -> bool:
         """Take the tensors if they are the best so far; return whether to go on."""
-        if loss < self.loss:
-            self.loss, self._since = loss, 0
+        if judgement.loss < self.loss:
+            self.loss, self.scale, self._since = judgement.loss, judgement.scale, 0
             self.tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         else:
             self._since += 1

@@ -37,6 +37,8 @@ from copl.reward.warm_start import HeadFit, TrainingParts, hold_out_texts
 if TYPE_CHECKING:
     from copl.records import IntArray
 
+_DIVISIONS = 4  # ways to hold texts out, for choosing the penalty of the head; one of them is too noisy
+
 
 @final
 @frozen(eq=False)
@@ -119,14 +121,14 @@ def train_reward_model(
             progress.log("reward", finding=finding, num_truncated=encoded.num_truncated)
         silence_dropout(backbone.model)
         model, frozen = _assemble(material, encoded, backbone, gate, mixture, options, scratch, progress)
-        parts = hold_out_texts(material.train, material.groups, seed)
+        divisions = [hold_out_texts(material.train, material.groups, seed + n) for n in range(_DIVISIONS)]
         fit = _head_fit(model, frozen, material, seed)
-        warm = fit.choose(parts, material.validation) if options.warm_start else None
+        warm = fit.choose(divisions, material.validation) if options.warm_start else None
         if warm is not None:
             progress.log("reward", step=0, new_text_loss=warm.new_text_loss, new_text_accuracy=warm.new_text_accuracy)
         model.to(backbone.model.device)
         curve, steps = _adapt(
-            model, frozen, encoded, material, parts, options, seed=seed, scratch=scratch, progress=progress
+            model, frozen, encoded, material, divisions[0], options, seed=seed, scratch=scratch, progress=progress
         )
         if warm is not None and best_of(curve).step == 0:
             # The adapters still do nothing, so the head may have all comparisons.

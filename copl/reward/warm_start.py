@@ -94,27 +94,28 @@ class HeadFit:
         self._head, self._features, self._users = head, features, users
         self._rng = np.random.default_rng(seed)
 
-    def choose(self, parts: TrainingParts, validation: Comparisons) -> FittedHead:
-        """Choose the penalties and leave the head fitted on `parts.fitted`.
+    def choose(self, divisions: Sequence[TrainingParts], validation: Comparisons) -> FittedHead:
+        """Choose the penalties and leave the head fitted on ``divisions[0].fitted``.
 
-        The shared penalty is chosen on held-out texts, with the personal part at its start; then the personal one, all
-        parameters free, on `validation`, or on held-out texts where there is none. Both go from strong to weak and
-        stop when the loss rises.
+        The shared penalty is chosen on the held-out texts of all divisions, with the personal part at its start; then
+        the personal one, all parameters free, on `validation`, or on held-out texts where there is none. Both go from
+        strong to weak and stop when the loss rises.
         """
-        fitted, new_text = self._pairs(parts.fitted), self._pairs(parts.new_text)
+        pairs = [(self._pairs(parts.fitted), self._pairs(parts.new_text)) for parts in divisions]
+        fitted, new_text = pairs[0]
         known = self._pairs(validation) if len(validation) else new_text
 
         def shared_only(penalty: float) -> tuple[float, float]:
             return penalty, 0.0
 
-        shared = self._search([self._head.weight], shared_only, fitted, new_text)
+        shared = self._search([self._head.weight], shared_only, pairs)
         personal = 0.0
         if self._head.personal_parameters():
 
             def both(penalty: float) -> tuple[float, float]:
                 return shared, penalty
 
-            personal = self._search(list(self._head.parameters()), both, fitted, known)
+            personal = self._search(list(self._head.parameters()), both, [(fitted, known)])
         with torch.no_grad():
             loss, margins = self._loss(new_text)
         accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
@@ -140,17 +141,22 @@ class HeadFit:
         self,
         free: Sequence[nn.Parameter],
         penalties: Callable[[float], tuple[float, float]],
-        fitted: _Pairs,
-        judge: _Pairs,
+        divisions: Sequence[tuple[_Pairs, _Pairs]],
     ) -> float:
-        best, lowest, kept = _PENALTIES[0], float("inf"), _copies(self._head)
+        """Return the penalty of the lowest mean loss, the head fitted with it on the first division."""
+        states = [_copies(self._head)] * len(divisions)
+        best, lowest, kept = _PENALTIES[0], float("inf"), states[0]
         for penalty in _PENALTIES:
-            self._minimise(free, fitted, *penalties(penalty))
-            with torch.no_grad():
-                loss = float(self._loss(judge)[0])
-            if not loss < lowest:
+            total = 0.0
+            for number, (fitted, judge) in enumerate(divisions):
+                _restore(self._head, states[number])
+                self._minimise(free, fitted, *penalties(penalty))
+                states[number] = _copies(self._head)
+                with torch.no_grad():
+                    total += float(self._loss(judge)[0])
+            if not total < lowest:
                 break
-            best, lowest, kept = penalty, loss, _copies(self._head)
+            best, lowest, kept = penalty, total, states[0]
         _restore(self._head, kept)
         return best
 

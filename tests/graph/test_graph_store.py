@@ -92,6 +92,6 @@ def test_a_failed_write_leaves_no_set(tmp_path):
     save_embeddings(embeddings(), tmp_path)
     with pytest.raises(TypeError):
         save_embeddings(embeddings(user_ids=(object(), "b")), tmp_path)
-    with pytest.raises(RunError, match="nodes.json: missing"):
+    with pytest.raises(RunError, match=r"nodes\.json: missing"):
         load_embeddings(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [TENSORS_FILE]

@@ -76,7 +76,7 @@ def _planted(num_texts: int, num_features: int, noise: float) -> tuple[torch.Ten
 
 def _fit(head: Head, features: torch.Tensor, users: torch.Tensor, pairs: Comparisons, seed: int) -> FittedHead:
     fit = HeadFit(head, features, users, seed)
-    found = fit.choose(hold_out_texts(pairs, np.arange(len(features)), seed), Comparisons.empty())
+    found = fit.choose([hold_out_texts(pairs, np.arange(len(features)), seed)], Comparisons.empty())
     fit.refit(found, pairs)
     return found
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from copl.graph.adjacency import SignedAdjacency, SignedEdges
 from copl.graph.layers import Formula, SignedLayer, SignedNetwork
+from copl.graph.mf import Mf, MfOptions
 from copl.graph.spectral import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
@@ -48,10 +49,11 @@ class GcfOptions:
     )
     negative_edges: bool = option(True, help="pass messages over rejected edges too")
     hadamard: bool = option(True, help="keep the terms with the elementwise product of message and node")
-    start: Literal["spectral", "xavier"] = option(
-        "spectral",
-        help="before training: embeddings from the singular vectors of the signed incidence and layers that add chosen "
-        "and subtract rejected neighbours; or everything random, as published",
+    start: Literal["mf", "spectral", "xavier"] = option(
+        "mf",
+        help="before training: embeddings of the encoder mf, which then competes on validation, or singular vectors "
+        "of the signed incidence, either with layers that add chosen and subtract rejected neighbours; or everything "
+        "random, as published",
     )
     response_bias: bool = option(True, help="learn what all users share about a response")
     supervision_share: float = option(
@@ -140,17 +142,34 @@ class Gcf(GraphEncoder):
         train, validation = learnable(graph, seed)
         if not len(train):
             return trivial_embeddings(graph, options.embedding_dim)
-        network = self._network(train, graph, seed)
+        factors = None
+        if options.start == "mf":
+            encoder = Mf(MfOptions(embedding_dim=options.embedding_dim))
+            factors = encoder.fit(
+                attrs.evolve(graph, comparisons=train, validation=validation), seed=seed, progress=progress
+            )
+        network = self._network(train, graph, factors, seed)
         users, responses, bias = _Trainer(network, train, validation, options, seed).run(progress)
+        if factors is not None and not options.normalize_users:
+            # message passing may add nothing to the factors it started from; the held-out comparisons decide
+            held = ComparisonTensors.of(validation if len(validation) else train)
+            refined = Judgement.of(held, held.margins(users, responses, bias))
+            plain = Judgement.of(held, held.margins(factors.users, factors.responses, factors.response_bias))
+            if plain.loss < refined.loss:
+                users, responses, bias = factors.users, factors.responses, factors.response_bias
         if options.normalize_users:
             users = F.normalize(users)
         return node_embeddings(graph, users, responses, bias)
 
-    def _network(self, train: Comparisons, graph: PreferenceGraph, seed: int) -> SignedNetwork:
+    def _network(
+        self, train: Comparisons, graph: PreferenceGraph, factors: NodeEmbeddings | None, seed: int
+    ) -> SignedNetwork:
         options = self._options
         generator = torch.Generator().manual_seed(seed)
         sizes = graph.num_users, graph.num_responses
-        if options.start == "spectral":
+        if factors is not None:
+            users, responses = _of_equal_size(factors)
+        elif options.start == "spectral":
             users, responses = _spectral_start(train, *sizes, options, seed)
         else:
             users, responses = (
@@ -168,8 +187,17 @@ class Gcf(GraphEncoder):
                 for _ in range(options.num_layers)
             ]
         for layer in layers:
-            layer.start(None if options.start == "spectral" else generator)
+            layer.start(generator if options.start == "xavier" else None)
         return SignedNetwork(users, responses, layers, bias=options.response_bias)
+
+
+def _of_equal_size(factors: NodeEmbeddings) -> tuple[Tensor, Tensor]:
+    """Return the factors with users and responses scaled to a mean length of 1.2."""
+    users, responses = (
+        table * 1.2 / table.square().sum(dim=1).mean().sqrt().clamp_min(1e-6)
+        for table in (factors.users, factors.responses)
+    )
+    return users, responses
 
 
 def _spectral_start(
@@ -248,7 +276,7 @@ class _Trainer:
         self._network.load_state_dict(dict(best.tensors))
         with torch.no_grad():
             users, responses = self._network(self._full)
-        return users * best.scale, responses, self._network.response_bias * best.scale
+            return users * best.scale, responses, self._network.response_bias * best.scale
 
     def _batches(self) -> Iterator[tuple[Tensor, SignedAdjacency]]:
         """Yield the rows that supervise each step of an epoch, with the adjacency they are read from."""

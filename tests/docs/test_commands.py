@@ -1,0 +1,369 @@
+"""Every command that README and docs show is run, in order of appearance, in a directory of its own for each page.
+
+Commands stand in fenced blocks marked ``sh`` (``console`` and ``bash`` are read alike). The recipe of a training
+command is resolved as shown and then run with a tiny backbone and few steps; ``make`` lines name targets of the
+Makefile. A block below a line that begins with a file's name is that file. Files that a reader has to bring along are
+made up here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from attrs import define, field, frozen
+
+from copl.data.dataset import load_dataset
+from copl.data.tables import read_comparisons
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT / "../shared"
+RUN_LANGUAGES = {"sh", "console", "bash"}
+FILE_LANGUAGES = {"json", "jsonl", "toml", "csv"}
+# The tutorial installs a package; tests/plugins/test_example_package.py does so, in an environment of its own.
+EXCLUDED = {ROOT / "docs" / "tutorial.md"}
+# The reference pages show usage lines, with placeholders; tests/docs/test_generated_pages.py holds them to the code.
+EXCLUDED |= {ROOT / "docs" / "cli.md", ROOT / "docs" / "components.md"}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md")} - EXCLUDED)
+}
+
+SETUP = {"cd", "git", "pip", "python", "python3", "."}
+"""Programs of the installation; they are not run."""
+
+RunCopl = Callable[..., tuple[int, str, str]]
+Row = dict[str, Any]
+
+_FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", flags=re.MULTILINE | re.DOTALL)
+_FILE_NAME = re.compile(r" *`([\w./-]+\.(?:jsonl|json|toml|csv))`")
+
+
+@frozen
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    file: str | None
+
+
+@frozen
+class Command:
+    """One command line of a page; one that a comment calls an error has to be one."""
+
+    words: tuple[str, ...]
+    is_error: bool = False
+
+    @property
+    def positionals(self) -> list[str]:
+        return [pair[0] for pair in _pairs(self.words) if not pair[0].startswith("-")]
+
+    @property
+    def flags(self) -> list[tuple[str, ...]]:
+        return [pair for pair in _pairs(self.words) if pair[0].startswith("-")]
+
+    @property
+    def outputs(self) -> set[str]:
+        return {pair[1] for pair in self.flags if pair[0] in ("--out", "-o")}
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
+_WITHOUT_VALUE = {"--json", "--no-cache", "--no-deps", "--overwrite", "--resume", "--version", "--help"}
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield each flag with its value, and every other word alone."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        yield (word, rest.pop(0)) if word.startswith("-") and word not in _WITHOUT_VALUE and rest else (word,)
+
+
+def blocks_of(page: str) -> Iterator[Block]:
+    """Yield the fenced blocks of a page, each with the file that the line above begins with."""
+    for fence in _FENCE.finditer(page):
+        above = page[: fence.start()].rstrip().rpartition("\n")[2]
+        name = _FILE_NAME.match(above) if fence[2] in FILE_LANGUAGES else None
+        yield Block(fence[2], textwrap.dedent(fence[3]), name[1] if name else None)
+
+
+def commands_of(block: str) -> Iterator[Command]:
+    """Yield the commands of a block: lines after a prompt where there are prompts, all lines otherwise."""
+    lines = block.replace("\\\n", " ").splitlines()
+    if any(line.startswith("$ ") for line in lines):
+        lines = [line[2:] for line in lines if line.startswith("$ ")]
+    for line in lines:
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, "&&"]:
+            if word != "&&":
+                words.append(word)
+            elif words:
+                yield Command(tuple(words), bool(re.search(r"#.*\berror\b", line)))
+                words = []
+
+
+def steps_of(page: str) -> Iterator[tuple[Block | Command, bool]]:
+    """Yield what a reader does: files to write, commands to run, Python to execute; and whether it needs ../shared.
+
+    What is made from ../shared needs it, too.
+    """
+    made: set[str] = set()
+    for block in blocks_of(page):
+        if block.language in RUN_LANGUAGES:
+            for command in commands_of(block.text):
+                named = {place for word in command.words for place in (word, word.rpartition("=")[2])}
+                needs = any(_lies_in(place, {"../shared", *made}) for place in named)
+                made |= command.outputs if needs else set()
+                yield command, needs
+        elif block.language == "python" and "Model" in block.text:
+            yield block, any(_lies_in(place, made) for place in re.findall(r"[\"']([^\"']*)[\"']", block.text))
+        elif block.file:
+            yield block, False
+
+
+def _lies_in(place: str, directories: set[str]) -> bool:
+    return any(place == directory or place.startswith(f"{directory}/") for directory in directories)
+
+
+SMALL_CORPUS = ["num_seen_users=40", "num_unseen_users=10", "num_prompts=30"]
+SMALL_POLIS = ["pairs_per_user=5", "eval_pairs_per_user=2"]
+FEW_STEPS = {
+    "gcf": ["encoder.num_epochs=10"],
+    "mf": ["encoder.num_steps=10"],
+    "reward": ["reward.max_steps=2", "reward.eval_every=1", "reward.batch_size=4", "reward.max_length=64"],
+}
+
+
+@define
+class Reader:
+    """Somebody who does what a page says, in an empty directory.
+
+    Attributes:
+        run_copl: runs the program.
+        rows: rows of comparisons to fill own files with, so that there is something to train on.
+        model: directory of a tiny language model.
+    """
+
+    run_copl: RunCopl
+    rows: Sequence[Row]
+    model: Path
+    shown: dict[str, list[Row]] = field(factory=dict)
+
+    def obey(self, step: Block | Command) -> None:
+        if isinstance(step, Command):
+            self._run(step)
+        elif step.file:
+            Path(step.file).write_text(step.text, encoding="utf-8")
+        else:
+            exec(compile(step.text, "the Python block", "exec"), {"__name__": "__main__"})
+
+    def _run(self, command: Command) -> None:
+        program, *words = command.words
+        if program == "make":
+            targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+            assert set(words) <= targets, f"{command}: the Makefile has no such target"
+        elif program == "copl":
+            self._bring_along(command)
+            code, _, err = self.run_copl(*words, *self._made_quick(command))
+            assert code == (2 if command.is_error else 0), f"{command}\n{err}"
+        else:
+            assert program in SETUP, f"{command}: not a command that the tests know; they run `copl` and check `make`"
+
+    def _made_quick(self, command: Command) -> list[str]:
+        """Return flags that make a command quick."""
+        match command.positionals[1:]:
+            case ["demo"]:
+                return [*self._small_recipe(command), *_sets(f"source.{size}" for size in SMALL_CORPUS)]
+            case ["train", *_] if ("--resume",) not in command.flags and not command.is_error:
+                return self._small_recipe(command)
+            case ["data", "make", "facets"]:
+                return _sets(SMALL_CORPUS)
+            case ["data", "make", "polis"]:
+                return _sets(SMALL_POLIS)
+        return []
+
+    def _small_recipe(self, command: Command) -> list[str]:
+        """Return flags that make training quick, after the recipe has been resolved as the page has it."""
+        asked = ("--config", "-c", "--method", "--encoder", "--gate", "--adapter", "--backbone", "--set", "--seed")
+        flags = [pair for pair in command.flags if pair[0] in asked and not pair[-1].startswith("source.")]
+        code, shown, err = self.run_copl("config", "show", "--json", *(word for pair in flags for word in pair))
+        assert code == 0, f"{command}\n{err}"
+        recipe = json.loads(shown)
+        parts = (recipe.get("encoder", {}).get("name"), "reward" if "reward" in recipe else None)
+        backbone = ["--backbone", str(self.model)] if "backbone" in recipe else []
+        return [*backbone, *_sets(value for part in parts for value in FEW_STEPS.get(part or "", []))]
+
+    def _bring_along(self, command: Command) -> None:
+        """Write the files that a command reads and that a reader has to have."""
+        match command.positionals[1:]:
+            case ["data", "make", "jsonl" | "csv" | "parquet"]:
+                values = dict(pair[1].split("=", 1) for pair in command.flags if pair[0] == "--set")
+                names = dict(pair.split("=") for pair in values.get("columns", "").split(",") if pair)
+                path = Path(values["path"])
+                shown = self._rows_shown_in(path)
+                _write_rows(path, shown + [{names.get(k, k): value for k, value in row.items()} for row in self.rows])
+            case ["adapt", _, file] if not Path(file).exists():
+                _write_rows(Path(file), [{**row, "user_id": "newcomer"} for row in self.rows[:5]])
+            case ["score", _, file] if not Path(file).exists():
+                asked = [
+                    {"user_id": r["user_id"], "prompt": r["prompt"], "response": r["chosen"]} for r in self.rows[:5]
+                ]
+                _write_rows(Path(file), asked)
+
+    def _rows_shown_in(self, path: Path) -> list[Row]:
+        if str(path) not in self.shown:
+            self.shown[str(path)] = []
+            if path.exists():
+                assert path.suffix == ".jsonl", f"{path}: show rows of comparisons as JSON lines"
+                read_comparisons(path)  # what is shown is right by itself
+                lines = path.read_text(encoding="utf-8").splitlines()
+                self.shown[str(path)] = [json.loads(line) for line in lines]
+        return self.shown[str(path)]
+
+
+def _sets(values: Iterable[str]) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+def _write_rows(path: Path, rows: Sequence[Row]) -> None:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".csv":
+        pyarrow.csv.write_csv(pyarrow.Table.from_pylist(rows), path)
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+@pytest.fixture(scope="module")
+def own_rows(small_data: Path) -> list[Row]:
+    """Rows of comparisons as somebody might have them."""
+    data = load_dataset(small_data)
+    part, table = data.split("train").comparisons, data.responses
+    return [
+        {
+            "user_id": data.users.ids[user],
+            "prompt": table.prompts[chosen],
+            "chosen": table.texts[chosen],
+            "rejected": table.texts[rejected],
+        }
+        for user, chosen, rejected in zip(part.user, part.chosen, part.rejected, strict=True)
+    ]
+
+
+CASES = [
+    pytest.param(page, needs, id=f"{name}{'-with-shared' if needs else ''}")
+    for name, page in PAGES.items()
+    for needs in (False, True)
+    if any(found == needs and not (isinstance(step, Block) and step.file) for step, found in steps_of(page))
+]
+
+
+@pytest.mark.parametrize(("page", "needs_shared"), CASES)
+def test_what_a_page_shows_can_be_done(
+    page: str,
+    needs_shared: bool,
+    run_copl: RunCopl,
+    own_rows: list[Row],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = tmp_path / "page"
+    directory.mkdir()
+    if needs_shared:
+        if not SHARED.is_dir():
+            pytest.skip("no ../shared beside this checkout")
+        (tmp_path / "shared").symlink_to(SHARED.resolve())
+    monkeypatch.chdir(directory)
+    reader = Reader(run_copl, own_rows, tiny_model)
+    for step, needs in steps_of(page):
+        if needs == needs_shared or (isinstance(step, Block) and step.file):
+            reader.obey(step)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_command_stands_where_it_is_not_run(name: str) -> None:
+    hidden = [
+        line
+        for block in blocks_of(PAGES[name])
+        if block.language not in RUN_LANGUAGES
+        for line in block.text.splitlines()
+        if line.removeprefix("$ ").startswith(("copl ", "make "))
+    ]
+    assert hidden == [], f"{name}: mark the block as ```sh"
+
+
+def test_the_guide_has_commands_files_and_python() -> None:
+    steps = [step for step, _ in steps_of(PAGES["docs/guide.md"])]
+    commands = {step.words[1] for step in steps if isinstance(step, Command) and step.words[0] == "copl"}
+    assert {"demo", "data", "train", "evaluate", "adapt", "score", "report", "config", "doctor"} <= commands
+    assert sum(isinstance(step, Block) and step.file is not None for step in steps) == 3
+    assert any(isinstance(step, Block) and step.language == "python" for step in steps)
+
+
+PAGE = """
+`rows.jsonl`:
+
+```json
+{"user_id": "u"}
+```
+
+- in a list:
+
+  ```console
+  $ copl data make polis \\
+      --set path=../shared/x --out d   # votes
+  some output
+  $ copl train d -o r && copl plugins list
+  ```
+
+```bash
+copl train e --out f  # this is an error
+```
+
+```json
+{"only": "the form"}
+```
+
+```python
+Model.open("r/x")
+```
+"""
+
+
+def test_a_page_is_read_as_a_person_reads_it() -> None:
+    make = ("copl", "data", "make", "polis", "--set", "path=../shared/x", "--out", "d")
+    assert list(steps_of(PAGE)) == [
+        (Block("json", '{"user_id": "u"}\n', "rows.jsonl"), False),
+        (Command(make), True),
+        (Command(("copl", "train", "d", "-o", "r")), True),
+        (Command(("copl", "plugins", "list")), False),
+        (Command(("copl", "train", "e", "--out", "f"), is_error=True), False),
+        (Block("python", 'Model.open("r/x")\n', None), True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["copl nonsense", "copl config show --gate no-such", "make nonsense", "ls", "copl plugins list  # an error"]
+)
+def test_a_command_that_cannot_be_run_fails(
+    line: str, run_copl: RunCopl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (command,) = commands_of(line)
+    with pytest.raises(AssertionError, match=re.escape(str(command))):
+        Reader(run_copl, [], tmp_path).obey(command)

@@ -9,7 +9,7 @@ from pathlib import Path
 from copl.data.dataset import load_dataset, save_dataset
 from copl.display import open_progress, say, show
 from copl.evaluate.findings import findings
-from copl.evaluate.tables import methods_table
+from copl.evaluate.tables import held_out, methods_table
 from copl.pipeline import evaluate, train
 from copl.plugins import load
 from copl.recipe import Draft, merge, parse_assignments, resolve
@@ -48,7 +48,7 @@ def run_demo(out: Path, *, backbone: str | None, assignments: Sequence[str], see
         run, method = train(recipe, data_directory, out / name, open_progress=open_progress, cache=cache)
         evaluate(run, data, plugins=plugins, open_progress=open_progress, cache=cache, method=method)
         runs[name] = run
-    measurements = compared(runs, data, baseline="btl")
+    measurements = held_out(compared(runs, data, baseline="btl"))
     report = report_runs(runs, data, out / REPORT_FILE, baseline="btl")
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
     for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}, None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def run_copl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def run_copl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Return a function that runs `copl` with arguments and gives exit code, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -61,8 +63,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Pa
 
 
 @pytest.fixture
-def shared() -> Iterator[Path]:
+def shared() -> Path:
     """The folder of real data beside a checkout; a test that needs it is skipped where it is absent."""
     if not SHARED.is_dir():
         pytest.skip("no ../shared beside this checkout")
-    yield SHARED
+    return SHARED

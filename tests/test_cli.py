@@ -26,7 +26,14 @@ def _rows(path: Path, rows: list[dict[str, object]]) -> Path:
 
 
 def test_the_program_starts_without_torch_or_transformers() -> None:
-    code = "import sys; from copl import cli\ntry: cli.main()\nexcept SystemExit: print(sorted(m for m in ('torch', 'transformers', 'peft') if m in sys.modules))"
+    code = """
+import sys
+from copl import cli
+try:
+    cli.main()
+except SystemExit:
+    print(sorted(name for name in ("torch", "transformers", "peft") if name in sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     imported = "import sys, copl; print(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'numpy')))"
@@ -72,9 +79,7 @@ def test_train_evaluate_adapt_score_report(
     train = data.split("train").comparisons
     seen, response = data.users.ids[int(train.user[0])], int(train.chosen[0])
     prompt, text = data.responses.prompts[response], data.responses.texts[response]
-    rows = [
-        {"user_id": user, "prompt": prompt, "response": text} for user in (seen, newcomers[0]["user"], "stranger")
-    ]
+    rows = [{"user_id": user, "prompt": prompt, "response": text} for user in (seen, newcomers[0]["user"], "stranger")]
     scores = tmp_path / "scores.jsonl"
     code, _, err = run_copl(
         "score", graph_run, _rows(tmp_path / "rows.jsonl", rows), "--users", adapted, "--out", scores

@@ -116,7 +116,7 @@ def test_assignments_need_a_stage_a_key_and_a_value() -> None:
 
 
 def test_a_written_recipe_is_read_back_as_the_same(tmp_path: Path) -> None:
-    recipe = resolve({"encoder": {"norm": "a \"quoted\" one"}}, _plugins(), seed=7)
+    recipe = resolve({"encoder": {"norm": 'a "quoted" one'}}, _plugins(), seed=7)
     for help_texts in (False, True):
         path = tmp_path / "config.toml"
         path.write_text(write_recipe(recipe, help_texts=help_texts))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from copl.errors import RunError
+from copl.files import write_atomically
 from copl.records import AdaptedUsers
 
 _FORMAT = "copl-adapted-users-1"
@@ -27,16 +26,7 @@ def save_adapted(adapted: AdaptedUsers, path: Path) -> None:
         "confidence": torch.from_numpy(np.ascontiguousarray(adapted.confidence)),
     }
     metadata = {"format": _FORMAT, "user_ids": json.dumps(adapted.user_ids), "how": json.dumps(adapted.how)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
 def load_adapted(path: Path) -> AdaptedUsers:

@@ -8,14 +8,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from copl.evaluate.curves import training_panels
 from copl.evaluate.findings import findings, percent
 from copl.evaluate.paired import VERSUS
-from copl.evaluate.tables import side_by_side, split_order, split_title
+from copl.evaluate.tables import held_out, side_by_side, split_order, split_title
 from copl.records import Measurement
 
 if TYPE_CHECKING:
@@ -81,16 +81,17 @@ class _Results:
 def render_report(inputs: ReportInputs) -> str:
     """Return the report as one HTML document without outside references; the same inputs give the same text."""
     template = resources.files("copl.evaluate").joinpath("templates/report.html").read_text(encoding="utf-8")
+    headline = evolve(inputs, measurements=held_out(inputs.measurements))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         title=inputs.title,
-        findings=[*findings(inputs.measurements, inputs.expert_weights), *inputs.notes],
-        results=_results(inputs.measurements),
-        differences=list(_differences(inputs.measurements)),
+        findings=[*findings(headline.measurements, inputs.expert_weights), *inputs.notes],
+        results=_results(headline.measurements),
+        differences=list(_differences(headline.measurements)),
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
         sections=[
             (heading, lead, [(plot, Markup(plot.svg)) for plot in plots])  # made by us, text escaped
-            for heading, lead, plots in _plots(inputs)
+            for heading, lead, plots in _plots(headline)
             if plots
         ],
         data=list(_flat(inputs.data)),

@@ -23,6 +23,10 @@ SPLIT_TITLES: Mapping[str, str] = {
 """What the splits are called in tables, in the order of the columns."""
 
 
+_CHOSEN_BY = frozenset({"train", "validation", "support"})
+"""Splits that models and options are chosen by; no headline figure comes from them."""
+
+
 @final
 @frozen
 class Table:
@@ -78,6 +82,11 @@ def number(value: float, *, signed: bool = False) -> str:
     rounded = round(value, 3) + 0.0  # no negative zero
     text = f"{rounded:+.3f}" if signed else f"{rounded:.3f}"
     return text.replace("0.", ".", 1) if abs(rounded) < 1 else text
+
+
+def held_out(results: Mapping[str, Sequence[Measurement]]) -> dict[str, list[Measurement]]:
+    """Return the measurements of splits that nothing was chosen by: those a result is reported on."""
+    return {method: [m for m in ms if m.split not in _CHOSEN_BY] for method, ms in results.items()}
 
 
 def methods_table(

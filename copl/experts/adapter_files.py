@@ -7,10 +7,7 @@ last and removed first, so a directory that carries it is whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -21,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from copl.errors import OptionsError, RunError
 from copl.experts.layout import RankLayout
 from copl.experts.options import MixtureOptions
+from copl.files import sha256, write_atomically, write_text
 from copl.options import options_to_dict, parse_options
 
 if TYPE_CHECKING:
@@ -51,26 +49,9 @@ class SavedMixture:
     tensors: Mapping[str, Tensor]
 
 
-def _replace(path: Path, write: Any) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    _replace(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(path, text)
 
 
 def write_adapter(directory: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -84,7 +65,9 @@ def write_adapter(directory: Path, config: Mapping[str, Any], tensors: Mapping[s
     directory.mkdir(parents=True, exist_ok=True)
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _replace(directory / WEIGHTS_FILE, lambda temporary: save_file(contiguous, temporary, metadata={"format": "pt"}))
+    write_atomically(
+        directory / WEIGHTS_FILE, lambda temporary: save_file(contiguous, temporary, metadata={"format": "pt"})
+    )
     _write_json(directory / CONFIG_FILE, plain)
 
 
@@ -104,7 +87,7 @@ def write_mixture(
         "version": FORMAT_VERSION,
         "layout": attrs.asdict(layout),
         "options": options_to_dict(options),
-        "sha256": {name: _sha256(directory / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
+        "sha256": {name: sha256(directory / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
     }
     _write_json(directory / MARKER_FILE, marker)
 
@@ -135,7 +118,7 @@ def _check_files(directory: Path, checksums: Mapping[str, Any]) -> None:
         path = directory / name
         if not path.is_file():
             faults.append(f"{path} is missing; train again or restore it")
-        elif _sha256(path) != checksums.get(name):
+        elif sha256(path) != checksums.get(name):
             faults.append(f"{path} is damaged or foreign: its checksum is not the one in {MARKER_FILE}; train again")
     if faults:
         raise RunError(faults)

@@ -99,13 +99,9 @@ class Mf(GraphEncoder):
             if step % options.validate_every == 0:
                 with torch.no_grad():
                     judgement = Judgement.of(held, held.margins(users, responses, bias))
-                progress.log(
-                    STAGE,
-                    step=step,
-                    precision=precision,
-                    validation_loss=judgement.loss,
-                    validation_accuracy=judgement.accuracy,
-                )
+                curve = f"precision {precision:g}"  # one curve a candidate, in a panel of their own
+                values = {f"{curve}, validation loss": judgement.loss, f"{curve}, accuracy": judgement.accuracy}
+                progress.log(f"{STAGE}: factors", step=step, **values)
                 if not best.offer(judgement, {"users": users, "responses": responses, "bias": bias}):
                     break
             squares = precision * (users.square().sum() + responses.square().sum())

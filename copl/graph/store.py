@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from copl.errors import RunError
+from copl.files import sha256, write_atomically, write_text
 from copl.records import Comparisons, NodeEmbeddings
 
 FORMAT = 1
@@ -38,32 +35,14 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
     tensors |= {_STATE + name: tensor for name, tensor in embeddings.state.items()}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     (directory / NODES_FILE).unlink(missing_ok=True)
-    _replace(directory / TENSORS_FILE, lambda path: save_file(plain, path))
+    write_atomically(directory / TENSORS_FILE, lambda path: save_file(plain, path))
     nodes = {
         "format": FORMAT,
-        "tensors_sha256": _sha256(directory / TENSORS_FILE),
+        "tensors_sha256": sha256(directory / TENSORS_FILE),
         "users": embeddings.user_ids,
         "responses": embeddings.response_keys,
     }
-    _replace(directory / NODES_FILE, lambda path: path.write_text(json.dumps(nodes), encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_text(directory / NODES_FILE, json.dumps(nodes))
 
 
 def load_embeddings(directory: Path) -> NodeEmbeddings:
@@ -78,7 +57,7 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
         raise RunError([f"{directory / name}: missing; {again}" for name in missing])
     nodes = _read_nodes(directory / NODES_FILE, again)
     path = directory / TENSORS_FILE
-    if _sha256(path) != nodes["tensors_sha256"]:
+    if sha256(path) != nodes["tensors_sha256"]:
         raise RunError(f"{path}: damaged, or not the file that {NODES_FILE} belongs to; {again}")
     try:
         tensors = load_file(path)

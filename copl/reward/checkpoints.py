@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from copl.errors import BackboneError
+from copl.files import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,12 +41,6 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def missing_files(directory: Path) -> list[str]:
     """Return the names of the files a model directory lacks: configuration, safetensors weights, tokenizer."""
     lacking = [] if (directory / "config.json").is_file() else ["config.json"]
@@ -68,7 +63,7 @@ def fingerprint_directory(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
         if path.is_file() and path.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
-            digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
+            digest.update(f"{path.name}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

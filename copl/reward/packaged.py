@@ -22,7 +22,8 @@ from typing import final
 from attrs import frozen
 
 from copl.errors import BackboneError
-from copl.reward.checkpoints import file_sha256, missing_files, quiet
+from copl.files import sha256
+from copl.reward.checkpoints import missing_files, quiet
 
 
 @final
@@ -65,7 +66,7 @@ class PackagedFiles:
             path = directory / name
             if not path.is_file():
                 faults.append(f"{path} is missing; reinstall: {self.install_command()} --force-reinstall")
-            elif file_sha256(path) != expected:
+            elif sha256(path) != expected:
                 faults.append(
                     f"{path} is damaged or another version: its checksum is not {expected[:12]}...; "
                     f"reinstall: {self.install_command()} --force-reinstall"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
-from attrs import asdict, evolve, field, frozen
+from attrs import asdict, evolve, frozen
 from torch import Tensor
 
 from copl.errors import DataError, TrainingError
@@ -50,7 +50,7 @@ class UserVectors:
         values: their embeddings [U, D].
     """
 
-    ids: tuple[str, ...] = field(converter=tuple)
+    ids: tuple[str, ...]
     values: Tensor
 
 

@@ -28,7 +28,7 @@ QUICK = {
     "encoder": {"num_epochs": 5, "embedding_dim": 4},
     "gate": {"num_experts": 3},
     "mixture": {"shared_rank": 2, "expert_rank": 2},
-    "reward": {"max_steps": 4, "batch_size": 4, "eval_every": 2, "max_length": 64, "trainable_layers": "none"},
+    "reward": {"max_steps": 4, "batch_size": 4, "eval_every": 2, "max_length": 64, "trainable_layers": 0},
 }
 
 

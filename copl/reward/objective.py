@@ -44,7 +44,8 @@ class BradleyTerryObjective(nn.Module):
         gate = model.route(conditioned)
         twice = torch.cat([gate.weights, gate.weights]) if model.gate.num_experts else None
         features = model.features(TokenBatch(input_ids, attention_mask), twice, kept)
-        rewards = model.head(features[place], torch.cat([conditioned, conditioned]))
+        # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
+        rewards = model.head(F.embedding(place, features), torch.cat([conditioned, conditioned]))
         chosen, rejected = rewards.chunk(2)
         margins = chosen - rejected
         loss = (F.softplus(-margins) * weight).sum() / weight.sum().clamp_min(1e-12)

@@ -134,7 +134,9 @@ class HeadFit:
 
     def _loss(self, pairs: _Pairs) -> tuple[Tensor, Tensor]:
         codes, z = self._head.encode(self._features), self._users[pairs.users]
-        margins = self._head.combine(codes[pairs.chosen], z) - self._head.combine(codes[pairs.rejected], z)
+        # Not codes[rows]: with several threads the gradient of indexing adds up in no fixed order.
+        chosen, rejected = F.embedding(pairs.chosen, codes), F.embedding(pairs.rejected, codes)
+        margins = self._head.combine(chosen, z) - self._head.combine(rejected, z)
         return (F.softplus(-margins) * pairs.weight).sum() / pairs.weight.sum().clamp_min(1e-12), margins
 
     def _search(

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from copl.errors import BackboneError, OptionsError
+from copl.files import sha256
 from copl.options import parse_options
 from copl.records import ResponseTable
 from copl.reward import packaged
@@ -27,7 +28,6 @@ from copl.reward.backbones import (
     SmolLm2,
     SmolLm2Options,
 )
-from copl.reward.checkpoints import file_sha256
 from copl.reward.packaged import PackagedFiles
 
 SMALL = {
@@ -75,7 +75,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files_of(folder: Path, *names: str) -> PackagedFiles:
-    return PackagedFiles("tiny-weights", folder.name, {name: file_sha256(folder / name) for name in names})
+    return PackagedFiles("tiny-weights", folder.name, {name: sha256(folder / name) for name in names})
 
 
 def write_gguf(path: Path) -> dict[str, np.ndarray]:

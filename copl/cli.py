@@ -173,21 +173,25 @@ def score(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: the rows with a reward each.")],
     users: Annotated[Path | None, typer.Option("--users", help="Adapted users, from `copl adapt`.")] = None,
+    average_unknown: Annotated[
+        bool,
+        typer.Option("--average-unknown", help="Score users neither trained nor adapted as the average user."),
+    ] = False,
 ) -> None:
-    """Score responses for users; a user neither trained nor adapted is scored as the average user and marked so."""
+    """Score responses for users; each row of the output says whether the user is known."""
     from copl.adapt.store import load_adapted
-    from copl.data.requests import check_score_target, read_score_rows, write_scores
+    from copl.data.requests import check_score_target, read_score_rows, require_known, write_scores
     from copl.model import Model
 
     check_score_target(out)
     requests = read_score_rows(rows_file)
     adapted = load_adapted(users) if users else None
     model = Model.open(run_directory)
-    rewards = model.method.scores(requests, adapted)
-    unknown = write_scores(out, requests, rewards, {*model.method.seen_users(), *(adapted.user_ids if adapted else ())})
+    known = model.known_users(requests.users, adapted)
+    if not average_unknown:
+        require_known(requests, known, rows_file)
+    write_scores(out, requests, model.method.scores(requests, adapted), known)
     say(f"wrote {len(requests)} rewards to {out}")
-    if unknown:
-        say(f"{len(unknown)} users are neither trained nor adapted and were scored as the average user: {unknown[:5]}")
 
 
 @app.command()

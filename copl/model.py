@@ -61,6 +61,12 @@ class Model:
         requests = ScoreRequests(UserTable.ungrouped([user]), table, np.zeros_like(rows), rows)
         return [float(value) for value in self.method.scores(requests, adapted)]
 
+    def known_users(self, users: UserTable, adapted: AdaptedUsers | None = None) -> frozenset[str]:
+        """Return those of `users` that are trained or adapted; all of them where the method knows no users."""
+        seen = self.method.seen_users()
+        newcomers = frozenset(adapted.user_ids if adapted else ())
+        return frozenset(user for user in users.ids if not seen or user in seen or user in newcomers)
+
     def adapt(self, support: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
         """Find embeddings for users who were not there in training.
 

@@ -81,11 +81,13 @@ def test_train_evaluate_adapt_score_report(
     prompt, text = data.responses.prompts[response], data.responses.texts[response]
     rows = [{"user_id": user, "prompt": prompt, "response": text} for user in (seen, newcomers[0]["user"], "stranger")]
     scores = tmp_path / "scores.jsonl"
-    code, _, err = run_copl(
-        "score", graph_run, _rows(tmp_path / "rows.jsonl", rows), "--users", adapted, "--out", scores
-    )
-    assert code == 0
-    assert "1 users are neither trained nor adapted" in err
+    asked = ["score", graph_run, _rows(tmp_path / "rows.jsonl", rows), "--users", adapted, "--out", scores]
+    code, _, err = run_copl(*asked)
+    assert code == 2
+    assert "row 3: unknown user 'stranger': neither trained nor adapted" in err
+    assert not scores.exists()
+    code, _, err = run_copl(*asked, "--average-unknown")
+    assert code == 0, err
     scored = [json.loads(line) for line in scores.read_text().splitlines()]
     assert [row["user_known"] for row in scored] == [True, True, False]
     assert [row["user_id"] for row in scored] == [row["user_id"] for row in rows]

@@ -14,10 +14,11 @@ import pyarrow.parquet
 
 from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
+from copl.data.files import SHOWN
 from copl.data.pairs import intern_responses, intern_users
 from copl.data.rows import RowReader
 from copl.data.tables import read_comparisons, read_table
-from copl.errors import DataError
+from copl.errors import DataError, suggest
 from copl.files import write_atomically
 from copl.records import ComparisonSet, FloatArray, ScoreRequests, UserTable
 
@@ -62,7 +63,26 @@ def check_score_target(path: Path) -> None:
         raise DataError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(_ENDINGS)}")
 
 
-def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known: Collection[str]) -> list[str]:
+def require_known(requests: ScoreRequests, known: Collection[str], path: Path) -> None:
+    """Refuse requests of users nothing is known about.
+
+    Raises:
+        DataError: one fault for each unknown user, naming the first row that asks for it.
+    """
+    faults = []
+    for row, user in enumerate(requests.users.ids):
+        if user not in known:
+            first = int(np.flatnonzero(requests.user == row)[0]) + 1
+            faults.append(
+                f"{path}: row {first}: unknown user {user!r}{suggest(user, known)}: neither trained nor adapted; adapt "
+                "it with `copl adapt` and name the file with --users, or add --average-unknown"
+            )
+    if faults:
+        more = len(faults) - SHOWN
+        raise DataError(faults[:SHOWN] + ([f"{path}: and {more:,} more unknown users"] if more > 0 else []))
+
+
+def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known: Collection[str]) -> None:
     """Write the rows with their rewards, in the order of the requests.
 
     Args:
@@ -70,12 +90,8 @@ def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known
         requests: what was scored.
         rewards: reward of each request [N].
         known: ids of the users the model knows; the others were scored as the average user.
-
-    Returns:
-        the users it does not know.
     """
     users, responses = requests.users, requests.responses
-    unknown = [user for user in users.ids if user not in known]
     is_known = np.array([user in known for user in users.ids], dtype=bool)
     kind = path.suffix.lower()
     prompts: list[Any] = [responses.prompts[row] for row in requests.response]
@@ -99,4 +115,3 @@ def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known
 
     check_score_target(path)
     write_atomically(path, write)
-    return unknown

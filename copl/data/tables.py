@@ -37,17 +37,20 @@ class TableOptions(ComparisonSplitOptions):
         _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,chosen=winner"
     )
     duplicates: Literal["keep", "drop", "error"] = option(
-        "drop",
-        help="a comparison a user repeats: drop keeps the first, for a copy tells nothing new; error names the rows",
+        "error",
+        help="a comparison a user repeats: error names the rows; drop keeps the first, for a copy tells nothing new",
     )
     contradictions: Literal["keep", "drop", "error"] = option(
-        "keep",
-        help="a pair a user decides both ways: keep, for people are not consistent; drop removes both; error names "
-        "the rows",
+        "error",
+        help="a pair a user decides both ways: error names the rows; keep, where people were asked twice and are not "
+        "consistent; drop removes both",
     )
     licence: str = option("", help="licence of the data, kept with the data set")
     attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
 
+
+_DUPLICATES = "remove one, or set duplicates=drop (or keep)"
+_CONTRADICTIONS = "remove one, or set contradictions=keep (or drop)"
 
 READERS: dict[str, Callable[[Path], Table]] = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
 """Reader of each file format, by the name of its source."""
@@ -119,12 +122,12 @@ class TableSource:
         if options.duplicates == "error":
             first = first_rows(number_rows(comparisons.user, comparisons.chosen, comparisons.rejected))
             for place in np.flatnonzero(again).tolist():
-                _add(faults, rows, place, f"says again what {rows.table.label(int(first[place]))} says")
+                _add(faults, rows, place, f"says again what {rows.table.label(int(first[place]))} says; {_DUPLICATES}")
         if options.contradictions == "error":
             first = first_rows(pair_numbers(comparisons))
             for place in np.flatnonzero(both & (first != np.arange(len(both)))).tolist():
                 if comparisons.chosen[place] != comparisons.chosen[first[place]]:
-                    _add(faults, rows, place, f"contradicts {rows.table.label(int(first[place]))}")
+                    _add(faults, rows, place, f"contradicts {rows.table.label(int(first[place]))}; {_CONTRADICTIONS}")
         faults.raise_any()
         keep = ~(again & (options.duplicates == "drop")) & ~(both & (options.contradictions == "drop"))
         return keep, {"duplicates": int(again.sum()), "contradictions": int(both.sum())}

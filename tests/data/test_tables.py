@@ -219,16 +219,16 @@ REPEATED = [row(), row(), row(chosen="bad", rejected="good"), row("v")]
 
 def test_duplicates_and_contradictions_by_policy(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [{**r, "split": "train"} for r in REPEATED])
-    data = load(path)
+    again = "line 2: user 'u' says again what line 1 says; remove one, or set duplicates=drop (or keep)"
+    against = "line 3: user 'u' contradicts line 1; remove one, or set contradictions=keep (or drop)"
+    assert faults(path) == [again, against]
+    assert faults(path, contradictions="keep") == [again]
+    data = load(path, duplicates="drop", contradictions="keep")
     assert len(data.splits["train"]) == 3
     assert data.provenance["counts"] == {"rows": 4, "duplicates": 1, "contradictions": 3, "kept": 3}
-    assert len(load(path, duplicates="keep").splits["train"]) == 4
-    assert triples(load(path, contradictions="drop")) == [("train", "v", "p", "good", "bad")]
-    assert faults(path, duplicates="error") == ["line 2: user 'u' says again what line 1 says"]
-    assert faults(path, duplicates="error", contradictions="error") == [
-        "line 2: user 'u' says again what line 1 says",
-        "line 3: user 'u' contradicts line 1",
-    ]
+    assert len(load(path, duplicates="keep", contradictions="keep").splits["train"]) == 4
+    only_one = load(path, duplicates="drop", contradictions="drop")
+    assert triples(only_one) == [("train", "v", "p", "good", "bad")]
 
 
 def test_rows_given_as_objects() -> None:

@@ -217,7 +217,7 @@ def doctor(as_json: JSON_OPTION = False) -> None:
 
 
 def _cache(no_cache: bool) -> Path | None:
-    from copl.workspace import cache_directory
+    from copl.files import cache_directory
 
     return None if no_cache else cache_directory()
 

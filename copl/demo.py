@@ -10,12 +10,12 @@ from copl.data.dataset import load_dataset, save_dataset
 from copl.display import open_progress, say, show
 from copl.evaluate.findings import findings
 from copl.evaluate.tables import held_out, methods_table
+from copl.files import cache_directory
 from copl.pipeline import evaluate, train
 from copl.plugins import load
 from copl.recipe import Draft, merge, parse_assignments, resolve
 from copl.reporting import compared, report_runs
 from copl.run import REPORT_FILE, Run
-from copl.workspace import cache_directory
 
 METHODS = ("copl", "btl", "graph")
 """What the demo compares: the method, one reward model for everybody, the graph without text."""
@@ -37,9 +37,9 @@ def run_demo(out: Path, *, backbone: str | None, assignments: Sequence[str], see
         name: resolve(merge({"method": {"name": name}}, chosen, settings), plugins, seed=seed) for name in METHODS
     }
     data_directory = out / "data"
-    data = plugins.registry("source").create("facets", source_options).load(seed=seed)
+    source = plugins.registry("source").create("facets", source_options)
     if not data_directory.exists():
-        save_dataset(data, data_directory)
+        save_dataset(source.load(seed=seed), data_directory)
     data = load_dataset(data_directory)
     say(f"data: {data.name}, {len(data.users)} users, {len(data.split('train'))} training comparisons")
     runs: dict[str, Run] = {}

@@ -7,9 +7,9 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 
 from copl.errors import CoplError
+from copl.files import cache_directory
 from copl.plugins import KINDS, load
 from copl.run import installed_versions
-from copl.workspace import cache_directory
 
 Finding = tuple[str, str, str]
 """What was looked at, its state (ok, missing, broken), and a detail."""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their checksums."""
+"""Files written whole or not at all, their checksums, and where results are kept between runs."""
 
 from __future__ import annotations
 
@@ -39,3 +39,10 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_directory() -> Path:
+    """Return where results are shared between runs: ``$COPL_CACHE``, else ``copl`` in the user's cache directory."""
+    if "COPL_CACHE" in os.environ:
+        return Path(os.environ["COPL_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "copl"

@@ -25,13 +25,6 @@ _STAGE_FILE = "stage.json"
 _KEY_FILE = ".key"
 
 
-def cache_directory() -> Path:
-    """Return where results are shared between runs: ``$COPL_CACHE``, else ``copl`` in the user's cache directory."""
-    if "COPL_CACHE" in os.environ:
-        return Path(os.environ["COPL_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "copl"
-
-
 def _files(directory: Path) -> list[Path]:
     return sorted(p for p in directory.rglob("*") if p.is_file() and p.name not in {_STAGE_FILE, _KEY_FILE})
 

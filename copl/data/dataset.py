@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from copl.errors import DataError
+from copl.files import sha256
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
 
 FORMAT = "copl dataset"
@@ -155,10 +156,7 @@ def _manifest(data: PreferenceData, files: Mapping[str, Path]) -> dict[str, Any]
             "responses": len(data.responses),
             "splits": {name: len(data.splits[name]) for name in SPLITS if name in data.splits},
         },
-        "files": {
-            name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            for name, path in files.items()
-        },
+        "files": {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()},
     }
 
 

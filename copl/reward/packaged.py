@@ -22,7 +22,7 @@ from typing import final
 from attrs import frozen
 
 from copl.errors import BackboneError
-from copl.files import sha256
+from copl.files import cache_directory, sha256
 from copl.reward.checkpoints import missing_files, quiet
 
 
@@ -76,17 +76,10 @@ class PackagedFiles:
         return directory
 
 
-def backbone_cache() -> Path:
-    """Return where dequantised models are kept: in ``$COPL_CACHE``, else in ``copl`` in the user's cache directory."""
-    if "COPL_CACHE" in os.environ:
-        return Path(os.environ["COPL_CACHE"]) / "backbones"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "copl" / "backbones"
-
-
 def cached_directory(name: str, gguf: PackagedFiles) -> Path:
     """Return where the dequantised model of a one-file GGUF distribution is kept, whether it is there or not."""
     (checksum,) = gguf.sha256.values()
-    return backbone_cache() / f"{name}-{checksum[:16]}"
+    return cache_directory() / "backbones" / f"{name}-{checksum[:16]}"
 
 
 def dequantised(name: str, gguf: PackagedFiles) -> Path:

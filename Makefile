@@ -22,10 +22,10 @@ $(VENV)/.python:
 	@touch $@
 
 # setuptools goes in first: the project is then built with the pinned one, not with whatever is newest.
-$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/.python pyproject.toml plugins/copl-baselines/pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt setuptools
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
-	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf]'
+	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf]' -e plugins/copl-baselines
 	@touch $@
 
 weights: $(VENV)/.weights ## fetch the weights of the default backbones

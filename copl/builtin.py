@@ -10,9 +10,22 @@ from copl.plugins import Component
 
 
 def copl_graph_encoders() -> list[Component]:
-    from copl.graph import gcf, mf
+    from copl.graph import (
+        free_users,
+        gat,
+        gcf,
+        lightgcn,
+        mf,
+        mixture,
+        ngcf,
+        none,
+        signed_gcn,
+        spectral_encoder,
+        stacked,
+    )
 
-    return [*gcf.COMPONENTS, *mf.COMPONENTS]
+    modules = (stacked, mixture, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral_encoder, free_users, none)
+    return [component for module in modules for component in module.COMPONENTS]
 
 
 def copl_expert_gates() -> list[Component]:
@@ -22,9 +35,9 @@ def copl_expert_gates() -> list[Component]:
 
 
 def copl_adaptation_strategies() -> list[Component]:
-    from copl.adapt import empirical, mean, population, posterior, two_hop
+    from copl.adapt import empirical, encode, knn, mean, population, posterior, refit, two_hop
 
-    modules = (two_hop, mean, posterior, empirical, population)
+    modules = (two_hop, mean, knn, posterior, empirical, encode, refit, population)
     return [component for module in modules for component in module.COMPONENTS]
 
 
@@ -35,9 +48,27 @@ def copl_preference_models() -> list[Component]:
 
 
 def copl_dataset_sources() -> list[Component]:
-    from copl.data import facets, llmfao, polis, tables
+    from copl.data import (
+        chatbot_arena,
+        facets,
+        hh_rlhf,
+        llmfao,
+        opinion_tables,
+        personalllm,
+        planted,
+        polis,
+        prism,
+        reference_pickle,
+        subset,
+        tables,
+        tldr,
+        trl,
+        ultrafeedback,
+    )
 
-    return [*facets.COMPONENTS, *tables.COMPONENTS, *polis.COMPONENTS, *llmfao.COMPONENTS]
+    own = (facets, planted, tables, opinion_tables, subset)
+    published = (polis, llmfao, ultrafeedback, tldr, personalllm, prism, hh_rlhf, chatbot_arena, trl, reference_pickle)
+    return [component for module in (*own, *published) for component in module.COMPONENTS]
 
 
 def copl_backbones() -> list[Component]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from copl.commands import config, data, plugins
+from copl.commands import ablate, config, data, export, plugins
 from copl.commands.arguments import (
     ADAPTER_OPTION,
     BACKBONE_OPTION,
@@ -192,6 +192,10 @@ def score(
         require_known(requests, known, rows_file)
     write_scores(out, requests, model.method.scores(requests, adapted), known)
     say(f"wrote {len(requests)} rewards to {out}")
+
+
+app.command("export")(export.export)
+app.command("ablate")(ablate.ablate)
 
 
 @app.command()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from copl.processes import is_main
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -54,8 +56,11 @@ def show(table: Table) -> None:
 @contextmanager
 def open_progress(log: Path | None) -> Iterator[Progress]:
     """Open bars on a terminal, plain lines elsewhere; the log is kept in the file given."""
-    from copl.progress import BarProgress, LineProgress, RunLog
+    from copl.progress import BarProgress, LineProgress, RunLog, SilentProgress
 
+    if not is_main():
+        yield SilentProgress()
+        return
     if sys.stderr.isatty():
         from rich.console import Console
 

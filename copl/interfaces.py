@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
 
+from copl.errors import CoplError, OptionsError
 from copl.records import (
     AdaptedUsers,
     ComparisonSet,
@@ -59,7 +60,9 @@ class Workspace(Protocol):
 
     progress: Progress
 
-    def stage(self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+    def stage(
+        self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
+    ) -> Path:
         """Return the directory of a finished stage, computing it only when it is not there yet.
 
         Args:
@@ -67,6 +70,8 @@ class Workspace(Protocol):
             key: everything the result depends on, as plain JSON values; equal keys share one result.
             compute: writes the result into the directory it is given. After a kill it is called again with the same
                 directory and may continue from what it finds there.
+            together: where a launcher started several processes, all of them compute, in the same directory; only the
+                main one may write there. Otherwise the main one computes alone.
         """
         ...
 
@@ -100,6 +105,21 @@ class ExpertGate(nn.Module, ABC):
     def forward(self, users: Tensor) -> GateWeights:
         """Return the weights [B, M] for user embeddings [B, D]."""
 
+    def bind(self, users: Tensor, groups: Sequence[str | None], *, seed: int) -> None:
+        """Learn from all seen users at once; called once, before training. Does nothing unless a gate needs it.
+
+        What is learnt has to live in buffers, so that it is saved with the gate. Their shape may depend on the data:
+        a gate then gives itself buffers of the shape that ``load_state_dict`` brings.
+
+        Args:
+            users: embeddings of the seen users [U, D], in the scale that `forward` gets.
+            groups: the true group of each, None where it is unknown [U]; for oracles only.
+            seed: the same seed gives the same gate.
+
+        Raises:
+            CoplError: the gate cannot work with these users.
+        """
+
 
 class AdaptationStrategy(Protocol):
     """Finds embeddings for users who were not there in training; never changes what is trained."""
@@ -112,6 +132,23 @@ class AdaptationStrategy(Protocol):
             trained: what the encoder has learnt.
         """
         ...
+
+
+class OnlineUser(ABC):
+    """A user who answers one comparison after another; never changes what is trained."""
+
+    @property
+    @abstractmethod
+    def adapted(self) -> AdaptedUsers:
+        """The user as of now."""
+
+    @abstractmethod
+    def add(self, comparisons: ComparisonSet) -> AdaptedUsers:
+        """Take more comparisons of this user into account and return the user as of now."""
+
+    @abstractmethod
+    def information(self, questions: ComparisonSet) -> FloatArray:
+        """Return the bits that the answer to each pair is expected to tell about this user [Q]."""
 
 
 class RewardModel(nn.Module, ABC):
@@ -147,6 +184,15 @@ class DatasetSource(Protocol):
         Raises:
             DataError: with one fault for each row or file that is wrong.
         """
+        ...
+
+
+@runtime_checkable
+class ShowsProgress(Protocol):
+    """A source that can show how far it is; whether it does is up to who makes a data set."""
+
+    def showing(self, progress: Progress) -> DatasetSource:
+        """Return this source, which shows there how far it is."""
         ...
 
 
@@ -193,6 +239,14 @@ class PreferenceModel(ABC):
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         """Find embeddings for unseen users."""
 
+    def online(self, user_id: str) -> OnlineUser:
+        """Follow a user, seen or not, who answers one comparison after another.
+
+        Raises:
+            CoplError: the method takes no notice of users.
+        """
+        raise CoplError("this method takes no notice of users: there is nothing to learn about one")
+
     @abstractmethod
     def seen_users(self) -> Collection[str]:
         """Return the ids of the users the method was trained on; empty where it takes no notice of users."""
@@ -222,3 +276,19 @@ class PreferenceModel(ABC):
     def diagnostics(self) -> Diagnostics:
         """Return what there is to show of the fitted method's inside."""
         return Diagnostics()
+
+    def export(
+        self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
+    ) -> Mapping[str, Any]:
+        """Write one user's reward model so that it works without this package; return what there is to say of it.
+
+        Args:
+            user: id of a user who is seen or in `adapted`.
+            directory: where it goes; must not exist or be empty.
+            adapted: newcomers.
+            merge: write whole weights instead of an adapter.
+
+        Raises:
+            OptionsError: the method has no such form, or the directory holds something.
+        """
+        raise OptionsError(f"{type(self).__name__} has no reward model that could be exported")

@@ -20,6 +20,7 @@ from copl.evaluate.context import SplitContext
 from copl.files import write_text
 from copl.interfaces import Backbone, PreferenceModel, Progress
 from copl.plugins import Plugins
+from copl.processes import is_main, num_processes, rank, wait
 from copl.recipe import Recipe
 from copl.records import SPLITS, AdaptedUsers, Diagnostics, FloatArray, Measurement, PreferenceData
 from copl.run import LOG_FILE, METRICS_FILE, Run, create_run
@@ -63,14 +64,17 @@ def train(
     if "backbone" in recipe.stages.parts:
         backbone: Backbone = recipe.stages.build("backbone")
         backbone.fingerprint()  # a missing backbone is found before anything is written
-    run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory))
+    for process in range(num_processes()):  # the main one makes the directory, the others find it
+        if process == rank():
+            run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory))
+        wait()
     started = time.monotonic()
     method: PreferenceModel = recipe.build()
     with open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache)
         method.fit(data, seed=recipe.seed, workspace=workspace)
     stages = dict.fromkeys(workspace.computed, "computed") | dict.fromkeys(workspace.reused, "reused")
-    if run.facts["status"] != "finished":
+    if run.facts["status"] != "finished" and is_main():
         run = run.finish(time.monotonic() - started, stages)
     return run, method
 

@@ -30,7 +30,7 @@ from copl.plugins import KINDS, Plugins, Registered
 
 DEFAULTS: Mapping[str, str] = {
     "method": "copl",
-    "encoder": "gcf",
+    "encoder": "stacked",
     "gate": "top1",
     "adapter": "empirical",
     "backbone": "minilm",
@@ -219,6 +219,7 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
         OptionsError: all faults.
     """
     faults: list[str] = []
+    draft = _with_method_preset(draft, plugins)
     method = _choose("method", draft.get("method", {}), plugins, faults)
     if method is None:
         raise OptionsError(faults)
@@ -247,6 +248,19 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
     if faults:
         raise OptionsError(faults)
     return Recipe(method, Stages(parts, sections), seed)
+
+
+def _with_method_preset(draft: Draft, plugins: Plugins) -> Draft:
+    """Expand ``preset`` in ``[method]``: values for all parts of the recipe, under those that are given."""
+    values = dict(draft.get("method", {}))
+    preset = values.pop("preset", None)
+    if preset is None:
+        return draft
+    presets = plugins.registry("method").get(str(values.get("name", DEFAULTS["method"]))).component.presets
+    if preset not in presets:
+        raise OptionsError(f"method: unknown preset {preset!r}{suggest(str(preset), presets)}; {_listing(presets)}")
+    wanted: Draft = {section: dict(given) for section, given in presets[preset].items()}
+    return merge(wanted, {**draft, "method": values})
 
 
 def _with_section_preset(component: Any, section: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from copl.errors import RunError
 from copl.files import write_text
 from copl.interfaces import PreferenceModel
 from copl.plugins import Plugins
-from copl.recipe import Recipe, read_recipe, resolve, write_recipe
+from copl.recipe import Draft, Recipe, merge, read_recipe, resolve, write_recipe
 
 RUN_FORMAT = 1
 RUN_FILE = "run.json"
@@ -155,8 +155,13 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str) -> Run:
     return Run(root, recipe, facts)
 
 
-def open_run(root: Path, plugins: Plugins) -> Run:
+def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
     """Open a run directory.
+
+    Args:
+        root: the run directory.
+        plugins: where its components come from.
+        changes: option values that have changed since, by section, such as where the backbone lies here.
 
     Raises:
         RunError: it is missing, foreign, damaged or from another version.
@@ -164,4 +169,4 @@ def open_run(root: Path, plugins: Plugins) -> Run:
     """
     facts = _read_facts(root)
     draft, seed = read_recipe(root / CONFIG_FILE)
-    return Run(root, resolve(draft, plugins, seed=seed or 0), facts)
+    return Run(root, resolve(merge(draft, changes or {}), plugins, seed=seed or 0), facts)

@@ -16,8 +16,9 @@ from typing import Any, final
 
 from copl import __version__
 from copl.errors import RunError
-from copl.files import sha256, write_text
+from copl.files import locked, sha256, write_text
 from copl.interfaces import Progress
+from copl.processes import agree, is_main, num_processes, wait
 from copl.recipe import canonical_hash
 
 STAGE_FORMAT = 1
@@ -99,21 +100,55 @@ class RunWorkspace:
         self.reused: list[str] = []
         self.computed: list[str] = []
 
-    def stage(self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+    def stage(
+        self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
+    ) -> Path:
         """Return the directory of a finished stage, computing it only when it is not there yet.
 
         Raises:
             RunError: the stage is there but damaged.
         """
         digest = canonical_hash({"stage": name, "copl": __version__, "key": key})
+        if num_processes() == 1:
+            return self._stage(name, digest, key, compute)
+        final_place = self.root / name
+        if not together:
+            if is_main():
+                self._stage(name, digest, key, compute)
+        elif not agree(is_main() and self._is_there(name, digest)):
+            partial = self._open_partial(name, digest) if is_main() else self.root / f"{name}.partial"
+            wait()
+            compute(partial)
+            if is_main():
+                # All that is left to do is to put it in place.
+                self._stage(name, digest, key, lambda directory: None)
+        wait()
+        return final_place
+
+    def _is_there(self, name: str, digest: str) -> bool:
+        """Whether the stage is finished, here or in the cache; taken from there if need be."""
         final_place = self.root / name
         if final_place.exists() and verify_stage(final_place).get("key") == digest:
             self.reused.append(name)
-            return final_place
-        cached = self._cache / "stages" / name / digest if self._cache else None
-        if cached is not None and self._take_from_cache(cached, final_place):
-            self.reused.append(name)
-            return final_place
+            return True
+        if self._cache is None or not self._take_from_cache(self._cache / "stages" / name / digest, final_place):
+            return False
+        self.reused.append(name)
+        return True
+
+    def _stage(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+        if self._cache is None:
+            return self.root / name if self._is_there(name, digest) else self._compute(name, digest, key, compute, None)
+        # whoever is first computes; runs that need the same stage at the same time wait for it
+        with locked(self._cache / "locks" / f"{name}-{digest}"):
+            if self._is_there(name, digest):
+                return self.root / name
+            return self._compute(name, digest, key, compute, self._cache / "stages" / name / digest)
+
+    def _compute(
+        self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None], cached: Path | None
+    ) -> Path:
+        final_place = self.root / name
         partial = self._open_partial(name, digest)
         compute(partial)
         (partial / _KEY_FILE).unlink()

@@ -9,7 +9,7 @@ import pytest
 from copl.records import SPLITS
 
 RunCopl = Callable[..., tuple[int, str, str]]
-QUICK = ["--set", "encoder.num_epochs=10", "--no-cache"]
+QUICK = ["--set", "encoder.name=gcf", "--set", "encoder.num_epochs=10", "--no-cache"]
 
 
 @pytest.fixture
@@ -121,7 +121,10 @@ def test_a_run_with_other_options_is_not_overwritten(run_copl: RunCopl, small_da
     [
         (["--encoder", "gfc"], ["unknown encoder 'gfc' (did you mean 'gcf'?)"]),
         (["--method", "btl", "--backbone", "no/such/model"], ["no/such/model"]),
-        (["--set", "encoder.num_layer=2", "--set", "reward.max_steps=-1"], ["'num_layers'", "reward.max_steps"]),
+        (
+            ["--encoder", "gcf", "--set", "encoder.num_layer=2", "--set", "reward.max_steps=-1"],
+            ["'num_layers'", "reward.max_steps"],
+        ),
         (["--set", "num_layers=2"], ["expected stage.key=value"]),
         (["--method", "graph", "--gate", "top1"], ["method 'graph' has no part 'gate'"]),
     ],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from copl.interfaces import Progress
 
 QUICK = {
-    "encoder": {"num_epochs": 5, "embedding_dim": 4},
+    "encoder": {"name": "gcf", "num_epochs": 5, "embedding_dim": 4},
     "gate": {"num_experts": 3},
     "mixture": {"shared_rank": 2, "expert_rank": 2},
     "reward": {"max_steps": 4, "batch_size": 4, "eval_every": 2, "max_length": 64, "trainable_layers": 0},
@@ -56,12 +56,13 @@ def copl_run(small_data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPa
 
 def test_a_run_directory_holds_what_the_design_says(copl_run: Path, small_data: Path) -> None:
     names = {path.name for path in copl_run.iterdir()}
-    assert names == {"config.toml", "run.json", "log.jsonl", "metrics.json", "graph", "reward", "evaluation"}
+    stages = {"graph", "reward", "texts", "blend", "evaluation"}
+    assert names == {"config.toml", "run.json", "log.jsonl", "metrics.json", *stages}
     assert not list(copl_run.rglob("*.pt")) + list(copl_run.rglob("*.bin")) + list(copl_run.rglob("*.pkl"))
     assert (copl_run / "reward" / "adapter" / "adapter_config.json").is_file()
     facts = json.loads((copl_run / "run.json").read_text())
     assert facts["status"] == "finished"
-    assert facts["stages"] == {"graph": "computed", "reward": "computed"}
+    assert facts["stages"] == {"graph": "computed", "reward": "computed", "texts": "computed", "blend": "computed"}
     assert facts["components"]["encoder"]["name"] == "gcf"
     assert facts["data"]["path"] == str(small_data.resolve())
 
@@ -89,7 +90,7 @@ def test_a_killed_run_continues_and_gives_the_same_margins(
     with pytest.raises(RunError, match="not finished"):
         open_run(out, load()).load_method()
     run, method = _train(_recipe(tiny_model), small_data, out)
-    assert run.facts["stages"] == {"reward": "computed", "graph": "reused"}
+    assert run.facts["stages"] == {"reward": "computed", "graph": "reused", "texts": "computed", "blend": "computed"}
     found = evaluate(run, load_dataset(small_data), plugins=load(), open_progress=silent, cache=None, method=method)
     for split, margins in load_margins(copl_run / "evaluation").items():
         np.testing.assert_allclose(found.margins[split], margins, atol=1e-5)
@@ -102,7 +103,7 @@ def test_a_stage_is_computed_anew_only_where_its_inputs_change(
     train(_recipe(tiny_model), small_data, tmp_path / "a", open_progress=silent, cache=cache)
     other_gate = _recipe(tiny_model, gate={"name": "none"})
     run, _ = train(other_gate, small_data, tmp_path / "b", open_progress=silent, cache=cache)
-    assert run.facts["stages"] == {"reward": "computed", "graph": "reused"}
+    assert run.facts["stages"] == {"reward": "computed", "graph": "reused", "texts": "reused", "blend": "computed"}
     other_adapter = _recipe(tiny_model, adapter={"name": "mean"})
     run, _ = train(other_adapter, small_data, tmp_path / "c", open_progress=silent, cache=cache)
     assert set(run.facts["stages"].values()) == {"reused"}

@@ -35,13 +35,13 @@ def _plugins() -> Plugins:
     def copl_graph_encoders() -> list[Component]:
         presets = {"deep": {"num_layers": 9, "norm": "layer"}}
         return [
-            Component("gcf", Layers, _built, "deep one", presets=presets),
+            Component("stacked", Layers, _built, "deep one", presets=presets),
             Component("mf", Nothing, _built, "flat one"),
         ]
 
     def copl_preference_models() -> list[Component]:
         uses, sections = ("encoder",), {"reward": Training}
-        presets = {"paper": {"reward": {"steps": 1500}}}
+        presets = {"paper": {"reward": {"steps": 1500}, "encoder": {"name": "stacked", "preset": "deep"}}}
         return [
             Component("copl", Nothing, _built, "both", uses=uses, sections=sections, presets=presets),
             Component("btl", Nothing, _built, "text alone", sections=sections),
@@ -61,7 +61,7 @@ def test_defaults_fill_every_part() -> None:
     assert recipe.to_dict() == {
         "seed": 3,
         "method": {"name": "copl"},
-        "encoder": {"name": "gcf", "num_layers": 2},
+        "encoder": {"name": "stacked", "num_layers": 2},
         "reward": {"steps": 10},
     }
     assert recipe.stages.build("encoder", extra=1) == (Layers(), {"extra": 1})
@@ -69,7 +69,7 @@ def test_defaults_fill_every_part() -> None:
 
 def test_all_faults_of_a_recipe_come_at_once() -> None:
     draft = {
-        "encoder": {"name": "gcf", "num_layer": "3", "norm": "x"},
+        "encoder": {"name": "stacked", "num_layer": "3", "norm": "x"},
         "reward": {"steps": "many"},
         "rewards": {"steps": 1},
     }
@@ -83,8 +83,8 @@ def test_all_faults_of_a_recipe_come_at_once() -> None:
 
 
 def test_an_unknown_component_is_named_with_a_suggestion() -> None:
-    with pytest.raises(OptionsError, match=r"unknown encoder 'gfc' \(did you mean 'gcf'\?\)"):
-        resolve({"encoder": {"name": "gfc"}}, _plugins())
+    with pytest.raises(OptionsError, match=r"unknown encoder 'staked' \(did you mean 'stacked'\?\)"):
+        resolve({"encoder": {"name": "staked"}}, _plugins())
 
 
 def test_presets_are_expanded_under_the_values_given() -> None:
@@ -95,6 +95,16 @@ def test_presets_are_expanded_under_the_values_given() -> None:
         resolve({"encoder": {"preset": "dep"}}, _plugins())
 
 
+def test_a_preset_of_the_method_fills_all_parts_under_the_values_given() -> None:
+    recipe = resolve({"method": {"preset": "paper"}, "encoder": {"num_layers": "4"}}, _plugins())
+    assert recipe.stages.parts["encoder"].options == Layers(num_layers=4, norm="layer")
+    assert recipe.stages.options("reward") == Training(steps=1500)
+    other = resolve({"method": {"preset": "paper"}, "encoder": {"name": "mf"}}, _plugins())
+    assert other.stages.parts["encoder"].options == Nothing()
+    with pytest.raises(OptionsError, match=r"method: unknown preset 'papr' \(did you mean 'paper'\?\)"):
+        resolve({"method": {"preset": "papr"}}, _plugins())
+
+
 def test_a_part_the_method_lacks_is_a_fault_on_the_command_line_but_not_in_a_file() -> None:
     draft = {"method": {"name": "btl"}, "encoder": {"name": "mf"}}
     assert "encoder" not in resolve(draft, _plugins()).to_dict()
@@ -103,10 +113,10 @@ def test_a_part_the_method_lacks_is_a_fault_on_the_command_line_but_not_in_a_fil
 
 
 def test_choosing_another_component_drops_options_of_the_former() -> None:
-    document = {"encoder": {"name": "gcf", "num_layers": 3}}
+    document = {"encoder": {"name": "stacked", "num_layers": 3}}
     assert merge(document, {"encoder": {"name": "mf"}}) == {"encoder": {"name": "mf"}}
-    assert merge(document, {"encoder": {"norm": "x"}}) == {"encoder": {"name": "gcf", "num_layers": 3, "norm": "x"}}
-    assert document == {"encoder": {"name": "gcf", "num_layers": 3}}
+    assert merge(document, {"encoder": {"norm": "x"}}) == {"encoder": {"name": "stacked", "num_layers": 3, "norm": "x"}}
+    assert document == {"encoder": {"name": "stacked", "num_layers": 3}}
 
 
 def test_assignments_need_a_stage_a_key_and_a_value() -> None:

@@ -1,5 +1,7 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -50,6 +52,32 @@ def test_runs_share_stages_through_the_cache(tmp_path: Path) -> None:
     assert place == tmp_path / "two" / "graph"
     assert other.reused == ["graph"]
     assert other.computed == []
+
+
+def test_runs_that_need_a_stage_at_the_same_time_compute_it_once(tmp_path: Path) -> None:
+    calls = []
+    begun, may_end = Event(), Event()
+
+    def compute(directory: Path) -> None:
+        calls.append(directory)
+        begun.set()
+        assert may_end.wait(60)
+        (directory / "result.txt").write_text("computed")
+
+    def need(name: str) -> list[str]:
+        workspace = _workspace(tmp_path / name, tmp_path / "cache")
+        workspace.stage("graph", key={"seed": 0}, compute=compute)
+        return workspace.computed
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(need, "one")
+        assert begun.wait(60)
+        second = pool.submit(need, "two")
+        assert not second.done()
+        may_end.set()
+        assert (first.result(), second.result()) == (["graph"], [])
+    assert len(calls) == 1
+    assert (tmp_path / "two" / "graph" / "result.txt").read_text() == "computed"
 
 
 def test_a_killed_stage_continues_where_it_stopped(tmp_path: Path) -> None:

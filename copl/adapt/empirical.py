@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
+import torch
 
 from copl.adapt.agreement import log_likelihood
 from copl.adapt.estimates import Estimates
-from copl.adapt.support import match
+from copl.adapt.prior import Prior, prior_of
+from copl.adapt.support import MatchedSupport, match
 from copl.options import option
 from copl.plugins import Component
 from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
@@ -17,15 +19,21 @@ from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.records import FloatArray
+NAME = "empirical"
+_CELLS_PER_BLOCK = 1 << 19
 
 
 @final
 @attrs.frozen
 class EmpiricalOptions:
+    num_points: int | None = option(
+        256,
+        help="points that the seen users are condensed to, by k-means once for each trained set; none keeps every user",
+        validator=attrs.validators.optional(attrs.validators.ge(1)),
+    )
     sharpness: float = option(
-        1.0,
-        help="factor on the seen users' embeddings in the likelihood; above 1 where they are shorter than in training",
+        1.5,
+        help="factor on the seen users' embeddings in the likelihood; above 1 since they were drawn to their mean",
         validator=attrs.validators.gt(0),
     )
 
@@ -39,7 +47,8 @@ class Empirical:
         \qquad e_u = \sum_v p(v \mid C_u) \, e_v
 
     over all seen users, with what all users share about the responses (b) explained first. Unlike two-hop it needs no
-    response in common with anybody, more comparisons make it surer, and there is no temperature to choose.
+    response in common with anybody, more comparisons make it surer, and there is no temperature to choose. Seen users
+    close to one another are taken together (`copl.adapt.prior`), so that the work does not grow with their number.
 
     `num_neighbours` is the effective number of seen users, 1 / sum of p squared, rounded. Confidence is the share of
     the seen users' variance that the comparisons removed, 1 - tr(weighted covariance) / tr(covariance), and 0 where
@@ -52,34 +61,44 @@ class Empirical:
     def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
         matched = match(support, trained)
         estimates = Estimates(matched, trained)
-        speaking = np.flatnonzero(matched.counts > 0)
         if not len(trained.user_ids):
             return estimates.result()
-        users = trained.users.detach().cpu()
-        candidates, users = users * self._options.sharpness, users.double()
-        for newcomers, part in matched.take(speaking).blocks():
-            weights = log_likelihood(part, candidates, weight=part.weight, bias=part.bias).softmax(dim=1)
-            effective = (1 / weights.square().sum(dim=1)).round().long().clamp(1, len(users)).numpy()
-            embeddings = weights @ users
-            sure = _variance_removed(weights, users, embeddings)
-            estimates.put(speaking[newcomers], embeddings, "empirical", effective, sure)
+        speaking = np.flatnonzero(matched.counts > 0)
+        prior = self.prior(trained)
+        for newcomers, part in matched.take(speaking).blocks(_CELLS_PER_BLOCK // len(prior)):
+            shares = prior.shares(self.evidence(part, prior))
+            estimates.put(
+                speaking[newcomers],
+                prior.mean(shares),
+                NAME,
+                prior.effective_users(shares),
+                prior.variance_removed(shares),
+            )
         return estimates.result()
 
+    def prior(self, trained: NodeEmbeddings) -> Prior:
+        """Return what is thought of a newcomer beforehand; `trained` has users."""
+        return prior_of(trained, self._options.num_points)
 
-def _variance_removed(weights: Tensor, users: Tensor, means: Tensor) -> FloatArray:
-    """Return 1 - tr(covariance under the weights [n, v]) / tr(covariance of the users [v, D])."""
-    lengths = users.square().sum(dim=1)
-    before = lengths.mean() - users.mean(dim=0).square().sum()
-    after = weights @ lengths - means.square().sum(dim=1)
-    if before <= 1e-12 * lengths.mean():
-        return np.zeros(len(weights))
-    sure: FloatArray = (1 - after / before).numpy()
-    return sure
+    def evidence(self, part: MatchedSupport, prior: Prior) -> Tensor:
+        """Return the log-likelihood of each newcomer's comparisons under each point of the prior [n, K], in float64.
+
+        Comparisons are independent given the point, so the evidence of parts of the comparisons adds up.
+        """
+        candidates = prior.likelihood_points * self._options.sharpness
+        if not len(part.newcomer):
+            return torch.zeros(len(part), len(prior), dtype=torch.float64)
+        return log_likelihood(part, candidates, weight=part.weight, bias=part.bias)
+
+    def probabilities(self, part: MatchedSupport, prior: Prior) -> Tensor:
+        """Return how likely a user like each point is to choose as in each comparison [K, comparisons], in float64."""
+        points = prior.points * self._options.sharpness
+        return torch.sigmoid(points @ part.differences.T + part.bias)
 
 
 COMPONENTS = [
     Component(
-        name="empirical",
+        name=NAME,
         options=EmpiricalOptions,
         build=Empirical,
         summary="Bayesian estimate with the seen users themselves as the prior; needs no shared response",

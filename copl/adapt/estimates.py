@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 POPULATION = "population"
 """How an embedding was found when the newcomer says nothing about trained responses: the mean of all seen users."""
 
+_MEANS: WeakKeyDictionary[NodeEmbeddings, Tensor] = WeakKeyDictionary()
+
+
+def population_mean(trained: NodeEmbeddings) -> Tensor:
+    """Return the mean of all seen users [D], float64; zeros where there are none."""
+    if trained not in _MEANS:
+        users = trained.users.detach().cpu().double()
+        _MEANS[trained] = users.mean(dim=0) if len(users) else torch.zeros(trained.dim, dtype=torch.float64)
+    return _MEANS[trained]
+
 
 @final
 class Estimates:
@@ -29,11 +40,9 @@ class Estimates:
     def __init__(self, support: MatchedSupport, trained: NodeEmbeddings) -> None:
         self._user_ids = support.user_ids
         self._dtype = trained.users.dtype
-        users = trained.users.detach().cpu().double()
-        mean = users.mean(dim=0) if len(users) else torch.zeros(trained.dim, dtype=torch.float64)
-        self._embeddings = mean.repeat(len(support), 1)
+        self._embeddings = population_mean(trained).repeat(len(support), 1)
         self._how = np.full(len(support), POPULATION, dtype=object)
-        self._num_neighbours = np.full(len(support), len(users), dtype=np.int64)
+        self._num_neighbours = np.full(len(support), len(trained.user_ids), dtype=np.int64)
         self._confidence = np.zeros(len(support))
 
     def put(

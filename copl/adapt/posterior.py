@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
+from weakref import WeakKeyDictionary
 
 import attrs
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 from torch.nn.functional import logsigmoid
 
-from copl.adapt.estimates import Estimates
+from copl.adapt.estimates import Estimates, population_mean
 from copl.adapt.support import MatchedSupport, match
 from copl.options import option
 from copl.plugins import Component
@@ -19,8 +19,6 @@ from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from copl.records import IntArray
 
 _NEWTON_STEPS = 50
 _HALVINGS = 8
@@ -31,8 +29,8 @@ _CONVERGED = 1e-10
 @attrs.frozen
 class PosteriorOptions:
     prior_scale: float = option(
-        1.0,
-        help="factor on the seen users' covariance, which is the prior; larger values trust the comparisons more",
+        2.0,
+        help="factor on the seen users' covariance, which is the prior; above 1 since they were drawn to their mean",
         validator=attrs.validators.gt(0),
     )
 
@@ -62,11 +60,10 @@ class Posterior:
         num_users = len(trained.user_ids)
         if not num_users:
             return estimates.result()
-        users = trained.users.detach().cpu().double()
-        mean = users.mean(dim=0)
-        factor = _factor(users - mean) * self._options.prior_scale**0.5
+        mean = population_mean(trained)
+        factor = _covariance_factor(trained) * self._options.prior_scale**0.5
         variances = factor.square().sum(dim=0)
-        for newcomers, part in _by_length(matched):
+        for newcomers, part in matched.by_length():
             evidence = _Evidence.of(part, mean, factor)
             mode, variance_left = _laplace(evidence)
             left = (variance_left @ variances) / variances.sum().clamp_min(torch.finfo(torch.float64).tiny)
@@ -75,21 +72,17 @@ class Posterior:
         return estimates.result()
 
 
-def _factor(centred: Tensor) -> Tensor:
-    """Return L [D, rank] with L Lᵀ the covariance of the centred users [U, D]."""
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
-    kept = values > values[-1] * 1e-10
-    factor: Tensor = vectors[:, kept] * values[kept].sqrt()
-    return factor
+_FACTORS: WeakKeyDictionary[NodeEmbeddings, Tensor] = WeakKeyDictionary()
 
 
-def _by_length(matched: MatchedSupport) -> Iterator[tuple[IntArray, MatchedSupport]]:
-    """Yield blocks of newcomers with similar numbers of comparisons, so that little of a block is padding."""
-    size = np.ceil(np.log2(np.maximum(matched.counts, 1))).astype(np.int64)
-    for value in np.unique(size):
-        rows = np.flatnonzero((size == value) & (matched.counts > 0))
-        for newcomers, part in matched.take(rows).blocks():
-            yield rows[newcomers], part
+def _covariance_factor(trained: NodeEmbeddings) -> Tensor:
+    """Return L [D, rank] with L Lᵀ the covariance of the seen users; made once for each trained set."""
+    if trained not in _FACTORS:
+        centred = trained.users.detach().cpu().double() - population_mean(trained)
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+        kept = values > values[-1] * 1e-10
+        _FACTORS[trained] = vectors[:, kept] * values[kept].sqrt()
+    return _FACTORS[trained]
 
 
 @final
@@ -109,17 +102,8 @@ class _Evidence:
 
     @classmethod
     def of(cls, part: MatchedSupport, mean: Tensor, factor: Tensor) -> _Evidence:
-        counts = part.counts
-        place = np.arange(len(part.newcomer)) - np.repeat(np.cumsum(counts) - counts, counts)
-        at = torch.from_numpy(part.newcomer), torch.from_numpy(place)
-        shape = len(part), int(counts.max())
-        features = torch.zeros(*shape, factor.shape[1], dtype=torch.float64)
-        offset = torch.zeros(shape, dtype=torch.float64)
-        weight = torch.zeros(shape, dtype=torch.float64)
-        features[at] = part.differences @ factor
-        offset[at] = part.differences @ mean + part.bias
-        weight[at] = torch.from_numpy(part.weight)
-        return cls(features, offset, weight)
+        rows = part.padded()
+        return cls(rows.differences @ factor, rows.differences @ mean + rows.bias, rows.weight)
 
     def margins(self, mode: Tensor) -> Tensor:
         return self.offset + (self.features @ mode[:, :, None])[:, :, 0]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, SEED_OPTION, component_values
-from copl.display import say, show_json, show_table
+from copl.display import open_progress, say, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Make, describe and check data sets.")
 
@@ -38,15 +38,19 @@ def make(
     from copl.data.checks import check
     from copl.data.dataset import save_dataset
     from copl.errors import OptionsError
+    from copl.interfaces import ShowsProgress
     from copl.plugins import load
 
     values = component_values(assignments)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
         raise OptionsError(f"{out}: exists; choose another --out or add --overwrite")
-    data = load().registry("source").create(source, values).load(seed=seed or 0)
+    made = load().registry("source").create(source, values)
+    with open_progress(None) as progress:
+        data = (made.showing(progress) if isinstance(made, ShowsProgress) else made).load(seed=seed or 0)
     save_dataset(data, out, overwrite=overwrite)
-    _describe(data, as_json)
-    for finding in check(data):
+    findings = check(data)
+    _describe(data, findings, as_json)
+    for finding in findings if as_json else ():
         if finding.severity != "info":
             say(f"{finding.severity}: {finding.what} ({finding.where}); {finding.advice}")
 
@@ -55,16 +59,18 @@ def make(
 def describe(
     data: Annotated[Path, typer.Argument(help="Directory of the data set.")], as_json: JSON_OPTION = False
 ) -> None:
-    """Show what a data set holds: counts by split, users, responses, groups, text lengths."""
+    """Show what to know before trusting a result: counts, lengths, trivial rules, and all findings."""
+    from copl.data.checks import check
     from copl.data.dataset import load_dataset
 
-    _describe(load_dataset(data), as_json)
+    loaded = load_dataset(data)
+    _describe(loaded, check(loaded), as_json)
 
 
-def _describe(data: Any, as_json: bool) -> None:
+def _describe(data: Any, findings: Any, as_json: bool) -> None:
     from copl.data.describe import describe_data, description_rows
 
-    description = describe_data(data)
+    description = describe_data(data, findings)
     if as_json:
         show_json(description)
         return

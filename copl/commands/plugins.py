@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, component_values
 from copl.display import say, show_json, show_table
 
-app = typer.Typer(no_args_is_help=True, help="List, show and check the components that can be chosen by name.")
+app = typer.Typer(no_args_is_help=True, help="List, show, check and begin components that can be chosen by name.")
 
 KIND_ARGUMENT = Annotated[str, typer.Argument(help="encoder, gate, adapter, method, source, backbone or metric.")]
 
@@ -102,3 +103,22 @@ def check(
         show_table(f"Conformance of {name}", ("kind", "outcome", "check", "detail"), rows)
     if any(r.outcome == "failed" for _, r in results):
         raise typer.Exit(2)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the package, such as copl-nearest.")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="encoder, gate, adapter, method, source, backbone or metric.")
+    ] = "encoder",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory to write. [default: the name]")] = None,
+) -> None:
+    """Write a package with a component of your own: it installs, and passes its tests and the conformance kit."""
+    from copl.plugins import load
+    from copl.scaffold import component_name, new_plugin
+
+    directory = out or Path(name)
+    for path in new_plugin(name, kind, directory, load()):
+        print(path)
+    check = f"copl plugins check {component_name(name)} --kind {kind}"
+    say(f"next: pip install -e {directory} && {check} && pytest {directory}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal, final
 
@@ -11,7 +11,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from copl.data.pairs import contradictions, number_rows, pair_numbers, repeats
+from copl.data.chat import decode_prompt
+from copl.data.pairs import contradictions, number_rows, occurring, pair_numbers, repeats
+from copl.data.shortcuts import list_shape, trivial_rules
 from copl.records import Comparisons, PreferenceData
 
 if TYPE_CHECKING:
@@ -22,9 +24,13 @@ Severity = Literal["error", "warning", "info"]
 _FEW = 3
 """Below so many training comparisons hardly anything is learnt of a user."""
 
-_TRIVIAL = 0.6
-"""Accuracy of a trivial rule from which on it is worth a warning."""
+_HUGE = 100_000
+"""Characters of a response that are more than anybody means to compare."""
 
+_ECHO = 20
+"""Characters a prompt must have for a response that begins with it to be no mere echo of a greeting."""
+
+_LISTS: Mapping[str, Severity] = {"messages": "error", "texts": "warning"}
 _SEEN = ("train", "validation", "test", "cold")
 _UNSEEN = ("support", "heldout")
 
@@ -51,7 +57,10 @@ class Finding:
 
 def check(data: PreferenceData) -> list[Finding]:
     """Return all findings about a data set, the gravest first."""
-    checks = (_texts, _pairs, _leaks, _roles, _lengths, _few, _graph, _newcomers, _ties, _notes)
+    checks = (
+        _texts, _lists, _prompts_within, _pairs, _leaks, _roles, _shortcuts, _few, _graph, _alone, _newcomers, _ties,
+        _recorded, _notes,
+    )  # fmt: skip
     findings = [finding for look in checks for finding in look(data)]
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(findings, key=lambda finding: order[finding.severity])
@@ -63,10 +72,43 @@ def _texts(data: PreferenceData) -> Iterator[Finding]:
         if empty:
             where = f"responses, such as row {empty[0]}"
             yield Finding("error", f"empty {what}", where, len(empty), "leave these rows out of the file")
+    huge = [row for row, text in enumerate(data.responses.texts) if len(text) > _HUGE]
+    if huge:
+        advice = "no model reads that much; is it one text?"
+        where = f"responses, such as row {huge[0]}"
+        yield Finding("warning", f"response longer than {_HUGE:,} characters", where, len(huge), advice)
     twice = len(data.responses) - len(data.responses.rows)
     if twice:
         advice = "make the data set again, so that each response has one row"
         yield Finding("error", "the same prompt and text in two rows", "responses", twice, advice)
+
+
+def _lists(data: PreferenceData) -> Iterator[Finding]:
+    shapes = {row: shape for row, text in enumerate(data.responses.texts) if (shape := list_shape(text))}
+    for wanted, severity in _LISTS.items():
+        rows = [row for row, shape in shapes.items() if shape == wanted]
+        if rows:
+            advice = "the text inside was meant; read the data with a source that takes messages apart, such as trl"
+            where = f"responses, such as row {rows[0]}"
+            yield Finding(severity, f"response that is a list of {wanted}", where, len(rows), advice)
+    prompts = [prompt for prompt in dict.fromkeys(data.responses.prompts) if decode_prompt(prompt) == prompt]
+    odd = [prompt for prompt in prompts if list_shape(prompt) == "messages"]
+    if odd:
+        advice = "give a prompt as text or as messages with role and content"
+        yield Finding("warning", "prompt that is a list of messages as text", "responses", len(odd), advice)
+
+
+def _prompts_within(data: PreferenceData) -> Iterator[Finding]:
+    pairs = zip(data.responses.prompts, data.responses.texts, strict=True)
+    long = ((prompt.strip(), text) for prompt, text in pairs if len(prompt.strip()) >= _ECHO)
+    begins = [text.removeprefix("Human: ").lstrip().startswith(prompt) for prompt, text in long]
+    with_prompt, without = sum(begins), len(begins) - sum(begins)
+    if 2 * with_prompt > len(begins):
+        advice = "prompt and response are joined for the model: the prompt would stand there twice; take it out"
+        yield Finding("warning", "the prompt stands in the response's text, too", "responses", with_prompt, advice)
+        if without:
+            advice = "texts of one data set must be made alike, or the model learns which have a prompt"
+            yield Finding("error", "prompt missing from the response's text", "responses", without, advice)
 
 
 def _example(data: PreferenceData, part: Comparisons, mask: BoolArray) -> str:
@@ -126,7 +168,8 @@ def _leaks(data: PreferenceData) -> Iterator[Finding]:
 def _warm_cold(held: BoolArray, names: list[str]) -> Iterator[Finding]:
     for place, name in enumerate(names):
         count = int((held[place] & held[names.index("cold")]).sum())
-        if count and name != "cold":
+        # Unseen users are judged on cold responses, too, where a construction holds out prompts for everybody.
+        if count and name not in ("cold", "heldout"):
             severity: Severity = "error" if name in ("train", "validation") else "warning"
             advice = "a cold response must not be learnt from; split again"
             yield Finding(severity, "cold responses outside the cold split", f"cold and {name}", count, advice)
@@ -136,7 +179,8 @@ def _known_responses(data: PreferenceData) -> Iterator[Finding]:
     train, test = data.splits["train"], data.splits["test"]
     user = np.concatenate([train.user, train.user, test.user, test.user])
     code = number_rows(user, np.concatenate([train.chosen, train.rejected, test.chosen, test.rejected]))
-    known = np.isin(code[2 * len(train) :], code[: 2 * len(train)]).reshape(2, -1).all(axis=0)
+    in_train = occurring(int(code.max(initial=-1)) + 1, code[: 2 * len(train)])
+    known = in_train[code[2 * len(train) :]].reshape(2, -1).all(axis=0)
     if known.any():
         advice = "fine for judged pairs; if pairs were derived from ratings or votes, split with strategy=response"
         yield Finding(
@@ -145,7 +189,10 @@ def _known_responses(data: PreferenceData) -> Iterator[Finding]:
 
 
 def _roles(data: PreferenceData) -> Iterator[Finding]:
-    users = {name: np.unique(data.splits.get(name, Comparisons.empty()).user) for name in (*_SEEN, *_UNSEEN)}
+    users = {
+        name: np.flatnonzero(occurring(len(data.users), data.splits.get(name, Comparisons.empty()).user))
+        for name in (*_SEEN, *_UNSEEN)
+    }
     if not len(users["train"]):
         yield Finding("error", "nothing to train on", "train", 0, "lower the fractions of the other splits")
     elif not len(users["validation"]):
@@ -164,24 +211,12 @@ def _roles(data: PreferenceData) -> Iterator[Finding]:
             yield Finding("warning", f"users without a comparison in {needed}", where, len(lacking), advice)
 
 
-def _lengths(data: PreferenceData) -> Iterator[Finding]:
-    length = np.array([len(text) for text in data.responses.texts], dtype=np.int64)
-    longer: dict[str, tuple[int, int]] = {}
-    for name in data.present():
-        part = data.splits[name]
-        wins = int((length[part.chosen] > length[part.rejected]).sum())
-        differing = int((length[part.chosen] != length[part.rejected]).sum())
-        if differing:
-            longer[name] = (wins, differing)
-    wins, differing = (sum(column) for column in zip(*longer.values(), strict=True)) if longer else (0, 0)
-    rule = "longer" if 2 * wins >= differing else "shorter"
-    hits = max(wins, differing - wins)
-    # Four standard errors: few comparisons must not raise an alarm by chance.
-    if differing and hits / differing >= _TRIVIAL and hits / differing - 0.5 > 2 / np.sqrt(differing):
-        shares = {name: (w if rule == "longer" else d - w) / d for name, (w, d) in longer.items()}
-        where = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        advice = "length alone predicts the label so often; compare results with this rule"
-        yield Finding("warning", f"the {rule} response wins {hits / differing:.0%}", where, differing, advice)
+def _shortcuts(data: PreferenceData) -> Iterator[Finding]:
+    for rule in trivial_rules(data):
+        if rule.is_telling:
+            where = ", ".join(f"{name} {share:.0%}" for name, share in rule.splits.items()) or "source"
+            advice = "this alone predicts the label so often; compare results with this rule"
+            yield Finding("warning", f"{rule.rule} wins {rule.accuracy:.0%}", where, rule.count, advice)
 
 
 def _few(data: PreferenceData) -> Iterator[Finding]:
@@ -204,7 +239,7 @@ def _graph(data: PreferenceData) -> Iterator[Finding]:
     size = len(data.users) + len(data.responses)
     graph = coo_array((np.ones(len(user)), (user, response)), shape=(size, size))
     component = connected_components(graph, directed=False)[1]
-    members = np.bincount(component[np.unique(train.user)])
+    members = np.bincount(component[np.flatnonzero(occurring(len(data.users), train.user))])
     members = members[members > 0]
     if len(members) > 1:
         outside = int(members.sum() - members.max())
@@ -213,10 +248,25 @@ def _graph(data: PreferenceData) -> Iterator[Finding]:
         yield Finding(severity, what, "train", outside, "users of different parts share no response, even indirectly")
 
 
+def _alone(data: PreferenceData) -> Iterator[Finding]:
+    train = data.splits.get("train", Comparisons.empty())
+    user, response = np.tile(train.user, 2), np.concatenate([train.chosen, train.rejected])
+    one_user = np.zeros(len(data.responses), dtype=np.int64)
+    one_user[response] = user
+    shared = occurring(len(data.responses), response[user != one_user[response]])
+    seen = occurring(len(data.users), user)
+    alone = np.flatnonzero(seen & ~occurring(len(data.users), user[shared[response]]))
+    if len(alone) and seen.sum() > 1:
+        severity: Severity = "warning" if 10 * len(alone) > seen.sum() else "info"
+        where = f"train, such as user {data.users.ids[int(alone[0])]!r}"
+        advice = "a preference graph tells nothing of them; only the texts can"
+        yield Finding(severity, "seen users with whom nobody has a response in common", where, len(alone), advice)
+
+
 def _newcomers(data: PreferenceData) -> Iterator[Finding]:
     train, support = (data.splits.get(name, Comparisons.empty()) for name in ("train", "support"))
-    known = np.union1d(train.chosen, train.rejected)
-    meets = np.isin(support.chosen, known) | np.isin(support.rejected, known)
+    known = occurring(len(data.responses), train.chosen, train.rejected)
+    meets = known[support.chosen] | known[support.rejected]
     strangers = np.setdiff1d(support.user, support.user[meets])
     if len(strangers):
         where = f"support, such as user {data.users.ids[int(strangers[0])]!r}"
@@ -229,6 +279,12 @@ def _ties(data: PreferenceData) -> Iterator[Finding]:
     ties, judged = counts.get("ties"), counts.get("judgements")
     if ties and judged:
         yield Finding("info", f"{ties / judged:.0%} of the judgements are ties", "source", ties, "ties are left out")
+
+
+def _recorded(data: PreferenceData) -> Iterator[Finding]:
+    """Findings that the source made where more was known: who picked which side, what was empty."""
+    for entry in data.provenance.get("findings", ()):
+        yield Finding(**entry)
 
 
 def _notes(data: PreferenceData) -> Iterator[Finding]:

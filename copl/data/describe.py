@@ -6,8 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 
+from copl.data.checks import Finding
+from copl.data.pairs import occurring
+from copl.data.shortcuts import trivial_rules
+from copl.data.split_ids import split_digests
 from copl.records import Comparisons, PreferenceData
 
 if TYPE_CHECKING:
@@ -17,15 +22,18 @@ _QUANTILES = {"min": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 _GROUPS_SHOWN = 12
 
 
-def describe_data(data: PreferenceData) -> dict[str, Any]:
-    """Return what a data set holds, as plain JSON values.
+def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dict[str, Any]:
+    """Return what a data set holds, as plain JSON values, and what was found in it by `copl.data.checks.check`.
 
-    Keys: ``name``, ``source``, ``licence``, ``attribution``, ``users``, ``responses``, ``prompts``, ``groups`` (users
-    by group), ``splits`` (by name: comparisons, users, responses, comparisons per user, shares known to be
-    controversial and common), ``lengths`` (characters of prompts and responses) and ``notes``.
+    Keys: ``name``, ``source``, ``licence``, ``attribution``, ``construction``, ``users``, ``responses``, ``prompts``,
+    ``groups`` (users by group), ``splits`` (by name: comparisons, users, responses, comparisons per user, shares known
+    to be controversial and common, and a digest of user ids and response keys), ``lengths`` (characters of prompts and
+    responses), ``rules`` (how often trivial rules are right), ``findings`` and ``notes``.
     """
     provenance = data.provenance
     prompts = set(data.responses.prompts)
+    digests = split_digests(data)
+    notes = [str(note) for note in provenance.get("notes", ())]
     return {
         "name": data.name,
         "source": provenance.get("source", ""),
@@ -35,21 +43,27 @@ def describe_data(data: PreferenceData) -> dict[str, Any]:
         "responses": len(data.responses),
         "prompts": len(prompts),
         "groups": dict(Counter(group for group in data.users.groups if group is not None).most_common()),
-        "splits": {name: _describe_split(data.splits[name]) for name in data.present()},
+        "splits": {
+            name: _describe_split(data.splits[name], len(data.responses), digests[name]) for name in data.present()
+        },
         "lengths": {"prompt": _quantiles(map(len, prompts)), "response": _quantiles(map(len, data.responses.texts))},
-        "notes": list(provenance.get("notes", ())),
+        "construction": provenance.get("construction", ""),
+        "rules": [attrs.asdict(rule) for rule in trivial_rules(data)],
+        "findings": [attrs.asdict(finding) for finding in findings if finding.what not in notes],
+        "notes": notes,
     }
 
 
-def _describe_split(part: Comparisons) -> dict[str, Any]:
+def _describe_split(part: Comparisons, num_responses: int, digest: str) -> dict[str, Any]:
     counts = np.bincount(part.user)
     return {
         "comparisons": len(part),
         "users": int((counts > 0).sum()),
-        "responses": len(np.union1d(part.chosen, part.rejected)),
+        "responses": int(occurring(num_responses, part.chosen, part.rejected).sum()),
         "per_user": _quantiles(counts[counts > 0]),
         "controversial": round(float((part.controversial == 1).mean()), 4),
         "common": round(float((part.controversial == 0).mean()), 4),
+        "digest": digest,
     }
 
 
@@ -63,9 +77,9 @@ def _quantiles(values: Iterable[int] | IntArray) -> dict[str, float]:
 def description_rows(description: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return a description as rows of a name and a value, for a table."""
     rows = [
-        (name, str(description[key]))
-        for name, key in (("source", "source"), ("licence", "licence"), ("attribution", "attribution"))
-        if description[key]
+        (name, str(description[name]))
+        for name in ("source", "licence", "attribution", "construction")
+        if description[name]
     ]
     rows += [(name, f"{description[name]:,}") for name in ("users", "responses", "prompts")]
     if description["groups"]:
@@ -79,8 +93,18 @@ def description_rows(description: Mapping[str, Any]) -> list[tuple[str, str]]:
         if part["controversial"] or part["common"]:
             text += f"; {part['controversial']:.0%} controversial"
         rows.append((name, text))
+    digests = ", ".join(f"{name} {part['digest'][:8]}" for name, part in description["splits"].items())
+    rows += [("digests of the splits", digests)] if digests else []
     rows += [(f"{name} length, characters", _spread(spread)) for name, spread in description["lengths"].items()]
+    rows += [
+        (f"{rule['rule']} wins", f"{rule['accuracy']:.1%} of {rule['count']:,} comparisons")
+        for rule in description["rules"]
+    ]
     rows += [("note", note) for note in description["notes"]]
+    rows += [
+        (found["severity"], f"{found['what']}: {found['count']:,} ({found['where']}); {found['advice']}")
+        for found in description["findings"]
+    ]
     return rows
 
 

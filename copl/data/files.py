@@ -6,14 +6,17 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
 from copl.errors import DataError
+
+if TYPE_CHECKING:
+    from copl.records import IntArray
 
 SHOWN = 20
 """Faults of one file that are shown; the rest are counted."""
@@ -26,6 +29,7 @@ class Faults:
     def __init__(self, where: str) -> None:
         self._where = where
         self._found: list[tuple[int, str]] = []
+        self._left_out = 0
 
     def add(self, message: str, *, row: int = 0, label: str = "") -> None:
         """Add one fault.
@@ -36,9 +40,28 @@ class Faults:
             label: how the row is named to the user, such as ``line 7``.
         """
         self._found.append((row, f"{self._where}: {label}: {message}" if label else f"{self._where}: {message}"))
+        if len(self._found) > 10 * SHOWN:  # a file may be wrong in every row
+            kept = self._first()[:SHOWN]
+            self._left_out += len(self._found) - len(kept)
+            self._found = kept
+
+    def add_each(self, places: Sequence[int] | IntArray, tell: Callable[[int], tuple[int, str, str]]) -> None:
+        """Add a fault for each of many rows; messages are made of those alone that may be shown.
+
+        Args:
+            places: the rows, in the order of the file.
+            tell: gives row, message and label of a place, see `add`.
+        """
+        for place in places[:SHOWN]:
+            row, message, label = tell(int(place))
+            self.add(message, row=row, label=label)
+        self._left_out += max(len(places) - SHOWN, 0)
+
+    def _first(self) -> list[tuple[int, str]]:
+        return sorted(self._found, key=lambda fault: fault[0])
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._found) + self._left_out
 
     def raise_any(self) -> None:
         """Raise when there are faults.
@@ -47,8 +70,8 @@ class Faults:
             DataError: the first faults in order of rows, and how many more there are.
         """
         if self._found:
-            lines = [message for _, message in sorted(self._found, key=lambda fault: fault[0])]
-            more = len(lines) - SHOWN
+            lines = [message for _, message in self._first()]
+            more = len(self) - SHOWN
             raise DataError(lines[:SHOWN] + ([f"{self._where}: and {more:,} more faults"] if more > 0 else []))
 
 
@@ -59,14 +82,15 @@ class Table:
 
     Attributes:
         where: name of the file, for messages.
-        columns: values by column name: a list of Python values or an Arrow array.
+        columns: values by column name: a list of Python values, an Arrow array, a `copl.data.columns.EncodedColumn`, or
+            None where the column is there and was not read.
         rows: number of each row in the file, as a person counts.
         unit: what the numbers count: ``line`` or ``row``.
     """
 
     where: str
     columns: dict[str, Any]
-    rows: list[int]
+    rows: Sequence[int] | IntArray
     unit: str = "line"
 
     def __len__(self) -> int:
@@ -77,26 +101,37 @@ class Table:
         return f"{self.unit} {self.rows[place]}"
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file.
+def check_text_file(path: Path) -> None:
+    """Refuse what cannot be a text file in UTF-8, by its first bytes.
 
     Raises:
-        DataError: no such file, a directory, unreadable, empty, or in another encoding.
+        DataError: no such file, a directory, unreadable, or in another encoding.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            begin = file.read(4)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a directory; name a file in it") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+    if begin.startswith((b"PAR1", b"PK\x03\x04", b"\x1f\x8b")):
+        raise DataError(f"{path}: this is a binary file (Parquet, zip or gzip), not text")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises:
+        DataError: no such file, a directory, unreadable, empty, or in another encoding.
+    """
+    check_text_file(path)
+    content = path.read_bytes()
     if not content.strip():
         raise DataError(f"{path}: the file is empty")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
-    if content.startswith((b"PAR1", b"PK\x03\x04", b"\x1f\x8b")):
-        raise DataError(f"{path}: this is a binary file (Parquet, zip or gzip), not text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -106,7 +141,7 @@ def read_text(path: Path) -> str:
 
 
 @contextmanager
-def _any_field_size() -> Iterator[None]:
+def any_field_size() -> Iterator[None]:
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -125,7 +160,7 @@ def read_csv(path: Path) -> Table:
     faults = Faults(str(path))
     records: list[list[str]] = []
     lines: list[int] = []
-    with _any_field_size():
+    with any_field_size():
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         start = 1
         try:
@@ -135,18 +170,25 @@ def read_csv(path: Path) -> Table:
                     lines.append(start)
                 start = reader.line_num + 1
         except csv.Error as error:
-            reason = "a quote is not closed" if "end of data" in str(error) else f"quotes are unbalanced ({error})"
-            faults.add(f"{reason}; the record that begins here is broken", row=start, label=f"line {start}")
+            add_csv_fault(faults, error, start)
     if records:
-        _check_records(records, lines, faults)
+        check_header(records[0], faults)
+        check_widths(records[1:], lines[1:], len(records[0]), faults)
     faults.raise_any()
     header = [name.strip() for name in records[0]]
     columns = zip(*records[1:], strict=True) if len(records) > 1 else ((),) * len(header)
     return Table(str(path), {name: list(c) for name, c in zip(header, columns, strict=True)}, lines[1:])
 
 
-def _check_records(records: list[list[str]], lines: list[int], faults: Faults) -> None:
-    header = [name.strip() for name in records[0]]
+def add_csv_fault(faults: Faults, error: csv.Error, line: int) -> None:
+    """Add what the csv module says of the record that begins in a line."""
+    reason = "a quote is not closed" if "end of data" in str(error) else f"quotes are unbalanced ({error})"
+    faults.add(f"{reason}; the record that begins here is broken", row=line, label=f"line {line}")
+
+
+def check_header(record: Sequence[str], faults: Faults) -> None:
+    """Add a fault for each name that is there twice or missing, and where commas are not what separates."""
+    header = [name.strip() for name in record]
     for name in sorted({name for name in header if header.count(name) > 1}):
         faults.add(f"column {name!r} is there {header.count(name)} times; rename or remove all but one", row=1)
     if "" in header:
@@ -154,10 +196,16 @@ def _check_records(records: list[list[str]], lines: list[int], faults: Faults) -
     for separator, spoken in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             faults.add(f"the columns are separated by {spoken}; only commas are read", row=1)
-    for record, line in zip(records[1:], lines[1:], strict=True):
-        if len(record) != len(header):
-            message = f"{len(record)} values where the header has {len(header)} columns"
-            faults.add(message, row=line, label=f"line {line}")
+
+
+def check_widths(records: Sequence[Sequence[str]], lines: Sequence[int] | IntArray, width: int, faults: Faults) -> None:
+    """Add a fault for each record that has not as many values as there are columns."""
+    if set(map(len, records)) <= {width}:
+        return
+    for record, line in zip(records, lines, strict=True):
+        if len(record) != width:
+            message = f"{len(record)} values where the header has {width} columns"
+            faults.add(message, row=int(line), label=f"line {line}")
 
 
 def read_jsonl(path: Path) -> Table:
@@ -173,23 +221,34 @@ def read_jsonl(path: Path) -> Table:
     # Not str.splitlines: that also splits at U+2028 and the like, which JSON allows within text.
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            cut = number == len(lines) and line.lstrip().startswith("{")
-            reason = "the file is cut short in this line" if cut else f"not JSON ({_brief(error)})"
-            faults.add(reason, row=number, label=f"line {number}")
-            continue
-        if not isinstance(value, dict):
-            message = f"a JSON {_json_name(value)} where one object a line is expected"
-            faults.add(message, row=number, label=f"line {number}")
-            continue
-        objects.append(value)
-        numbers.append(number)
+        if line.strip() and (value := parse_line(line, number, faults, is_last=number == len(lines))) is not None:
+            objects.append(value)
+            numbers.append(number)
     faults.raise_any()
     return table_of_objects(str(path), objects, numbers, "line")
+
+
+def parse_line(line: str, number: int, faults: Faults, *, is_last: bool) -> dict[str, Any] | None:
+    """Return the object in a line, or None where there is a fault, which is added.
+
+    Args:
+        line: the line.
+        number: its number.
+        faults: where to add the fault.
+        is_last: whether the file ends in this line.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        cut = is_last and line.lstrip().startswith("{")
+        reason = "the file is cut short in this line" if cut else f"not JSON ({_brief(error)})"
+        faults.add(reason, row=number, label=f"line {number}")
+        return None
+    if not isinstance(value, dict):
+        message = f"a JSON {_json_name(value)} where one object a line is expected"
+        faults.add(message, row=number, label=f"line {number}")
+        return None
+    return value
 
 
 def table_of_objects(where: str, objects: list[dict[str, Any]], rows: list[int], unit: str) -> Table:
@@ -204,32 +263,3 @@ def _brief(error: Exception) -> str:
 
 def _json_name(value: Any) -> str:
     return {list: "array", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")
-
-
-def read_parquet(path: Path) -> Table:
-    """Read a Parquet file.
-
-    Raises:
-        DataError: no such file, a directory, or not a whole Parquet file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise DataError(f"{path}: is a directory; name a file in it" if path.is_dir() else f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
-    try:
-        with path.open("rb") as file:
-            table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        with path.open("rb") as file:
-            begins = file.read(4) == b"PAR1"
-        reason = "the file is cut short or damaged" if begins else "this is not a Parquet file"
-        raise DataError(f"{path}: {reason} ({str(error).splitlines()[0]})") from error
-    faults = Faults(str(path))
-    names = table.column_names
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        faults.add(f"column {name!r} is there {names.count(name)} times")
-    faults.raise_any()
-    return Table(str(path), {name: table.column(name) for name in names}, list(range(1, table.num_rows + 1)), "row")

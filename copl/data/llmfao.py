@@ -9,9 +9,10 @@ import attrs
 import numpy as np
 
 from copl.data.files import Faults, Table, read_csv, read_jsonl
+from copl.data.origin import finding
 from copl.data.pairs import compact, intern_responses, intern_users
 from copl.data.positions import one_sided_users
-from copl.data.splits import ComparisonSplitOptions, make_splits
+from copl.data.splits import SPLIT_VERSION, ComparisonSplitOptions, make_splits
 from copl.errors import CoplError, DataError, suggest
 from copl.options import option, options_to_dict
 from copl.plugins import Component
@@ -103,6 +104,9 @@ class LlmfaoSource:
             "counts": {**found.counts, "one_sided_workers": int(biased.sum()), "kept": sum(map(len, splits.values()))},
             "notes": notes,
             "split": options.strategy,
+            "split_version": SPLIT_VERSION,
+            "positions": {"judgements": len(found.user), "first": int(found.picked_left.sum())},
+            "findings": _findings(found, biased, options.drop_one_sided),
         }
         return PreferenceData("llmfao", users, responses, splits, provenance)
 
@@ -119,6 +123,30 @@ def _usable(found: _Judgements, dropped_users: BoolArray) -> tuple[BoolArray, di
         "between answers of the same words": int((same & ~empty & ~biased).sum()),
     }
     return ~biased & ~empty & ~same, reasons
+
+
+def _findings(found: _Judgements, biased: BoolArray, dropped: bool) -> list[dict[str, Any]]:
+    """Return what was found in the published files, for `copl.data.checks`."""
+    counts, workers = found.counts, ", ".join(sorted(found.workers[row] for row in np.flatnonzero(biased)))
+    entries = [
+        finding(
+            "info" if dropped else "warning",
+            "users who nearly always pick the same side",
+            f"workers {workers}",
+            int(biased.sum()),
+            "they are left out" if dropped else "they judge places, not answers; leave them out: drop_one_sided=true",
+        ),
+        finding("info", "empty answers", "source", counts["empty_answers"], "comparisons with them are left out"),
+        finding(
+            "info",
+            "answers that repeat an earlier one to the letter",
+            "source, whatever the prompt, empty ones among them",
+            counts["duplicate_answers"],
+            f"apart from spaces, {counts['repeated_answers']} that are not empty repeat another answer to the same "
+            "prompt; they are one response here",
+        ),
+    ]
+    return [entry for entry in entries if entry["count"]]
 
 
 def _position_note(workers: list[str], dropped: bool) -> str:
@@ -161,6 +189,10 @@ def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -
         (str(prompt), str(model)): _clean(value)
         for prompt, model, value in zip(answers["prompt"], answers["model"], answers["result"], strict=True)
     }
+    raw = {
+        (str(prompt), str(model)): str(value or "")
+        for prompt, model, value in zip(answers["prompt"], answers["model"], answers["result"], strict=True)
+    }
     columns = judgements.columns
     rows = list(zip(*(columns[name] for name in ("prompt", "model_x", "model_y", "worker", "winner")), strict=True))
     faults = Faults(judgements.where)
@@ -179,6 +211,8 @@ def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -
     shown = {(row[0], model) for row in rows for model in row[1:3]}
     texts = [(prompt, answer[prompt, model]) for prompt, model in shown]
     spoken = [pair for pair in texts if pair[1]]
+    # As counted where the data is described: answers equal to an earlier one to the letter, to whatever prompt.
+    published = [raw[key] for key in shown]
     decided = [row for row in rows if row[4] != "tie"]
     workers, user = intern_users([row[3] for row in decided])
     picked_left = np.array([row[4] == "left" for row in decided], dtype=np.bool_)
@@ -193,6 +227,7 @@ def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -
         "answers": len(shown),
         "empty_answers": len(texts) - len(spoken),
         "repeated_answers": len(spoken) - len(set(spoken)),
+        "duplicate_answers": len(published) - len(set(published)),
     }
     return _Judgements(
         workers,

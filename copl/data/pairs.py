@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
+from copl.data.columns import encode_together, first_places
 from copl.records import Comparisons, ResponseTable, UserTable
 
 if TYPE_CHECKING:
@@ -42,16 +42,28 @@ def number_rows(*columns: IntArray) -> IntArray:
 def repeats(comparisons: Comparisons) -> BoolArray:
     """Return which comparisons [N] say again what the same user said in an earlier row."""
     numbers = number_rows(comparisons.user, comparisons.chosen, comparisons.rejected)
-    mask: BoolArray = np.ones(len(comparisons), dtype=np.bool_)
-    mask[np.unique(numbers, return_index=True)[1]] = False
+    mask: BoolArray = first_rows(numbers) != np.arange(len(comparisons))
     return mask
+
+
+def openings(numbers: IntArray) -> IntArray:
+    """Return the first row of each number that occurs, in the order of the numbers."""
+    places = first_places(numbers, int(numbers.max(initial=-1)) + 1)
+    return places[places < len(numbers)]
 
 
 def first_rows(numbers: IntArray) -> IntArray:
     """Return for each row [N] the first row that has the same number."""
-    first, inverse = np.unique(numbers, return_index=True, return_inverse=True)[1:]
-    rows: IntArray = first[inverse].astype(np.int64)
+    rows: IntArray = first_places(numbers, int(numbers.max(initial=-1)) + 1)[numbers]
     return rows
+
+
+def occurring(count: int, *columns: IntArray) -> BoolArray:
+    """Return which of `count` row numbers occur in any of the columns."""
+    mask: BoolArray = np.zeros(count, dtype=np.bool_)
+    for column in columns:
+        mask[column] = True
+    return mask
 
 
 def contradictions(comparisons: Comparisons) -> BoolArray:
@@ -71,7 +83,7 @@ def intern_responses(prompts: Any, chosen: Any, rejected: Any) -> tuple[Response
     tells nothing about whether it was chosen.
 
     Args:
-        prompts: prompt of each comparison [N], a sequence of text or an Arrow string array.
+        prompts: prompt of each comparison [N], a sequence of text, an Arrow string array or an `EncodedColumn`.
         chosen: chosen text of each comparison [N].
         rejected: rejected text of each comparison [N].
     """
@@ -97,25 +109,18 @@ def intern_users(ids: Any) -> tuple[tuple[str, ...], IntArray]:
 
 
 def _codes(columns: list[Any]) -> tuple[IntArray, list[str]]:
-    # Large strings: all texts of a data set together may pass 2 GiB.
-    kind = pa.large_string()
-    arrays = [c.cast(kind) if isinstance(c, pa.Array | pa.ChunkedArray) else pa.array(c, kind) for c in columns]
-    chunks = [chunk for a in arrays for chunk in (a.chunks if isinstance(a, pa.ChunkedArray) else [a])]
-    encoded = pa.chunked_array(chunks, kind).dictionary_encode()
-    encoded = encoded.unify_dictionaries()
-    if encoded.num_chunks == 0:
-        return np.empty(0, dtype=np.int64), []
-    code = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in encoded.chunks])
-    return code.astype(np.int64), encoded.chunk(0).dictionary.to_pylist()
+    encoded = encode_together(columns)
+    return np.concatenate([column.codes for column in encoded]).astype(np.int64), list(encoded[0].values)
 
 
 def compact(
     users: UserTable, responses: ResponseTable, splits: Mapping[str, Comparisons]
 ) -> tuple[UserTable, ResponseTable, dict[str, Comparisons]]:
     """Leave out users and responses that no split refers to, keeping the order of the rest."""
-    everything = Comparisons.concat(list(splits.values()))
-    kept_users = np.unique(everything.user)
-    kept_responses = np.unique(np.concatenate([everything.chosen, everything.rejected]))
+    parts = list(splits.values())
+    kept_users = np.flatnonzero(occurring(len(users), *(part.user for part in parts)))
+    ends = [end for part in parts for end in (part.chosen, part.rejected)]
+    kept_responses = np.flatnonzero(occurring(len(responses), *ends))
     new_user = _renumbering(kept_users, len(users))
     new_response = _renumbering(kept_responses, len(responses))
     renumbered = {

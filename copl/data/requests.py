@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from copl.data.chat import decode_prompt
+from copl.data.columns import first_places
 from copl.data.dataset import load_dataset
 from copl.data.files import SHOWN
 from copl.data.pairs import intern_responses, intern_users
@@ -22,7 +23,23 @@ from copl.errors import DataError, suggest
 from copl.files import write_atomically
 from copl.records import ComparisonSet, FloatArray, ScoreRequests, UserTable
 
+if TYPE_CHECKING:
+    from copl.records import BoolArray
+
 _ENDINGS = (".jsonl", ".csv", ".parquet")
+
+_PART = 100_000
+"""Rows that are written at a time."""
+
+_SCORED = pa.schema(
+    [
+        ("user_id", pa.large_string()),
+        ("prompt", pa.large_string()),
+        ("response", pa.large_string()),
+        ("reward", pa.float64()),
+        ("user_known", pa.bool_()),
+    ]
+)
 
 
 def read_score_rows(path: Path) -> ScoreRequests:
@@ -70,12 +87,12 @@ def require_known(requests: ScoreRequests, known: Collection[str], path: Path) -
         DataError: one fault for each unknown user, naming the first row that asks for it.
     """
     faults = []
+    first = first_places(requests.user, len(requests.users))
     for row, user in enumerate(requests.users.ids):
         if user not in known:
-            first = int(np.flatnonzero(requests.user == row)[0]) + 1
             faults.append(
-                f"{path}: row {first}: unknown user {user!r}{suggest(user, known)}: neither trained nor adapted; adapt "
-                "it with `copl adapt` and name the file with --users, or add --average-unknown"
+                f"{path}: row {first[row] + 1}: unknown user {user!r}{suggest(user, known)}: neither trained nor "
+                "adapted; adapt it with `copl adapt` and name the file with --users, or add --average-unknown"
             )
     if faults:
         more = len(faults) - SHOWN
@@ -91,27 +108,36 @@ def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known
         rewards: reward of each request [N].
         known: ids of the users the model knows; the others were scored as the average user.
     """
-    users, responses = requests.users, requests.responses
-    is_known = np.array([user in known for user in users.ids], dtype=bool)
+    check_score_target(path)
+    is_known = np.array([user in known for user in requests.users.ids], dtype=bool)
     kind = path.suffix.lower()
-    prompts: list[Any] = [responses.prompts[row] for row in requests.response]
-    columns = {
-        "user_id": [users.ids[row] for row in requests.user],
-        "prompt": [decode_prompt(prompt) for prompt in prompts] if kind == ".jsonl" else prompts,
-        "response": [responses.texts[row] for row in requests.response],
-        "reward": [float(value) for value in rewards],
-        "user_known": is_known[requests.user].tolist(),
-    }
 
     def write(temporary: Path) -> None:
+        parts = _scored(requests, rewards, is_known)
         if kind == ".jsonl":
             with temporary.open("w", encoding="utf-8") as file:
-                for row in zip(*columns.values(), strict=True):
-                    file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
-        elif kind == ".csv":
-            pyarrow.csv.write_csv(pa.table(columns), temporary)
-        else:
-            pyarrow.parquet.write_table(pa.table(columns), temporary)
+                for part in parts:
+                    for row in part.to_pylist():
+                        row["prompt"] = decode_prompt(row["prompt"])
+                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            return
+        opened = pyarrow.csv.CSVWriter if kind == ".csv" else pyarrow.parquet.ParquetWriter
+        with opened(temporary, _SCORED) as writer:
+            for part in parts:
+                writer.write_table(part)
 
-    check_score_target(path)
     write_atomically(path, write)
+
+
+def _scored(requests: ScoreRequests, rewards: FloatArray, is_known: BoolArray) -> Iterator[Any]:
+    """Yield the rows with their rewards as Arrow tables; texts of all rows at once may be more than memory holds."""
+    ids, prompts, texts = (
+        pa.array(values, pa.large_string())
+        for values in (requests.users.ids, requests.responses.prompts, requests.responses.texts)
+    )
+    for begin in range(0, len(requests), _PART):
+        rows = slice(begin, begin + _PART)
+        user, response = requests.user[rows], requests.response[rows]
+        columns = [ids.take(user), prompts.take(response), texts.take(response), rewards[rows], is_known[user]]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCORED, strict=True)]
+        yield pa.Table.from_arrays(arrays, schema=_SCORED)

@@ -17,16 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from copl.data.chat import encode_messages, message_fault
+from copl.data.columns import NOTHING, EncodedColumn, encode, encode_together, first_places
 from copl.data.files import Faults, Table, table_of_objects
 from copl.data.pairs import intern_responses, intern_users
 from copl.errors import suggest
 from copl.records import SPLITS, Comparisons, ComparisonSet, UserTable
 
 if TYPE_CHECKING:
-    from copl.records import FloatArray, IntArray
+    from copl.records import BoolArray, FloatArray, IntArray
 
 REQUIRED = ("user_id", "prompt", "chosen", "rejected")
-OPTIONAL = ("split", "group", "controversial", "weight", "timestamp")
+USED = ("split", "group", "controversial", "weight")
+OPTIONAL = (*USED, "timestamp")
 
 
 @final
@@ -36,13 +38,13 @@ class Rows:
 
     Attributes:
         data: the comparisons, in the order of the rows.
-        split: the split each row names [N], or None where the table has no such column.
+        split: the split each row names, or None where the table has no such column.
         table: the table they were read from, for messages.
         notes: what a person should know: columns that were not used.
     """
 
     data: ComparisonSet
-    split: tuple[str, ...] | None
+    split: EncodedColumn | None
     table: Table
     notes: tuple[str, ...]
 
@@ -72,12 +74,13 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     prompt = reader.text("prompt")
     chosen = reader.text("chosen")
     rejected = reader.text("rejected")
-    same = pc.fill_null(pc.equal(chosen, rejected), False)
+    chosen, rejected = encode_together([chosen, rejected])
+    same = np.flatnonzero((chosen.codes == rejected.codes) & (chosen.codes != NOTHING))
     reader.report("chosen", same, "chosen and rejected are the same text; a comparison needs two different responses")
     split = reader.optional("split", _split)
     group = reader.optional("group", _group)
     controversial = reader.optional("controversial", _controversial)
-    weight = reader.optional("weight", _weight)
+    weight = reader.weights()
     reader.faults.raise_any()
 
     ids, user_row = intern_users(user)
@@ -86,26 +89,14 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     if split is not None:
         reader.check_split_users(ids, user_row, split)
     reader.faults.raise_any()
-    comparisons = Comparisons(
-        user_row,
-        chosen_row,
-        rejected_row,
-        _weights(weight, len(table)),
-        np.array(
-            [-1 if v is None else v for v in controversial] if controversial else [-1] * len(table), dtype=np.int8
-        ),
-    )
+    marks = controversial or EncodedColumn(np.full(len(table), NOTHING), ())
+    marked = marks.mapped(marks.values, -1, np.int8)
+    comparisons = Comparisons(user_row, chosen_row, rejected_row, weight, marked)
     data = ComparisonSet(UserTable(ids, groups), responses, comparisons)
-    return Rows(data, None if split is None else tuple(split), table, reader.notes())
+    return Rows(data, split, table, reader.notes())
 
 
-def _weights(values: list[Any] | None, count: int) -> FloatArray:
-    if values is None:
-        return np.ones(count, dtype=np.float64)
-    return np.array([1.0 if value is None else value for value in values], dtype=np.float64)
-
-
-class _ValueError(Exception):
+class ValueFaultError(Exception):
     """What is wrong with one value."""
 
 
@@ -123,7 +114,7 @@ def _kind(value: Any) -> str:
 
 def _user_id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _ValueError(f"expected text, got {_kind(value)}")
+        raise ValueFaultError(f"expected text, got {_kind(value)}")
     return str(value)
 
 
@@ -132,7 +123,7 @@ def _prompt(value: Any) -> str:
         return value
     fault = message_fault(value) if isinstance(value, list) else f"expected text or chat messages, got {_kind(value)}"
     if fault:
-        raise _ValueError(fault)
+        raise ValueFaultError(fault)
     return encode_messages(value)
 
 
@@ -140,26 +131,26 @@ def _response(value: Any) -> str:
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
-        raise _ValueError(f"expected text, got {_kind(value)}")
+        raise ValueFaultError(f"expected text, got {_kind(value)}")
     if not value or not all(isinstance(message, Mapping) for message in value):
-        raise _ValueError("a list where text belongs; a response is text or a list of one assistant message")
+        raise ValueFaultError("a list where text belongs; a response is text or a list of one assistant message")
     if len(value) != 1:
-        raise _ValueError(
+        raise ValueFaultError(
             f"a list of {len(value)} messages; a response is one assistant message, the others belong to the prompt"
         )
     fault = message_fault(value)
     if fault:
-        raise _ValueError(fault)
+        raise ValueFaultError(fault)
     if value[0]["role"] != "assistant":
-        raise _ValueError(f"a message of role {value[0]['role']!r}; a response is by the 'assistant'")
+        raise ValueFaultError(f"a message of role {value[0]['role']!r}; a response is by the 'assistant'")
     return str(value[0]["content"])
 
 
 def _split(value: Any) -> str:
     if value is None:
-        raise _ValueError("empty; where the table has a split column every row needs one")
+        raise ValueFaultError("empty; where the table has a split column every row needs one")
     if value not in SPLITS:
-        raise _ValueError(f"unknown split {value!r}{suggest(str(value), SPLITS)}; there are {', '.join(SPLITS)}")
+        raise ValueFaultError(f"unknown split {value!r}{suggest(str(value), SPLITS)}; there are {', '.join(SPLITS)}")
     return str(value)
 
 
@@ -167,7 +158,7 @@ def _group(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _ValueError(f"expected text, got {_kind(value)}")
+        raise ValueFaultError(f"expected text, got {_kind(value)}")
     return str(value)
 
 
@@ -180,7 +171,7 @@ def _controversial(value: Any) -> int | None:
     # Not `value in (0, 1)`: 1.0 comes from tables where some rows have no value.
     spelt = str(int(value)) if isinstance(value, bool | int | float) and value == int(value) else str(value).lower()
     if spelt not in _TRUTH:
-        raise _ValueError(f"expected 1, 0 or nothing, got {value!r}")
+        raise ValueFaultError(f"expected 1, 0 or nothing, got {value!r}")
     return _TRUTH[spelt]
 
 
@@ -192,9 +183,9 @@ def _weight(value: Any) -> float | None:
             raise ValueError
         weight = float(value)
     except (TypeError, ValueError):
-        raise _ValueError(f"expected a number, got {value!r}") from None
+        raise ValueFaultError(f"expected a number, got {value!r}") from None
     if not math.isfinite(weight) or weight <= 0:
-        raise _ValueError(f"a weight must be positive and finite, got {value!r}")
+        raise ValueFaultError(f"a weight must be positive and finite, got {value!r}")
     return weight
 
 
@@ -238,85 +229,134 @@ class RowReader:
             self.faults.add("there are no rows")
         self.faults.raise_any()
 
-    def report(self, name: str, mask: Any, message: str) -> None:
-        """Add a fault for every row of a mask."""
-        for place in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
-            self.add(name, place, message)
+    def report(self, name: str, places: IntArray, message: str | Callable[[int], str]) -> None:
+        """Add a fault for each of some rows.
 
-    def add(self, name: str, place: int, message: str) -> None:
-        column = self._names[name]
-        self.faults.add(f"{column}: {message}", row=self._table.rows[place], label=self._table.label(place))
+        Args:
+            name: the column, by its name in the schema.
+            places: the rows, ascending.
+            message: what is wrong, or what tells that of a row.
+        """
+        column, table = self._names[name], self._table
 
-    def text(self, name: str) -> Any:
-        """Return a text column as an Arrow array; values at fault are null and have been reported."""
-        values = self._table.columns[self._names[name]]
-        array = None if self._messages_as_text(name, values) else _as_strings(values)
-        if array is None:
-            array = self._convert(name, _to_list(values), _TEXTS[name])
-        else:
-            self.report(name, pc.is_null(array), "missing")
+        def tell(place: int) -> tuple[int, str, str]:
+            what = message if isinstance(message, str) else message(place)
+            return int(table.rows[place]), f"{column}: {what}", table.label(place)
+
+        self.faults.add_each(places, tell)
+
+    def text(self, name: str) -> EncodedColumn:
+        """Return a column of text; values at fault are left out and have been reported."""
+        column = encode(self._table.columns[self._names[name]])
+        texts, wrong = self._converted(name, column, _TEXTS[name])
+        self._report_values(name, column, wrong, "missing")
+        if name == "user_id":
+            self._check_kinds(column)
+        made = column.converted(texts)
+        array = pa.array(made.values, pa.large_string())
         empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0)
-        self.report(name, pc.fill_null(empty, False), "empty text")
+        self.report(name, made.rows_where(_mask(empty)), "empty text")
         nul = pc.match_substring(array, "\x00")
-        self.report(name, pc.fill_null(nul, False), "the text holds a NUL byte; remove it")
-        return array
+        self.report(name, made.rows_where(_mask(nul)), "the text holds a NUL byte; remove it")
+        return made
 
-    @staticmethod
-    def _messages_as_text(name: str, values: Any) -> bool:
-        # In CSV, chat messages can only stand as JSON text, in whatever spacing.
-        return name == "prompt" and isinstance(values, list) and any(_looks_like_messages(value) for value in values)
+    def _converted(
+        self, name: str, column: EncodedColumn, convert: Callable[[Any], Any]
+    ) -> tuple[list[Any], dict[int, str]]:
+        """Return what each distinct value means, None where that is nothing, and what is wrong with which."""
+        converted: list[Any] = []
+        wrong: dict[int, str] = {}
+        for code, value in enumerate(column.values):
+            made = None
+            try:
+                # In CSV, chat messages can only stand as JSON text, in whatever spacing.
+                is_json = name == "prompt" and not column.is_typed and _looks_like_messages(value)
+                made = convert(json.loads(value) if is_json else value)
+                if isinstance(made, str):
+                    made.encode("utf-8")
+            except ValueFaultError as fault:
+                wrong[code] = str(fault)
+            except UnicodeEncodeError:
+                made = None
+                wrong[code] = "the text holds half of a surrogate pair, which is no character; remove it"
+            converted.append(made)
+        return converted, wrong
 
-    def _convert(self, name: str, values: list[Any], convert: Callable[[Any], str]) -> Any:
-        converted: list[str | None] = []
-        for place, value in enumerate(values):
-            text = None
-            if value is None:
-                self.add(name, place, "missing")
-            else:
-                try:
-                    text = convert(json.loads(value) if _looks_like_messages(value) and name == "prompt" else value)
-                    text.encode("utf-8")
-                except _ValueError as fault:
-                    self.add(name, place, str(fault))
-                except UnicodeEncodeError:
-                    text = None
-                    self.add(name, place, "the text holds half of a surrogate pair, which is no character; remove it")
-            converted.append(text)
-        return pa.chunked_array([pa.array(converted, pa.large_string())])
+    def _report_values(self, name: str, column: EncodedColumn, wrong: Mapping[int, str], nothing: str | None) -> None:
+        """Add a fault for each row with a wrong value, or with none where `nothing` says what is wrong with that."""
+        if wrong or nothing is not None:
+            mask = np.zeros(len(column.values), dtype=np.bool_)
+            mask[list(wrong)] = True
+            places = column.rows_where(mask, nothing=nothing is not None)
+            self.report(name, places, lambda place: wrong.get(int(column.codes[place]), nothing or ""))
 
-    def optional(self, name: str, convert: Callable[[Any], Any]) -> list[Any] | None:
-        """Return the values of an optional column, or None where the table has no such column."""
+    def _check_kinds(self, column: EncodedColumn) -> None:
+        """Ids are numbers or text: 7 and "7" are hardly two users, and "007" hardly the same."""
+        first: dict[str, int] = {}
+        for code, value in enumerate(column.values):
+            if isinstance(value, str | int) and not isinstance(value, bool):
+                first.setdefault("text" if isinstance(value, str) else "a number", code)
+        if len(first) > 1:
+            places = first_places(column.codes, len(column.values))
+            (kind, place), (other, later) = ((kind, int(places[code])) for kind, code in first.items())
+            message = f"{other} here, {kind} in {self._table.label(place)}; write ids in one way throughout"
+            self.report("user_id", np.array([later]), message)
+
+    def optional(self, name: str, convert: Callable[[Any], Any]) -> EncodedColumn | None:
+        """Return an optional column, or None where the table has no such column; its values may be None."""
         if self._names[name] not in self._table.columns:
             return None
-        converted = []
-        for place, value in enumerate(_to_list(self._table.columns[self._names[name]])):
-            absent = value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-            try:
-                converted.append(convert(None if absent else value))
-            except _ValueError as fault:
-                converted.append(None)
-                self.add(name, place, str(fault))
-        return converted
+        column = encode(self._table.columns[self._names[name]])
 
-    def groups(self, ids: tuple[str, ...], user: IntArray, group: list[Any] | None) -> list[str | None]:
+        def made(value: Any) -> Any:
+            return convert(None if value == "" or (isinstance(value, float) and math.isnan(value)) else value)
+
+        values, wrong = self._converted(name, column, made)
+        self._report_values(name, column, wrong, _fault(convert, None))
+        return column.converted(values)
+
+    def weights(self) -> FloatArray:
+        """Return the weight of each row, 1 where it has none."""
+        values = self._table.columns.get(self._names["weight"])
+        if not isinstance(values, pa.Array | pa.ChunkedArray) or not pa.types.is_floating(values.type):
+            column = self.optional("weight", _weight)
+            ones = np.ones(len(self._table), dtype=np.float64)
+            return ones if column is None else column.mapped(column.values, 1.0, np.float64)
+        numbers = pc.fill_null(values.cast(pa.float64()), math.nan).to_numpy()
+        wrong = np.flatnonzero(~np.isnan(numbers) & ~(np.isfinite(numbers) & (numbers > 0)))
+        self.report("weight", wrong, lambda place: _fault(_weight, values[place].as_py()) or "")
+        return np.where(np.isnan(numbers), 1.0, numbers)
+
+    def groups(self, ids: tuple[str, ...], user: IntArray, group: EncodedColumn | None) -> list[str | None]:
         """Return the group of each user; two groups for one user are a fault."""
-        found: list[str | None] = [None] * len(ids)
-        for place, (row, value) in enumerate(zip(user.tolist(), group or [], strict=False)):
-            if value is None or value == found[row]:
-                continue
-            if found[row] is not None:
-                self.add("group", place, f"user {ids[row]!r} is in group {value!r} here and in {found[row]!r} before")
-            else:
-                found[row] = value
-        return found
+        if group is None:
+            return [None] * len(ids)
+        places = np.flatnonzero(group.codes != NOTHING)
+        first = first_places(user[places], len(ids))
+        found = np.append(group.codes[places], NOTHING)[first]
+        names = [*group.values, None]
+        other = places[group.codes[places] != found[user[places]]]
 
-    def check_split_users(self, ids: tuple[str, ...], user: IntArray, split: list[str]) -> None:
+        def tell(place: int) -> str:
+            here, before = names[group.codes[place]], names[found[user[place]]]
+            return f"user {ids[user[place]]!r} is in group {here!r} here and in {before!r} before"
+
+        self.report("group", other, tell)
+        return [names[code] for code in found.tolist()]
+
+    def check_split_users(self, ids: tuple[str, ...], user: IntArray, split: EncodedColumn) -> None:
         """A user is seen or unseen, not both."""
-        unseen = np.array([name in ("support", "heldout") for name in split])
-        for row in np.intersect1d(user[unseen], user[~unseen]).tolist():
-            place = int(np.flatnonzero((user == row) & unseen)[0])
-            other = split[int(np.flatnonzero((user == row) & ~unseen)[0])]
-            self.add("split", place, f"user {ids[row]!r} is unseen ({split[place]}) here but also in {other}")
+        unseen = split.mapped([name in ("support", "heldout") for name in split.values], False, np.bool_)
+        never = len(user)
+        here, there = (
+            np.append(np.flatnonzero(mask), never)[first_places(user[mask], len(ids))] for mask in (unseen, ~unseen)
+        )
+
+        def tell(place: int) -> str:
+            one, other = (split.values[split.codes[row]] for row in (place, there[user[place]]))
+            return f"user {ids[user[place]]!r} is unseen ({one}) here but also in {other}"
+
+        self.report("split", np.sort(here[(here < never) & (there < never)]), tell)
 
     def notes(self) -> tuple[str, ...]:
         """Return remarks on columns that are not used."""
@@ -329,6 +369,19 @@ class RowReader:
         )
 
 
+def _fault(convert: Callable[[Any], Any], value: Any) -> str | None:
+    try:
+        convert(value)
+    except ValueFaultError as fault:
+        return str(fault)
+    return None
+
+
+def _mask(values: Any) -> BoolArray:
+    mask: BoolArray = values.to_numpy(zero_copy_only=False).astype(np.bool_)
+    return mask
+
+
 def _looks_like_messages(value: Any) -> bool:
     if not isinstance(value, str) or not value.startswith(("[{", "[ {")):
         return False
@@ -336,20 +389,3 @@ def _looks_like_messages(value: Any) -> bool:
         return message_fault(json.loads(value)) is None
     except (ValueError, RecursionError):
         return False
-
-
-def _to_list(values: Any) -> list[Any]:
-    return values if isinstance(values, list) else list(values.to_pylist())
-
-
-def _as_strings(values: Any) -> Any:
-    """Return values as an Arrow string array, or None where some are no text."""
-    try:
-        if isinstance(values, list):
-            return pa.chunked_array([pa.array(values, pa.large_string())])
-        kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-            return values.cast(pa.large_string())
-    except (pa.ArrowException, UnicodeEncodeError):
-        return None
-    return None

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from copl.data.pairs import number_rows, pair_numbers
+from copl.data.pairs import number_rows, occurring, openings, pair_numbers
 from copl.options import option
 from copl.records import Comparisons, ComparisonSet, ResponseTable
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray
 
 _SHARE = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0))
+
+SPLIT_VERSION = 1
+"""Version of the rules by which comparisons are split; kept with every data set."""
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SUPPORT, HELDOUT = 0, 1
@@ -143,25 +146,30 @@ def choose_cold(responses: ResponseTable, used: IntArray, options: ComparisonSpl
     rng = generator(seed, "cold")
     cold = np.zeros(len(responses), dtype=np.bool_)
     if options.cold_by == "response":
-        cold[choose(np.unique(used), options.cold_fraction, rng)] = True
+        cold[choose(np.flatnonzero(occurring(len(responses), used)), options.cold_fraction, rng)] = True
         return cold
     number: dict[str, int] = {}
     prompt = np.array([number.setdefault(text, len(number)) for text in responses.prompts], dtype=np.int64)
-    chosen = choose(np.unique(prompt[used]), options.cold_fraction, rng)
-    return np.isin(prompt, chosen)
+    in_use = prompt[occurring(len(responses), used)]
+    chosen = choose(np.flatnonzero(occurring(len(number), in_use)), options.cold_fraction, rng)
+    return occurring(len(number), chosen)[prompt]
 
 
-def make_splits(data: ComparisonSet, options: ComparisonSplitOptions, *, seed: int) -> SplitComparisons:
+def make_splits(
+    data: ComparisonSet, options: ComparisonSplitOptions, *, seed: int, cold: BoolArray | None = None
+) -> SplitComparisons:
     """Split comparisons.
 
     Args:
         data: all comparisons with their users and responses.
         options: strategy and sizes.
         seed: the same seed gives the same splits.
+        cold: which responses [R] are never trained on, where the publishers have decided that; drawn otherwise.
     """
     rows = data.comparisons
-    used = np.concatenate([rows.chosen, rows.rejected])
-    cold = choose_cold(data.responses, used, options, seed=seed)
+    if cold is None:
+        used = np.concatenate([rows.chosen, rows.rejected])
+        cold = choose_cold(data.responses, used, options, seed=seed)
     num_cold = cold[rows.chosen].astype(np.int64) + cold[rows.rejected]
     warm = num_cold == 0
     pair = pair_numbers(rows)
@@ -191,10 +199,11 @@ def make_splits(data: ComparisonSet, options: ComparisonSplitOptions, *, seed: i
 
 def drop_stranded(splits: Mapping[str, Comparisons], dropped: Mapping[str, int]) -> SplitComparisons:
     """Drop seen users without a training comparison, and unseen users without support or without a held-out one."""
-    known, supported, judged = (np.unique(splits[name].user) for name in ("train", "support", "heldout"))
-    both = np.intersect1d(supported, judged)
+    num_users = max((int(part.user.max(initial=-1)) + 1 for part in splits.values()), default=0)
+    known, supported, judged = (occurring(num_users, splits[name].user) for name in ("train", "support", "heldout"))
+    both = supported & judged
     keep = {"train": known, "validation": known, "test": known, "cold": known, "support": both, "heldout": both}
-    kept = {name: part.take(np.isin(part.user, keep[name])) for name, part in splits.items()}
+    kept = {name: part.take(keep[name][part.user]) for name, part in splits.items()}
     lost = sum(len(part) for part in splits.values()) - sum(len(part) for part in kept.values())
     reasons = {**dropped, "users left without training or without support": lost}
     return SplitComparisons(kept, {reason: count for reason, count in reasons.items() if count})
@@ -202,7 +211,7 @@ def drop_stranded(splits: Mapping[str, Comparisons], dropped: Mapping[str, int])
 
 def _choose_unseen(user: IntArray, pair: IntArray, num_users: int, fraction: float, seed: int) -> BoolArray:
     # A user can be unseen who has two different pairs: one to give and one to be judged by.
-    owner = user[np.unique(pair, return_index=True)[1]]
+    owner = user[openings(pair)]
     able = np.flatnonzero(np.bincount(owner, minlength=num_users) >= 2)
     unseen = np.zeros(num_users, dtype=np.bool_)
     unseen[choose(able, fraction, generator(seed, "unseen users"))] = True
@@ -226,7 +235,7 @@ class _Units:
 def _units(rows: Comparisons, strategy: str) -> _Units:
     if strategy == "pair":
         pair = pair_numbers(rows)
-        owner = rows.user[np.unique(pair, return_index=True)[1]]
+        owner = rows.user[openings(pair)]
         return _Units(pair, pair, owner, np.zeros(len(owner), dtype=np.bool_))
     count = len(rows)
     node = number_rows(np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected]))
@@ -272,7 +281,7 @@ def _split_unseen(rows: Comparisons, options: ComparisonSplitOptions, rng: Gener
     units = _units(rows, options.strategy)
     held = np.bincount(units.owner)
     pair = pair_numbers(rows)
-    given = np.bincount(rows.user[np.unique(pair, return_index=True)[1]], minlength=len(held))
+    given = np.bincount(rows.user[openings(pair)], minlength=len(held))
     share: FloatArray = np.minimum(options.support / np.maximum(given, 1), 1.0)
     # Of single responses dealt with share s, only s² of the comparisons have both ends in support.
     divided = np.bincount(units.owner, weights=units.divided) > 0
@@ -287,7 +296,7 @@ def _split_unseen(rows: Comparisons, options: ComparisonSplitOptions, rng: Gener
 def _beyond(user: IntArray, pair: IntArray, limit: int, rng: Generator) -> BoolArray:
     """Return which comparisons belong to pairs past the first `limit` of their user, in random order."""
     number = number_rows(pair)
-    owner = user[np.unique(number, return_index=True)[1]]
+    owner = user[openings(number)]
     quotas = np.full((int(owner.max(initial=-1)) + 1, 1), limit, dtype=np.int64)
     mask: BoolArray = deal(owner, quotas, rng)[number] == 0
     return mask

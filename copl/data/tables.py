@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import attrs
 import numpy as np
 
-from copl.data.files import Faults, Table, read_csv, read_jsonl, read_parquet
+from copl.data.files import Faults, Table
+from copl.data.origin import Origin
 from copl.data.pairs import compact, contradictions, first_rows, number_rows, pair_numbers, repeats
-from copl.data.rows import Rows, parse_rows, read_comparison_rows
+from copl.data.rows import REQUIRED, USED, Rows, parse_rows, read_comparison_rows
+from copl.data.scan import scan_csv, scan_jsonl, scan_parquet
 from copl.data.splits import ComparisonSplitOptions, make_splits
 from copl.errors import DataError
-from copl.options import option, options_to_dict
+from copl.options import option
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
 
 if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
-    from copl.records import BoolArray
+    from copl.data.columns import EncodedColumn
+    from copl.interfaces import DatasetSource, Progress
+    from copl.records import BoolArray, ResponseTable
 
 __all__ = ["COMPONENTS", "TableOptions", "TableSource", "read_comparison_rows", "read_comparisons", "read_table"]
 
 _NO_NAMES: Any = attrs.Factory(dict)
 
 
-@final
 @attrs.frozen(kw_only=True)
-class TableOptions(ComparisonSplitOptions):
-    """Options of the sources for own files."""
+class RowOptions(ComparisonSplitOptions):
+    """How rows in the row schema become a data set; the base of the options of the sources for such rows."""
 
-    path: Path = option(help="the file to read")
     columns: dict[str, str] = option(
         _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,chosen=winner"
     )
@@ -49,10 +50,18 @@ class TableOptions(ComparisonSplitOptions):
     attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
 
 
+@final
+@attrs.frozen(kw_only=True)
+class TableOptions(RowOptions):
+    """Options of the sources for own files."""
+
+    path: Path = option(help="the file to read")
+
+
 _DUPLICATES = "remove one, or set duplicates=drop (or keep)"
 _CONTRADICTIONS = "remove one, or set contradictions=keep (or drop)"
 
-READERS: dict[str, Callable[[Path], Table]] = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
+READERS: dict[str, Callable[..., Table]] = {"jsonl": scan_jsonl, "csv": scan_csv, "parquet": scan_parquet}
 """Reader of each file format, by the name of its source."""
 
 
@@ -81,9 +90,14 @@ def read_comparisons(path: Path) -> ComparisonSet:
 class TableSource:
     """Reads one file of comparisons and splits it; a ``split`` column is taken as given."""
 
-    def __init__(self, name: str, options: TableOptions) -> None:
+    def __init__(self, name: str, options: TableOptions, progress: Progress | None = None) -> None:
         self._name = name
         self._options = options
+        self._progress = progress
+
+    def showing(self, progress: Progress) -> TableSource:
+        """Return this source, which shows there how far it is."""
+        return TableSource(self._name, self._options, progress)
 
     def load(self, *, seed: int) -> PreferenceData:
         """Read the file.
@@ -92,54 +106,83 @@ class TableSource:
             DataError: the file cannot be read, or one fault for each row that is wrong.
         """
         options = self._options
-        rows = parse_rows(READERS[self._name](options.path), options.columns)
-        keep, counts = self._sift(rows)
-        notes = [*rows.notes]
-        sifted = ComparisonSet(rows.data.users, rows.data.responses, rows.data.comparisons.take(keep))
-        if rows.split is None:
-            made = make_splits(sifted, options, seed=seed)
-            splits = dict(made.splits)
-            notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()]
-        else:
-            splits = _given_splits(sifted.comparisons, np.array(rows.split)[keep])
-            notes.append("The splits are those of the file's split column.")
-        users, responses, splits = compact(sifted.users, sifted.responses, splits)
-        provenance = {
-            "source": self._name,
-            "options": options_to_dict(options),
-            "seed": seed,
-            "licence": options.licence,
-            "attribution": options.attribution,
-            "counts": {"rows": len(rows.table), **counts, "kept": sum(map(len, splits.values()))},
-            "notes": notes,
-            "split": "given" if rows.split is not None else options.strategy,
-        }
-        return PreferenceData(options.path.stem, users, responses, splits, provenance)
-
-    def _sift(self, rows: Rows) -> tuple[BoolArray, dict[str, int]]:
-        options, comparisons, faults = self._options, rows.data.comparisons, Faults(rows.table.where)
-        again, both = repeats(comparisons), contradictions(comparisons)
-        if options.duplicates == "error":
-            first = first_rows(number_rows(comparisons.user, comparisons.chosen, comparisons.rejected))
-            for place in np.flatnonzero(again).tolist():
-                _add(faults, rows, place, f"says again what {rows.table.label(int(first[place]))} says; {_DUPLICATES}")
-        if options.contradictions == "error":
-            first = first_rows(pair_numbers(comparisons))
-            for place in np.flatnonzero(both & (first != np.arange(len(both)))).tolist():
-                if comparisons.chosen[place] != comparisons.chosen[first[place]]:
-                    _add(faults, rows, place, f"contradicts {rows.table.label(int(first[place]))}; {_CONTRADICTIONS}")
-        faults.raise_any()
-        keep = ~(again & (options.duplicates == "drop")) & ~(both & (options.contradictions == "drop"))
-        return keep, {"duplicates": int(again.sum()), "contradictions": int(both.sum())}
+        wanted = {options.columns.get(name, name) for name in (*REQUIRED, *USED)}
+        rows = parse_rows(READERS[self._name](options.path, wanted, self._progress), options.columns)
+        return data_of_rows(rows, options, source=self._name, name=options.path.stem, seed=seed)
 
 
-def _add(faults: Faults, rows: Rows, place: int, message: str) -> None:
-    user = rows.data.users.ids[int(rows.data.comparisons.user[place])]
-    faults.add(f"user {user!r} {message}", row=rows.table.rows[place], label=rows.table.label(place))
+def data_of_rows(
+    rows: Rows,
+    options: RowOptions,
+    *,
+    source: str,
+    name: str,
+    seed: int,
+    cold: Callable[[ResponseTable], BoolArray | None] = lambda responses: None,
+    notes: Sequence[str] = (),
+) -> PreferenceData:
+    """Make a data set of checked rows; a split column is taken as given.
+
+    Args:
+        rows: the rows.
+        options: what to do about repeated and contradictory rows, and how to split.
+        source: name of the source.
+        name: name of the data set.
+        seed: the same seed gives the same splits.
+        cold: tells which responses [R] are never trained on, where that is known; None draws them.
+        notes: findings in words.
+
+    Raises:
+        DataError: rows that repeat or contradict others, where the options make that an error.
+    """
+    keep, counts = _sift(rows, options)
+    told = [*notes, *rows.notes]
+    comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
+    sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
+    if rows.split is None:
+        made = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
+        splits = dict(made.splits)
+        told += [f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()]
+    else:
+        splits = _given_splits(sifted.comparisons, rows.split, keep)
+        told.append("The splits are those of the file's split column.")
+    users, responses, splits = compact(sifted.users, sifted.responses, splits)
+    provenance = Origin(source, options.licence, options.attribution, "").provenance(
+        options,
+        seed=seed,
+        split="given" if rows.split is not None else options.strategy,
+        counts={"rows": len(rows.table), **counts, "kept": sum(map(len, splits.values()))},
+        notes=told,
+    )
+    return PreferenceData(name, users, responses, splits, provenance)
 
 
-def _given_splits(comparisons: Comparisons, names: Any) -> dict[str, Comparisons]:
-    return {name: comparisons.take(names == name) for name in SPLITS if np.any(names == name)}
+def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:
+    comparisons, table, faults = rows.data.comparisons, rows.table, Faults(rows.table.where)
+    ids, user = rows.data.users.ids, comparisons.user
+    again, both = repeats(comparisons), contradictions(comparisons)
+
+    def add_each(wrong: BoolArray, tell: Callable[[int], str]) -> None:
+        faults.add_each(
+            np.flatnonzero(wrong),
+            lambda row: (int(table.rows[row]), f"user {ids[user[row]]!r} {tell(row)}", table.label(row)),
+        )
+
+    if options.duplicates == "error" and again.any():
+        first = first_rows(number_rows(user, comparisons.chosen, comparisons.rejected))
+        add_each(again, lambda row: f"says again what {table.label(int(first[row]))} says; {_DUPLICATES}")
+    if options.contradictions == "error" and both.any():
+        opening = first_rows(pair_numbers(comparisons))
+        against = both & (comparisons.chosen != comparisons.chosen[opening])
+        add_each(against, lambda row: f"contradicts {table.label(int(opening[row]))}; {_CONTRADICTIONS}")
+    faults.raise_any()
+    keep = ~(again & (options.duplicates == "drop")) & ~(both & (options.contradictions == "drop"))
+    return keep, {"duplicates": int(again.sum()), "contradictions": int(both.sum())}
+
+
+def _given_splits(comparisons: Comparisons, split: EncodedColumn, keep: BoolArray) -> dict[str, Comparisons]:
+    masks = {name: split.mapped([value == name for value in split.values], False, np.bool_)[keep] for name in SPLITS}
+    return {name: comparisons.take(mask) for name, mask in masks.items() if mask.any()}
 
 
 def _jsonl(options: TableOptions) -> DatasetSource:

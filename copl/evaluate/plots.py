@@ -2,7 +2,7 @@
 
 Text and axes take the colour of the page around them, so the plots follow a dark page. Every function closes its
 figure, touches no global state of matplotlib, and returns the same text for the same input. matplotlib is imported
-here and nowhere else; importing this module is slow.
+here and in `copl.ablate.plots` only; importing this module is slow.
 """
 
 from __future__ import annotations

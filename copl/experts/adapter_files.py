@@ -2,7 +2,8 @@
 
 A mixture's directory holds what PEFT itself would write (``adapter_config.json``, ``adapter_model.safetensors``) and
 ``mixture.json``: the layout, the options, the format version and a checksum of the other two. The marker is written
-last and removed first, so a directory that carries it is whole.
+last and removed first, so a directory that carries it is whole. Stock PEFT would run all experts at once, unmasked; it
+stops instead at an initialisation it does not know, whose name says what to do.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 MARKER_FILE = "mixture.json"
 FORMAT = "copl mixture of LoRA experts"
 FORMAT_VERSION = 1
+REFUSAL = "a copl mixture of experts: open the run with copl.Model, or write one user's adapter with `copl export`"
 
 
 @final
@@ -81,7 +83,7 @@ def write_mixture(
 ) -> None:
     """Write the stock PEFT files and then the marker that makes them a mixture."""
     (directory / MARKER_FILE).unlink(missing_ok=True)
-    write_adapter(directory, config, tensors)
+    write_adapter(directory, {**config, "init_lora_weights": REFUSAL}, tensors)
     marker = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -139,4 +141,5 @@ def read_mixture(directory: Path) -> SavedMixture:
         raise RunError(f"{directory / MARKER_FILE} is damaged ({error}); train again or restore it") from error
     _check_files(directory, checksums)
     config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    config["init_lora_weights"] = True
     return SavedMixture(layout, options, config, load_file(directory / WEIGHTS_FILE))

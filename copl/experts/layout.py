@@ -40,11 +40,11 @@ class RankLayout:
         return self.expert_rank if self.num_experts else self.shared_rank
 
     def mask(self, weights: Tensor) -> Tensor:
-        """Return the factors [B, 1, R] of the rank columns: 1 for the shared ones, w_m for those of expert m.
+        """Return the factors [B, G, R] of the rank columns: 1 for the shared ones, w_m for those of expert m.
 
         Args:
-            weights: weight of each routed expert [B, M].
+            weights: weight of each routed expert under each of G gates [B, G, M].
         """
-        shared = weights.new_ones(len(weights), self.shared_rank)
-        routed = weights.unsqueeze(-1).expand(-1, -1, self.expert_rank).flatten(1)
-        return torch.cat([shared, routed], dim=1).unsqueeze(1)
+        shared = weights.new_ones(*weights.shape[:2], self.shared_rank)
+        routed = weights.unsqueeze(-1).expand(-1, -1, -1, self.expert_rank).flatten(2)
+        return torch.cat([shared, routed], dim=2)

@@ -6,8 +6,9 @@ R = r_s + M * r_e whose down-projection is masked per user:
     y = W x + alpha / r_e * B (m_u * (A x)),    m_u = [1, ..., 1, w_u1, ..., w_u1, ..., w_uM, ..., w_uM]
 
 with w_um the weight the gate gives expert m for user u (or its square). The mask is built once for a batch; a forward
-hook on each ``lora_A`` applies it and nothing else of PEFT is touched. Gradient checkpointing must use
-``use_reentrant=False`` and one backward pass must be done before the weights of the next batch are set, since the
+hook on each ``lora_A`` applies it and nothing else of PEFT is touched. Where each adapted module has a gate of its own
+(``gates="per-layer"``, as the released code of CoPL), there are as many masks as modules. Gradient checkpointing must
+use ``use_reentrant=False`` and one backward pass must be done before the weights of the next batch are set, since the
 recomputation reads the mask again.
 """
 
@@ -34,7 +35,7 @@ _ADAPTER = "default"
 
 
 class _RankMask:
-    """The mask of the current batch, shared by the hooks of all adapted layers."""
+    """The mask of the current batch, read by the hooks of all adapted modules or of one."""
 
     def __init__(self) -> None:
         self.value: Tensor | None = None
@@ -65,16 +66,19 @@ class MixtureOfLora:
         peft_model: the module to call, and to register as a submodule of whatever trains it.
         layout: which rank columns belong to which expert.
         options: the options it was made with.
+        num_gates: number G of gates whose weights it takes: 1, or as many as there are adapted modules.
     """
 
     def __init__(self, peft_model: nn.Module, layout: RankLayout, options: MixtureOptions) -> None:
         self.peft_model = peft_model
         self.layout = layout
         self.options = options
-        self._mask = _RankMask()
+        layers = _lora_layers(peft_model)
+        self.num_gates = len(layers) if options.gates == "per-layer" else 1
+        self._masks = [_RankMask() for _ in range(self.num_gates)]
         if layout.num_experts:
-            for layer in _lora_layers(peft_model):
-                layer.lora_A[_ADAPTER].register_forward_hook(self._mask)
+            for place, layer in enumerate(layers.values()):
+                layer.lora_A[_ADAPTER].register_forward_hook(self._masks[place % self.num_gates])
                 layer.register_forward_pre_hook(_refuse_merged)
 
     @classmethod
@@ -129,25 +133,28 @@ class MixtureOfLora:
         """Set the gate weights of the batch that follows; they hold until the next call.
 
         Args:
-            weights: weight of each routed expert [B, M], as the gate gives it; `gate_power` is applied here. None
-                where there are no routed experts.
+            weights: weight of each routed expert [B, M], as the gate gives it, or those of all gates one after the
+                other [B, G M]; `gate_power` is applied here. None where there are no routed experts.
 
         Raises:
-            ValueError: the shape is not [B, M].
+            ValueError: the shape is not [B, G M].
         """
-        num_experts = self.layout.num_experts
-        if num_experts == 0:
+        width = self.layout.num_experts * self.num_gates
+        if width == 0:
             if weights is not None and weights.shape[1:] != (0,):
                 raise ValueError(f"the mixture has no routed experts, yet weights {tuple(weights.shape)} were given")
             return
-        if weights is None or weights.dim() != 2 or weights.shape[1] != num_experts:
+        if weights is None or weights.dim() != 2 or weights.shape[1] != width:
             shape = None if weights is None else tuple(weights.shape)
-            raise ValueError(f"gate weights must have the shape [B, {num_experts}], not {shape}")
-        self._mask.value = self.rank_weights(weights)
+            raise ValueError(f"gate weights must have the shape [B, {width}], not {shape}")
+        factors = self.rank_weights(weights)
+        for mask, value in zip(self._masks, factors.unbind(1), strict=True):
+            mask.value = value
 
     def rank_weights(self, weights: Tensor) -> Tensor:
-        """Return the factors [B, 1, R] of the rank columns for gate weights [B, M], `gate_power` applied."""
-        return self.layout.mask(weights**2 if self.options.gate_power == 2 else weights)
+        """Return the factors [B, G, R] of the rank columns for gate weights [B, G M], `gate_power` applied."""
+        powered = weights**2 if self.options.gate_power == 2 else weights
+        return self.layout.mask(powered.reshape(len(weights), self.num_gates, self.layout.num_experts))
 
     def config_dict(self) -> dict[str, Any]:
         """Return PEFT's configuration of the adapter, as it is written to disk."""
@@ -197,36 +204,48 @@ class MixtureOfLora:
         return mixture
 
 
-def user_adapter(mixture: MixtureOfLora, weights: Tensor, directory: Path) -> int:
-    """Write one user's slice of a mixture as a plain LoRA that stock PEFT loads.
+def user_slice(mixture: MixtureOfLora, weights: Tensor | None) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
+    """Return one user's slice of a mixture as a plain LoRA: its rank, PEFT's configuration and tensors.
 
     Only the shared expert and the experts with a weight other than zero are kept, the weight multiplied into
     ``lora_B``, so the adapter needs no mask and its rank is r_s + (number of those experts) * r_e.
 
     Args:
         mixture: the trained mixture; left as it is.
-        weights: the user's gate weights [M].
+        weights: the user's gate weights [M], or [G M] where there are several gates; None without routed experts.
+    """
+    with torch.no_grad():
+        if mixture.layout.num_experts and weights is not None:
+            factors = mixture.rank_weights(weights.detach().unsqueeze(0).float().cpu())[0]
+        else:
+            factors = torch.ones(1, mixture.layout.rank)
+        # Without any expert left, one column of weight zero keeps the adapter loadable.
+        rank = max(1, int((factors != 0).sum(dim=1).max()))
+        # Modules may keep unequal numbers of columns; those that are short are filled up with columns of weight zero.
+        kept = (factors != 0).int().argsort(dim=1, descending=True, stable=True)[:, :rank]
+        places = {name: place % mixture.num_gates for place, name in enumerate(_lora_layers(mixture.peft_model))}
+        tensors = {
+            name: _sliced(tensor.cpu(), name, kept[gate], factors[gate])
+            for name, tensor in mixture.tensors().items()
+            for gate in [places[name.rpartition(".lora_")[0]]]
+        }
+    alpha = _peft_alpha(mixture.layout, mixture.options.alpha, rank)
+    return rank, mixture.config_dict() | {"r": rank, "lora_alpha": alpha}, tensors
+
+
+def user_adapter(mixture: MixtureOfLora, weights: Tensor, directory: Path) -> int:
+    """Write one user's slice of a mixture as a plain LoRA that stock PEFT loads.
+
+    Args:
+        mixture: the trained mixture; left as it is.
+        weights: the user's gate weights [M], or [G M] where there are several gates.
         directory: where the adapter is written.
 
     Returns:
         the rank of the adapter.
     """
-    with torch.no_grad():
-        if mixture.layout.num_experts:
-            factors = mixture.rank_weights(weights.detach().unsqueeze(0).float().cpu()).flatten()
-        else:
-            factors = torch.ones(mixture.layout.rank)
-        # Without any expert left, one column of weight zero keeps the adapter loadable.
-        kept = factors.nonzero().flatten() if factors.any() else torch.zeros(1, dtype=torch.long)
-        tensors = {
-            name: tensor.cpu()[kept]
-            if ".lora_A." in name
-            else (tensor.cpu()[:, kept].float() * factors[kept]).to(tensor.dtype)
-            for name, tensor in mixture.tensors().items()
-        }
-    rank = len(kept)
-    alpha = _peft_alpha(mixture.layout, mixture.options.alpha, rank)
-    write_adapter(directory, mixture.config_dict() | {"r": rank, "lora_alpha": alpha}, tensors)
+    rank, config, tensors = user_slice(mixture, weights)
+    write_adapter(directory, config, tensors)
     return rank
 
 
@@ -236,8 +255,15 @@ def _peft_alpha(layout: RankLayout, alpha: float, rank: int) -> float:
     return int(scaled) if scaled == int(scaled) else scaled
 
 
-def _lora_layers(peft_model: nn.Module) -> list[Any]:
-    return [module for module in peft_model.modules() if _ADAPTER in getattr(module, "lora_A", {})]
+def _sliced(tensor: Tensor, name: str, kept: Tensor, factors: Tensor) -> Tensor:
+    """The rows of ``lora_A`` that are kept, or the columns of ``lora_B`` times their factors."""
+    if ".lora_A." in name:
+        return tensor[kept]
+    return (tensor[:, kept].float() * factors[kept]).to(tensor.dtype)
+
+
+def _lora_layers(peft_model: nn.Module) -> dict[str, Any]:
+    return {name: module for name, module in peft_model.named_modules() if _ADAPTER in getattr(module, "lora_A", {})}
 
 
 def _require_bare(model: nn.Module) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from collections.abc import Mapping
+from typing import Any, Literal, final
 
 import attrs
 from attrs.validators import and_, deep_iterable, ge, gt, instance_of, lt, min_len, optional
@@ -26,6 +27,19 @@ class MixtureOptions:
         help="names of the linear modules to adapt; none: the backbone's query and value projections",
         validator=optional(and_(min_len(1), deep_iterable(instance_of(str)))),
     )
+    layers: tuple[int, ...] | None = option(
+        None,
+        help="places of the layers to adapt, counted from 0; none: all, or those that reward.trainable_layers says",
+        validator=optional(and_(min_len(1), deep_iterable(and_(instance_of(int), ge(0))))),
+    )
+    gates: Literal["one", "per-layer"] = option(
+        "one",
+        help="one: one gate for all layers; per-layer: a gate of its own for each adapted module, as the released code",
+    )
     gate_power: Literal[1, 2] = option(
         1, help="1: experts are weighted by g as in the paper; 2: by g squared as in the released code"
     )
+
+
+PAPER_PRESET: Mapping[str, Any] = {"gates": "per-layer"}
+"""What CoPL (arXiv 2503.01658) publishes where the defaults differ; its released code squares the gate weight too."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from copl.records import IntArray
 
 
-def _csr(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+def compressed_rows(pointers: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a sparse matrix in torch's CSR layout, unchecked."""
     with warnings.catch_warnings():
         # the layout is called beta by a warning at its first use; products with a dense matrix are all we need of it
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -92,7 +93,8 @@ class EdgePattern:
     def matrix(self, values: Tensor) -> SparseMatrix:
         """Return the matrix [U, R] with these values [E] on the edges."""
         return SparseMatrix(
-            _csr(*self._by_user, values, self.size), _csr(*self._by_response, values[self._order], self.size[::-1])
+            compressed_rows(*self._by_user, values, self.size),
+            compressed_rows(*self._by_response, values[self._order], self.size[::-1]),
         )
 
 

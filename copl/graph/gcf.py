@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from copl.graph.adjacency import SignedAdjacency, SignedEdges
 from copl.graph.layers import Formula, SignedLayer, SignedNetwork
 from copl.graph.mf import Mf, MfOptions
+from copl.graph.receptive_field import ReceptiveField
 from copl.graph.spectral import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
@@ -79,8 +80,12 @@ class GcfOptions:
     )
     batch_size: int | None = option(
         None,
-        help="comparisons per step, each step with full propagation; none takes all",
+        help="comparisons per step, each step with propagation anew; none takes all",
         validator=attrs.validators.optional(_at_least_one),
+    )
+    whole_graph: bool = option(
+        False,
+        help="propagate over the whole graph for each batch, as published; the result is the same",
     )
     num_epochs: int = option(200, help="passes over the comparisons at most", validator=_at_least_one)
     validate_every: int = option(5, help="epochs from one validation to the next", validator=_at_least_one)
@@ -125,12 +130,17 @@ PAPER = {
 class Gcf(GraphEncoder):
     """Trains a `SignedNetwork` by the Bradley-Terry loss (BPR) and keeps the epoch with the best validation loss.
 
-    Propagation is always over the whole graph. Comparisons that supervise a step can be taken out of the graph they are
-    read from (`supervision_share`): an edge must not answer for itself.
+    Propagation is over the whole graph, or over all of it that reaches a batch. Comparisons that supervise a step can
+    be taken out of the graph they are read from (`supervision_share`): an edge must not answer for itself.
+
+    Args:
+        options: the settings.
+        factors: what the encoder mf has found in the same graph, where it has run already; for ``start = "mf"``.
     """
 
-    def __init__(self, options: GcfOptions) -> None:
+    def __init__(self, options: GcfOptions, factors: NodeEmbeddings | None = None) -> None:
         self._options = options
+        self._factors = factors
 
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Learn the embeddings.
@@ -142,8 +152,8 @@ class Gcf(GraphEncoder):
         train, validation = learnable(graph, seed)
         if not len(train):
             return trivial_embeddings(graph, options.embedding_dim)
-        factors = None
-        if options.start == "mf":
+        factors = self._factors
+        if options.start == "mf" and factors is None:
             encoder = Mf(MfOptions(embedding_dim=options.embedding_dim))
             factors = encoder.fit(
                 attrs.evolve(graph, comparisons=train, validation=validation), seed=seed, progress=progress
@@ -305,9 +315,15 @@ class _Trainer:
         return SignedAdjacency(*matrices)
 
     def _step(self, rows: Tensor, adjacency: SignedAdjacency) -> float:
-        users, responses = self._network(adjacency)
         batch = self._train.take(rows)
-        loss = batch.loss(batch.margins(users, responses, self._network.response_bias))
+        bias: Tensor = self._network.response_bias
+        if self._options.batch_size is None or self._options.whole_graph:
+            users, responses = self._network(adjacency)
+        else:
+            field = ReceptiveField.of(batch, adjacency, len(self._network.layers))
+            users, responses = self._network.within(field)
+            batch, bias = field.batch, bias.index_select(0, field.responses_seen)
+        loss = batch.loss(batch.margins(users, responses, bias))
         penalty = self._options.l2 * batch.squared_norms(users, responses) + self._prior()
         self._optimizer.zero_grad()
         (loss + penalty).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, final
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from copl.graph.adjacency import SignedAdjacency
+from copl.graph.receptive_field import LayerField, Messages, ReceptiveField
 
 NEGATIVE_SLOPE = 0.2
 
@@ -24,14 +26,22 @@ class NodeUpdate(nn.Module, ABC):
         """Set the weights so that the node keeps itself, adds its chosen and subtracts its rejected neighbours."""
 
     @abstractmethod
-    def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
+    def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
         """Return the new embeddings [n, D].
 
         Args:
             own: the nodes' embeddings e [n, D].
             chosen: normalised sums over chosen edges, Z+ [n, D].
-            rejected: the same over rejected edges, Z- [n, D]; None leaves those edges out.
+            rejected: the same over rejected edges, Z-; None leaves those edges out.
         """
+
+
+def _add(new: Tensor, own: Tensor, messages: Messages, term: Callable[[Tensor, Tensor], Tensor], sign: int) -> Tensor:
+    """Return `new` plus or minus ``term(Z, e)`` at the nodes that have messages; `term` is zero at the others."""
+    if messages.rows is None:
+        return torch.add(new, term(messages.sums, own), alpha=sign)
+    there = own.index_select(0, messages.rows)
+    return new.index_add(0, messages.rows, term(messages.sums, there), alpha=sign)
 
 
 def _zero(*maps: nn.Linear | None) -> None:
@@ -70,15 +80,21 @@ class PaperUpdate(NodeUpdate):
                 self.rejected.weight.copy_(-torch.eye(len(self.rejected.weight)))
         _zero(self.chosen_product, self.rejected_product)
 
-    def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
-        new = self.own(own) + self.chosen(chosen)
-        if self.chosen_product is not None:
-            new = new + self.chosen_product(chosen * own)
+    def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
+        new = _add(self.own(own), own, chosen, _mapped(self.chosen, self.chosen_product), 1)
         if self.rejected is not None and rejected is not None:
-            new = new + self.rejected(rejected)
-            if self.rejected_product is not None:
-                new = new + self.rejected_product(rejected * own)
+            new = _add(new, own, rejected, _mapped(self.rejected, self.rejected_product), 1)
         return F.leaky_relu(new, NEGATIVE_SLOPE)
+
+
+def _mapped(plain: nn.Linear, product: nn.Linear | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return W Z + W' (Z * e)."""
+
+    def term(sums: Tensor, own: Tensor) -> Tensor:
+        mapped: Tensor = plain(sums)
+        return mapped if product is None else mapped + product(sums * own)
+
+    return term
 
 
 @final
@@ -104,15 +120,25 @@ class ReleasedUpdate(NodeUpdate):
         nn.init.zeros_(self.own.bias)
         _zero(self.chosen_product, self.rejected_product)
 
-    def forward(self, own: Tensor, chosen: Tensor, rejected: Tensor | None) -> Tensor:
-        new = self.own(own) + chosen
+    def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
+        bias: Tensor = self.own.bias  # those of the other maps hold for nodes without messages, too
         if self.chosen_product is not None:
-            new = new + self.chosen_product(chosen * own)
+            bias = bias + self.chosen_product.bias
+        if self.rejected_product is not None and rejected is not None:
+            bias = bias - self.rejected_product.bias
+        new = _add(F.linear(own, self.own.weight, bias), own, chosen, _kept(self.chosen_product), 1)
         if rejected is not None:
-            new = new - rejected
-            if self.rejected_product is not None:
-                new = new - self.rejected_product(rejected * own)
+            new = _add(new, own, rejected, _kept(self.rejected_product), -1)
         return F.leaky_relu(new, NEGATIVE_SLOPE)
+
+
+def _kept(product: nn.Linear | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return Z + W (Z * e), without the bias."""
+
+    def term(sums: Tensor, own: Tensor) -> Tensor:
+        return sums if product is None else sums + F.linear(sums * own, product.weight)
+
+    return term
 
 
 @final
@@ -159,14 +185,33 @@ class SignedLayer(nn.Module):
     def forward(self, users: Tensor, responses: Tensor, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
         """Return the new embeddings of users [U, D] and responses [R, D]."""
         chosen, rejected = adjacency.chosen, adjacency.rejected
-        if not self.negative_edges:
-            return (
-                self.of_users(users, chosen @ responses, None),
-                self.of_responses(responses, chosen.T @ users, None),
-            )
         return (
-            self.of_users(users, chosen @ responses, rejected @ responses),
-            self.of_responses(responses, chosen.T @ users, rejected.T @ users),
+            self.of_users(
+                users,
+                Messages(chosen @ responses),
+                Messages(rejected @ responses) if self.negative_edges else None,
+            ),
+            self.of_responses(
+                responses,
+                Messages(chosen.T @ users),
+                Messages(rejected.T @ users) if self.negative_edges else None,
+            ),
+        )
+
+    def within(self, users: Tensor, responses: Tensor, field: LayerField) -> tuple[Tensor, Tensor]:
+        """Return the new embeddings of the users [u, D] and responses [r, D] of a field."""
+        (liked_by_users, disliked_by_users), (liking_users, disliking_users) = field.to_users, field.to_responses
+        return (
+            self.of_users(
+                users.index_select(0, field.users),
+                liked_by_users.messages(responses),
+                disliked_by_users.messages(responses) if self.negative_edges else None,
+            ),
+            self.of_responses(
+                responses.index_select(0, field.responses),
+                liking_users.messages(users),
+                disliking_users.messages(users) if self.negative_edges else None,
+            ),
         )
 
 
@@ -192,4 +237,12 @@ class SignedNetwork(nn.Module):
         users, responses = self.users, self.responses
         for layer in self.layers:
             users, responses = layer(users, responses, adjacency)
+        return users, responses
+
+    def within(self, field: ReceptiveField) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of the users and responses of a batch, as `forward` has them."""
+        users, responses = self.users.index_select(0, field.users), self.responses.index_select(0, field.responses)
+        for layer, part in zip(self.layers, field.layers, strict=True):
+            assert isinstance(layer, SignedLayer)
+            users, responses = layer.within(users, responses, part)
         return users, responses

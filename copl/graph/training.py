@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HOLDOUT = 0.1
+_ENOUGH = 200
 _SCALES = [2 ** (thirds / 3) for thirds in range(-15, 13)]
 
 
@@ -80,6 +81,19 @@ def learnable(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Compariso
     )
     if len(validation) or not len(train):
         return train, validation
+    return _hold_out(train, seed)
+
+
+def held_out(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Comparisons]:
+    """Return what `learnable` does, with enough to stop by: a tenth is held out too where validation is scarce."""
+    train, validation = learnable(graph, seed)
+    if len(validation) >= min(_ENOUGH, _HOLDOUT * len(train)):
+        return train, validation
+    train, held = _hold_out(train, seed)
+    return train, Comparisons.concat([validation, held])
+
+
+def _hold_out(train: Comparisons, seed: int) -> tuple[Comparisons, Comparisons]:
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(train))
     first = shuffled[np.unique(train.user[shuffled], return_index=True)[1]]  # one of each user stays

@@ -10,11 +10,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
-import numpy as np
-import torch
 from attrs import frozen
 
-from copl.interfaces import PreferenceModel, Workspace
+from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.user_space import UserSpace
 from copl.plugins import Component
 from copl.recipe import Stages
@@ -29,7 +27,7 @@ class GraphOptions:
 
 @final
 class GraphMethod(PreferenceModel):
-    """Scores e_u . e_r + b_r from the encoder's embeddings."""
+    """Scores e_u . e_r + b_r from the encoder's embeddings, up to a constant of each user."""
 
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
@@ -50,22 +48,15 @@ class GraphMethod(PreferenceModel):
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         return self.space.adapt(support)
 
+    def online(self, user_id: str) -> OnlineUser:
+        return self.space.online(user_id)
+
     def seen_users(self) -> Collection[str]:
         return self.space.trained.user_rows.keys()
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
-        trained = self.space.trained
-        rows = np.array([trained.response_rows.get(key, -1) for key in requests.responses.keys], dtype=np.int64)
-        row = rows[requests.response]
-        known = torch.from_numpy(row >= 0)
-        users = self.space.vectors(requests.users, adapted)[torch.from_numpy(requests.user)]
-        at = torch.from_numpy(np.maximum(row, 0))
-        scores = torch.zeros(len(requests), dtype=torch.float64)
-        if len(trained.responses):
-            values = (users * trained.responses[at]).sum(dim=-1) + trained.response_bias[at]
-            scores = torch.where(known, values.double(), scores)
-        result: FloatArray = scores.numpy()
-        return result
+        scores, _ = self.space.scores(requests, adapted)
+        return scores
 
     def diagnostics(self) -> Diagnostics:
         trained = self.space.trained

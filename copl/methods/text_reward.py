@@ -12,21 +12,41 @@ from torch import Tensor
 
 from copl.interfaces import Backbone, ExpertGate, Workspace
 from copl.recipe import Stages
-from copl.records import FloatArray, PreferenceData, ScoreRequests
+from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model
-from copl.reward.training import UserVectors, train_reward_model
+from copl.reward.training import train_reward_model
+from copl.reward.user_vectors import UserVectors, load_trained_users
 
 STAGE = "reward"
 
 
 @final
 class TextReward:
-    """A trained reward model and how it is trained as a stage."""
+    """A trained reward model and how it is trained as a stage.
 
-    def __init__(self, model: PersonalRewardModel) -> None:
+    Attributes:
+        model: the reward model.
+        users: the seen users, where they were trained along with it.
+    """
+
+    def __init__(self, model: PersonalRewardModel, users: UserVectors | None = None) -> None:
         self.model = model
+        self.users = users
+
+    @classmethod
+    def key(cls, data: PreferenceData, stages: Stages, *, upstream: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+        """Return what the reward model depends on."""
+        parts = [name for name in ("gate", "backbone") if name in stages.parts]
+        return {
+            "data": data.digest("train", "validation"),
+            "seed": seed,
+            "users": upstream,
+            "weights": stages.build("backbone").fingerprint(),
+            **stages.key(*parts, "mixture", "reward"),
+        }
 
     @classmethod
     def fit(
@@ -51,14 +71,7 @@ class TextReward:
             workspace: where the result is kept.
         """
         backbone: Backbone = stages.build("backbone")
-        parts = [name for name in ("gate", "backbone") if name in stages.parts]
-        key = {
-            "data": data.digest("train", "validation"),
-            "seed": seed,
-            "users": upstream,
-            "weights": backbone.fingerprint(),
-            **stages.key(*parts, "mixture", "reward"),
-        }
+        key = cls.key(data, stages, upstream=upstream, seed=seed)
 
         def compute(directory: Path) -> None:
             train_reward_model(
@@ -73,7 +86,7 @@ class TextReward:
                 progress=workspace.progress,
             )
 
-        directory = workspace.stage(STAGE, key=key, compute=compute)
+        directory = workspace.stage(STAGE, key=key, compute=compute, together=True)
         return cls._open(directory, stages)
 
     @classmethod
@@ -84,12 +97,36 @@ class TextReward:
     @classmethod
     def _open(cls, directory: Path, stages: Stages) -> TextReward:
         backbone: Backbone = stages.build("backbone")
-        return cls(load_reward_model(directory, backbone.load(), lambda dim: _gate(stages, dim, seed=0)))
+        model = load_reward_model(directory, backbone.load(), lambda dim: _gate(stages, dim, seed=0))
+        return cls(model, load_trained_users(directory))
+
+    def own_vectors(self, users: UserTable) -> Tensor:
+        """Return the vectors [U, D] of users that were trained along; anybody else gets the mean of them all."""
+        assert self.users is not None
+        values, rows = self.users.values, {user: row for row, user in enumerate(self.users.ids)}
+        mean = values.mean(dim=0)
+        found = [values[rows[user]] if user in rows else mean for user in users.ids]
+        return torch.stack(found) if found else values[:0]
 
     def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
         """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""
         users = None if vectors is None else vectors[torch.from_numpy(requests.user)]
         return np.asarray(score_responses(self.model, requests.responses, users, requests.response), dtype=np.float64)
+
+    @torch.no_grad()
+    def levels(self, vectors: Tensor) -> FloatArray:
+        """Return the reward of the average text for each user [U], from their vectors [U, D]."""
+        model = self.model
+        levels: FloatArray = model.level(model.condition(vectors.to(model.device))).double().cpu().numpy()
+        return levels
+
+    def export(
+        self, user: str, vector: Tensor | None, stages: Stages, directory: Path, *, merge: bool
+    ) -> Mapping[str, Any]:
+        """Write the reward model of the user with the vector [D] as a plain classifier (`copl.reward.export`)."""
+        backbone: Backbone = stages.build("backbone")
+        written = export_user(self.model, vector, user, backbone.load(), directory, merge=merge)
+        return {"user": user, "directory": str(written.directory), **written.facts()}
 
 
 def _gate(stages: Stages, embedding_dim: int, seed: int) -> ExpertGate:

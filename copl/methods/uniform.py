@@ -5,9 +5,9 @@ The same backbone, LoRA rank of the shared expert, warm start and training as `c
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -61,6 +61,13 @@ class UniformMethod(PreferenceModel):
         if self._fitted is None:
             raise RuntimeError("fit or load the method first")
         return self._fitted.scores(requests, None)
+
+    def export(
+        self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
+    ) -> Mapping[str, Any]:
+        if self._fitted is None:
+            raise RuntimeError("fit or load the method first")
+        return self._fitted.export("everybody", None, self._stages, directory, merge=merge)
 
 
 def _build(options: UniformOptions, *, stages: Stages) -> UniformMethod:

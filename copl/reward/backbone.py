@@ -56,6 +56,7 @@ class LoadedBackbone:
         pad_id: token id that fills up batches. Attention masks tell padding from text, never this id: it may be the
             end-of-text token, and is that (else 0) where the tokenizer has no padding token.
         max_positions: the longest input the model takes, in tokens.
+        source: Hugging Face id or path by which others find the same weights; None where there is none.
     """
 
     model: PreTrainedModel
@@ -67,6 +68,7 @@ class LoadedBackbone:
     target_modules: tuple[str, ...]
     pad_id: int
     max_positions: int
+    source: str | None = None
 
 
 def prepare_backbone(

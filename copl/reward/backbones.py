@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from copl.errors import BackboneError
 from copl.options import option
@@ -169,7 +169,10 @@ class HuggingFace:
         Raises:
             BackboneError: the model cannot be found, is damaged, or is unfit.
         """
-        return _open(self._find(), self._options.dtype, self._options.pooling, self._options.template)
+        directory = self._find()
+        loaded = _open(directory, self._options.dtype, self._options.pooling, self._options.template)
+        local = Path(self._options.path).expanduser().is_dir()
+        return evolve(loaded, source=str(directory.resolve()) if local else self._options.path)
 
     def _find(self) -> Path:
         if self._directory is None:

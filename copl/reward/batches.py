@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
+from attrs import asdict
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from copl.records import Comparisons
 from copl.reward.backbone import EncodedResponses, collate
 from copl.reward.cached import HiddenCache
+from copl.reward.packing import pack_pairs, packed_states
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -20,21 +22,25 @@ if TYPE_CHECKING:
 _BATCHES_PER_POOL = 50
 
 
-def routed_epoch(lengths: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
+def routed_epoch(
+    lengths: IntArray, batch_size: int, rng: np.random.Generator, *, buckets: bool = True
+) -> list[IntArray]:
     """Return one epoch of batches of equal size and similar length, for experts that depend on the user.
 
     Pools of 50 batches are drawn at random, sorted by length and cut; the batches of all pools come in random order.
     What is left at the end is a smaller batch.
 
     Args:
-        lengths: tokens of the longer response of each comparison [N].
+        lengths: tokens of the longer response of each comparison, or of both if they are packed [N].
         batch_size: comparisons in a batch.
         rng: where randomness comes from.
+        buckets: whether to sort by length at all.
     """
     stream, batches = rng.permutation(len(lengths)), []
     for start in range(0, len(stream), batch_size * _BATCHES_PER_POOL):
         drawn = stream[start : start + batch_size * _BATCHES_PER_POOL]
-        drawn = drawn[np.argsort(lengths[drawn], kind="stable")]
+        if buckets:
+            drawn = drawn[np.argsort(lengths[drawn], kind="stable")]
         batches += [drawn[cut : cut + batch_size] for cut in range(0, len(drawn), batch_size)]
     return [batches[place] for place in rng.permutation(len(batches))]
 
@@ -114,6 +120,7 @@ class PairCollator:
         users: user embeddings [U, D].
         shared: whether the hidden state of a text is the same for all users.
         kept: hidden states to go on from, where only the top layers are adapted.
+        packed: whether the two texts of a comparison go into one sequence.
     """
 
     def __init__(
@@ -124,28 +131,65 @@ class PairCollator:
         *,
         shared: bool,
         kept: HiddenCache | None,
+        packed: bool = False,
     ) -> None:
         self._encoded = encoded
         self._comparisons = comparisons
         self._users = users
         self._shared = shared
         self._kept = kept
+        self._packed = packed
 
     def __call__(self, batches: Sequence[IntArray]) -> dict[str, Any]:
         """Return the arguments of `copl.reward.objective.BradleyTerryObjective` for rows of the comparisons."""
         batch = self._comparisons.take(np.concatenate(batches))
+        tensors = who_judges(batch, self._users)
+        if self._packed:
+            pairs, shared = pack_pairs(self._encoded, batch.chosen, batch.rejected)
+            if self._kept is not None:
+                tensors["kept"] = packed_states(self._kept, pairs, batch.chosen, batch.rejected, shared)
+            return tensors | asdict(pairs)
         texts = np.concatenate([batch.chosen, batch.rejected])
         place = np.arange(len(texts))
         if self._shared:
             texts, place = np.unique(texts, return_inverse=True)
         tokens = collate(self._encoded, texts)
-        tensors = {
+        tensors |= {
             "input_ids": tokens.input_ids,
             "attention_mask": tokens.attention_mask,
             "place": torch.from_numpy(place.astype(np.int64)),
-            "users": self._users[torch.from_numpy(batch.user)],
-            "weight": torch.from_numpy(batch.weight).float(),
         }
         if self._kept is not None:
             tensors["kept"] = self._kept.batch(texts, tokens.attention_mask)
         return tensors
+
+
+@final
+class FeatureCollator:
+    """Makes the tensors of a batch of comparisons whose texts are known by their frozen features.
+
+    Args:
+        pooled: pooled hidden states of the texts [R, H].
+        comparisons: the comparisons; `user` refers to rows of `users`.
+        users: user embeddings [U, D].
+    """
+
+    def __init__(self, pooled: Tensor, comparisons: Comparisons, users: Tensor) -> None:
+        self._pooled = pooled
+        self._comparisons = comparisons
+        self._users = users
+
+    def __call__(self, batches: Sequence[IntArray]) -> dict[str, Any]:
+        """Return the arguments of `copl.reward.objective.BradleyTerryObjective` for rows of the comparisons."""
+        batch = self._comparisons.take(np.concatenate(batches))
+        texts, place = np.unique(np.concatenate([batch.chosen, batch.rejected]), return_inverse=True)
+        tensors = who_judges(batch, self._users)
+        tensors["pooled"] = self._pooled[torch.from_numpy(texts)]
+        tensors["place"] = torch.from_numpy(place.astype(np.int64))
+        return tensors
+
+
+def who_judges(batch: Comparisons, users: Tensor) -> dict[str, Any]:
+    """The tensors of the users of some comparisons, and of the comparisons' weights."""
+    rows = torch.from_numpy(batch.user)
+    return {"users": users[rows], "user_rows": rows, "weight": torch.from_numpy(batch.weight).float()}

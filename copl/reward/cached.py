@@ -99,32 +99,36 @@ class HiddenCache:
         lengths: tokens of each text.
         hidden_size: size H of a hidden state.
         dtype: that of the model.
-        directory: where the file goes if one is needed.
+        directory: where the file goes if one is needed; what it holds from before is kept.
     """
 
     def __init__(self, lengths: IntArray, hidden_size: int, dtype: torch.dtype, directory: Path) -> None:
         self._offsets = np.concatenate([[0], np.cumsum(lengths)])
         shape = (int(self._offsets[-1]), hidden_size)
         size = shape[0] * shape[1] * dtype.itemsize
-        self._flat: Tensor
-        if size <= _IN_MEMORY_BYTES:
-            self._flat = torch.zeros(shape, dtype=dtype)
+        self.in_memory = size <= _IN_MEMORY_BYTES
+        self.flat: Tensor
+        if self.in_memory:
+            self.flat = torch.zeros(shape, dtype=dtype)
         else:
             directory.mkdir(parents=True, exist_ok=True)
-            self._flat = torch.from_file(
+            self.flat = torch.from_file(
                 str(directory / "hidden.bin"), shared=True, size=shape[0] * shape[1], dtype=dtype
             ).view(shape)
 
     def put(self, places: IntArray, hidden: Tensor, attention_mask: Tensor) -> None:
         """Keep the hidden states [B, L, H] of the texts at `places`."""
         for place, states, mask in zip(places, hidden, attention_mask.bool(), strict=True):
-            self._flat[self._offsets[place] : self._offsets[place + 1]] = states[mask].to("cpu")
+            self.flat[self._offsets[place] : self._offsets[place + 1]] = states[mask].to("cpu")
+
+    def text(self, place: int | np.integer[Any]) -> Tensor:
+        """Return the hidden states [L, H] of the text at `place`."""
+        return self.flat[self._offsets[place] : self._offsets[place + 1]]
 
     def batch(self, places: Sequence[int] | IntArray, attention_mask: Tensor) -> Tensor:
         """Return the hidden states [B, L, H] of the texts at `places`, padded as `attention_mask` [B, L] says."""
-        padded = self._flat.new_zeros((*attention_mask.shape, self._flat.shape[1]))
-        spans = [self._flat[self._offsets[p] : self._offsets[p + 1]] for p in places]
-        padded[attention_mask.bool()] = torch.cat(spans)
+        padded = self.flat.new_zeros((*attention_mask.shape, self.flat.shape[1]))
+        padded[attention_mask.bool()] = torch.cat([self.text(place) for place in places])
         return padded
 
 
@@ -134,6 +138,8 @@ def check_replay(model: nn.Module, trunk: FrozenTrunk, tokens: TokenBatch) -> No
     Raises:
         BackboneError: they differ by more than 1e-4 of the largest value, so this model cannot be cached.
     """
+    device = next(model.parameters()).device
+    tokens = TokenBatch(tokens.input_ids.to(device), tokens.attention_mask.to(device))
     with torch.no_grad():
         with trunk.keeping() as kept:
             plain = _last_hidden(model, tokens)

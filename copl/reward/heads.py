@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ class Head(nn.Module, ABC):
 
     weight: nn.Parameter
     """What all users share: weights w [H] of the features."""
+
+    linear_in_features: ClassVar[bool] = True
+    """Whether a user's reward is a weight vector times the features."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -74,6 +77,8 @@ class BilinearHead(Head):
 @final
 class MlpHead(Head):
     """r = w . f + v . gelu(W f + V z + c): a hidden layer over both, beside the linear term."""
+
+    linear_in_features = False
 
     def __init__(self, hidden_size: int, embedding_dim: int, width: int = 64) -> None:
         super().__init__(hidden_size)

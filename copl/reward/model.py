@@ -9,11 +9,13 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from copl.experts.mixture import MixtureOfLora
+from copl.experts.per_layer import GatePerLayer
 from copl.interfaces import ExpertGate, RewardModel
 from copl.records import GateWeights, TokenBatch
 from copl.reward.backbone import LoadedBackbone, pool
 from copl.reward.cached import FrozenTrunk
 from copl.reward.heads import Head
+from copl.reward.packing import CHOSEN, REJECTED, PackedPairs, packed_inputs
 
 
 @final
@@ -59,7 +61,7 @@ class PersonalRewardModel(RewardModel):
     Args:
         backbone: the loaded backbone, already carrying the adapters of `mixture`.
         mixture: the mixture attached to it.
-        gate: weight of each routed expert, from the conditioned user.
+        gate: weight of each routed expert, from the conditioned user; copied where every adapted module has its own.
         head: reward from features and conditioned user.
         users: scaling of user embeddings.
         features: scaling of pooled hidden states.
@@ -89,7 +91,7 @@ class PersonalRewardModel(RewardModel):
         self.trunk = trunk
         self.max_length = max_length
         self.transformer = mixture.peft_model
-        self.gate = gate
+        self.gate = _gate_for(mixture, gate)
         self.head = head
         for name, scaling in (("user", users), ("feature", features)):
             self.register_buffer(f"{name}_centre", scaling.centre.float())
@@ -121,26 +123,57 @@ class PersonalRewardModel(RewardModel):
             weights: expert weights [B, M]; None without routed experts.
             kept: hidden states [B, L, H] to go on from, where the model has a trunk.
         """
+        inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        hidden = self._hidden(inputs, weights, kept)
+        return self.scaled(pool(hidden, tokens.attention_mask, self.backbone.pooling))
+
+    def pair_features(self, pairs: PackedPairs, weights: Tensor | None, kept: Tensor | None = None) -> Tensor:
+        """Return the scaled, pooled hidden states [2 B, H] of B packed pairs: the chosen texts, then the rejected.
+
+        Args:
+            pairs: the pairs.
+            weights: expert weights of the users of the pairs [B, M]; None without routed experts.
+            kept: hidden states [B, L, H] to go on from, where the model has a trunk.
+        """
+        hidden = self._hidden(packed_inputs(self.backbone.model, pairs), weights, kept)
+        pooled = [pool(hidden, pairs.own(segment), self.backbone.pooling) for segment in (CHOSEN, REJECTED)]
+        return self.scaled(torch.cat(pooled))
+
+    def scaled(self, pooled: Tensor) -> Tensor:
+        """Return pooled hidden states [B, H] in the head's scale."""
+        return (pooled.float() - self.feature_centre) / self.feature_scale
+
+    def _hidden(self, inputs: dict[str, Tensor], weights: Tensor | None, kept: Tensor | None) -> Tensor:
         self.mixture.set_weights(weights)
-        arguments = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
         if kept is None or self.trunk is None:
-            hidden = self.transformer(**arguments).last_hidden_state
+            hidden: Tensor = self.transformer(**inputs).last_hidden_state
         else:
             with self.trunk.replaying(kept):
-                hidden = self.transformer(**arguments).last_hidden_state
-        pooled = pool(hidden, tokens.attention_mask, self.backbone.pooling).float()
-        return (pooled - self.feature_centre) / self.feature_scale
+                hidden = self.transformer(**inputs).last_hidden_state
+        return hidden
+
+    def level(self, conditioned: Tensor) -> Tensor:
+        """Return the reward [B] of the average text for conditioned users [B, D].
+
+        Features are centred for the head's sake. Adding this back leaves margins as they are and makes the reward
+        of a head that is linear in the features linear in the hidden state itself, with no offset of the user's.
+        """
+        if not self.head.linear_in_features:
+            return conditioned.new_zeros(len(conditioned))
+        average = (self.feature_centre / self.feature_scale).expand(len(conditioned), -1)
+        rewards: Tensor = self.head(average, conditioned)
+        return rewards
 
     def forward(self, tokens: TokenBatch, users: Tensor) -> Tensor:
         """Return the rewards [B] of B responses for the users with embeddings [B, D], in the encoder's scale."""
         conditioned = self.condition(users)
         weights = self.route(conditioned).weights if self.gate.num_experts else None
-        rewards: Tensor = self.head(self.features(tokens, weights), conditioned)
+        rewards: Tensor = self.head(self.features(tokens, weights), conditioned) + self.level(conditioned)
         return rewards
 
     @torch.no_grad()
-    def expert_weights(self, users: Tensor) -> Tensor | None:
-        """Return the gate weights [U, M] of user embeddings [U, D], or None without routed experts."""
+    def gate_weights(self, users: Tensor) -> Tensor | None:
+        """Return what `MixtureOfLora.set_weights` takes for user embeddings [U, D]: [U, M], or [U, G M] for G gates."""
         if self.gate.num_experts == 0:
             return None
         training = self.gate.training
@@ -148,6 +181,23 @@ class PersonalRewardModel(RewardModel):
         weights = self.route(self.condition(users.to(self.device))).weights.cpu()
         self.gate.train(training)
         return weights
+
+    def expert_weights(self, users: Tensor) -> Tensor | None:
+        """Return the gate weights [U, M] of user embeddings [U, D], or None without routed experts.
+
+        Where every adapted module has a gate of its own, this is the mean over the gates.
+        """
+        weights = self.gate_weights(users)
+        if weights is None:
+            return None
+        return weights.reshape(len(weights), self.mixture.num_gates, self.mixture.layout.num_experts).mean(dim=1)
+
+
+def _gate_for(mixture: MixtureOfLora, gate: ExpertGate) -> ExpertGate:
+    if mixture.options.gates == "one" or gate.num_experts == 0:
+        return gate
+    with torch.random.fork_rng(devices=[]):
+        return GatePerLayer(gate, mixture.num_gates)
 
 
 def silence_dropout(model: nn.Module) -> None:

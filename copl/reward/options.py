@@ -22,6 +22,11 @@ class RewardOptions:
     warm_start: bool = option(
         True, help="fit the head on frozen features first, so that step 0 is already the best frozen-feature model"
     )
+    mode: Literal["adapt", "frozen"] = option(
+        "adapt",
+        help="adapt: LoRA experts in the backbone, gate and head are trained; frozen: no adapters and no gate, the"
+        " head is trained on features computed once a response",
+    )
     max_steps: int = option(
         100, help="optimiser steps at most; 0 leaves the backbone as it is", validator=validators.ge(0)
     )
@@ -62,6 +67,14 @@ class RewardOptions:
         help="adapt only this many of the top layers and keep the hidden states below them, computed once a response;"
         " 0 adapts all layers",
         validator=validators.ge(0),
+    )
+    pack_pairs: Literal["auto", "on", "off"] = option(
+        "auto",
+        help="read what a chosen and a rejected text begin with in common once (decoders with routed experts); auto:"
+        " where the backbone can and a twentieth of the tokens is saved; on: else it is an error",
+    )
+    length_buckets: bool = option(
+        True, help="batch texts of similar length together, so that less padding is read; not where texts are shared"
     )
     gradient_checkpointing: bool = option(False, help="recompute activations in the backward pass to save memory")
     precision: Literal["auto", "float32", "bfloat16"] = option(

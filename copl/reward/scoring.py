@@ -85,7 +85,7 @@ def score_encoded(
         for start in range(0, len(place), _USERS_AT_ONCE):
             part = slice(start, start + _USERS_AT_ONCE)
             combined = model.head.combine(codes[torch.from_numpy(inverse[part])], conditioned[part])
-            scores[part] = combined.double().cpu().numpy()
+            scores[part] = (combined + model.level(conditioned[part])).double().cpu().numpy()
     finally:
         model.train(training)
     return scores

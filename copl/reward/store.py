@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from copl.errors import OptionsError, RunError
+from copl.experts.gates import NoGate
 from copl.experts.mixture import MixtureOfLora
 from copl.interfaces import ExpertGate
 from copl.options import options_to_dict, parse_options
@@ -132,7 +133,7 @@ def load_reward_model(
         for name, value in here.items()
         if card.backbone.get(name) != value
     ]
-    made = gate(card.embedding_dim)
+    made = NoGate() if card.options.mode == "frozen" else gate(card.embedding_dim)
     if made.num_experts != card.num_experts:
         faults.append(
             f"{directory} was trained with {card.num_experts} experts, this gate has {made.num_experts}; "
@@ -157,7 +158,7 @@ def load_reward_model(
 
 def make_trunk(backbone: LoadedBackbone, options: RewardOptions) -> FrozenTrunk | None:
     """Return the frozen layers, where the options leave any."""
-    if not 0 < options.trainable_layers < backbone.num_layers:
+    if options.mode == "frozen" or not 0 < options.trainable_layers < backbone.num_layers:
         return None
     return FrozenTrunk(backbone.model, backbone.num_layers, options.trainable_layers)
 
@@ -179,8 +180,14 @@ def _read_tensors(model: PersonalRewardModel, path: Path) -> None:
     different = sorted(
         name
         for name in wanted.keys() | found.keys()
-        if name not in wanted or name not in found or wanted[name].shape != found[name].shape
+        if name not in wanted
+        or name not in found
+        # what a gate has learnt by `bind` takes its shape from here
+        or (wanted[name].shape != found[name].shape and not name.startswith("gate."))
     )
     if different:
         raise RunError(f"{path} does not belong to this gate and head: {', '.join(different[:5])} differ")
-    model.load_state_dict(found, strict=False)
+    try:
+        model.load_state_dict(found, strict=False)
+    except RuntimeError as error:
+        raise RunError(f"{path} does not belong to this gate: {' '.join(str(error).split())}") from error

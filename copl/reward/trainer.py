@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -18,7 +18,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from copl.errors import TrainingError
 from copl.interfaces import Task
-from copl.reward.batches import PairCollator, ScheduledBatches
+from copl.processes import num_processes
+from copl.reward.batches import FeatureCollator, PairCollator, ScheduledBatches
+from copl.reward.memory import told_when_memory_is_short
 from copl.reward.objective import BradleyTerryObjective
 from copl.reward.options import RewardOptions
 
@@ -55,6 +57,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         collator: makes the batches.
         num_steps: optimiser steps of the whole run.
         measure: measures the model on comparisons it is not trained on: loss and accuracy.
+        watch: further values to log at each look, such as how the gate uses its experts.
         start: the model before the first step, as measured.
         directory: where checkpoints go.
         seed: of dropout and gate noise.
@@ -70,10 +73,11 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         objective: BradleyTerryObjective,
         options: RewardOptions,
         order: ScheduledBatches,
-        collator: PairCollator,
+        collator: PairCollator | FeatureCollator,
         *,
         num_steps: int,
         measure: Callable[[], tuple[float, float]],
+        watch: Callable[[], Mapping[str, float | str]],
         start: CurvePoint,
         directory: Path,
         seed: int,
@@ -82,6 +86,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
     ) -> None:
         self._options = options
         self._measure = measure
+        self._watch = watch
         self._log_point = log
         self._best_path = directory / "best.safetensors"
         self.curve = [start]
@@ -109,21 +114,16 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             self.curve += [CurvePoint(**entry["point"]) for entry in state["log_history"] if "point" in entry]
         elif self.is_world_process_zero():
             self._keep_best()
-        try:
+        with told_when_memory_is_short("training"):
             self.train(resume_from_checkpoint=checkpoint)
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                "memory exhausted in training; lower reward.batch_size and raise reward.gradient_accumulation, lower "
-                "reward.max_length, set reward.gradient_checkpointing or reward.trainable_layers"
-            ) from error
         self.accelerator.wait_for_everyone()
         _load_trainable(self.model, load_file(self._best_path))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make AdamW with a learning rate of its own for the head."""
+        """Make AdamW with a learning rate of its own for the head, and for users that are trained along."""
         optimizer: torch.optim.Optimizer | None = self.optimizer
         if optimizer is None:
-            head = {id(p) for p in self.model.model.head.parameters()}
+            head = {id(p) for p in self.model.model.head.parameters()} | {id(self.model.user_table)}
             trained = [p for p in self.model.parameters() if p.requires_grad]
             groups = [
                 {"params": [p for p in trained if id(p) not in head], "lr": self._options.learning_rate},
@@ -161,7 +161,14 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         self.curve.append(point)
         self.state.log_history.append({"point": asdict(point)})
         recent = next((e["loss"] for e in reversed(self.state.log_history) if "loss" in e), float("nan"))
-        self._log_point("reward", step=point.step, loss=recent, validation_loss=loss, validation_accuracy=accuracy)
+        self._log_point(
+            "reward",
+            step=point.step,
+            loss=recent,
+            validation_loss=loss,
+            validation_accuracy=accuracy,
+            **self._watch(),
+        )
         best = best_of(self.curve)
         if best is point and self.is_world_process_zero():
             self._keep_best()
@@ -232,6 +239,8 @@ def _arguments(options: RewardOptions, num_steps: int, directory: Path, seed: in
         disable_tqdm=True,
         report_to=list(options.report_to) or "none",
         bf16=use_bfloat16(options),
+        # Without an accelerator it refuses bfloat16, and several processes, unless it is told.
+        use_cpu=(use_bfloat16(options) or num_processes() > 1) and not torch.cuda.is_available(),
         seed=seed,
     )
 

@@ -3,75 +3,39 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from attrs import asdict, evolve, frozen
-from torch import Tensor
+from attrs import asdict, evolve
 
-from copl.errors import DataError, TrainingError
-from copl.experts.mixture import MixtureOfLora
+from copl.errors import TrainingError
+from copl.experts.gates import NoGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate, Progress
-from copl.progress import SilentProgress
+from copl.processes import is_main, num_processes
 from copl.records import Comparisons, PreferenceData
-from copl.reward.backbone import EncodedResponses, LoadedBackbone, collate, encode_responses
-from copl.reward.batches import PairCollator, ScheduledBatches, routed_epoch, shared_epoch
-from copl.reward.cached import check_replay
-from copl.reward.features import FrozenPass, frozen_pass
-from copl.reward.heads import make_head
+from copl.reward.backbone import LoadedBackbone, encode_responses
+from copl.reward.batches import FeatureCollator, PairCollator, ScheduledBatches, routed_epoch, shared_epoch
+from copl.reward.material import gather
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
-from copl.reward.objective import BradleyTerryObjective
 from copl.reward.options import RewardOptions
-from copl.reward.scoring import score_encoded
-from copl.reward.store import RewardCard, describe_backbone, make_trunk, save_reward_model
+from copl.reward.setting import Setting, assemble, gate_use
+from copl.reward.store import RewardCard, describe_backbone, save_reward_model
 from copl.reward.trainer import CurvePoint, RewardTrainer, best_of, own_randomness
+from copl.reward.user_vectors import UserVectors, save_trained_users
 from copl.reward.warm_start import HeadFit, TrainingParts, hold_out_texts
 
 if TYPE_CHECKING:
     from copl.records import IntArray
 
+__all__ = ["UserVectors", "train_reward_model"]
+
 _DIVISIONS = 4  # ways to hold texts out, for choosing the penalty of the head; one of them is too noisy
-
-
-@final
-@frozen(eq=False)
-class UserVectors:
-    """Embeddings of the seen users.
-
-    Attributes:
-        ids: the users' own ids [U].
-        values: their embeddings [U, D].
-    """
-
-    ids: tuple[str, ...]
-    values: Tensor
-
-
-@final
-@frozen(eq=False)
-class _Material:
-    """The data set as training needs it: only responses and users that occur, numbered from 0.
-
-    Attributes:
-        texts: row of each text in the data set's response table [R].
-        groups: number of the prompt of each text [R].
-        users: user embeddings, in the encoder's scale [U, D].
-        train: training comparisons; rows of `texts` and `users`.
-        validation: validation comparisons.
-    """
-
-    texts: IntArray
-    groups: IntArray
-    users: Tensor
-    train: Comparisons
-    validation: Comparisons
 
 
 def train_reward_model(
@@ -91,15 +55,19 @@ def train_reward_model(
     First the head is fitted on the backbone's frozen features (`copl.reward.warm_start`); then adapters, gate and head
     are trained together, adapters starting at zero, so that step 0 is the frozen-feature model. A part of the training
     texts is held out; the model of the lowest loss on them and on the validation split, both counting the same, is
-    kept, step 0 included (its head is then fitted once more, on everything). Called again after a kill, it continues
-    from the last checkpoint in ``directory/checkpoints`` and ends with the same model.
+    kept, step 0 included; what the held-out texts say of the head is added in the end. Called again after a kill, it
+    continues from what it finds in ``directory/checkpoints`` (frozen features, last checkpoint) and ends with the same
+    model.
+
+    With ``options.mode`` frozen there are no adapters and no gate; the head alone is trained, on the frozen features.
 
     Args:
         data: its splits ``train`` and ``validation`` are used.
         users: embeddings of the seen users, or None for a reward model that takes no notice of users. A user of the
-            validation split who is not among them counts as the average user.
+            validation split who is not among them counts as the average user. Where they are trainable, they are a
+            table that trains along and is saved beside the model (`copl.reward.user_vectors`).
         backbone: freshly loaded; the adapters are put on it in place.
-        gate: the gate, initialised by the caller; trained in place.
+        gate: the gate, initialised by the caller; bound to the seen users and trained in place.
         mixture: the adapters.
         options: head and training.
         seed: the same seed gives the same model on the same machine.
@@ -107,33 +75,50 @@ def train_reward_model(
         progress: where to show progress; the log gets records of the stage ``reward``.
 
     Raises:
-        DataError: there is nothing to train on.
+        DataError: there is nothing to train on, or the gate needs groups that the data has not.
         BackboneError: the backbone does not fit the options.
+        OptionsError: options contradict one another.
         TrainingError: the loss is not finite, or memory is exhausted.
     """
     started = time.monotonic()
     scratch = directory / "checkpoints"
     with own_randomness(seed):
-        material = _gather(data, users)
+        material = gather(data, users)
+        gate = NoGate() if options.mode == "frozen" else gate
+        scaling = AffineScaling.of_users(material.trained_users)
+        if users is not None and gate.num_experts:
+            gate.bind((users.values.float() - scaling.centre) / scaling.scale, users.groups, seed=seed)
         encoded = encode_responses(backbone, data.responses, material.texts, options.max_length)
         finding = encoded.finding()
         if finding is not None:
             progress.log("reward", finding=finding, num_truncated=encoded.num_truncated)
         silence_dropout(backbone.model)
-        model, frozen = _assemble(material, encoded, backbone, gate, mixture, options, scratch, progress)
+        setting = assemble(
+            material,
+            encoded,
+            backbone,
+            gate,
+            mixture,
+            options,
+            scaling=scaling,
+            trainable_users=users is not None and users.trainable,
+            scratch=scratch,
+            progress=progress,
+        )
+        model = setting.model
         divisions = [hold_out_texts(material.train, material.groups, seed + n) for n in range(_DIVISIONS)]
-        fit = _head_fit(model, frozen, material, seed)
+        fit = _head_fit(setting, seed)
         warm = fit.choose(divisions, material.validation) if options.warm_start else None
         if warm is not None:
             progress.log("reward", step=0, new_text_loss=warm.new_text_loss, new_text_accuracy=warm.new_text_accuracy)
-        model.to(backbone.model.device)
-        curve, steps = _adapt(
-            model, frozen, encoded, material, divisions[0], options, seed=seed, scratch=scratch, progress=progress
-        )
-        if warm is not None and best_of(curve).step == 0:
-            # The adapters still do nothing, so the head may have all comparisons.
+        setting.objective.to(backbone.model.device)
+        curve, steps = _adapt(setting, divisions[0], seed=seed, scratch=scratch, progress=progress)
+        if warm is not None and (model.head.linear_in_features or best_of(curve).step == 0):
             model.head.to("cpu")
-            fit.refit(warm, material.train)
+            fit.complete(warm, material.train)
+    use = gate_use(setting)
+    if use.get("finding"):
+        progress.log("reward", finding=use["finding"])
     training = {
         "steps": steps,
         "curve": [asdict(point) for point in curve],
@@ -141,141 +126,88 @@ def train_reward_model(
         "warm_start": None if warm is None else asdict(warm),
         "num_texts": len(encoded),
         "num_truncated": encoded.num_truncated,
+        "packed_pairs": setting.packed,
+        "gate": use,
         "seconds": round(time.monotonic() - started, 1),
     }
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main():
+        if users is not None and users.trainable:
+            save_trained_users(_trained_along(users, setting), directory)
         _save(model, options, training, directory)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _save(model: PersonalRewardModel, options: RewardOptions, training: Mapping[str, Any], directory: Path) -> None:
-    card = RewardCard(options, model.embedding_dim, model.gate.num_experts, describe_backbone(model.backbone), training)
+    num_experts = model.mixture.layout.num_experts
+    card = RewardCard(options, model.embedding_dim, num_experts, describe_backbone(model.backbone), training)
     save_reward_model(model, card, directory)
 
 
-def _gather(data: PreferenceData, users: UserVectors | None) -> _Material:
-    train, validation = data.split("train").comparisons, data.split("validation").comparisons
-    if len(train) == 0:
-        raise DataError(f"data set {data.name!r} has no comparisons in the split 'train'; the reward model needs some")
-    both = Comparisons.concat([train, validation])
-    texts, numbered = np.unique(np.concatenate([both.chosen, both.rejected]), return_inverse=True)
-    chosen, rejected = numbered.reshape(2, -1)
-    present, user = np.unique(both.user, return_inverse=True)
-    vectors = _vectors(data, users, present, set(train.user.tolist()))
-    both = evolve(both, user=user, chosen=chosen, rejected=rejected)
-    prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys(data.responses.prompts))}
-    groups = np.array([prompts[data.responses.prompts[row]] for row in texts], dtype=np.int64)
-    count = np.arange(len(both))
-    return _Material(texts, groups, vectors, both.take(count < len(train)), both.take(count >= len(train)))
+def _trained_along(users: UserVectors, setting: Setting) -> UserVectors:
+    """The users as given, those that occur with what they have become."""
+    values, rows = users.values.float().clone(), {user: row for row, user in enumerate(users.ids)}
+    for user, value in zip(setting.material.user_ids, setting.users, strict=True):
+        if user in rows:
+            values[rows[user]] = value
+    return evolve(users, values=values)
 
 
-def _vectors(data: PreferenceData, users: UserVectors | None, present: IntArray, trained_on: set[int]) -> Tensor:
-    """The embeddings of the users at the rows `present` of the data set."""
-    if users is None:
-        return torch.zeros(len(present), 0)
-    if not bool(torch.isfinite(users.values).all()):
-        raise TrainingError("some user embeddings are not finite numbers; train the encoder with a lower learning rate")
-    rows = {user: row for row, user in enumerate(users.ids)}
-    missing = [data.users.ids[row] for row in present if row in trained_on and data.users.ids[row] not in rows]
-    if missing:
-        raise DataError(f"{len(missing)} users of the split 'train' have no embedding, such as {missing[0]!r}")
-    average = users.values.float().mean(0)
-    found = [rows.get(data.users.ids[row]) for row in present]
-    return torch.stack([average if row is None else users.values[row].float() for row in found])
-
-
-def _assemble(
-    material: _Material,
-    encoded: EncodedResponses,
-    backbone: LoadedBackbone,
-    gate: ExpertGate,
-    mixture: MixtureOptions,
-    options: RewardOptions,
-    scratch: Path,
-    progress: Progress,
-) -> tuple[PersonalRewardModel, FrozenPass]:
-    """Run the frozen backbone over all texts, then put adapters, gate and head on it."""
-    if torch.cuda.is_available():
-        backbone.model.to("cuda")
-    trunk = make_trunk(backbone, options)
-    if trunk is not None:
-        tokens = collate(encoded, np.argsort(encoded.lengths)[:: max(1, len(encoded) // 4)][:4])
-        check_replay(backbone.model, trunk, tokens)
-    frozen = frozen_pass(backbone, encoded, trunk, directory=scratch, progress=progress)
-    attached = MixtureOfLora.attach(
-        backbone.model,
-        mixture,
-        num_experts=gate.num_experts,
-        target_modules=mixture.target_modules or backbone.target_modules,
-        layers=None if trunk is None else trunk.layers,
-    )
-    if options.gradient_checkpointing:
-        # transformers renamed it; the former name warns where both exist.
-        enable = getattr(backbone.model, "activation_checkpointing_enable", None)
-        (enable or backbone.model.gradient_checkpointing_enable)({"use_reentrant": False})
-    trained_users = material.users[torch.from_numpy(np.unique(material.train.user))]
-    model = PersonalRewardModel(
-        backbone,
-        attached,
-        gate,
-        make_head(options.head, backbone.hidden_size, material.users.shape[1]),
-        users=AffineScaling.of_users(trained_users),
-        features=AffineScaling.of_features(frozen.pooled),
-        max_length=options.max_length,
-        trunk=trunk,
-    )
-    return model, frozen
-
-
-def _head_fit(model: PersonalRewardModel, frozen: FrozenPass, material: _Material, seed: int) -> HeadFit:
+def _head_fit(setting: Setting, seed: int) -> HeadFit:
     """Fit the head on the processor: the problem is small."""
-    model.to("cpu")
-    features = (frozen.pooled - model.feature_centre) / model.feature_scale
-    return HeadFit(model.head, features, model.condition(material.users), seed)
+    model = setting.model
+    return HeadFit(model.head, model.scaled(setting.frozen.pooled), model.condition(setting.material.users), seed)
 
 
 def _adapt(
-    model: PersonalRewardModel,
-    frozen: FrozenPass,
-    encoded: EncodedResponses,
-    material: _Material,
-    parts: TrainingParts,
-    options: RewardOptions,
-    *,
-    seed: int,
-    scratch: Path,
-    progress: Progress,
+    setting: Setting, parts: TrainingParts, *, seed: int, scratch: Path, progress: Progress
 ) -> tuple[list[CurvePoint], int]:
-    """Train adapters, gate and head; return the validation curve and the steps taken."""
-    train = parts.fitted
+    """Train what is to be trained; return the validation curve and the steps taken."""
+    train, options, material = parts.fitted, setting.options, setting.material
     judges = [_drawn(part, options.eval_comparisons, seed) for part in (material.validation, parts.new_text)]
 
     def measure() -> tuple[float, float]:
-        return _measure(model, frozen, encoded, material.users, [part for part in judges if len(part)])
+        return _measure(setting, [part for part in judges if len(part)])
+
+    def watch() -> dict[str, float | str]:
+        use = gate_use(setting)
+        usage = " ".join(f"{share:.2f}" for share in use.get("usage", ()))
+        return {"gate_entropy": use["entropy"], "gate_usage": usage} if use else {}
 
     start = CurvePoint(0, *measure())
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    per_step = options.gradient_accumulation * processes
-    shared, rng = model.gate.num_experts == 0, np.random.default_rng(seed)
-    lengths = np.maximum(encoded.lengths[train.chosen], encoded.lengths[train.rejected])
+    per_step = options.gradient_accumulation * num_processes()
+    rng = np.random.default_rng(seed)
+    shared = options.mode == "adapt" and setting.model.gate.num_experts == 0
+    lengths = _lengths(setting, train)
 
     def epoch() -> list[IntArray]:
         if shared:
             return shared_epoch(train, material.groups, options.batch_size, rng)
-        return routed_epoch(lengths, options.batch_size, rng)
+        return routed_epoch(lengths, options.batch_size, rng, buckets=options.length_buckets)
 
     num_steps = min(options.max_steps, math.ceil(options.epochs * len(epoch()) / per_step))
     if num_steps == 0:
         return [start], 0
-    collator = PairCollator(encoded, train, material.users, shared=shared, kept=frozen.kept)
+    collator: PairCollator | FeatureCollator
+    if options.mode == "frozen":
+        collator = FeatureCollator(setting.frozen.pooled, train, material.users)
+    else:
+        collator = PairCollator(
+            setting.encoded,
+            train,
+            material.users,
+            shared=shared,
+            kept=setting.frozen.kept,
+            packed=setting.packed,
+        )
     with progress.task("training the reward model", num_steps) as task:
         trainer = RewardTrainer(
-            BradleyTerryObjective(model),
+            setting.objective,
             options,
             ScheduledBatches(epoch, num_steps * per_step),
             collator,
             num_steps=num_steps,
             measure=measure,
+            watch=watch,
             start=start,
             directory=scratch,
             seed=seed,
@@ -286,20 +218,24 @@ def _adapt(
     return trainer.curve, int(trainer.state.global_step)
 
 
-def _measure(
-    model: PersonalRewardModel,
-    frozen: FrozenPass,
-    encoded: EncodedResponses,
-    users: Tensor,
-    judges: Sequence[Comparisons],
-) -> tuple[float, float]:
+def _lengths(setting: Setting, train: Comparisons) -> IntArray:
+    """How many tokens each comparison makes the backbone read in a row."""
+    encoded = setting.encoded
+    chosen, rejected = encoded.lengths[train.chosen], encoded.lengths[train.rejected]
+    if not setting.packed:
+        return np.maximum(chosen, rejected)
+    prompts = np.minimum(encoded.prompt_lengths[train.chosen], encoded.prompt_lengths[train.rejected])
+    lengths: IntArray = chosen + rejected - prompts
+    return lengths
+
+
+def _measure(setting: Setting, judges: Sequence[Comparisons]) -> tuple[float, float]:
     """Return the Bradley-Terry loss and the accuracy, each judge counting the same."""
     pairs = Comparisons.concat(judges)
     share = np.concatenate([part.weight / part.weight.sum() for part in judges]) / len(judges)
     place = np.concatenate([pairs.chosen, pairs.rejected])
-    twice = users[torch.from_numpy(np.concatenate([pairs.user, pairs.user]))]
-    scores = score_encoded(model, encoded, twice, place, progress=SilentProgress(), kept=frozen.kept)
-    chosen, rejected = scores.reshape(2, -1)
+    twice = setting.users[torch.from_numpy(np.concatenate([pairs.user, pairs.user]))]
+    chosen, rejected = setting.scores(twice, place).reshape(2, -1)
     margins = chosen - rejected
     loss = float(np.sum(share * np.logaddexp(0.0, -margins)))
     accuracy = float(np.sum(share * ((margins > 0) + 0.5 * (margins == 0))))

@@ -93,6 +93,7 @@ class HeadFit:
     def __init__(self, head: Head, features: Tensor, users: Tensor, seed: int) -> None:
         self._head, self._features, self._users = head, features, users
         self._rng = np.random.default_rng(seed)
+        self._chosen = _copies(head)
 
     def choose(self, divisions: Sequence[TrainingParts], validation: Comparisons) -> FittedHead:
         """Choose the penalties and leave the head fitted on ``divisions[0].fitted``.
@@ -116,15 +117,23 @@ class HeadFit:
                 return shared, penalty
 
             personal = self._search(list(self._head.parameters()), both, [(fitted, known)])
+        self._chosen = _copies(self._head)
         with torch.no_grad():
             loss, margins = self._loss(new_text)
         accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
         return FittedHead(shared, personal, float(loss), accuracy)
 
-    def refit(self, found: FittedHead, train: Comparisons) -> None:
-        """Fit the head on all training comparisons with the penalties that were chosen."""
+    def complete(self, found: FittedHead, train: Comparisons) -> None:
+        """Add to the trained head what the comparisons held out from it would have changed before training.
+
+        The head is fitted once more from where `choose` left it, on all training comparisons and with the penalties
+        that were chosen; the difference is added. A head that has not been trained since becomes that fit.
+        """
+        trained = _copies(self._head)
+        _restore(self._head, self._chosen)
         pairs = self._pairs(train)
         self._minimise(list(self._head.parameters()), pairs, found.shared_penalty, found.personal_penalty)
+        _restore(self._head, [t + (f - c) for t, f, c in zip(trained, _copies(self._head), self._chosen, strict=True)])
 
     def _pairs(self, comparisons: Comparisons) -> _Pairs:
         if len(comparisons) > _MAX_COMPARISONS:

@@ -124,10 +124,16 @@ def presets_hold(subject: Described) -> None:
 
 
 def _preset_sections(component: Component, table: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """A method's preset holds values by section; any other component's holds its own values."""
-    sections: dict[str, Mapping[str, Any]] = {name: table[name] for name in table if name in component.sections}
-    sections[""] = {name: value for name, value in table.items() if name not in component.sections}
-    return sections
+    """A method's preset holds values by section; any other component's holds its own values.
+
+    What it holds for other components (``encoder``, ``gate``) is checked when a recipe uses it.
+    """
+    if not component.sections:
+        return {"": {name: value for name, value in table.items() if name not in component.uses}}
+    own = {"method": component.options, **component.sections}
+    unknown = sorted(table.keys() - own.keys() - set(component.uses))
+    require(not unknown, f"a preset of a method holds values by section; it has no section {', '.join(unknown)}")
+    return {name: table[name] for name in table if name in own}
 
 
 COMMON: list[Check[Described]] = [

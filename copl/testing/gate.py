@@ -21,11 +21,18 @@ _DIM = 6
 class _Subject:
     described: Described
 
-    def build(self, dim: int = _DIM, seed: int = 0) -> Any:
+    def bare(self, dim: int = _DIM, seed: int = 0) -> Any:
         options = self.described.options()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # modules draw their first weights from the global generator
             return self.described.component.build(options, embedding_dim=dim)
+
+    def build(self, dim: int = _DIM, seed: int = 0) -> Any:
+        gate = self.bare(dim, seed)
+        if isinstance(gate, ExpertGate):
+            count = 20 + 2 * seed  # so that a saved gate brings the shape of its buffers with it
+            gate.bind(self.users(count, dim), ("one", "two") * (count // 2), seed=seed)
+        return gate
 
     def users(self, num_users: int = 16, dim: int = _DIM) -> Tensor:
         return torch.randn(num_users, dim, generator=torch.Generator().manual_seed(num_users))
@@ -110,6 +117,18 @@ def is_saved_whole(subject: _Subject) -> None:
     require(same, "a gate with the same state_dict decides otherwise; keep weights as parameters or buffers")
 
 
+def bind_decides_alone(subject: _Subject) -> None:
+    """bind leaves the users it is given as they are, and the same seed gives the same gate"""
+    decided = []
+    for _ in range(2):
+        gate, seen = subject.bare().eval(), subject.users(24)
+        before = seen.clone()
+        gate.bind(seen, ("one", "two") * 12, seed=3)
+        require(torch.equal(seen, before), "bind changed the embeddings it was given")
+        decided.append(_forward(gate, subject.users()).weights)
+    require(torch.equal(*decided), "with the same users and seed, the gate decides otherwise")
+
+
 def takes_any_dimension(subject: _Subject) -> None:
     """any embedding dimension will do"""
     for dim in (1, 33):
@@ -125,6 +144,7 @@ _CHECKS: list[Check[_Subject]] = [
     learns,
     looks_at_one_user_at_a_time,
     is_saved_whole,
+    bind_decides_alone,
     takes_any_dimension,
 ]
 

@@ -36,7 +36,9 @@ class _Folder:
         self.root = root
         self.progress: Progress = SilentProgress()
 
-    def stage(self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
+    def stage(
+        self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
+    ) -> Path:
         directory = self.root / name
         if not directory.exists():
             directory.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The small inputs the kit makes: two groups of users who like opposite responses, so that there is something to find.
 
-A user of group +1 prefers the response of trait +1 in a pair of one trait each; a user of group -1 the other.
+A user of group +1 prefers the response of trait +1 in a pair of one trait each; a user of group -1 the other. Who
+chooses on what is drawn by the generator of the source `planted`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import attrs
 import numpy as np
 import torch
 
+from copl.data.planted import PlantedTruth
 from copl.records import (
     Comparisons,
     ComparisonSet,
@@ -61,17 +63,15 @@ class Planted:
     def compare(self, users: IntArray, per_user: int, rng: np.random.Generator) -> Comparisons:
         """Return `per_user` comparisons of each user, a response of each trait in each, no pair twice."""
         plus, minus = np.flatnonzero(self.trait > 0), np.flatnonzero(self.trait < 0)
-        user: list[int] = []
-        chosen: list[int] = []
-        rejected: list[int] = []
-        for row in users:
-            for code in rng.choice(len(plus) * len(minus), size=per_user, replace=False):
-                pair = (int(plus[code // len(minus)]), int(minus[code % len(minus)]))
-                liked, other = pair if self.group[row] > 0 else pair[::-1]
-                user.append(int(row))
-                chosen.append(liked)
-                rejected.append(other)
-        return Comparisons(user, chosen, rejected)
+        pairs = np.arange(len(plus) * len(minus))
+        truth = PlantedTruth(
+            first=plus[pairs // len(minus)],
+            second=minus[pairs % len(minus)],
+            labels=np.tile([True, False], (len(pairs), 1)),
+            user_groups=np.where(self.group > 0, 0, 1),
+        )
+        counts = np.full(len(users), per_user)
+        return truth.compare(users, counts, pairs, np.ones(len(pairs)), rng)[0]
 
 
 @final

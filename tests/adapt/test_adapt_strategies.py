@@ -12,13 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.adapt import empirical, mean, population, posterior, two_hop
+from copl.adapt import empirical, encode, knn, mean, population, posterior, refit, two_hop
 from copl.adapt.support import COMPARISONS_PER_BLOCK, match
 from copl.options import parse_options
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/adapt_small.npz"
-COMPONENTS = {c.name: c for module in (two_hop, mean, posterior, empirical, population) for c in module.COMPONENTS}
+MODULES = (two_hop, mean, knn, posterior, empirical, encode, refit, population)
+COMPONENTS = {c.name: c for module in MODULES for c in module.COMPONENTS}
 EVERY = pytest.mark.parametrize("name", sorted(COMPONENTS))
 
 
@@ -197,7 +198,7 @@ def test_an_untrained_response_counts_as_the_mean_response(name: str) -> None:
 def test_posterior_mode_by_hand() -> None:
     # one dimension, prior mean 0 and variance 1: e = sigmoid(-d e) d at the mode, with d = 2
     trained = trained_on([[1.0], [-1.0]], [[2.0], [0.0]], [(0, 0, 1)])
-    adapted = strategy("posterior").adapt(support_of([(0, 0, 1)], 2), trained)
+    adapted = strategy("posterior", prior_scale=1.0).adapt(support_of([(0, 0, 1)], 2), trained)
     mode = float(adapted.embeddings[0, 0])
     assert mode == pytest.approx(2 * sigmoid(-2 * mode), abs=1e-6)
     curvature = 1 + 4 * sigmoid(2 * mode) * sigmoid(-2 * mode)
@@ -220,7 +221,7 @@ def test_posterior_gradient_vanishes_at_the_mode(count: int) -> None:
 
 def test_posterior_stays_finite_where_a_plain_newton_step_overshoots() -> None:
     trained = trained_on([[30.0], [-30.0]], [[10.0], [0.0]], [(0, 0, 1)], bias=[-200.0, 0.0])
-    adapted = strategy("posterior").adapt(support_of([(0, 0, 1)], 2), trained)
+    adapted = strategy("posterior", prior_scale=1.0).adapt(support_of([(0, 0, 1)], 2), trained)
     mode = float(adapted.embeddings[0, 0])
     assert mode / 900 == pytest.approx(10 * sigmoid(200 - 10 * mode), rel=1e-3)
 
@@ -234,7 +235,7 @@ def test_posterior_of_identical_users_is_that_user() -> None:
 
 def test_empirical_by_hand() -> None:
     trained = trained_on([[1.0], [-1.0]], [[1.0], [0.0]], [], bias=[0.5, 0.0])
-    adapted = strategy("empirical").adapt(support_of([(0, 0, 1), (0, 0, 1)], 2), trained)
+    adapted = strategy("empirical", sharpness=1.0).adapt(support_of([(0, 0, 1), (0, 0, 1)], 2), trained)
     likely, unlikely = sigmoid(1.5) ** 2, sigmoid(-0.5) ** 2
     p = likely / (likely + unlikely)
     assert float(adapted.embeddings[0, 0]) == pytest.approx(2 * p - 1, rel=1e-5)

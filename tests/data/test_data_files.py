@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from copl.data.files import SHOWN, Faults, read_csv, read_jsonl, read_parquet
+from copl.data.files import SHOWN, Faults, read_csv, read_jsonl
+from copl.data.scan import scan_parquet
 from copl.errors import DataError
 
 
@@ -77,7 +78,7 @@ def test_faults_of_jsonl(tmp_path: Path, content: str, message: str) -> None:
 
 
 def test_faults_of_paths(tmp_path: Path) -> None:
-    for read in (read_csv, read_jsonl, read_parquet):
+    for read in (read_csv, read_jsonl, scan_parquet):
         with pytest.raises(DataError, match="no such file"):
             read(tmp_path / "none")
         with pytest.raises(DataError, match="is a directory"):
@@ -93,9 +94,9 @@ def test_faults_of_parquet(tmp_path: Path) -> None:
         (b"", "the file is empty"),
     ):
         with pytest.raises(DataError, match=message) as caught:
-            read_parquet(write(tmp_path / "b.parquet", content))
+            scan_parquet(write(tmp_path / "b.parquet", content))
         assert "\n" not in str(caught.value)
-    assert read_parquet(whole).columns["a"].to_pylist() == ["x"]
+    assert scan_parquet(whole).columns["a"].values == ["x"]
 
 
 def test_faults_come_in_order_and_the_rest_is_counted() -> None:

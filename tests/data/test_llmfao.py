@@ -113,13 +113,19 @@ def test_real_counts() -> None:
     counts = data.provenance["counts"]
     expected = {
         "judgements": 8931, "decisive": 5460, "workers": 124, "prompts": 13, "models": 59, "empty_answers": 52,
+        "repeated_answers": 60, "duplicate_answers": 92,
         "one_sided_workers": 5,
     }  # fmt: skip
     assert {name: counts[name] for name in expected} == expected
     assert "121, 20, 32, 37, 79" in data.provenance["notes"][0]
     assert not {"121", "20", "32", "37", "79"} & set(data.users.ids)
     assert "20" in load(SHARED, drop_one_sided=False).users.ids
-    assert not [finding for finding in check(data) if finding.severity == "error"]
+    findings = check(data)
+    assert not [finding for finding in findings if finding.severity == "error"]
+    flagged = {finding.what: (finding.where, finding.count) for finding in findings}
+    assert flagged["users who nearly always pick the same side"] == ("workers 121, 20, 32, 37, 79", 5)
+    assert flagged["empty answers"][1] == 52
+    assert flagged["answers that repeat an earlier one to the letter"][1] == 92
     assert set(data.present()) == {"train", "validation", "test", "cold", "support", "heldout"}
     cold = {data.responses.prompts[row] for row in data.splits["cold"].chosen.tolist()}
     assert len(cold) == 2

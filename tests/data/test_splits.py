@@ -49,6 +49,16 @@ OPTIONS = st.builds(
 )
 
 
+def test_what_publishers_hold_out_is_cold() -> None:
+    data = random_set(0)
+    cold = np.array([prompt in ("prompt 1", "prompt 6") for prompt in data.responses.prompts])
+    made = make_splits(data, ComparisonSplitOptions(cold_fraction=0.9), seed=0, cold=cold)
+    used = {name: set(part.chosen.tolist() + part.rejected.tolist()) for name, part in made.splits.items()}
+    assert used["cold"] <= set(np.flatnonzero(cold).tolist())
+    assert not any(used[name] & used["cold"] for name in SPLITS if name != "cold")
+    assert len(made.splits["train"]) > len(made.splits["cold"]) > 0
+
+
 @settings(max_examples=80, deadline=None)
 @given(OPTIONS, st.integers(0, 1000), st.sampled_from([1, 8, 40]))
 def test_guarantees(options: ComparisonSplitOptions, seed: int, prompts: int) -> None:

@@ -24,12 +24,13 @@ from attrs import define, field, frozen
 
 from copl.data.dataset import load_dataset
 from copl.data.tables import read_comparisons
+from copl.testing.published import PUBLISHED, write_copy
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT / "../shared"
 RUN_LANGUAGES = {"sh", "console", "bash"}
 FILE_LANGUAGES = {"json", "jsonl", "toml", "csv"}
-# The tutorial installs a package; tests/plugins/test_example_package.py does so, in an environment of its own.
+# The tutorial installs a package; tests/plugins/test_tutorial.py follows it, in an environment of its own.
 EXCLUDED = {ROOT / "docs" / "tutorial.md"}
 # The reference pages show usage lines, with placeholders; tests/docs/test_generated_pages.py holds them to the code.
 EXCLUDED |= {ROOT / "docs" / "cli.md", ROOT / "docs" / "components.md"}
@@ -80,7 +81,7 @@ class Command:
         return shlex.join(self.words)
 
 
-_WITHOUT_VALUE = {"--json", "--no-cache", "--no-deps", "--overwrite", "--resume", "--version", "--help"}
+_WITHOUT_VALUE = {"--json", "--merge", "--no-cache", "--no-deps", "--overwrite", "--resume", "--version", "--help"}
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -142,6 +143,7 @@ def _lies_in(place: str, directories: set[str]) -> bool:
 SMALL_CORPUS = ["num_seen_users=40", "num_unseen_users=10", "num_prompts=30"]
 SMALL_POLIS = ["pairs_per_user=5", "eval_pairs_per_user=2"]
 FEW_STEPS = {
+    "stacked": ["encoder.members=mixture"],
     "gcf": ["encoder.num_epochs=10"],
     "mf": ["encoder.num_steps=10"],
     "reward": ["reward.max_steps=2", "reward.eval_every=1", "reward.batch_size=4", "reward.max_length=64"],
@@ -162,6 +164,7 @@ class Reader:
     rows: Sequence[Row]
     model: Path
     shown: dict[str, list[Row]] = field(factory=dict)
+    copies: dict[str, Row] = field(factory=dict)
 
     def obey(self, step: Block | Command) -> None:
         if isinstance(step, Command):
@@ -194,6 +197,8 @@ class Reader:
                 return _sets(SMALL_CORPUS)
             case ["data", "make", "polis"]:
                 return _sets(SMALL_POLIS)
+            case ["data", "make", source] if source in PUBLISHED:
+                return _sets(f"{name}={value}" for name, value in self.copies[source].items())
         return []
 
     def _small_recipe(self, command: Command) -> list[str]:
@@ -216,6 +221,13 @@ class Reader:
                 path = Path(values["path"])
                 shown = self._rows_shown_in(path)
                 _write_rows(path, shown + [{names.get(k, k): value for k, value in row.items()} for row in self.rows])
+            case ["data", "make", source] if source in PUBLISHED:
+                # Paths are as the page has them; the other options make do with a small copy.
+                options = write_copy(source, Path("copies") / source)
+                given = {pair[1].partition("=")[2] for pair in command.flags if pair[0] == "--set"}
+                paths = {name for name, value in options.items() if str(value).startswith("copies")}
+                assert {str(options[name]) for name in paths} <= given, f"{command}: name the copy in copies/{source}"
+                self.copies[source] = {name: value for name, value in options.items() if name not in paths}
             case ["adapt", _, file] if not Path(file).exists():
                 _write_rows(Path(file), [{**row, "user_id": "newcomer"} for row in self.rows[:5]])
             case ["score", _, file] if not Path(file).exists():

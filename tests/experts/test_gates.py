@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.errors import OptionsError
+from copl.errors import DataError, OptionsError
 from copl.experts.gates import COMPONENTS
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions, keep_largest, switch_balance
 from copl.experts.gates.noisy import NoisyTopKGate, NoisyTopKOptions, squared_variation
@@ -20,7 +20,7 @@ BY_NAME = {component.name: component for component in COMPONENTS}
 DIM = 6
 
 
-def build(name: str, **options: object) -> ExpertGate:
+def bare(name: str, **options: object) -> ExpertGate:
     component = BY_NAME[name]
     torch.manual_seed(0)
     gate: ExpertGate = component.build(
@@ -29,12 +29,18 @@ def build(name: str, **options: object) -> ExpertGate:
     return gate
 
 
+def build(name: str, **options: object) -> ExpertGate:
+    gate = bare(name, **options)
+    gate.bind(users(30, seed=9), ("a", "b", "c") * 10, seed=0)
+    return gate
+
+
 def users(count: int = 40, seed: int = 1) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.randn(count, DIM, generator=torch.Generator().manual_seed(seed)))
 
 
 def test_all_gates_are_there() -> None:
-    assert set(BY_NAME) == {"top1", "topk", "softmax", "noisy-topk", "none", "uniform", "random"}
+    assert set(BY_NAME) == {"top1", "topk", "softmax", "noisy-topk", "none", "uniform", "random", "cluster", "oracle"}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -159,6 +165,77 @@ def test_random_spreads_users_and_stays_with_them() -> None:
     nearest = (batch @ batch.T - 2 * torch.eye(len(batch))).argmax(1)
     same = (weights.argmax(1) == weights.argmax(1)[nearest]).float().mean().item()
     assert same == pytest.approx(0.25, abs=0.05)  # neighbours agree by chance only
+
+
+def blobs(sizes: tuple[int, ...], spread: float = 0.05) -> tuple[torch.Tensor, list[str]]:
+    """Users around well separated centres, in mixed order, and the name of the centre of each."""
+    generator = torch.Generator().manual_seed(4)
+    of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    of = of[torch.randperm(len(of), generator=generator)]
+    noise = torch.randn(len(of), DIM, generator=generator)
+    return torch.eye(DIM)[of] + spread * noise, [f"g{n}" for n in of.tolist()]
+
+
+def same_partition(weights: torch.Tensor, groups: list[str]) -> bool:
+    experts = weights.argmax(1).tolist()
+    return len(set(zip(experts, groups, strict=True))) == len(set(groups)) == len(set(experts))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cluster_finds_the_groups_that_are_there(seed: int) -> None:
+    batch, groups = blobs((30, 20, 5))
+    gate = bare("cluster", num_experts=3)
+    gate.bind(batch, [None] * len(batch), seed=seed)  # it looks at embeddings alone
+    weights = gate(batch).weights
+    assert set(weights.unique().tolist()) == {0.0, 1.0}
+    assert same_partition(weights, groups)
+    near = batch + 0.05 * torch.randn(batch.shape, generator=torch.Generator().manual_seed(8))
+    assert torch.equal(gate(near).weights, weights)  # newcomers go where their likes are
+    centres = torch.stack([batch[weights[:, m] > 0].mean(0) for m in range(3)])
+    torch.testing.assert_close(gate.points, centres)
+
+
+def test_cluster_with_fewer_users_than_experts_leaves_experts_idle() -> None:
+    gate = bare("cluster", num_experts=8)
+    batch = torch.eye(DIM)[:3].repeat(5, 1)
+    gate.bind(batch, [None] * 15, seed=0)
+    weights = gate(batch).weights
+    assert weights.shape == (15, 8)
+    assert same_partition(weights, ["a", "b", "c"] * 5)
+
+
+def test_oracle_knows_the_group_of_the_seen_and_guesses_that_of_newcomers() -> None:
+    batch, names = users(40), [f"g{n % 3}" for n in range(40)]  # groups that the embeddings do not show
+    gate = bare("oracle", num_experts=4)
+    gate.bind(batch, names, seed=0)
+    weights = gate(batch).weights
+    assert weights.argmax(1).tolist() == [n % 3 for n in range(40)]
+    assert weights[:, 3].sum() == 0
+    newcomers = users(200, seed=5)
+    nearest = (newcomers[:, None] - batch[None]).norm(dim=2).argmin(1)
+    assert torch.equal(gate(newcomers).weights, weights[nearest])
+
+
+def test_oracle_without_groups_is_told_so() -> None:
+    gate = bare("oracle", num_experts=2)
+    with pytest.raises(DataError, match=r"2 of 3 have none; add a column 'group'"):
+        gate.bind(users(3), ["a", None, None], seed=0)
+    with pytest.raises(DataError, match=r"each of the 3 groups, but there are 2; set gate\.num_experts to 3"):
+        gate.bind(users(3), ["a", "b", "c"], seed=0)
+
+
+@pytest.mark.parametrize("name", ["cluster", "oracle"])
+def test_what_bind_learns_is_saved_with_the_gate(name: str) -> None:
+    batch, groups = blobs((9, 8, 7))
+    gate, other = bare(name), bare(name)
+    gate.bind(batch, groups, seed=0)
+    with pytest.raises(RuntimeError, match="bind the gate"):
+        other(batch)
+    other.load_state_dict(gate.state_dict())
+    assert torch.equal(other(batch).weights, gate(batch).weights)
+    wider = BY_NAME[name].build(BY_NAME[name].options(), embedding_dim=DIM + 1)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        wider.load_state_dict(gate.state_dict())
 
 
 def test_impossible_options_are_refused() -> None:

@@ -24,12 +24,13 @@ from transformers import (
 )
 
 from copl.errors import BackboneError, OptionsError, RunError
+from copl.experts.gates import COMPONENTS
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.mixture import MixtureOfLora, user_adapter
 from copl.experts.options import MixtureOptions
+from copl.experts.per_layer import GatePerLayer
 from copl.experts.targets import default_target_modules
 
-GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden/mole_small.npz"
 SMALL = {
     "vocab_size": 50,
     "hidden_size": 32,
@@ -96,20 +97,17 @@ class OneLinear(nn.Module):
         return output
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="the reference's recorded outputs are not at hand")
-@pytest.mark.parametrize(
-    ("half_precision", "tolerance", "tolerance_experts"), [(True, 1e-6, 1e-6), (False, 5e-4, 1e-3)]
-)
-def test_agrees_with_the_reference_implementation(
-    half_precision: bool, tolerance: float, tolerance_experts: float
-) -> None:
-    """The reference takes its softmax in float16, whose step of 2**-12 near 1/4 squaring doubles.
+@pytest.fixture
+def golden(shared: Path) -> dict[str, Tensor]:
+    """What the reference computes for one linear layer with four routed experts, a shared one and a gate of its own."""
+    with np.load(shared / "golden" / "mole_small.npz") as values:
+        return {name: torch.from_numpy(np.asarray(value)) for name, value in values.items()}
 
-    With the same rounding we agree exactly, without it as closely as that step allows.
-    """
-    golden = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(GOLDEN).items()}
+
+def reference_mixture(golden: dict[str, Tensor], softmax_dtype: str) -> tuple[MixtureOfLora, LearnedGate]:
+    """Our mixture and gate with the reference's weights."""
     rank, num_experts = int(golden["rank"]), int(golden["num_experts"])
-    options = MixtureOptions(rank, rank, float(golden["alpha"]), dropout=0.0, gate_power=2)
+    options = MixtureOptions(rank, rank, float(golden["alpha"]), dropout=0.0, gates="per-layer", gate_power=2)
     mixture = MixtureOfLora.attach(
         OneLinear(golden["weight"], golden["bias"]), options, num_experts=num_experts, target_modules=("proj",)
     )
@@ -117,27 +115,40 @@ def test_agrees_with_the_reference_implementation(
     layer = mixture.peft_model.base_model.model.proj
     layer.lora_A["default"].weight.data = torch.cat([golden[f"{name}.A"] for name in names])
     layer.lora_B["default"].weight.data = torch.cat([golden[f"{name}.B"] for name in names], dim=1)
-    gate = LearnedGate(LearnedGateOptions(num_experts=num_experts), embedding_dim=512, top_k=1).eval()
+    gate_options = LearnedGateOptions(num_experts=num_experts, softmax_dtype=softmax_dtype)
+    gate = LearnedGate(gate_options, embedding_dim=512, top_k=1).eval()
     for ours, theirs in ((gate.hidden, "gate.fc1"), (gate.output, "gate.fc2")):
         ours.weight.data, ours.bias.data = golden[f"{theirs}.weight"], golden[f"{theirs}.bias"]
-    weights = gate(golden["user_embeddings"]).weights.detach()
-    if half_precision:
-        kept = weights > 0
-        logits = gate.output(torch.relu(gate.hidden(golden["user_embeddings"]))).detach()
-        weights = torch.softmax(logits.half(), dim=1).float() * kept
+    return mixture, gate
 
+
+def test_agrees_with_the_reference_implementation(golden: dict[str, Tensor]) -> None:
+    """Outputs and gradients, the gate's softmax rounded to float16 as there (``gate.preset=paper``)."""
+    preset = next(c for c in COMPONENTS if c.name == "top1").presets["paper"]
+    mixture, gate = reference_mixture(golden, preset["softmax_dtype"])
+    rank = int(golden["rank"])
+    layer = mixture.peft_model.base_model.model.proj
     x = golden["x"].requires_grad_()
-    mixture.set_weights(weights)
+    mixture.set_weights(gate(golden["user_embeddings"]).weights)
     y = mixture.peft_model(x)
     y.backward(golden["grad_y"])
+    close = {"atol": 5e-4, "rtol": 0.0}
+    torch.testing.assert_close(y, golden["y"], **close)
+    torch.testing.assert_close(x.grad, golden["grad_x"], **close)
+    names = ["shared", *(f"expert{m}" for m in range(int(golden["num_experts"])))]
+    for name, grad in zip(names, layer.lora_A["default"].weight.grad.split(rank), strict=True):
+        torch.testing.assert_close(grad, golden[f"grad.{name}.A"], **close)
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in gate.parameters())
 
-    torch.testing.assert_close(y, golden["y"], atol=tolerance, rtol=0)
-    torch.testing.assert_close(x.grad, golden["grad_x"], atol=tolerance, rtol=0)
-    grads = layer.lora_A["default"].weight.grad.split(rank)
-    for name, grad in zip(names, grads, strict=True):
-        torch.testing.assert_close(grad, golden[f"grad.{name}.A"], atol=tolerance_experts, rtol=0)
-    mixture.set_weights(weights.sqrt())  # the paper's plain weight is far from what the reference computes
-    assert (mixture.peft_model(x) - golden["y"]).abs().max() > 1e-2
+
+def test_a_float32_softmax_is_as_close_as_the_references_rounding_allows(golden: dict[str, Tensor]) -> None:
+    """A float16 probability near 1/4 is off by up to 2**-13, its square and all it multiplies accordingly."""
+    mixture, gate = reference_mixture(golden, "float32")
+    decided = gate(golden["user_embeddings"]).weights.detach()
+    mixture.set_weights(decided)
+    torch.testing.assert_close(mixture.peft_model(golden["x"]), golden["y"], atol=5e-4, rtol=0.0)
+    mixture.set_weights(decided.sqrt())  # the paper's plain weight is far from what the reference computes
+    assert (mixture.peft_model(golden["x"]) - golden["y"]).abs().max() > 1e-2
 
 
 def test_a_layer_computes_the_sum_of_its_scaled_experts() -> None:
@@ -319,9 +330,15 @@ def test_a_saved_mixture_comes_back_as_it_was(name: str, layers: tuple[int, ...]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_stock_peft_loads_it_as_one_lora_of_the_full_rank(name: str, tmp_path: Path) -> None:
+def test_the_files_are_stock_peft_of_the_full_rank_but_it_refuses_to_run_them_unmasked(
+    name: str, tmp_path: Path
+) -> None:
     mixture, ids = attached(name), tokens()
     mixture.save(tmp_path)
+    with pytest.raises(ValueError, match="a copl mixture of experts: open the run with"):
+        stock_peft(backbone(name), tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": True}))
     stock = stock_peft(backbone(name), tmp_path)
     assert stock.peft_config["default"].r == mixture.layout.rank == 14
     mixture.set_weights(torch.ones(3, 4))
@@ -431,3 +448,56 @@ def test_copies_have_masks_of_their_own() -> None:
     mixture.set_weights(WEIGHTS)
     other.set_weights(WEIGHTS.flip(0))
     assert not torch.allclose(hidden(mixture.peft_model, ids), hidden(other.peft_model, ids))
+
+
+PER_LAYER = MixtureOptions(shared_rank=2, expert_rank=3, alpha=6.0, dropout=0.0, gates="per-layer")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_adapted_module_may_have_weights_of_its_own(name: str, tmp_path: Path) -> None:
+    mixture, ids = attached(name, PER_LAYER), tokens()
+    num_gates = mixture.num_gates
+    adapted = {n.rpartition(".lora_")[0] for n in mixture.tensors()}
+    assert num_gates == len(adapted) >= 2
+    one = attached(name)
+    one.set_weights(WEIGHTS)
+    mixture.set_weights(WEIGHTS.repeat(1, num_gates))
+    same = hidden(mixture.peft_model, ids)
+    torch.testing.assert_close(same, hidden(one.peft_model, ids))
+    varied = torch.cat([WEIGHTS.roll(g, dims=1) for g in range(num_gates)], dim=1)
+    mixture.set_weights(varied)
+    before = hidden(mixture.peft_model, ids)
+    assert (before - same).abs().max() > 1e-3
+    for row in range(3):  # and so has the adapter of one user
+        assert user_adapter(mixture, varied[row], tmp_path / str(row)) == (5, 5, 14)[row]
+        alone = hidden(stock_peft(backbone(name), tmp_path / str(row)), ids[row : row + 1])
+        torch.testing.assert_close(alone[0], before[row], atol=1e-5, rtol=1e-5)
+    mixture.save(tmp_path / "whole")
+    again = MixtureOfLora.load(backbone(name), tmp_path / "whole")
+    again.set_weights(varied)
+    torch.testing.assert_close(hidden(again.peft_model, ids), before)
+    with pytest.raises(ValueError, match=rf"shape \[B, {4 * num_gates}\]"):
+        mixture.set_weights(WEIGHTS)
+
+
+def test_a_users_slice_fills_up_where_its_gates_keep_unequal_numbers_of_experts(tmp_path: Path) -> None:
+    mixture, ids = attached(options=PER_LAYER), tokens(1)
+    weights = torch.zeros(1, mixture.num_gates, 4)
+    weights[0, 0, 1:3], weights[0, 2, 3] = 0.5, 0.7
+    mixture.set_weights(weights.flatten(1))
+    before = hidden(mixture.peft_model, ids)
+    assert user_adapter(mixture, weights.flatten(), tmp_path) == 8  # the shared two, and two experts of three
+    torch.testing.assert_close(hidden(stock_peft(backbone(), tmp_path), ids), before, atol=1e-5, rtol=1e-5)
+
+
+def test_gates_per_layer_are_gates_of_their_own() -> None:
+    torch.manual_seed(0)
+    single = LearnedGate(LearnedGateOptions(num_experts=4, balance=0.5), embedding_dim=6, top_k=1)
+    gates, users = GatePerLayer(single, 3).eval(), torch.randn(20, 6)
+    decided = gates(users)
+    assert decided.weights.shape == (20, 12)
+    assert (gates.num_experts, gates.top_k) == (12, 3)
+    each = [gate(users) for gate in gates.gates]
+    torch.testing.assert_close(decided.weights, torch.cat([one.weights for one in each], dim=1))
+    torch.testing.assert_close(decided.aux_loss, sum(one.aux_loss for one in each) / 3)
+    assert not torch.allclose(each[0].weights, each[1].weights)  # not copies of one another

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from copl.errors import DataError
-from copl.graph.build import build_graph, to_hetero_data
+from copl.graph.build import build_graph, from_hetero_data, to_hetero_data
 from copl.records import Comparisons, PreferenceData, PreferenceGraph, ResponseTable, UserTable, response_key
 
 TEXTS = ("a", "b", "c", "d", "e")
@@ -90,3 +90,14 @@ def test_hetero_data():
     back = exported["response", "rejected_by", "user"]
     assert back.edge_index.tolist() == [[1, 2, 0], [0, 0, 1]]
     assert exported["user"].comparisons.tolist() == [[0, 0, 1], [0, 0, 2], [1, 1, 0]]
+
+
+def test_hetero_data_and_back():
+    comparisons = Comparisons([0, 0, 1], [0, 0, 1], [1, 2, 0], [1.0, 2.0, 1.0])
+    graph = PreferenceGraph(("u", "v"), ("a", "b", "c"), comparisons, comparisons.take(np.array([1])), torch.ones(3, 4))
+    back = from_hetero_data(to_hetero_data(graph))
+    assert (back.user_ids, back.response_keys) == (graph.user_ids, graph.response_keys)
+    for before, after in ((graph.comparisons, back.comparisons), (graph.validation, back.validation)):
+        for column in ("user", "chosen", "rejected", "weight"):
+            np.testing.assert_array_equal(getattr(after, column), getattr(before, column))
+    assert torch.equal(back.response_features, graph.response_features)

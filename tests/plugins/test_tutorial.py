@@ -1,25 +1,73 @@
-"""The tutorial shows the files of the example package as they are."""
+"""The tutorial, followed by somebody in an empty directory of a clean environment; its files are the example's."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "plugins" / "copl-spectral"
+EXAMPLE = ROOT / "plugins" / "copl-svd"
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"^`([\w./-]+)`:\n\n```\w*\n(.*?)^```$", TUTORIAL, flags=re.MULTILINE | re.DOTALL)
+OF_THE_EXAMPLE = [(name.removeprefix("copl-svd/"), text) for name, text in SHOWN if name.startswith("copl-svd/")]
+SMALL_CORPUS = ["num_seen_users=40", "num_unseen_users=10", "num_prompts=30"]
+Run = Callable[..., str]
 
 
 def test_the_tutorial_shows_files() -> None:
-    assert [name for name, _ in SHOWN] == ["pyproject.toml", "src/copl_spectral/__init__.py", "tests/test_spectral.py"]
+    assert [name for name, _ in OF_THE_EXAMPLE] == ["src/copl_svd/__init__.py", "tests/test_svd.py"]
 
 
-@pytest.mark.parametrize(("name", "text"), SHOWN, ids=[name for name, _ in SHOWN])
+@pytest.mark.parametrize(("name", "text"), OF_THE_EXAMPLE, ids=[name for name, _ in OF_THE_EXAMPLE])
 def test_a_file_shown_is_the_file_in_the_package(name: str, text: str) -> None:
     assert (EXAMPLE / name).read_text(encoding="utf-8") == text
+
+
+def steps() -> list[tuple[str, str]]:
+    """Return what a reader does, in order: a file's name and text, or an empty name and a command."""
+    found = []
+    pattern = r"^(?:`([\w./-]+)`:\n\n)?```(\w*)\n(.*?)^```$"
+    for name, language, text in re.findall(pattern, TUTORIAL, flags=re.MULTILINE | re.DOTALL):
+        if language == "sh":
+            found += [("", line) for line in text.splitlines()]
+        elif name:
+            found.append((name, text))
+    return found
+
+
+@pytest.mark.slow
+def test_whoever_follows_the_tutorial_gets_there(
+    run: Run, make_environment: Callable[..., Path], tmp_path: Path
+) -> None:
+    """From an empty directory to the table; only the corpus is made smaller, so that it is quick."""
+    programs = make_environment(tmp_path)
+    reader = tmp_path / "reader"
+    reader.mkdir()
+    for name, text in steps():
+        if name:
+            (reader / name).write_text(text, encoding="utf-8")
+            continue
+        program, *words = shlex.split(text, comments=True)
+        if program == "pip":
+            offline = ("--no-deps", "--no-index", "--no-build-isolation")
+            pip = (programs / "python", "-m", "pip", "--disable-pip-version-check", "--quiet")
+            run(*pip, *words, *offline, cwd=reader)
+        elif program == "pytest":
+            run(programs / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, cwd=reader)
+        else:
+            assert program == "copl", text
+            if words[:3] == ["data", "make", "facets"]:
+                words += [word for size in SMALL_CORPUS for word in ("--set", size)]
+            run(programs / "copl", *words, cwd=reader, code=2 if "# an error" in text else 0)
+    rows = pq.read_table(reader / "encoders" / "results.parquet").to_pylist()
+    assert {row["variant"] for row in rows} == {"svd", "mf", "spectral"}
+    assert "| svd |" in (reader / "encoders" / "table.md").read_text(encoding="utf-8")
+    assert (EXAMPLE / "pyproject.toml").read_text() == (reader / "copl-svd" / "pyproject.toml").read_text()
 
 
 def test_links_of_the_documentation_lead_somewhere() -> None:

@@ -1,19 +1,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    GemmaConfig,
+    GemmaModel,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
+    Qwen3Config,
+    Qwen3Model,
+)
 
 from copl.experts.gates import COMPONENTS, NoGate
-from copl.interfaces import ExpertGate
+from copl.experts.options import MixtureOptions
+from copl.interfaces import ExpertGate, Progress
+from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
 from copl.reward.backbone import LoadedBackbone, prepare_backbone
-from copl.reward.training import UserVectors
+from copl.reward.model import PersonalRewardModel
+from copl.reward.options import RewardOptions
+from copl.reward.scoring import score_responses
+from copl.reward.store import load_reward_model
+from copl.reward.training import train_reward_model
+from copl.reward.user_vectors import UserVectors
 
 WORDS = [f"w{i}" for i in range(60)]
 LAYERS = 3
@@ -35,18 +59,26 @@ def _backbone(kind: str) -> LoadedBackbone:
         "intermediate_size": 48,
         "max_position_embeddings": 64,
     }
+    grouped = size | {"num_key_value_heads": 2, "initializer_range": 0.2}
+    gemma = grouped | {"head_dim": 8, "pad_token_id": 0}
+    makers: dict[str, Callable[[], Any]] = {
+        "bert": lambda: BertModel(BertConfig(**size, initializer_range=0.2)),
+        "llama": lambda: LlamaModel(LlamaConfig(**grouped)),
+        "qwen2": lambda: Qwen2Model(Qwen2Config(**grouped)),
+        "qwen3": lambda: Qwen3Model(Qwen3Config(**grouped, head_dim=8)),
+        "gemma": lambda: GemmaModel(GemmaConfig(**gemma)),
+        "gemma3": lambda: Gemma3TextModel(Gemma3TextConfig(**gemma, sliding_window=64, query_pre_attn_scalar=8)),
+        "gpt2": lambda: GPT2Model(GPT2Config(vocab_size=70, n_positions=64, n_embd=32, n_layer=LAYERS, n_head=4)),
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        if kind == "bert":
-            model: Any = BertModel(BertConfig(**size, initializer_range=0.2))
-        else:
-            model = LlamaModel(LlamaConfig(**size, num_key_value_heads=2, initializer_range=0.2))
+        model = makers[kind]()
     return prepare_backbone(model, _tokenizer())
 
 
 @pytest.fixture
 def make_backbone() -> Callable[[str], LoadedBackbone]:
-    """Makes the same tiny random transformer each time: ``bert`` or ``llama``."""
+    """Makes the same tiny random transformer each time: ``bert``, ``llama``, ``gemma``, ..."""
     return _backbone
 
 
@@ -93,3 +125,90 @@ def preferences() -> tuple[PreferenceData, UserVectors]:
     data = PreferenceData("planted", users, responses, {"train": draw(400), "validation": draw(64), "test": draw(200)})
     values = torch.from_numpy(np.stack([2.0 * group - 1.0, rng.normal(size=num_users)], axis=1)).float()
     return data, UserVectors(users.ids, values)
+
+
+@pytest.fixture
+def load_tiny(
+    make_backbone: Callable[[str], LoadedBackbone], make_gate: Callable[..., ExpertGate]
+) -> Callable[..., PersonalRewardModel]:
+    """Reads back what `train_tiny` saved."""
+
+    def load(directory: Path, *, gate: str = "top1", kind: str = "llama") -> PersonalRewardModel:
+        return load_reward_model(directory, make_backbone(kind), lambda dim: _three_experts(make_gate, gate, dim))
+
+    return load
+
+
+def _three_experts(make_gate: Callable[..., ExpertGate], gate: str, dim: int) -> ExpertGate:
+    return make_gate(gate, dim) if gate == "none" else make_gate(gate, dim, num_experts=3)
+
+
+@pytest.fixture
+def train_tiny(
+    make_backbone: Callable[[str], LoadedBackbone],
+    make_gate: Callable[..., ExpertGate],
+    load_tiny: Callable[..., PersonalRewardModel],
+) -> Callable[..., PersonalRewardModel]:
+    """Trains a reward model on a tiny transformer, saves it, and reads it back."""
+
+    def train(
+        directory: Path,
+        data: PreferenceData,
+        users: UserVectors | None,
+        options: RewardOptions,
+        *,
+        gate: str = "top1",
+        mixture: MixtureOptions | None = None,
+        kind: str = "llama",
+        progress: Progress | None = None,
+        seed: int = 0,
+    ) -> PersonalRewardModel:
+        train_reward_model(
+            data,
+            users,
+            make_backbone(kind),
+            _three_experts(make_gate, gate, 0 if users is None else users.values.shape[1]),
+            mixture or MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
+            options,
+            seed=seed,
+            directory=directory,
+            progress=progress or SilentProgress(),
+        )
+        return load_tiny(directory, gate=gate, kind=kind)
+
+    return train
+
+
+class Listener:
+    """Keeps what is logged and the names of all tasks."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.tasks: list[str] = []
+
+    def task(self, name: str, total: int | None = None) -> Any:
+        self.tasks.append(name)
+        return SilentProgress().task(name, total)
+
+    def log(self, stage: str, **values: Any) -> None:
+        self.records.append({"stage": stage, **values})
+
+
+@pytest.fixture
+def listener() -> Listener:
+    """A place for progress that can be read afterwards, in `records` and `tasks`."""
+    return Listener()
+
+
+@pytest.fixture
+def test_accuracy() -> Callable[..., float]:
+    """Returns the accuracy of a model on the split ``test`` for the user vectors [U, D] of all users."""
+
+    def accuracy(model: PersonalRewardModel, data: PreferenceData, values: torch.Tensor | None) -> float:
+        pairs = data.splits["test"]
+        vectors = None if values is None else values[torch.from_numpy(pairs.user)]
+        chosen = score_responses(model, data.responses, vectors, pairs.chosen)
+        rejected = score_responses(model, data.responses, vectors, pairs.rejected)
+        return float((chosen > rejected).mean())
+
+    return accuracy

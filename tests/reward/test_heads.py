@@ -77,7 +77,7 @@ def _planted(num_texts: int, num_features: int, noise: float) -> tuple[torch.Ten
 def _fit(head: Head, features: torch.Tensor, users: torch.Tensor, pairs: Comparisons, seed: int) -> FittedHead:
     fit = HeadFit(head, features, users, seed)
     found = fit.choose([hold_out_texts(pairs, np.arange(len(features)), seed)], Comparisons.empty())
-    fit.refit(found, pairs)
+    fit.complete(found, pairs)
     return found
 
 
@@ -92,6 +92,24 @@ def test_the_warm_start_finds_what_all_want_and_what_each_wants() -> None:
     linear = make_head("linear", 10, 1)
     shared = _fit(linear, features, users, pairs, seed=0)
     assert shared.new_text_accuracy < fitted.new_text_accuracy - 0.1
+
+
+def test_what_the_held_out_texts_say_is_added_to_what_training_has_changed() -> None:
+    features, users, pairs = _planted(40, 6, noise=0.5)
+    heads = [make_head("bilinear", 6, 1) for _ in range(2)]
+    fits = [HeadFit(head, features, users, seed=0) for head in heads]
+    division = hold_out_texts(pairs, np.arange(len(features)), 0)
+    found = [fit.choose([division], Comparisons.empty()) for fit in fits]
+    before = [p.detach().clone() for p in heads[0].parameters()]
+    moved = [torch.full_like(p, 0.25) for p in before]
+    with torch.no_grad():
+        for parameter, change in zip(heads[1].parameters(), moved, strict=True):
+            parameter.add_(change)
+    for fit, penalties in zip(fits, found, strict=True):
+        fit.complete(penalties, pairs)
+    assert any((p - b).abs().max() > 1e-3 for p, b in zip(heads[0].parameters(), before, strict=True))
+    for untouched, trained, change in zip(heads[0].parameters(), heads[1].parameters(), moved, strict=True):
+        torch.testing.assert_close(trained, untouched + change)
 
 
 def test_more_features_than_texts_are_not_learnt_by_heart() -> None:

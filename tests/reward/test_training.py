@@ -143,7 +143,8 @@ def test_without_steps_the_model_is_the_warm_start(bench: Bench, preferences: Pl
         hidden = backbone.model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
         mask = tokens.attention_mask.unsqueeze(-1)
         features = ((hidden * mask).sum(1) / mask.sum(1) - model.feature_centre) / model.feature_scale
-        expected = model.head(features, model.condition(users.values[:10]))
+        conditioned = model.condition(users.values[:10])
+        expected = model.head(features, conditioned) + model.level(conditioned)
         assert torch.allclose(model(tokens, users.values[:10]), expected, atol=1e-5)
     assert accuracy(model, preferences) > 0.75
 

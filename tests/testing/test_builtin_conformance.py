@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+from copl.data.dataset import save_dataset
 from copl.plugins import KINDS, OWN_PACKAGE, Registered, load
 from copl.records import PreferenceData
 from copl.testing import check_component
 from copl.testing.planted import planted_data
+from copl.testing.published import PUBLISHED, write_copy
 from copl.testing.tiny_model import write_tiny_model
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -53,6 +55,11 @@ def values_for(kind: str, name: str, directory: Path) -> dict[str, Any]:
         if not shared[name].exists():
             pytest.skip(f"{shared[name]} is not here")
         return {"path": str(shared[name])}
+    if kind == "source" and name in PUBLISHED:
+        return write_copy(name, directory)
+    if (kind, name) == ("source", "subset"):
+        save_dataset(planted_data(), directory / "whole")
+        return {"path": str(directory / "whole"), "train_per_user": 4, "support": 2}
     if (kind, name) == ("backbone", "hf"):
         return {"path": str(write_tiny_model(directory / "model", ["a brief answer"]))}
     return {}

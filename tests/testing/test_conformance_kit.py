@@ -29,6 +29,8 @@ from copl.records import (
 from copl.testing import CheckResult, check_component
 from copl.testing.planted import planted_data
 
+COUNTER = itertools.count()
+
 
 @attrs.frozen
 class NoOptions:
@@ -313,6 +315,24 @@ def _unsaved(options: NoOptions, *, embedding_dim: int) -> ToyGate:
     return gate
 
 
+def _no_gate(options: NoOptions, *, embedding_dim: int) -> torch.nn.Module:
+    module = torch.nn.Linear(embedding_dim, 4)
+    module.num_experts = module.top_k = 4
+    return module
+
+
+def _root_of_zero(gate: ToyGate, users: torch.Tensor) -> GateWeights:
+    return GateWeights(good(gate, users) + (0 * gate.linear(users)).sqrt(), NONE)
+
+
+def _normalises_in_place(gate: ToyGate, users: torch.Tensor, groups: Any, *, seed: int) -> None:
+    users.div_(users.norm(dim=1, keepdim=True))
+
+
+def _binds_at_random(gate: ToyGate, users: torch.Tensor, groups: Any, *, seed: int) -> None:
+    gate.linear.bias.data = torch.tensor([float(next(COUNTER)), 0.0, 0.0, 0.0])
+
+
 def test_a_good_gate_passes() -> None:
     assert not_passed(check("gate", lambda options, *, embedding_dim: ToyGate(embedding_dim))) == set()
 
@@ -337,6 +357,10 @@ def test_a_good_gate_passes() -> None:
         (gate_that(lambda g, u: GateWeights(good(g, u) + torch.rand(4), NONE)), "weights vary from call to call"),
         (gate_that(lambda g, u: good(g, u)), "forward returned Tensor, not GateWeights"),
         (_unsaved, "keep weights as parameters or buffers"),
+        (_no_gate, "build gave Linear, which does not derive from it"),
+        (gate_that(_root_of_zero), "gradients that are not finite: linear.weight"),
+        (gate_that(ToyGate.forward, bind=_normalises_in_place), "bind changed the embeddings it was given"),
+        (gate_that(ToyGate.forward, bind=_binds_at_random), "with the same users and seed, the gate decides otherwise"),
         (lambda options, *, embedding_dim: ToyGate(6), "any embedding dimension"),
         (lambda options: ToyGate(6), "unexpected keyword argument 'embedding_dim'"),
     ],
@@ -388,10 +412,28 @@ def _first(a: AdaptedUsers) -> AdaptedUsers:
     return AdaptedUsers(a.user_ids[:1], a.embeddings[:1], a.how[:1], a.num_neighbours[:1], a.confidence[:1])
 
 
+def _one_more(a: AdaptedUsers, user: str) -> AdaptedUsers:
+    """Answer for `user`, too."""
+    return AdaptedUsers(
+        (*a.user_ids, user),
+        torch.cat([a.embeddings, torch.zeros(1, a.embeddings.shape[1])]),
+        (*a.how, "votes"),
+        np.append(a.num_neighbours, 0),
+        np.append(a.confidence, 0.0),
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
+        (lambda a, s, t: a.embeddings, "adapt returned Tensor, not AdaptedUsers"),
         (lambda a, s, t: _first(a), "no embedding for newcomer-1, newcomer-2"),
+        (lambda a, s, t: _one_more(a, a.user_ids[0]) if len(a.user_ids) else a, "a newcomer is answered twice"),
+        (lambda a, s, t: _one_more(a, "stranger"), "embeddings for stranger, who were not asked for"),
+        (
+            lambda a, s, t: evolve(a, embeddings=a.embeddings + next(COUNTER)),
+            "two calls with the same support set differ",
+        ),
         (lambda a, s, t: evolve(a, user_ids=tuple(f"{i}x" for i in a.user_ids)), "no embedding for newcomer-0"),
         (lambda a, s, t: evolve(a, embeddings=a.embeddings[:, :3]), "embeddings must be [6, 8], got [6, 3]"),
         (lambda a, s, t: evolve(a, embeddings=a.embeddings / 0), "embeddings are not finite"),
@@ -401,7 +443,7 @@ def _first(a: AdaptedUsers) -> AdaptedUsers:
         (lambda a, s, t: evolve(a, num_neighbours=a.num_neighbours - 9), "num_neighbours is negative"),
         (lambda a, s, t: evolve(a, embeddings=a.embeddings - a.embeddings.mean(dim=0)), "other newcomers in the batch"),
         (
-            lambda a, s, t: evolve(a, embeddings=a.embeddings + t.responses[int(s.comparisons.chosen[:1].sum()) % 16]),
+            lambda a, s, t: evolve(a, embeddings=a.embeddings + s.comparisons.chosen @ np.arange(len(s))),
             "embeddings change with the order of the rows",
         ),
         (_normalise_trained, "adapt changed its arguments"),
@@ -424,9 +466,6 @@ def test_an_adapter_that_fails_on_unknown_responses_is_caught() -> None:
 
 
 # ---------------------------------------------------------------- sources
-
-
-COUNTER = itertools.count()
 
 
 class ToySource:
@@ -455,6 +494,11 @@ def test_a_good_source_passes() -> None:
     ("change", "finding"),
     [
         (lambda d: d.splits, "load returned dict"),
+        (lambda d: evolve(d, name=" "), "the data set has no name"),
+        (
+            lambda d: with_split(d, test=Comparisons([0], [0], [1], controversial=[2])),
+            "test: controversial must be 1, 0 or -1",
+        ),
         (lambda d: with_split(d, train=Comparisons.empty()), "no comparisons in the split 'train'"),
         (lambda d: with_split(d, dev=Comparisons.empty()), "unknown splits: dev"),
         (lambda d: with_split(d, test=Comparisons([99], [0], [1])), "test: 1 values of user lie outside 0 ... 17"),
@@ -506,6 +550,11 @@ class RestlessBackbone(ToyBackbone):
         return str(id(self))
 
 
+class NamelessBackbone(ToyBackbone):
+    def fingerprint(self) -> str:
+        return ""
+
+
 class EmptyBackbone(ToyBackbone):
     def load(self) -> object:
         return torch.rand(1) if False else None
@@ -523,6 +572,7 @@ def test_backbones() -> None:
         return keep[-1]
 
     assert "the fingerprint changes from" in caught(check("backbone", restless))
+    assert "the fingerprint is ''; it must be a text" in caught(check("backbone", lambda options: NamelessBackbone()))
     assert "load gave nothing" in caught(check("backbone", lambda options: EmptyBackbone()))
 
 
@@ -573,6 +623,10 @@ def test_a_good_metric_passes() -> None:
         (lambda options: lambda m, p, c: [], "nothing was measured"),
         (_no_empty_check, "raised ZeroDivisionError"),
         (_sorts_in_place, "the metric changed its arguments"),
+        (
+            broken_metric(lambda m: evolve(m, value=0.0, low=0.0, high=float(next(COUNTER)))),
+            "two calls with the same seed differ",
+        ),
     ],
 )
 def test_a_broken_metric_is_caught(build: Callable[..., Any], finding: str) -> None:

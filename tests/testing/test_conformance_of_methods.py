@@ -83,6 +83,30 @@ class ForgetsNewcomers(Popularity):
         return AdaptedUsers((), torch.zeros(0, 0), (), np.zeros(0, int), np.zeros(0))
 
 
+class AnswersWithATensor(Popularity):
+    def adapt(self, support: ComparisonSet) -> Any:
+        return torch.zeros(len(support.users), 2)
+
+
+class ForgetsWhomItSaw(Popularity):
+    """Knows its users only in the object that was fitted."""
+
+    seen: tuple[str, ...] = ()
+
+    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
+        super().fit(data, seed=seed, workspace=workspace)
+        self.seen = tuple({data.users.ids[row] for row in data.splits["train"].user})
+
+    def seen_users(self) -> Collection[str]:
+        return self.seen
+
+
+class NoScoreForNewResponses(Popularity):
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+        new = requests.response >= 12
+        return np.where(new, np.inf, super().scores(requests, adapted))
+
+
 class ClaimsToKnowNewcomers(Popularity):
     def seen_users(self) -> Collection[str]:
         return [f"user-{row}" for row in range(18)]
@@ -149,6 +173,9 @@ def test_a_good_method_passes() -> None:
         (ChangesData, "fit changed the data set"),
         (FailsToFit, "raised RuntimeError: no convergence"),
         (ForgetsNewcomers, "no embedding for user-12, user-13"),
+        (AnswersWithATensor, "adapt returned Tensor, not AdaptedUsers"),
+        (ForgetsWhomItSaw, "seen_users are others after load"),
+        (NoScoreForNewResponses, "scores are not finite"),
         (ClaimsToKnowNewcomers, "trained on 12 users, but seen_users are"),
         (KnowsOnlyTheSeen, "the score of an unknown user is not finite"),
         (Flat, "scores must be ["),

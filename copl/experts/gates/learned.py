@@ -9,7 +9,7 @@ and differ in how many of the p are kept as weights; the rest become zero and th
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 import attrs
 import torch
@@ -31,6 +31,9 @@ class LearnedGateOptions:
     temperature: float = option(1.0, help="divides the logits; lower is sharper", validator=gt(0.0))
     noise: float = option(0.1, help="standard deviation of the noise on the logits, in training", validator=ge(0.0))
     balance: float = option(0.0, help="weight of the load-balancing loss; 0 for none", validator=ge(0.0))
+    softmax_dtype: Literal["float32", "float16"] = option(
+        "float32", help="precision of the softmax; float16 rounds as the released code of CoPL does"
+    )
 
 
 @final
@@ -93,7 +96,8 @@ class LearnedGate(ExpertGate):
         logits = self.output(torch.relu(self.hidden(users))).float()
         if self.training and self.options.noise > 0:
             logits = logits + self.options.noise * torch.randn_like(logits)
-        probabilities = torch.softmax(logits / self.options.temperature, dim=1)
+        logits = (logits / self.options.temperature).to(getattr(torch, self.options.softmax_dtype))
+        probabilities = torch.softmax(logits, dim=1).float()
         weights = keep_largest(probabilities, self.top_k)
         balance = self.options.balance
         aux_loss = balance * switch_balance(probabilities, weights) if balance > 0 else weights.new_zeros(())
@@ -119,6 +123,7 @@ COMPONENTS = [
         build_top1,
         "each user is routed to one expert, weighted by its softmax probability",
         "CoPL, arXiv:2503.01658",
+        presets={"paper": {"softmax_dtype": "float16"}},
     ),
     Component(
         "topk",

@@ -1,0 +1,175 @@
+"""A cell: one recipe on one data set with one seed, trained and evaluated in a run directory of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, final
+
+import attrs
+from attrs import field, frozen
+
+from copl.ablate.datasets import DataAt
+from copl.ablate.grid import Plan, Variant
+from copl.data.dataset import load_dataset
+from copl.errors import CoplError
+from copl.files import locked, write_text
+from copl.interfaces import Progress
+from copl.pipeline import evaluate, train
+from copl.plugins import Plugins, load
+from copl.progress import RunLog, SilentProgress
+from copl.recipe import canonical_hash, resolve
+from copl.run import METRICS_FILE, RUN_FILE
+
+State = Literal["finished", "failed", "missing"]
+
+
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+@final
+@frozen(eq=False)
+class Cell:
+    """One run of the study, as plain values that can be sent to another process.
+
+    Attributes:
+        variants: names of the variants it is the run of; two of them may come to the same recipe.
+        data: name of the data set.
+        seed: seed of the run.
+        recipe: the resolved recipe, as written to ``config.toml``.
+        data_directory: where the data set is.
+        run: the run directory.
+        cache: directory of the stages that cells share.
+    """
+
+    variants: tuple[str, ...] = field(converter=_texts)
+    data: str
+    seed: int
+    recipe: Mapping[str, Any]
+    data_directory: Path = field(converter=Path)
+    run: Path = field(converter=Path)
+    cache: Path = field(converter=Path)
+
+    def __str__(self) -> str:
+        return f"{self.data}, {' = '.join(self.variants)}, seed {self.seed}"
+
+    @property
+    def failure_file(self) -> Path:
+        return self.run.with_name(f"{self.run.name}.failed.json")
+
+    def to_json(self) -> str:
+        values = attrs.asdict(self)
+        return json.dumps({name: str(value) if isinstance(value, Path) else value for name, value in values.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        return cls(**json.loads(text))
+
+    def state(self) -> State:
+        """Say whether the cell is finished, failed, or has neither ended well nor badly."""
+        if (self.run / METRICS_FILE).is_file() and (self.run / RUN_FILE).is_file():
+            return "finished"
+        return "failed" if self.failure_file.is_file() else "missing"
+
+
+@final
+@frozen
+class Outcome:
+    """How a cell ended.
+
+    Attributes:
+        faults: why it failed, a line each; empty where it did not.
+        trace: where the failure came from, if it was not a user's mistake.
+    """
+
+    faults: tuple[str, ...] = field(default=(), converter=_texts)
+    trace: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.faults)
+
+    def to_json(self) -> str:
+        return json.dumps(attrs.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        return cls(**json.loads(text))
+
+
+def cells_of(
+    plan: Plan, data: Mapping[tuple[str, int], DataAt], out: Path, cache: Path, plugins: Plugins
+) -> list[Cell]:
+    """Return the cells of a plan, variant by variant; each distinct run is there once.
+
+    A run directory is named after a digest of all that the run depends on, the code of its components included, so a
+    study whose settings have changed finds those cells that have not.
+    """
+    measured_by = [(r.component.name, r.package, r.package_version) for r in plugins.registry("metric")]
+    found: dict[Path, Cell] = {}
+    for variant in plan.variants:
+        for seed in plan.study.seeds:
+            for spec in plan.study.data:
+                at = data[spec.name, seed]
+                run = out / "cells" / spec.name / _run_name(variant, seed, at, measured_by)
+                names = (*found[run].variants, variant.name) if run in found else (variant.name,)
+                recipe = {**variant.recipe.to_dict(), "seed": seed}
+                found[run] = Cell(names, spec.name, seed, recipe, at.directory, run, cache)
+    return list(found.values())
+
+
+def _run_name(variant: Variant, seed: int, at: DataAt, measured_by: list[Any]) -> str:
+    recipe = attrs.evolve(variant.recipe, seed=seed)
+    digest = canonical_hash({"recipe": recipe.key(), "data": at.fingerprint, "measured_by": measured_by})
+    return f"{recipe.method.name}-{digest[:10]}-seed{seed}"
+
+
+def run_cell(cell: Cell) -> Outcome:
+    """Train and evaluate a cell unless it is finished; a failure is recorded beside the run directory.
+
+    Two processes never work on the same cell; the second waits, and finds it finished.
+    """
+    with locked(cell.run.with_name(f".{cell.run.name}.lock")):
+        if cell.state() == "finished":
+            return Outcome()
+        cell.failure_file.unlink(missing_ok=True)
+        try:
+            _run(cell)
+        except CoplError as error:
+            return record_failure(cell, Outcome(error.faults))
+        except Exception as error:  # noqa: BLE001  # whatever a component raises ends this cell, not the study
+            fault = f"{type(error).__name__}: {error}".splitlines()[0]
+            return record_failure(cell, Outcome((fault,), traceback.format_exc()))
+        return Outcome()
+
+
+def _run(cell: Cell) -> None:
+    if cell.run.exists() and not (cell.run / RUN_FILE).is_file():
+        shutil.rmtree(cell.run)  # killed before the run had a name
+    draft = {name: dict(values) for name, values in cell.recipe.items() if name != "seed"}
+    plugins = load()
+    recipe = resolve(draft, plugins, seed=cell.seed)
+    run, _ = train(recipe, cell.data_directory, cell.run, open_progress=_silent, cache=cell.cache)
+    # the method is read back, so that a cell killed in between and taken up again gives the very same numbers
+    evaluate(run, load_dataset(cell.data_directory), plugins=plugins, open_progress=_silent, cache=cell.cache)
+
+
+def record_failure(cell: Cell, outcome: Outcome) -> Outcome:
+    """Leave the cause of a failure beside the run directory."""
+    write_text(cell.failure_file, outcome.to_json() + "\n")
+    return outcome
+
+
+def recorded_failure(cell: Cell) -> Outcome:
+    """Return the cause that an earlier run has left."""
+    return Outcome.from_json(cell.failure_file.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _silent(log: Path | None) -> Iterator[Progress]:
+    yield SilentProgress(RunLog(log))

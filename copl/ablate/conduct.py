@@ -1,0 +1,225 @@
+"""A study from beginning to end: data sets, cells, tables. What is finished is never done again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, final
+
+from attrs import frozen
+
+from copl.ablate.cells import Cell, Outcome, cells_of, recorded_failure
+from copl.ablate.datasets import DataAt, prepare
+from copl.ablate.grid import Plan
+from copl.ablate.local import run_here, run_side_by_side
+from copl.ablate.results import (
+    AVERAGE,
+    Difference,
+    Result,
+    best_by_validation,
+    collect,
+    differences,
+    write_differences,
+    write_results,
+)
+from copl.ablate.tables import (
+    SplitTable,
+    differences_table,
+    latex,
+    markdown,
+    notes,
+    split_tables,
+    to_html,
+)
+from copl.errors import RunError
+from copl.files import write_text
+from copl.plugins import Plugins
+from copl.recipe import write_recipe
+from copl.run import installed_versions
+
+Engine = Literal["local", "ray"]
+Say = Callable[[str], None]
+
+STUDY_FILE = "study.json"
+"""What was compared, with versions; also the mark of a directory that holds a study."""
+
+
+@final
+@frozen(eq=False)
+class Found:
+    """What came out of a study.
+
+    Attributes:
+        results: all measurements of the finished cells.
+        differences: each variant held against the reference.
+        tables: the tables, as written.
+        remarks: how they are to be read.
+        failed: the cells that failed, with the cause.
+    """
+
+    results: Sequence[Result]
+    differences: Sequence[Difference]
+    tables: Sequence[SplitTable]
+    remarks: Sequence[str]
+    failed: Mapping[Cell, Outcome]
+
+
+def conduct(
+    plan: Plan,
+    out: Path,
+    *,
+    plugins: Plugins,
+    cache: Path | None,
+    engine: Engine,
+    num_jobs: int | None,
+    retry: bool,
+    say: Say,
+) -> Found:
+    """Run all cells of a plan that are not finished, and write what came out.
+
+    Args:
+        plan: what to run.
+        out: directory of the study. ``results.parquet``, ``differences.parquet``, ``table.md``, ``table.tex``,
+            ``table.html``, ``plots/``, ``best.toml`` and ``study.json`` are written there; the runs are in ``cells/``.
+        plugins: where components come from.
+        cache: directory of the stages that cells share with other runs; one below `out` where None.
+        engine: where cells run.
+        num_jobs: cells at a time; 1 (local) or as many as fit (Ray) where None.
+        retry: run the cells again that failed in an earlier run; otherwise their cause is reported again.
+        say: told a line for each cell as it ends.
+
+    Raises:
+        CoplError: the directory holds something else, a data set cannot be made, or Ray is missing.
+    """
+    out = out.resolve()
+    _check_free(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / STUDY_FILE).exists():  # from now on the directory is known as a study's
+        write_text(out / STUDY_FILE, "{}\n")
+    data = prepare(plan.study, out, plugins, say)
+    cells = cells_of(plan, data, out, (cache or out / "cache").resolve(), plugins)
+    failed = {cell: recorded_failure(cell) for cell in cells if cell.state() == "failed" and not retry}
+    waiting = [cell for cell in cells if cell.state() != "finished" and cell not in failed]
+    num_finished = len(cells) - len(waiting) - len(failed)
+    say(f"{len(cells)} cells: {num_finished} finished, {len(failed)} failed, {len(waiting)} to run")
+    told = _Told(len(waiting), say)
+    if waiting:
+        _run(waiting, engine, num_jobs, told.hear)
+    failed |= told.failed
+    return _write(plan, data, cells, failed, out)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out}: is a file, not a directory; choose another --out")
+    if out.exists() and any(out.iterdir()) and not (out / STUDY_FILE).is_file():
+        raise RunError(f"{out}: holds something else than a study; choose another --out")
+
+
+def _run(cells: Sequence[Cell], engine: Engine, num_jobs: int | None, report: Callable[[Cell, Outcome], None]) -> None:
+    if engine == "ray":
+        from copl.ablate.cluster import run_on_ray
+
+        run_on_ray(cells, num_jobs, report)
+    elif (num_jobs or 1) == 1:
+        run_here(cells, report)
+    else:
+        run_side_by_side(cells, num_jobs or 1, report)
+
+
+class _Told:
+    """Says a line for each cell that ends, and keeps those that failed."""
+
+    def __init__(self, number: int, say: Say) -> None:
+        self.failed: dict[Cell, Outcome] = {}
+        self._number, self._say = number, say
+        self._ended = 0
+        self._started = time.monotonic()
+
+    def hear(self, cell: Cell, outcome: Outcome) -> None:
+        self._ended += 1
+        seconds = time.monotonic() - self._started
+        left = seconds / self._ended * (self._number - self._ended)
+        how = f"failed: {outcome.faults[0]}" if outcome.failed else "done"
+        self._say(f"[{self._ended}/{self._number}] {cell}: {how}  ({seconds:.0f} s so far, about {left:.0f} s to go)")
+        if outcome.failed:
+            self.failed[cell] = outcome
+
+
+def _write(
+    plan: Plan, data: Mapping[tuple[str, int], DataAt], cells: Sequence[Cell], failed: Mapping[Cell, Outcome], out: Path
+) -> Found:
+    results = collect(plan, cells)
+    found = differences(plan, results, cells)
+    best = best_by_validation(plan, results)
+    tables = split_tables(plan, results, found)
+    remarks = notes(plan, found, best, len(failed))
+    compared = differences_table(found, plan.reference) if found else None
+    pictures = _pictures(tables)
+    title = plan.study.title
+    write_results(plan, results, out / "results.parquet")
+    write_differences(found, out / "differences.parquet")
+    for split, picture in pictures.items():
+        write_text(out / "plots" / f"{split}.svg", picture + "\n")
+    write_text(out / "table.md", markdown(title, tables, compared, remarks))
+    write_text(out / "table.tex", latex(tables, remarks))
+    write_text(out / "table.html", to_html(title, tables, compared, remarks, pictures))
+    _write_best(plan, best, out / "best.toml")
+    _write_facts(plan, data, cells, failed, out / STUDY_FILE)
+    return Found(results, found, tables, remarks, failed)
+
+
+def _pictures(tables: Sequence[SplitTable]) -> dict[str, str]:
+    if not tables:
+        return {}
+    from copl.ablate.plots import accuracy_bars
+
+    return {shown.split: accuracy_bars(shown) for shown in tables}
+
+
+def _write_best(plan: Plan, best: Mapping[str, tuple[str, float]], path: Path) -> None:
+    """Write the recipe of the variant that is best by validation, over all data sets where there are several."""
+    if not best:
+        return
+    name, value = best.get(AVERAGE) or next(iter(best.values()))
+    (variant,) = (variant for variant in plan.variants if variant.name == name)
+    comment = f"# {name}: the best by accuracy on validation ({value:.4f}); use it with copl train --config\n"
+    write_text(path, comment + write_recipe(variant.recipe))
+
+
+def _write_facts(
+    plan: Plan,
+    data: Mapping[tuple[str, int], DataAt],
+    cells: Sequence[Cell],
+    failed: Mapping[Cell, Outcome],
+    path: Path,
+) -> None:
+    facts = {
+        "title": plan.study.title,
+        "command": shlex.join(["copl", *sys.argv[1:]]),
+        "versions": installed_versions(),
+        "seeds": list(plan.study.seeds),
+        "reference": plan.reference,
+        "variants": {variant.name: variant.recipe.to_dict() for variant in plan.variants},
+        "left_out": dict(plan.left_out),
+        "data": [
+            {"name": name, "seed": seed, "directory": str(at.directory), "fingerprint": at.fingerprint}
+            for (name, seed), at in data.items()
+        ],
+        "cells": [
+            {
+                "variants": cell.variants,
+                "data": cell.data,
+                "seed": cell.seed,
+                "run": str(cell.run),
+                "state": cell.state(),
+            }
+            for cell in cells
+        ],
+        "failed": {str(cell): outcome.faults for cell, outcome in failed.items()},
+    }
+    write_text(path, json.dumps(facts, indent=1) + "\n")

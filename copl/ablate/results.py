@@ -1,0 +1,200 @@
+"""What the finished cells measured, as one tidy table, and the paired differences to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from attrs import frozen
+
+from copl.ablate.cells import Cell
+from copl.ablate.grid import Plan
+from copl.ablate.statistics import PairedDifference, SeedDifferences, holm, mean_difference, pooled_difference
+from copl.data.dataset import load_dataset
+from copl.evaluate.metrics import correct
+from copl.evaluate.tables import held_out
+from copl.files import write_atomically
+from copl.pipeline import EVALUATION, load_margins, read_metrics
+from copl.records import Measurement, PreferenceData
+from copl.run import METRICS_FILE
+
+AVERAGE = "average"
+"""What the mean over data sets is called."""
+
+SIGNIFICANT = 0.05
+"""Level that corrected p-values are held against."""
+
+
+@final
+@frozen
+class Result:
+    """One measurement of one cell.
+
+    Attributes:
+        variant: name of the variant.
+        data: name of the data set.
+        seed: seed of the run.
+        measured: the measurement.
+        run: its run directory.
+    """
+
+    variant: str
+    data: str
+    seed: int
+    measured: Measurement
+    run: Path
+
+
+@final
+@frozen
+class Difference:
+    """A variant held against the reference.
+
+    Attributes:
+        variant: name of the variant.
+        data: name of the data set, or `AVERAGE`.
+        split: the split.
+        value: difference of accuracy, variant minus reference.
+        low: lower end of its 95 % interval, not corrected.
+        high: upper end.
+        p_value: two-sided, for this difference alone.
+        p_corrected: corrected for the number of all differences of the study.
+        num_seeds: runs pooled.
+    """
+
+    variant: str
+    data: str
+    split: str
+    value: float
+    low: float
+    high: float
+    p_value: float
+    p_corrected: float
+    num_seeds: int
+
+    @property
+    def mark(self) -> str:
+        """``ahead``, ``behind`` or empty."""
+        if self.p_corrected >= SIGNIFICANT:
+            return ""
+        return "ahead" if self.value > 0 else "behind"
+
+
+def collect(plan: Plan, cells: Sequence[Cell]) -> list[Result]:
+    """Return the measurements of all finished cells, variant by variant."""
+    order = {variant.name: place for place, variant in enumerate(plan.variants)}
+    found = [
+        Result(name, cell.data, cell.seed, measured, cell.run)
+        for cell in cells
+        if cell.state() == "finished"
+        for measured in read_metrics(cell.run / METRICS_FILE)
+        for name in cell.variants
+    ]
+    return sorted(found, key=lambda result: order[result.variant])
+
+
+def accuracies(results: Sequence[Result]) -> dict[tuple[str, str, str], dict[int, Measurement]]:
+    """Return the accuracy on all comparisons by variant, data set and split, then by seed."""
+    found: dict[tuple[str, str, str], dict[int, Measurement]] = {}
+    for result in results:
+        if (result.measured.metric, result.measured.subset) == ("accuracy", "all"):
+            place = (result.variant, result.data, result.measured.split)
+            found.setdefault(place, {})[result.seed] = result.measured
+    return found
+
+
+def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> list[Difference]:
+    """Return the difference of every variant to the reference on every held-out split of every data set.
+
+    Runs of both with the same seed are paired comparison by comparison, and pooled. P-values are corrected by Holm's
+    procedure for all differences returned, the averages over data sets among them.
+    """
+    runs = {
+        (name, cell.data, cell.seed): cell for cell in cells if cell.state() == "finished" for name in cell.variants
+    }
+    splits = list(dict.fromkeys(m.split for m in held_out({"": [r.measured for r in results]})[""]))
+    margins = lru_cache(maxsize=None)(lambda run: load_margins(run / EVALUATION))
+    load = lru_cache(maxsize=8)(load_dataset)
+    rows: list[tuple[str, str, str, PairedDifference, int]] = []
+    others = [variant.name for variant in plan.variants if variant.name != plan.reference]
+    for split in splits:
+        for variant in others:
+            found: dict[str, PairedDifference] = {}
+            for number, spec in enumerate(plan.study.data):
+                paired = [
+                    (runs[variant, spec.name, seed], runs[plan.reference, spec.name, seed])
+                    for seed in plan.study.seeds
+                    if (variant, spec.name, seed) in runs and (plan.reference, spec.name, seed) in runs
+                ]
+                by_seed = list(_paired(paired, split, margins, load))
+                if by_seed:
+                    found[spec.name] = pooled_difference(by_seed, seed=number)
+                    rows.append((variant, spec.name, split, found[spec.name], len(by_seed)))
+            if len(found) > 1 and len(found) == len(_with_split(results, split)):
+                rows.append((variant, AVERAGE, split, mean_difference(found), len(plan.study.seeds)))
+    corrected = holm([paired.p_value for _, _, _, paired, _ in rows])
+    return [
+        Difference(variant, data, split, paired.value, *paired.bounds, paired.p_value, p, num_seeds)
+        for (variant, data, split, paired, num_seeds), p in zip(rows, corrected, strict=True)
+    ]
+
+
+def _with_split(results: Sequence[Result], split: str) -> set[str]:
+    return {result.data for result in results if result.measured.split == split}
+
+
+def _paired(pairs: Sequence[tuple[Cell, Cell]], split: str, margins: Any, load: Any) -> Iterator[SeedDifferences]:
+    for cell, reference in pairs:
+        ours, theirs = margins(cell.run), margins(reference.run)
+        if split in ours and split in theirs and len(ours[split]):
+            data: PreferenceData = load(cell.data_directory)
+            users = data.split(split).comparisons.user
+            yield SeedDifferences(correct(ours[split]) - correct(theirs[split]), [data.users.ids[u] for u in users])
+
+
+def best_by_validation(plan: Plan, results: Sequence[Result]) -> dict[str, tuple[str, float]]:
+    """Return the best variant of each data set, and of the average, with its mean accuracy on ``validation``.
+
+    The splits that a result is reported on play no part. A data set without validation comparisons is left out; so is a
+    variant with a run missing.
+    """
+    found = accuracies(results)
+    means: dict[str, dict[str, float]] = {}
+    for (variant, data, split), by_seed in found.items():
+        if split == "validation" and len(by_seed) == len(plan.study.seeds):
+            means.setdefault(data, {})[variant] = sum(m.value for m in by_seed.values()) / len(by_seed)
+    if len(means) > 1:
+        everywhere = [v.name for v in plan.variants if all(v.name in table for table in means.values())]
+        averages = {v: sum(table[v] for table in means.values()) / len(means) for v in everywhere}
+        if averages:
+            means[AVERAGE] = averages
+    return {data: max(table.items(), key=lambda item: item[1]) for data, table in means.items()}
+
+
+def write_results(plan: Plan, results: Sequence[Result], path: Path) -> None:
+    """Write one row a measurement of a cell, with a column for each axis of the study."""
+    settings: Mapping[str, Mapping[str, str]] = {variant.name: variant.settings for variant in plan.variants}
+    columns: dict[str, list[Any]] = {
+        "variant": [r.variant for r in results],
+        "data": [r.data for r in results],
+        "seed": [r.seed for r in results],
+    }
+    for axis in plan.study.axes:
+        columns[axis.label] = [settings[r.variant].get(axis.label) for r in results]
+    for name in ("split", "subset", "metric", "value", "low", "high", "count"):
+        columns[name] = [getattr(r.measured, name) for r in results]
+    columns["run"] = [r.run.relative_to(path.parent).as_posix() for r in results]
+    texts = {axis.label: pa.array(columns[axis.label], pa.string()) for axis in plan.study.axes}
+    write_atomically(path, lambda temporary: pq.write_table(pa.table({**columns, **texts}), temporary))
+
+
+def write_differences(found: Sequence[Difference], path: Path) -> None:
+    """Write one row a difference."""
+    names = ("variant", "data", "split", "value", "low", "high", "p_value", "p_corrected", "num_seeds")
+    types = dict.fromkeys(names[:3], pa.string()) | dict.fromkeys(names[3:8], pa.float64()) | {"num_seeds": pa.int64()}
+    columns = {name: pa.array([getattr(d, name) for d in found], types[name]) for name in names}
+    write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))

@@ -1,0 +1,262 @@
+"""The tables of a study in Markdown, LaTeX and HTML: variants as rows, data sets as columns, one for each split."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import final
+
+from attrs import evolve, frozen
+
+from copl.ablate.grid import Plan
+from copl.ablate.results import AVERAGE, Difference, Result, accuracies
+from copl.ablate.statistics import t_interval
+from copl.evaluate.tables import Table, held_out, number, split_order, split_title, to_markdown
+from copl.records import Measurement
+
+MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "": ""}
+"""How a significant difference to the reference is shown."""
+
+
+@final
+@frozen
+class Entry:
+    """An accuracy with its 95 % interval.
+
+    Attributes:
+        value: mean over seeds.
+        low: lower end.
+        high: upper end.
+        over_seeds: the interval is mean +- half width by Student's t over seeds; else that of a single run.
+        mark: a key of `MARKS`.
+        best: the highest of its column.
+    """
+
+    value: float
+    low: float
+    high: float
+    over_seeds: bool
+    mark: str = ""
+    best: bool = False
+
+    def __str__(self) -> str:
+        if self.over_seeds:
+            return f"{number(self.value)} ± {number(self.high - self.value)}"
+        return f"{number(self.value)} ({number(self.low)}-{number(self.high)})"
+
+
+@final
+@frozen
+class SplitTable:
+    """Accuracies on one split.
+
+    Attributes:
+        split: the split.
+        columns: the data sets, and `AVERAGE` where there are several.
+        rows: by variant, an entry a column; None where a run is missing or the split is.
+    """
+
+    split: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[Entry | None, ...]]
+
+    @property
+    def title(self) -> str:
+        return f"Accuracy, {split_title(self.split)}"
+
+
+def split_tables(plan: Plan, results: Sequence[Result], found: Sequence[Difference]) -> list[SplitTable]:
+    """Return a table for each held-out split, in the usual order."""
+    by_place = accuracies(results)
+    marks = {(d.variant, d.data, d.split): d.mark for d in found}
+    names = [spec.name for spec in plan.study.data]
+    held = {m.split for m in held_out({"": [r.measured for r in results]})[""]}
+    tables = []
+    for split in split_order(list(held)):
+        columns = [name for name in names if any((v.name, name, split) in by_place for v in plan.variants)]
+        columns += [AVERAGE] if len(columns) > 1 else []
+        entries: dict[str, list[Entry | None]] = {}
+        for variant in plan.variants:
+            runs = {name: by_place.get((variant.name, name, split), {}) for name in columns if name != AVERAGE}
+            entries[variant.name] = [
+                _entry(
+                    _averages(runs, plan.study.seeds) if name == AVERAGE else runs[name],
+                    plan.study.seeds,
+                    marks.get((variant.name, name, split), ""),
+                )
+                for name in columns
+            ]
+        tables.append(SplitTable(split, tuple(columns), _with_best(entries, len(columns))))
+    return tables
+
+
+def _entry(by_seed: Mapping[int, Measurement], seeds: Sequence[int], mark: str) -> Entry | None:
+    if any(seed not in by_seed for seed in seeds):
+        return None
+    if len(seeds) == 1:
+        only = by_seed[seeds[0]]
+        return Entry(only.value, only.low, only.high, False, mark)
+    mean, half = t_interval([by_seed[seed].value for seed in seeds])
+    return Entry(mean, mean - half, mean + half, True, mark)
+
+
+def _averages(runs: Mapping[str, Mapping[int, Measurement]], seeds: Sequence[int]) -> dict[int, Measurement]:
+    """Return the mean over data sets for each seed; half widths of independent data sets add up as squares."""
+    found = {}
+    for seed in seeds:
+        if all(seed in by_seed for by_seed in runs.values()):
+            parts = [by_seed[seed] for by_seed in runs.values()]
+            mean = sum(m.value for m in parts) / len(parts)
+            down = sum((m.value - m.low) ** 2 for m in parts) ** 0.5 / len(parts)
+            up = sum((m.high - m.value) ** 2 for m in parts) ** 0.5 / len(parts)
+            count = sum(m.count for m in parts)
+            found[seed] = Measurement(parts[0].split, "all", "accuracy", mean, mean - down, mean + up, count)
+    return found
+
+
+def _with_best(entries: Mapping[str, list[Entry | None]], num_columns: int) -> dict[str, tuple[Entry | None, ...]]:
+    best = [max((row[k].value for row in entries.values() if row[k]), default=0.0) for k in range(num_columns)]  # type: ignore[union-attr]  # filtered
+    return {
+        name: tuple(e and evolve(e, best=round(e.value, 3) == round(best[k], 3)) for k, e in enumerate(row))
+        for name, row in entries.items()
+    }
+
+
+def as_table(shown: SplitTable, emphasise: Callable[[str], str] = str) -> Table:
+    """Return a split's table as text; `emphasise` is applied to the best of each column."""
+    rows = []
+    for name, entries in shown.rows.items():
+        texts = [f"{e}{MARKS[e.mark]}" if e else "" for e in entries]
+        rows.append((name, *(emphasise(t) if e and e.best else t for t, e in zip(texts, entries, strict=True))))
+    return Table(shown.title, ("variant", *shown.columns), tuple(rows))
+
+
+def differences_table(found: Sequence[Difference], reference: str) -> Table:
+    """Return every difference to the reference with its interval and p-values."""
+    rows = tuple(
+        (
+            f"{d.variant}{MARKS[d.mark]}",
+            d.data,
+            split_title(d.split),
+            f"{number(d.value, signed=True)} ({number(d.low, signed=True)} to {number(d.high, signed=True)})",
+            _p_value(d.p_value),
+            _p_value(d.p_corrected),
+        )
+        for d in found
+    )
+    header = ("variant", "data", "split", f"accuracy minus {reference}", "p", "p (Holm)")
+    return Table(f"Differences to {reference}", header, rows)
+
+
+def _p_value(p: float) -> str:
+    return "<.001" if p < 0.001 else number(p)
+
+
+def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str, float]], failed: int) -> list[str]:
+    """Return in sentences how the tables are to be read."""
+    seeds = plan.study.seeds
+    lines = [
+        f"Means over {len(seeds)} seeds ± half the width of the 95 % interval (Student's t over seeds)."
+        if len(seeds) > 1
+        else f"One seed ({seeds[0]}); in brackets the 95 % interval of the run (bootstrap over users), "
+        "which says nothing about other seeds.",
+    ]
+    if found:
+        lines.append(
+            f"↑ and ↓: significantly above and below {plan.reference} (paired over the same comparisons, pooled over "
+            f"seeds, users {'and seeds ' if len(seeds) > 1 else ''}resampled; p < .05 after Holm's correction for all "
+            f"{len(found)} differences of this study)."
+        )
+    if best:
+        chosen = "; ".join(f"{data}: {name} ({number(value)})" for data, (name, value) in best.items())
+        lines.append(f"Best by accuracy on validation, the split that options are chosen by: {chosen}.")
+    lines += [
+        f"Left out, because the package {package} is not installed: {name}." for name, package in plan.left_out.items()
+    ]
+    if failed:
+        lines.append(f"Cells that failed: {failed}; a variant without all its seeds has no entry.")
+    return lines
+
+
+def markdown(title: str, tables: Sequence[SplitTable], compared: Table | None, remarks: Sequence[str]) -> str:
+    """Return the study as Markdown."""
+    parts = [f"# {title}", "\n".join(f"- {line}" for line in remarks)]
+    for shown in tables:
+        parts += [f"## {shown.title}", to_markdown(as_table(shown, lambda text: f"**{text}**"))]
+    if compared is not None:
+        parts += [f"## {compared.title}", to_markdown(compared)]
+    return "\n\n".join(parts) + "\n"
+
+
+_TEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+    }
+)
+
+
+def latex(tables: Sequence[SplitTable], remarks: Sequence[str]) -> str:
+    """Return the tables for LaTeX with the package ``booktabs``; the remarks stand above as comments."""
+    lines = [f"% {line}" for line in remarks]
+    for shown in tables:
+        table = as_table(shown)
+        lines += ["", r"\begin{table}", r"\centering", rf"\caption{{{shown.title.translate(_TEX)}}}"]
+        lines += [rf"\begin{{tabular}}{{l{'c' * len(shown.columns)}}}", r"\toprule"]
+        lines += [" & ".join(cell.translate(_TEX) for cell in table.header) + r" \\", r"\midrule"]
+        for cells, entries in zip(table.rows, shown.rows.values(), strict=True):
+            texts = [cell.translate(_TEX) for cell in cells]
+            bold = [False, *(bool(e and e.best) for e in entries)]
+            lines.append(" & ".join(rf"\textbf{{{t}}}" if b else t for t, b in zip(texts, bold, strict=True)) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines).lstrip() + "\n"
+
+
+_STYLE = """
+:root { color-scheme: light dark; --rule: #c8ced6; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 0.5rem 0 2rem; }
+th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; }
+"""
+
+
+def to_html(
+    title: str,
+    tables: Sequence[SplitTable],
+    compared: Table | None,
+    remarks: Sequence[str],
+    pictures: Mapping[str, str],
+) -> str:
+    """Return the study as a page of its own; `pictures` holds an SVG element by split."""
+    parts = [f"<h1>{html.escape(title)}</h1>", "<ul>", *(f"<li>{html.escape(r)}</li>" for r in remarks), "</ul>"]
+    for shown in tables:
+        bold = {name: [bool(e and e.best) for e in entries] for name, entries in shown.rows.items()}
+        parts += [f"<h2>{html.escape(shown.title)}</h2>", _html_table(as_table(shown), bold)]
+        parts.append(pictures.get(shown.split, ""))
+    if compared is not None:
+        parts += [f"<h2>{html.escape(compared.title)}</h2>", _html_table(compared, {})]
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    )
+    body = "\n".join(part for part in parts if part)
+    lines = ("<!doctype html>", '<html lang="en">', f"<head>{head}<style>{_STYLE}</style></head>", "<body>", body)
+    return "\n".join((*lines, "</body>", "</html>")) + "\n"
+
+
+def _html_table(table: Table, bold: Mapping[str, Sequence[bool]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.header)
+    rows = []
+    for cells in table.rows:
+        strong = [False, *bold.get(cells[0], [False] * (len(cells) - 1))]
+        texts = [
+            f"<strong>{html.escape(t)}</strong>" if b else html.escape(t) for t, b in zip(cells, strong, strict=True)
+        ]
+        rows.append("<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"

@@ -1,0 +1,101 @@
+"""Refit adaptation: a few gradient steps on the newcomer's comparisons, which the others have to beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+import numpy as np
+import torch
+
+from copl.adapt.estimates import Estimates, population_mean
+from copl.adapt.support import PaddedSupport, match
+from copl.options import option
+from copl.plugins import Component
+from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MOMENTUM, _MEMORY, _TINY = 0.9, 0.999, 1e-8
+
+
+@final
+@attrs.frozen
+class RefitOptions:
+    num_steps: int = option(30, help="gradient steps (Adam)", validator=attrs.validators.ge(1))
+    learning_rate: float = option(
+        0.2, help="learning rate, as a share of the seen users' standard deviation", validator=attrs.validators.gt(0)
+    )
+    precision: float = option(
+        0.3,
+        help="pull towards the mean of the seen users, as a share of the precision of their distribution",
+        validator=attrs.validators.ge(0),
+    )
+
+
+@final
+class Refit:
+    r"""Gradient descent on the Bradley-Terry loss of each newcomer's comparisons, from the mean of the seen users.
+
+    .. math::
+        \min_e -\sum_{(c, r)} w_{cr} \log\sigma\bigl(e \cdot (e_c - e_r) + b_c - b_r\bigr)
+               + \frac{\lambda}{2 s^2} \lVert e - \mu \rVert^2
+
+    with the root mean square deviation s of the seen users' coordinates. This is what a system does that treats a
+    newcomer as one more user to be trained while all else stays; a few steps stop early, which regularises as well.
+    Confidence is n/(n+1) times how far the mean fitted probability of the n comparisons lies above chance. A newcomer
+    who says nothing about any trained response gets the mean (``population``).
+    """
+
+    def __init__(self, options: RefitOptions) -> None:
+        self._options = options
+
+    def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
+        matched = match(support, trained)
+        estimates = Estimates(matched, trained)
+        if not len(trained.user_ids):
+            return estimates.result()
+        mean = population_mean(trained)
+        spread = float((trained.users.detach().cpu().double() - mean).square().mean().sqrt())
+        if not spread:
+            return estimates.result()
+        for newcomers, part in matched.by_length():
+            rows = part.padded()
+            users = self._descend(rows, mean, spread)
+            fitted = torch.sigmoid(_margins(rows, users))
+            share = (rows.weight * fitted).sum(dim=1) / rows.weight.sum(dim=1)
+            counts = part.counts
+            sure = counts / (counts + 1) * np.maximum(2 * share.numpy() - 1, 0)
+            estimates.put(newcomers, users, "refit", len(trained.user_ids), sure)
+        return estimates.result()
+
+    def _descend(self, rows: PaddedSupport, mean: Tensor, spread: float) -> Tensor:
+        """Return the users [n, D] after Adam's steps; every coordinate has steps of its own, so nobody shares any."""
+        options = self._options
+        users = mean.repeat(len(rows.weight), 1)
+        momentum, memory = torch.zeros_like(users), torch.zeros_like(users)
+        for step in range(1, options.num_steps + 1):
+            pull = rows.weight * torch.sigmoid(-_margins(rows, users))
+            gradient = -(rows.differences * pull[:, :, None]).sum(dim=1)
+            gradient = (gradient + options.precision / spread**2 * (users - mean)) * spread  # in units of the spread
+            momentum = _MOMENTUM * momentum + (1 - _MOMENTUM) * gradient
+            memory = _MEMORY * memory + (1 - _MEMORY) * gradient.square()
+            direction = momentum / (1 - _MOMENTUM**step) / ((memory / (1 - _MEMORY**step)).sqrt() + _TINY)
+            users = users - options.learning_rate * spread * direction
+        return users
+
+
+def _margins(rows: PaddedSupport, users: Tensor) -> Tensor:
+    return (rows.differences @ users[:, :, None])[:, :, 0] + rows.bias
+
+
+COMPONENTS = [
+    Component(
+        name="refit",
+        options=RefitOptions,
+        build=Refit,
+        summary="a few gradient steps on the newcomer's comparisons: the baseline that needs optimisation",
+        reference="Kingma and Ba, Adam: A Method for Stochastic Optimization, arXiv 1412.6980",
+    )
+]

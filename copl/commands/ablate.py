@@ -1,0 +1,168 @@
+"""``copl ablate``: a grid of recipes over data sets and seeds, compared in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from copl.commands.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION
+from copl.display import say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from copl.ablate.conduct import Found
+    from copl.ablate.grid import Plan
+    from copl.recipe import Choice
+
+
+class Engine(StrEnum):
+    """Where cells run."""
+
+    local = "local"
+    ray = "ray"
+
+
+def ablate(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="Study in TOML, see docs/ablation.md; flags win over it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory of the study.")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option("--vary", metavar="STAGE[.KEY]=A,B", help="Components or values to vary; may be repeated."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="DIR[,DIR]", help="Directories of data sets, or names of those of the study."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Number of seeds. [default: those of the study, else 1]")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            help="Variant to compare the others with. [default: that of the study, else btl, else the first]",
+        ),
+    ] = None,
+    assignments: SET_OPTION = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="Where cells run: on this machine, or on a Ray cluster.")
+    ] = Engine.local,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", help="Cells at a time, which share the cores. [default: 1; with Ray all that fit]"
+        ),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Run the cells again that failed before, instead of reporting them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show what would be run.")] = False,
+    as_json: JSON_OPTION = False,
+    no_cache: NO_CACHE_OPTION = False,
+) -> None:
+    """Run a grid of recipes over data sets and seeds and compare them; what is finished is not run again.
+
+    Exits with 2 when a cell has failed.
+    """
+    from copl.ablate.conduct import conduct
+    from copl.ablate.grid import plan as plan_study
+    from copl.ablate.study import Flags, load_study
+    from copl.errors import OptionsError
+    from copl.plugins import load
+
+    if jobs is not None and jobs < 1:
+        raise OptionsError(f"--jobs {jobs}: at least one")
+    flags = Flags(vary or (), data or (), seeds, reference, assignments or ())
+    plan = plan_study(load_study(config, flags), load())
+    if dry_run:
+        _show_plan(plan, as_json)
+        return
+    if out is None:
+        raise OptionsError("--out is missing: name the directory of the study")
+    try:
+        found = conduct(
+            plan,
+            out,
+            plugins=load(),
+            cache=_cache(no_cache),
+            engine=engine.value,
+            num_jobs=jobs,
+            retry=retry,
+            say=say,
+        )
+    except KeyboardInterrupt:
+        say("copl: interrupted; finished cells are kept, and the same command runs the others")
+        raise typer.Exit(130) from None
+    _show_found(found, plan, out, as_json)
+    if found.failed:
+        raise typer.Exit(2)
+
+
+def _cache(no_cache: bool) -> Path | None:
+    from copl.files import cache_directory
+
+    return None if no_cache else cache_directory()
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    study = plan.study
+    names = [spec.name for spec in study.data]
+    if as_json:
+        show_json(
+            {
+                "title": study.title,
+                "variants": {variant.name: variant.recipe.to_dict() for variant in plan.variants},
+                "left_out": dict(plan.left_out),
+                "data": names,
+                "seeds": list(study.seeds),
+                "reference": plan.reference,
+                "cells": plan.num_cells,
+            }
+        )
+        return
+    rows = [(v.name, v.recipe.method.name, _parts(v.recipe.stages.parts.values())) for v in plan.variants]
+    show_table(f"{study.title}: {len(rows)} variants", ("variant", "method", "parts"), rows)
+    print(f"data: {', '.join(names)}; seeds: {', '.join(map(str, study.seeds))}; compared with {plan.reference}")
+    print(f"{plan.num_cells} cells")
+    for name, package in plan.left_out.items():
+        say(f"left out, because the package {package} is not installed: {name}")
+
+
+def _parts(choices: Iterable[Choice]) -> str:
+    return ", ".join(f"{choice.kind} {choice.name}" for choice in choices)
+
+
+def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
+    import attrs
+
+    from copl.ablate.tables import as_table, differences_table
+
+    if as_json:
+        show_json(
+            {
+                "results": [
+                    {"variant": r.variant, "data": r.data, "seed": r.seed, **attrs.asdict(r.measured)}
+                    for r in found.results
+                ],
+                "differences": [attrs.asdict(d) for d in found.differences],
+                "failed": {str(cell): outcome.faults for cell, outcome in found.failed.items()},
+            }
+        )
+    else:
+        for table in found.tables:
+            show(as_table(table))
+            print()
+        if found.differences:
+            show(differences_table(found.differences, plan.reference))
+        for remark in found.remarks:
+            print(remark)
+    for cell, outcome in found.failed.items():
+        for fault in outcome.faults:
+            say(f"failed: {cell}: {fault}")
+        say(f"  more in {cell.failure_file}; --retry runs it again")
+    say(f"tables: {out / 'table.md'}, {out / 'table.tex'}, {out / 'table.html'}; rows: {out / 'results.parquet'}")

@@ -1,0 +1,191 @@
+"""Gates that look at all seen users once and route by distance afterwards: ``cluster`` and ``oracle``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+import numpy as np
+import torch
+from attrs.validators import ge
+from torch import Tensor
+
+from copl.errors import DataError
+from copl.interfaces import ExpertGate
+from copl.options import option
+from copl.plugins import Component
+from copl.records import GateWeights
+
+if TYPE_CHECKING:
+    from copl.records import FloatArray, IntArray
+
+_ROWS_AT_ONCE = 1024
+_MAX_ROUNDS = 100
+
+
+@final
+@attrs.frozen
+class ClusterGateOptions:
+    """Options of the gate that routes by k-means."""
+
+    num_experts: int = option(8, help="number of routed experts, one for each cluster of users", validator=ge(1))
+    restarts: int = option(4, help="runs of k-means, of which the tightest is kept", validator=ge(1))
+
+
+@final
+@attrs.frozen
+class OracleGateOptions:
+    """Options of the gate that is told the truth."""
+
+    num_experts: int = option(8, help="number of routed experts, at least one for each true group", validator=ge(1))
+
+
+@final
+class NearestGate(ExpertGate):
+    """Routes every user with weight 1 to the expert of the nearest of some reference points.
+
+    Args:
+        num_experts: number M of routed experts.
+        embedding_dim: dimension D of the user embeddings.
+        reference: makes points [K, D] and the expert of each [K] from the arguments of `bind`.
+    """
+
+    points: Tensor
+    expert: Tensor
+
+    def __init__(self, num_experts: int, *, embedding_dim: int, reference: Any) -> None:
+        super().__init__()
+        self.num_experts = num_experts
+        self.top_k = 1
+        self._reference = reference
+        self.register_buffer("points", torch.zeros(0, embedding_dim))
+        self.register_buffer("expert", torch.zeros(0, dtype=torch.long))
+
+    def bind(self, users: Tensor, groups: Sequence[str | None], *, seed: int) -> None:
+        """Find the reference points among the seen users [U, D].
+
+        Raises:
+            DataError: the gate needs true groups and the data has none, or more of them than experts.
+        """
+        values = users.detach().double().cpu().numpy()
+        points, expert = self._reference(values, list(groups), self.num_experts, seed)
+        self.points = torch.from_numpy(points).to(self.points)
+        self.expert = torch.from_numpy(expert).to(self.expert)
+
+    def forward(self, users: Tensor) -> GateWeights:
+        """Return weights [B, M] for user embeddings [B, D]."""
+        if len(self.points) == 0:
+            raise RuntimeError("bind the gate to the seen users first")
+        places = range(0, max(1, len(users)), _ROWS_AT_ONCE)
+        parts = [users.detach()[place : place + _ROWS_AT_ONCE] for place in places]
+        chosen = torch.cat([self.expert[_nearest(part, self.points)] for part in parts])
+        weights = torch.nn.functional.one_hot(chosen, self.num_experts).float()
+        return GateWeights(weights, weights.new_zeros(()))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # How many points there are is known only from what was saved.
+        for name in ("points", "expert"):
+            found, own = state_dict.get(prefix + name), getattr(self, name)
+            if found is not None and found.shape[1:] == own.shape[1:]:
+                setattr(self, name, own.new_zeros(found.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _nearest(users: Tensor, points: Tensor) -> Tensor:
+    """The nearest point [B] of each user, the first of equals; by differences, so that a point finds itself."""
+    distances = torch.cdist(users.float(), points.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.argmin(dim=1)
+
+
+def _clusters(
+    users: FloatArray, groups: Sequence[str | None], num_experts: int, seed: int, *, restarts: int
+) -> tuple[FloatArray, IntArray]:
+    """The centres of a k-means clustering; fewer than experts where there are fewer distinct users."""
+    rng = np.random.default_rng(seed)
+    count = min(num_experts, len(np.unique(users, axis=0)))
+    runs = [_k_means(users, count, rng) for _ in range(restarts)]
+    centres = min(runs, key=lambda run: run[1])[0]
+    return centres, np.arange(count, dtype=np.int64)
+
+
+def _k_means(users: FloatArray, count: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
+    """Lloyd's algorithm from k-means++ seeds (Arthur and Vassilvitskii, 2007); centres and squared distances."""
+    centres = users[[int(rng.integers(len(users)))]]
+    while len(centres) < count:
+        distance = _squared_distances(users, centres).min(axis=1)
+        centres = np.concatenate([centres, users[[rng.choice(len(users), p=distance / distance.sum())]]])
+    nearest = np.full(len(users), -1)
+    for _ in range(_MAX_ROUNDS):
+        distances = _squared_distances(users, centres)
+        before, nearest = nearest, distances.argmin(axis=1)
+        if np.array_equal(before, nearest):
+            break
+        for cluster in np.unique(nearest):
+            centres[cluster] = users[nearest == cluster].mean(axis=0)
+    return centres, float(_squared_distances(users, centres).min(axis=1).sum())
+
+
+def _squared_distances(users: FloatArray, centres: FloatArray) -> FloatArray:
+    return np.stack([np.square(users - centre).sum(axis=1) for centre in centres], axis=1)
+
+
+def _true_groups(
+    users: FloatArray, groups: Sequence[str | None], num_experts: int, seed: int
+) -> tuple[FloatArray, IntArray]:
+    """Every seen user is a point, its expert the place of its group among the sorted groups."""
+    known = [group for group in groups if group is not None]
+    if len(known) < len(users):
+        raise DataError(
+            f"gate 'oracle' needs the true group of every seen user, but {len(users) - len(known)} of {len(users)} "
+            "have none; add a column 'group' to the data or choose another gate"
+        )
+    names = sorted(set(known))
+    if len(names) > num_experts:
+        raise DataError(
+            f"gate 'oracle' needs an expert for each of the {len(names)} groups, but there are {num_experts}; "
+            f"set gate.num_experts to {len(names)} or more"
+        )
+    number = {name: place for place, name in enumerate(names)}
+    return users, np.array([number[group] for group in known], dtype=np.int64)
+
+
+def build_cluster(options: ClusterGateOptions, *, embedding_dim: int) -> NearestGate:
+    """Hard routing by k-means on the user embeddings.
+
+    As in MoCLE (Gou et al., 2023, arXiv:2312.12379), where k-means on instruction embeddings decides the expert and a
+    universal expert serves all; here the shared expert is that one. MoCLE puts a learnt gate between cluster and
+    expert; here cluster m is expert m, with weight 1.
+    """
+
+    def reference(
+        users: FloatArray, groups: Sequence[str | None], num_experts: int, seed: int
+    ) -> tuple[FloatArray, IntArray]:
+        return _clusters(users, groups, num_experts, seed, restarts=options.restarts)
+
+    return NearestGate(options.num_experts, embedding_dim=embedding_dim, reference=reference)
+
+
+def build_oracle(options: OracleGateOptions, *, embedding_dim: int) -> NearestGate:
+    """A seen user has the expert of its true group; anybody else that of the nearest seen user in embedding space.
+
+    Users whose embeddings are exactly equal cannot be told apart and share the group of the first.
+    """
+    return NearestGate(options.num_experts, embedding_dim=embedding_dim, reference=_true_groups)
+
+
+COMPONENTS = [
+    Component(
+        "cluster",
+        ClusterGateOptions,
+        build_cluster,
+        "each user has the expert of its k-means cluster, found before training",
+        "MoCLE, Gou et al. 2023, arXiv:2312.12379",
+    ),
+    Component(
+        "oracle",
+        OracleGateOptions,
+        build_oracle,
+        "each seen user has the expert of its true group, a newcomer that of the nearest seen user (a control)",
+    ),
+]

@@ -1,0 +1,57 @@
+"""What all users share about a response: Bradley-Terry response effects, without anything personal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import minimize
+
+if TYPE_CHECKING:
+    from copl.records import Comparisons, FloatArray
+
+_PRECISIONS = (0.1, 0.3, 1.0, 3.0, 10.0)
+_SCALES = tuple(2.0 ** (halves / 2) for halves in range(-8, 9))
+
+
+def logistic_loss(margins: FloatArray, weight: FloatArray) -> float:
+    """Return the weighted mean of -log sigmoid(margin); ln 2 where there are no margins."""
+    return float(np.average(np.logaddexp(0.0, -margins), weights=weight)) if len(margins) else float(np.log(2))
+
+
+def response_effects(train: Comparisons, validation: Comparisons, num_responses: int) -> FloatArray:
+    """Return the effects b [R] that maximise the posterior of P(c over r) = sigmoid(b_c - b_r).
+
+    The prior is Gaussian around 0; its precision is chosen by the loss on `validation`, or on `train` where that is
+    empty. A response without comparisons has effect 0.
+    """
+    held = validation if len(validation) else train
+    best, lowest = np.zeros(num_responses), float(np.log(2))
+    start = best
+    for precision in reversed(_PRECISIONS):
+        start = _posterior_mode(train, num_responses, precision, start)
+        loss = logistic_loss(start[held.chosen] - start[held.rejected], held.weight)
+        if loss < lowest:
+            best, lowest = start, loss
+    return best
+
+
+def _posterior_mode(train: Comparisons, num_responses: int, precision: float, start: FloatArray) -> FloatArray:
+    ends = np.concatenate([train.chosen, train.rejected])
+
+    def negative_log_density(effects: FloatArray) -> tuple[float, FloatArray]:
+        margins = effects[train.chosen] - effects[train.rejected]
+        pull = -train.weight * np.exp(-np.logaddexp(0.0, margins))  # derivative by the margin
+        value = train.weight @ np.logaddexp(0.0, -margins) + precision / 2 * effects @ effects
+        gradient = np.bincount(ends, np.concatenate([pull, -pull]), num_responses) + precision * effects
+        return float(value), gradient
+
+    mode: FloatArray = minimize(negative_log_density, start, jac=True, method="L-BFGS-B").x
+    return mode
+
+
+def best_scale(personal: FloatArray, shared: FloatArray, weight: FloatArray) -> tuple[float, float]:
+    """Return the factor of the personal margins that goes best with the shared ones, 0 included, and its loss."""
+    losses = {scale: logistic_loss(scale * personal + shared, weight) for scale in (0.0, *_SCALES)}
+    scale = min(losses, key=losses.__getitem__)
+    return scale, losses[scale]

@@ -1,0 +1,55 @@
+"""Encoder ``id``: a free embedding for each user id, for the reward model to train; nothing comes from the graph."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+import torch
+
+from copl.graph.training import node_embeddings
+from copl.interfaces import GraphEncoder, Progress
+from copl.options import option
+from copl.plugins import Component
+from copl.records import NodeEmbeddings, PreferenceGraph
+
+TRAINABLE_USERS = "trainable_users"
+"""Name in `NodeEmbeddings.state` of the mark (1) that the user embeddings are a start for the reward model to train."""
+
+
+@final
+@attrs.frozen
+class FreeUsersOptions:
+    embedding_dim: int = option(16, help="embedding dimension D", validator=attrs.validators.ge(1))
+    scale: float = option(0.1, help="standard deviation of the first values", validator=attrs.validators.gt(0))
+
+
+@final
+class FreeUsers(GraphEncoder):
+    """Small random embeddings, marked as trainable: the baseline I2E, where a user is known by an id and no more.
+
+    The mark is ``state["trainable_users"] = 1``; a reward model that finds it trains the embeddings with its own
+    weights. Responses are at 0, so the encoder alone tells nothing, and newcomers, about whom it cannot tell anything
+    either, get the mean embedding from the strategies that weigh seen users.
+    """
+
+    def __init__(self, options: FreeUsersOptions) -> None:
+        self._options = options
+
+    def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
+        """Draw the embeddings."""
+        dim, generator = self._options.embedding_dim, torch.Generator().manual_seed(seed)
+        users = self._options.scale * torch.randn(graph.num_users, dim, generator=generator)
+        responses, bias = torch.zeros(graph.num_responses, dim), torch.zeros(graph.num_responses)
+        return attrs.evolve(node_embeddings(graph, users, responses, bias), state={TRAINABLE_USERS: torch.tensor(1)})
+
+
+COMPONENTS = [
+    Component(
+        name="id",
+        options=FreeUsersOptions,
+        build=FreeUsers,
+        summary="a free embedding for each user id, trained with the reward model; nothing from the graph",
+        reference="the baseline I2E of CoPL, arXiv 2503.01658",
+    )
+]

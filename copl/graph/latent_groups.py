@@ -1,0 +1,320 @@
+"""Latent groups of users, each with its own response effects, found by expectation-maximisation.
+
+Given the groups, a comparison follows the Bradley-Terry model with the effects of its user's group:
+
+    P(c > r | u in g) = sigma(t_g[c] - t_g[r]),  t_g[r] = b[r] + d_g[r],  b ~ N(0, 1/lambda_b),  d ~ N(0, 1/lambda_d)
+
+What a user said is taken out of the effects before that user's group is judged by them (leave-one-out): on sparse
+graphs a user's own few comparisons would otherwise come back as if others had made them. These are the
+non-backtracking messages of belief propagation (Krzakala et al., 2013, arXiv 1306.5550).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import attrs
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import expit, logsumexp
+
+if TYPE_CHECKING:
+    from copl.records import Comparisons, FloatArray, IntArray
+
+_BLOCK = 1 << 17
+_SETTLE = 4
+
+
+@final
+@attrs.frozen(eq=False)
+class _Block:
+    """Users of consecutive rows, small enough for the work on their evidence to stay in memory.
+
+    Attributes:
+        users: rows of the users.
+        rows: their rows of evidence.
+        gather: sums rows of evidence to users [users, rows].
+        edges: which rows touch the same response of the same user, + first and - second [edges, rows]; None where no
+            user compares a response twice.
+    """
+
+    users: slice
+    rows: slice
+    gather: csr_array
+    edges: csr_array | None
+
+
+@final
+class Evidence:
+    """Comparisons summed to one row for each user and unordered pair of responses, sorted by user.
+
+    Attributes:
+        user: the user of each row [N].
+        pair: the pair of each row [N].
+        first, second: responses of each pair [P].
+        wins: weight of the comparisons of each row in which the first response was chosen [N].
+        losses: the same for the second.
+        blocks: the rows, divided by user.
+    """
+
+    def __init__(self, comparisons: Comparisons, num_users: int, num_responses: int) -> None:
+        low = np.minimum(comparisons.chosen, comparisons.rejected)
+        high = np.maximum(comparisons.chosen, comparisons.rejected)
+        pairs, pair = np.unique(low * num_responses + high, return_inverse=True)
+        self.first, self.second = np.divmod(pairs, num_responses)
+        rows, row = np.unique(comparisons.user * len(pairs) + pair, return_inverse=True)
+        self.user, self.pair = np.divmod(rows, len(pairs))
+        weight = comparisons.weight / comparisons.weight.mean()
+        first_chosen = comparisons.chosen < comparisons.rejected
+        self.wins = np.bincount(row, weight * first_chosen, len(rows))
+        self.losses = np.bincount(row, weight * ~first_chosen, len(rows))
+        self.num_users, self.num_responses = num_users, num_responses
+        shape = len(pairs), num_users
+        self._wins_of_pair = csr_array((self.wins, (self.pair, self.user)), shape=shape)
+        self._losses_of_pair = csr_array((self.losses, (self.pair, self.user)), shape=shape)
+        self.incidence = _incidence(self.first, self.second, num_responses)
+        self.touches = abs(self.incidence)
+        self.overlapping = bool((np.bincount(np.r_[self.first, self.second], minlength=num_responses) > 1).any())
+        self.blocks = self._divide()
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.user)
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.first)
+
+    def counts(self, membership: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the wins and the losses of each pair in each group [P, K] for memberships [U, K]."""
+        return self._wins_of_pair @ membership, self._losses_of_pair @ membership
+
+    def _divide(self) -> list[_Block]:
+        ends = np.searchsorted(self.user, np.arange(self.num_users + 1))
+        blocks, start = [], 0
+        while start < self.num_users:
+            stop = int(np.searchsorted(ends, ends[start] + _BLOCK, side="right")) - 1
+            stop = min(max(stop, start + 1), self.num_users)
+            rows = slice(int(ends[start]), int(ends[stop]))
+            size = rows.stop - rows.start
+            user = self.user[rows]
+            gather = csr_array((np.ones(size), (user - start, np.arange(size))), shape=(stop - start, size))
+            blocks.append(_Block(slice(start, stop), rows, gather, self._edges(rows)))
+            start = stop
+        return blocks
+
+    def _edges(self, rows: slice) -> csr_array | None:
+        offset, pair = self.user[rows] * self.num_responses, self.pair[rows]
+        ends = np.concatenate([offset + self.first[pair], offset + self.second[pair]])
+        found, edge = np.unique(ends, return_inverse=True)
+        if len(found) == len(ends):
+            return None
+        first, second = edge.reshape(2, -1)
+        return _incidence(first, second, len(found))
+
+
+def _incidence(first: IntArray, second: IntArray, num_rows: int) -> csr_array:
+    """Return the matrix [rows, columns] with +1 at the first and -1 at the second row of each column."""
+    columns = np.arange(len(first))
+    values = np.concatenate([np.ones(len(first)), -np.ones(len(first))])
+    return csr_array((values, (np.r_[first, second], np.r_[columns, columns])), shape=(num_rows, len(first)))
+
+
+@final
+@attrs.frozen
+class Prior:
+    """Gaussian priors of the response effects.
+
+    The effects of a response in the K groups have the precision matrix lambda_d I - c 1 1ᵀ, with the shared part
+    integrated out: c = lambda_d^2 / (lambda_b + K lambda_d).
+
+    Attributes:
+        group: precision lambda_d of what sets a group apart.
+        shared: precision lambda_b of what all groups share.
+    """
+
+    group: float
+    shared: float
+
+    def coupling(self, num_groups: int) -> float:
+        """Return c."""
+        return self.group**2 / (self.shared + num_groups * self.group)
+
+
+def _solve(diagonal: FloatArray, coupling: float, right: FloatArray) -> FloatArray:
+    """Return x with (diag(d) - c 1 1ᵀ) x = b for each row of d and b [rows, K] (Sherman and Morrison)."""
+    plain = right / diagonal
+    ones = coupling / diagonal
+    factor: FloatArray = plain.sum(axis=1, keepdims=True) / (1 - ones.sum(axis=1, keepdims=True))
+    solution: FloatArray = plain + ones * factor
+    return solution
+
+
+def _log_sigmoid(margins: FloatArray) -> FloatArray:
+    result: FloatArray = -np.logaddexp(0.0, -margins)
+    return result
+
+
+@final
+@attrs.frozen(eq=False)
+class Groups:
+    """Groups found in a graph.
+
+    Attributes:
+        membership: posterior probability of each group for each user [U, K].
+        effects: response effects t of each group [R, K].
+        shares: share of the users in each group [K].
+        log_evidence: mean log evidence of a user after each round.
+    """
+
+    membership: FloatArray
+    effects: FloatArray
+    shares: FloatArray
+    log_evidence: tuple[float, ...]
+
+    @property
+    def num_groups(self) -> int:
+        return len(self.shares)
+
+
+@final
+class LatentGroups:
+    """Expectation-maximisation on one graph.
+
+    Args:
+        evidence: the comparisons.
+        prior: of the response effects.
+        power: exponent of the evidence in the memberships; below 1 where a user's comparisons are not independent,
+            such as pairs drawn from the same votes.
+        leave_one_out: take a user's own comparisons out of the effects that judge them. Without it the log posterior
+            of the effects, with memberships integrated out, never falls.
+        even_rounds: rounds in which all groups count as equally large, so that none dies before it has formed.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        prior: Prior,
+        *,
+        power: float = 1.0,
+        leave_one_out: bool = True,
+        even_rounds: int = 15,
+    ) -> None:
+        self._evidence = evidence
+        self._prior = prior
+        self._power = power
+        self._leave_one_out = leave_one_out
+        self._even_rounds = even_rounds
+
+    def fit(self, start: Groups, num_rounds: int, tolerance: float = 1e-3) -> Groups:
+        """Alternate between effects and memberships until a mean membership changes by less than `tolerance`."""
+        membership, effects, shares = start.membership, start.effects, start.shares
+        history = list(start.log_evidence)
+        for number in range(num_rounds):
+            effects = self.update_effects(membership, effects, steps=2 if number else _SETTLE)
+            before = membership
+            membership, log_evidence = self.update_membership(before, effects, shares)
+            history.append(log_evidence)
+            if len(history) > self._even_rounds:
+                shares = (membership.sum(axis=0) + 1) / (len(membership) + membership.shape[1])
+                if np.abs(membership - before).mean() < tolerance:
+                    break
+        effects = self.update_effects(membership, effects, steps=5 * _SETTLE)
+        return Groups(membership, effects, shares, tuple(history))
+
+    def update_effects(self, membership: FloatArray, effects: FloatArray, steps: int) -> FloatArray:
+        """Raise the expected log posterior of the effects [R, K], given memberships.
+
+        Each step maximises a lower bound that touches at the present effects: the quadratic bound of the logistic
+        function (Jaakkola and Jordan, 2000) with (x - y)^2 <= 2 x^2 + 2 y^2. So no step can lower the objective.
+        """
+        evidence, prior = self._evidence, self._prior
+        wins, losses = evidence.counts(membership)
+        total = wins + losses
+        coupling = prior.coupling(effects.shape[1])
+        for _ in range(steps):
+            margins = self.margins(effects)
+            half = np.maximum(np.abs(margins) / 2, 1e-4)
+            bound = total * np.tanh(half) / (4 * half)
+            gradient = evidence.incidence @ (wins - total * expit(margins))
+            gradient += coupling * effects.sum(axis=1, keepdims=True) - prior.group * effects
+            effects = effects + _solve(2 * (evidence.touches @ bound) + prior.group, coupling, gradient)
+        return effects
+
+    def margins(self, effects: FloatArray) -> FloatArray:
+        """Return the margin of each pair in each group [P, K]."""
+        difference: FloatArray = effects[self._evidence.first] - effects[self._evidence.second]
+        return difference
+
+    def update_membership(
+        self, membership: FloatArray, effects: FloatArray, shares: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """Return the posterior memberships [U, K] and the mean log evidence of a user."""
+        evidence, found = self._evidence, np.empty_like(membership)
+        model = self._pair_model(membership, effects)
+        log_shares, total = np.log(shares), 0.0
+        for block in evidence.blocks:
+            margins = self._judging_margins(block, membership, model)
+            wins, losses = evidence.wins[block.rows, None], evidence.losses[block.rows, None]
+            log_likelihood = wins * _log_sigmoid(margins) + losses * _log_sigmoid(-margins)
+            joint = self._power * (block.gather @ log_likelihood) + log_shares
+            marginal = logsumexp(joint, axis=1, keepdims=True)
+            found[block.users] = np.exp(joint - marginal)
+            total += float(marginal.sum())
+        return found, total / max(evidence.num_users, 1)
+
+    def judging_margins(self, membership: FloatArray, effects: FloatArray) -> FloatArray:
+        """Return the margins [N, K] that each row of evidence is judged by: without its user's own comparisons."""
+        model = self._pair_model(membership, effects)
+        return np.concatenate([self._judging_margins(block, membership, model) for block in self._evidence.blocks])
+
+    def _pair_model(self, membership: FloatArray, effects: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the margins and the curvature that the comparisons hold them in place with [P, K]."""
+        evidence, margins = self._evidence, self.margins(effects)
+        probability = expit(margins)
+        wins, losses = evidence.counts(membership)
+        own = (wins + losses) * probability * (1 - probability)
+        if not evidence.overlapping:
+            return margins, own
+        # the other comparisons of the two responses hold the margin like two springs in series
+        around = evidence.touches @ own
+        first, second = around[evidence.first] - own, around[evidence.second] - own
+        return margins, own + first * second / np.maximum(first + second, 1e-12)
+
+    def _judging_margins(
+        self, block: _Block, membership: FloatArray, model: tuple[FloatArray, FloatArray]
+    ) -> FloatArray:
+        """Return m - delta, where delta is what the user's comparisons have moved the margin m by.
+
+        One Newton step of the pair's margins in all groups from their optimum to that without the user, the effects of
+        other pairs held fast: (Lambda/2 + H - H_u) delta = gradient of the user's comparisons, with prior precision
+        Lambda of the effects. Where nobody else compared the pair, what remains is the prior mean 0.
+        """
+        evidence, prior = self._evidence, self._prior
+        pair, user = evidence.pair[block.rows], evidence.user[block.rows]
+        margins: FloatArray = model[0][pair]
+        if not self._leave_one_out:
+            return margins
+        wins, losses = evidence.wins[block.rows, None], evidence.losses[block.rows, None]
+        own = membership[user]
+        probability = expit(margins)
+        gradient = own * (wins - (wins + losses) * probability)
+        curvature = model[1][pair] - own * (wins + losses) * probability * (1 - probability)
+        if block.edges is not None:
+            # a gradient on one of two responses moves their margin by half of what it does on both
+            gradient = 0.5 * (block.edges.T @ (block.edges @ gradient))
+        coupling = prior.coupling(membership.shape[1])
+        moved = _solve(np.maximum(curvature, 0.0) + prior.group / 2, coupling / 2, gradient)
+        remaining: FloatArray = margins - moved
+        return remaining
+
+
+def random_start(num_groups: int, evidence: Evidence, rng: np.random.Generator) -> Groups:
+    """Return memberships drawn at random and no effects."""
+    return start_at(rng.dirichlet(np.ones(num_groups), evidence.num_users), evidence)
+
+
+def start_at(membership: FloatArray, evidence: Evidence) -> Groups:
+    """Return a start at these memberships [U, K], with no effects and groups of equal size."""
+    num_groups = membership.shape[1]
+    return Groups(membership, np.zeros((evidence.num_responses, num_groups)), np.full(num_groups, 1 / num_groups), ())

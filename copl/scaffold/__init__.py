@@ -1,0 +1,107 @@
+"""A new plugin package to start from: `copl plugins new`.
+
+The templates are files below ``templates/``: ``src/<kind>.py.jinja`` is the component, ``tests/<kind>.py.jinja`` its
+tests, the rest is the same for every kind. What they give installs, passes the conformance kit and its own tests.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from copl.errors import OptionsError, PluginError, suggest
+from copl.files import write_text
+from copl.plugins import KINDS, Plugins
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[Path]:
+    """Write a package with one component.
+
+    Args:
+        name: name of the package, such as ``copl-nearest``; the component is called the same without ``copl-``.
+        kind: one of `copl.plugins.KINDS`.
+        directory: where to write it.
+        plugins: what is installed; a name that is taken is refused.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OptionsError: the name, the kind or the directory will not do; all faults at once.
+        PluginError: installed plugins cannot be read.
+    """
+    faults = []
+    if kind not in KINDS:
+        faults.append(f"unknown kind {kind!r}{suggest(kind, KINDS)}; there are {', '.join(KINDS)}")
+    component = component_name(name)
+    module = name.replace("-", "_")
+    if not _NAME.fullmatch(name) or keyword.iskeyword(module):
+        faults.append(f"{name!r} is no name for a package; write it like copl-nearest: lower-case letters and hyphens")
+    elif _is_importable(module):
+        faults.append(f"a module {module!r} is installed already; choose another name")
+    if kind in KINDS and component in plugins.registry(kind):
+        package = plugins.registry(kind).get(component).package
+        faults.append(f"{kind} {component!r} is registered by package {package!r} already; choose another name")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        faults.append(f"{directory}: exists; choose another --out")
+    if faults:
+        raise OptionsError(faults)
+    render = _renderer(name, kind)
+    files = {
+        "pyproject.toml": "pyproject.toml.jinja",
+        "README.md": "README.md.jinja",
+        f"src/{module}/__init__.py": f"src/{kind}.py.jinja",
+        f"tests/test_{component.replace('-', '_')}.py": f"tests/{kind}.py.jinja",
+    }
+    existed = directory.exists()
+    try:
+        for path, template in files.items():
+            write_text(directory / path, render(template))
+    except BaseException:
+        if not existed:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return [directory / path for path in files]
+
+
+def component_name(package: str) -> str:
+    """Return what the component of a package is called.
+
+    >>> component_name("copl-nearest"), component_name("nearest")
+    ('nearest', 'nearest')
+    """
+    return package.removeprefix("copl-") or package
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError) as error:
+        raise PluginError(f"module {module!r} is there but cannot be read: {error}") from error
+
+
+def _renderer(name: str, kind: str) -> Callable[[str], str]:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("copl.scaffold"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # Python and TOML, not HTML
+    )
+    component = component_name(name)
+    values = {
+        "package": name,
+        "module": name.replace("-", "_"),
+        "component": component,
+        "cls": "".join(word.capitalize() for word in component.split("-")),
+        "kind": kind,
+        "hook": KINDS[kind],
+    }
+    return lambda template: environment.get_template(template).render(values)

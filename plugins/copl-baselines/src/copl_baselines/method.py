@@ -1,0 +1,305 @@
+"""From a model on frozen features to a whole method: stages, files, newcomers, scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from attrs import field, frozen
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from copl.errors import DataError, RunError
+from copl.files import write_atomically, write_text
+from copl.interfaces import PreferenceModel, Workspace
+from copl.options import options_to_dict
+from copl.plugins import Component
+from copl.recipe import Stages, code_digest
+from copl.records import (
+    AdaptedUsers,
+    ComparisonSet,
+    Diagnostics,
+    FloatArray,
+    IntArray,
+    PreferenceData,
+    ResponseTable,
+    ScoreRequests,
+    UserTable,
+)
+from copl_baselines.features import PROMPT_STAGE, FrozenFeatures, Scaling, prompt_table
+from copl_baselines.model import FeatureReward, Shape
+from copl_baselines.pairs import Pairs, Texts
+from copl_baselines.training import TrainingOptions, train_model
+
+STAGE = "baseline"
+_TENSORS, _CARD, _FORMAT = "model.safetensors", "model.json", 1
+_AT_ONCE = 1 << 24  # numbers of user states
+
+
+@final
+@frozen(eq=False)
+class Reader:
+    """From responses to scaled features.
+
+    Attributes:
+        responses: features of prompt and response together, with their scaling.
+        prompts: those of prompts alone, where the method needs them.
+    """
+
+    responses: tuple[FrozenFeatures, Scaling]
+    prompts: tuple[FrozenFeatures, Scaling] | None
+
+    def read(self, table: ResponseTable, rows: IntArray) -> Texts:
+        """Return the texts at `rows` [S] of a table."""
+        features, scaling = self.responses
+        values = scaling.apply(features.of(table, rows))
+        if self.prompts is None:
+            return Texts(values, values.new_zeros(len(values), 0))
+        features, scaling = self.prompts
+        return Texts(values, scaling.apply(features.of(prompt_table(table), rows)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the scalings, to be saved."""
+        parts = {"responses": self.responses, **({"prompts": self.prompts} if self.prompts else {})}
+        return {
+            f"scaling.{name}.{half}": getattr(scaling, half)
+            for name, (_, scaling) in parts.items()
+            for half in ("centre", "scale")
+        }
+
+
+@final
+@frozen(eq=False)
+class _Fitted:
+    model: FeatureReward
+    reader: Reader
+    users: UserTable
+    states: Tensor
+    stranger: Tensor = field(init=False)
+
+    @stranger.default
+    def _of_model(self) -> Tensor:
+        return self.model.stranger(self.states)
+
+
+@final
+class FeatureMethod(PreferenceModel):
+    """A method whose reward model is a `FeatureReward`.
+
+    The backbone reads each response once in the stage ``features``, which all methods, options and seeds share; the
+    model is trained in the stage ``baseline``. A user who is neither seen nor adapted gets `FeatureReward.stranger`.
+
+    Args:
+        name: name of the method.
+        options: its options.
+        model: the class of its model.
+        stages: the recipe's parts; ``backbone`` is used.
+    """
+
+    def __init__(self, name: str, options: TrainingOptions, model: type[FeatureReward], stages: Stages) -> None:
+        self._name = name
+        self._options = options
+        self._model = model
+        self._stages = stages
+        self._found: _Fitted | None = None
+
+    @property
+    def fitted(self) -> _Fitted:
+        if self._found is None:
+            raise RuntimeError("fit or load the method first")
+        return self._found
+
+    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
+        comparisons = data.split("train")
+        if not len(comparisons):
+            raise DataError(f"data set {data.name!r} has no comparisons in the split 'train'; {self._name} needs some")
+        rows = comparisons.comparisons
+        trained_on = np.unique(np.concatenate([rows.chosen, rows.rejected]))
+        reader = self._reader(data.responses, trained_on, workspace)
+
+        def compute(directory: Path) -> None:
+            train = Pairs.of(comparisons, lambda used: reader.read(data.responses, used))
+            validation = Pairs.of(data.split("validation"), lambda used: reader.read(data.responses, used), train.users)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = self._model(self._options, Shape(train.texts.features.shape[1], train.users))
+                train_model(
+                    model,
+                    train,
+                    validation,
+                    self._options,
+                    name=self._name,
+                    seed=seed,
+                    progress=workspace.progress,
+                )
+            with torch.no_grad():
+                states = model.seen_states(train)
+            for note, value in model.notes().items():
+                workspace.progress.log(self._name, **{note: value})
+            _save(_Fitted(model, reader, train.users, states), directory)
+
+        key = {
+            "method": self._name,
+            "options": options_to_dict(self._options),
+            "code": code_digest(FeatureMethod),
+            "data": data.digest("train", "validation"),
+            "groups": list(data.users.groups) if self._model.knows_groups else None,
+            "weights": self._stages.build("backbone").fingerprint(),
+            "seed": seed,
+            **self._stages.key("backbone"),
+        }
+        directory = workspace.stage(STAGE, key=key, compute=compute)
+        self._found = self._open(directory, reader)
+
+    def load(self, directory: Path) -> None:
+        tensors = _tensors(directory / STAGE)
+        length = self._options.max_length
+        responses = FrozenFeatures.load(directory, self._stages, max_length=length)
+        prompts = None
+        if self._model.needs_prompts:
+            features = FrozenFeatures.load(directory, self._stages, max_length=length, stage=PROMPT_STAGE)
+            prompts = (features, _scaling(tensors, "prompts", directory))
+        reader = Reader((responses, _scaling(tensors, "responses", directory)), prompts)
+        self._found = self._open(directory / STAGE, reader)
+
+    def adapt(self, support: ComparisonSet) -> AdaptedUsers:
+        fitted = self.fitted
+        pairs = Pairs.of(support, lambda rows: fitted.reader.read(support.responses, rows))
+        with torch.no_grad():
+            placed = fitted.model.place(pairs)
+        how = (placed.how,) * len(pairs.users) if isinstance(placed.how, str) else placed.how
+        return AdaptedUsers(
+            user_ids=pairs.users.ids,
+            embeddings=placed.states.detach(),
+            how=how,
+            num_neighbours=np.zeros(len(pairs.users), dtype=np.int64),
+            confidence=placed.confidence.double().clamp(0, 1).numpy(),
+        )
+
+    def seen_users(self) -> Collection[str]:
+        fitted = self.fitted
+        return fitted.users.rows.keys() if fitted.states.shape[1] else ()
+
+    @torch.no_grad()
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+        fitted = self.fitted
+        states = self._states(requests.users, adapted)
+        distinct, place = np.unique(requests.response, return_inverse=True)
+        codes = fitted.model.encode(fitted.reader.read(requests.responses, distinct))
+        scores = np.empty(len(requests), dtype=np.float64)
+        at_once = max(1, _AT_ONCE // max(256, states.shape[1]))
+        for start in range(0, len(requests), at_once):
+            part = slice(start, start + at_once)
+            users = states[torch.from_numpy(requests.user[part])]
+            scores[part] = fitted.model.combine(codes[torch.from_numpy(place[part])], users).double().numpy()
+        return scores
+
+    def diagnostics(self) -> Diagnostics:
+        fitted = self.fitted
+        if not fitted.states.shape[1]:
+            return Diagnostics()
+        return Diagnostics(user_ids=fitted.users.ids, user_embeddings=fitted.states.double().numpy())
+
+    def _states(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
+        """Return the state of each user [U, D]: adapted, else seen, else that of a stranger."""
+        fitted = self.fitted
+        table = torch.cat([fitted.states, fitted.stranger[None]])
+        rows = {user: row for row, user in enumerate(fitted.users.ids)}
+        if adapted is not None:
+            rows |= {user: len(table) + row for row, user in enumerate(adapted.user_ids)}
+            table = torch.cat([table, adapted.embeddings.to(table.dtype)])
+        unknown = len(fitted.states)
+        return table[torch.tensor([rows.get(user, unknown) for user in users.ids], dtype=torch.int64)]
+
+    def _reader(self, responses: ResponseTable, trained_on: IntArray, workspace: Workspace) -> Reader:
+        length = self._options.max_length
+        features = FrozenFeatures.fit(responses, self._stages, max_length=length, workspace=workspace)
+        prompts = None
+        if self._model.needs_prompts:
+            table = prompt_table(responses)
+            of_prompts = FrozenFeatures.fit(
+                table, self._stages, max_length=length, workspace=workspace, stage=PROMPT_STAGE
+            )
+            prompts = (of_prompts, Scaling.of(of_prompts.of(table, trained_on)))
+        return Reader((features, Scaling.of(features.of(responses, trained_on))), prompts)
+
+    def _open(self, directory: Path, reader: Reader) -> _Fitted:
+        tensors = _tensors(directory)
+        users = _users(directory / _CARD)
+        with torch.random.fork_rng(devices=[]):
+            model = self._model(self._options, Shape(reader.responses[0].size, users))
+        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunError(f"{directory}: not a model of {self._name} with these options; train again") from error
+        model.eval()
+        model.requires_grad_(False)
+        return _Fitted(model, reader, users, tensors["states"])
+
+
+def component(
+    name: str,
+    options: type,
+    model: type[FeatureReward],
+    *,
+    summary: str,
+    reference: str,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Component:
+    """Return the component of a method that is nothing but a model on frozen features."""
+
+    def build(chosen: TrainingOptions, *, stages: Stages) -> FeatureMethod:
+        return FeatureMethod(name, chosen, model, stages)
+
+    return Component(
+        name=name,
+        options=options,
+        build=build,
+        summary=summary,
+        reference=reference,
+        uses=("backbone",),
+        presets=presets or {},
+    )
+
+
+def _save(fitted: _Fitted, directory: Path) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in fitted.model.state_dict().items()}
+    tensors |= {"states": fitted.states, **fitted.reader.tensors()}
+    plain = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(directory / _TENSORS, lambda path: save_file(plain, path))
+    card = {"format": _FORMAT, "users": fitted.users.ids, "groups": fitted.users.groups}
+    write_text(directory / _CARD, json.dumps(card))
+
+
+def _tensors(directory: Path) -> dict[str, Tensor]:
+    path = directory / _TENSORS
+    if not path.is_file():
+        raise RunError(f"{path}: missing; train again")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"{path}: damaged ({error}); delete {directory} and train again") from error
+    return tensors
+
+
+def _scaling(tensors: dict[str, Tensor], name: str, directory: Path) -> Scaling:
+    try:
+        return Scaling(tensors[f"scaling.{name}.centre"], tensors[f"scaling.{name}.scale"])
+    except KeyError as error:
+        raise RunError(f"{directory / STAGE / _TENSORS}: has no {error}; train again") from error
+
+
+def _users(path: Path) -> UserTable:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card["format"] != _FORMAT:
+            raise RunError(f"{path}: in format {card['format']}, this version reads {_FORMAT}; train again")
+        return UserTable(card["users"], card["groups"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: missing or damaged ({error}); train again") from error

@@ -1,0 +1,47 @@
+"""The ready-made studies can be planned here: every name, option and value in them is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from copl.ablate.grid import plan
+from copl.ablate.study import Flags, load_study
+from copl.plugins import load
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SHARED = {"small.toml"}
+
+
+def test_the_studies_are_there() -> None:
+    assert {path.name for path in CONFIGS.glob("*.toml")} >= {"paper-main.toml", "paper-ablation.toml", "small.toml"}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+def test_a_study_can_be_planned(path: Path, request: pytest.FixtureRequest) -> None:
+    if path.name in SHARED:
+        request.getfixturevalue("shared")
+    planned = plan(load_study(path, Flags()), load())
+    assert len(planned.variants) >= 3
+    assert planned.num_cells == len(planned.variants) * len(planned.study.data) * len(planned.study.seeds)
+    assert set(planned.left_out.values()) <= {"copl-baselines"}
+    used = {variant.recipe.method.name for variant in planned.variants}
+    assert "copl" in used
+
+
+def test_the_small_study_on_the_embedded_corpus_needs_no_other_files() -> None:
+    planned = plan(load_study(CONFIGS / "small.toml", Flags(data=["facets"])), load())
+    assert [spec.name for spec in planned.study.data] == ["facets"]
+    assert planned.reference == "btl"
+
+
+def test_the_published_settings_are_those_of_the_presets() -> None:
+    planned = plan(load_study(CONFIGS / "paper-main.toml", Flags()), load())
+    recipes = {variant.name: variant.recipe for variant in planned.variants}
+    published = recipes["copl, as published"].stages
+    assert (published.parts["encoder"].options.embedding_dim, published.parts["encoder"].options.num_layers) == (512, 4)
+    assert published.parts["gate"].options.num_experts == 8
+    assert published.options("reward").max_steps == 1500
+    assert published.options("reward").learning_rate == 5e-5
+    assert recipes["copl, published training, our graph and newcomers"].stages.options("reward").max_steps == 1500

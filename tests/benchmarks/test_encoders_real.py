@@ -1,0 +1,25 @@
+"""The comparison on real data, in small: that the command runs and writes its table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import encoders_real
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_one_set_and_one_encoder(shared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table.md"
+    encoders_real.main(
+        ["--data", str(shared / "data"), "--sets", "llmfao", "--encoders", "mf", "--seeds", "1", "--out", str(out)]
+    )
+    row = next(line for line in out.read_text().splitlines() if line.startswith("| mf |"))
+    accuracy, mean = (float(cell.split()[0]) for cell in row.strip("| ").split("|")[1:])
+    assert accuracy == mean
+    assert 0.75 < accuracy < 0.95
+
+
+def test_every_set_is_there(shared: Path) -> None:
+    assert all((shared / "data" / path).is_dir() for _, path in encoders_real.SETS.values())

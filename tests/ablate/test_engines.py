@@ -116,7 +116,12 @@ def test_an_interrupted_study_keeps_its_finished_cells(planted: Path, tmp_path: 
     words = ["ablate", "--vary", "encoder=mf,gcf", "--set", "method.name=graph", "--set", "encoder.name=mf"]
     words += ["--data", str(planted / "one"), "--seeds", "20", "--jobs", "2", "--out", "out", "--no-cache"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "copl.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "copl.cli", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs, such as this test run may be, with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     with process.stderr:

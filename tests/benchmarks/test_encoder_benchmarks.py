@@ -19,6 +19,7 @@ from benchmarks.encoders import Entrant, Findings, Study, entrant, headroom, mea
 from benchmarks.measured import Cells, in_own_process, measure
 from benchmarks.planted_cases import CASES, accuracies, options_of
 from copl.errors import OptionsError, UnknownComponentError
+from copl.recipe import DEFAULTS
 from copl.records import Comparisons, NodeEmbeddings, PreferenceData, ResponseTable, UserTable
 
 
@@ -106,29 +107,32 @@ def test_accuracy_counts_ties_and_unknown_responses_half() -> None:
     assert accuracies(biased, data) == {"all": 0.75, "controversial": 0.5, "common": 1.0}
 
 
+DEFAULT = DEFAULTS["encoder"]
+
+
 def _study() -> tuple[Study, Findings]:
     study = Study(
-        {"2x7": attrs.asdict(options_of(CASES["2x7"]))}, [Entrant("mf", {}, ""), Entrant("gcf", {}, "")], [0, 1]
+        {"2x7": attrs.asdict(options_of(CASES["2x7"]))}, [Entrant("mf", {}, ""), Entrant(DEFAULT, {}, "")], [0, 1]
     )
     found = Findings()
     for seed in study.seeds:
         found.limits["2x7", seed] = {"consensus": 0.7, "mixture": 0.89, "limit": 0.9, "asked": 10, "digest": "x"}
         costs = {"wall_s": 1.0, "cpu_s": 2.0, "peak_mib": 300.0, "controversial": 0.7, "common": 0.9}
         found.fits["2x7", "mf", seed] = {"all": 0.8 + 0.02 * seed, **costs}
-    found.fits["2x7", "gcf", 0] = {"all": 0.9, **costs}
-    found.fits["2x7", "gcf", 1] = {"error": "not finished after 1 s"}
+    found.fits["2x7", DEFAULT, 0] = {"all": 0.9, **costs}
+    found.fits["2x7", DEFAULT, 1] = {"error": "not finished after 1 s"}
     return study, found
 
 
 def test_headroom_and_its_table_by_hand() -> None:
     study, found = _study()
     assert headroom(found, "2x7", "mf", 0) == pytest.approx(0.5)
-    assert math.isnan(headroom(found, "2x7", "gcf", 1))
+    assert math.isnan(headroom(found, "2x7", DEFAULT, 1))
     text = report(study, found, "command", threads=1)
     # .5 and .6: mean .55, standard error .05, Student's t of one degree of freedom 12.706
     assert "| mf | 0.550 ± 0.635 |" in text
-    assert text.index("| **gcf** | 1.000 |") < text.index("| mf | 0.550")
-    assert "gcf, seed 1: not finished after 1 s" in text
+    assert text.index(f"| **{DEFAULT}** | 1.000 |") < text.index("| mf | 0.550")
+    assert f"{DEFAULT}, seed 1: not finished after 1 s" in text
 
 
 def test_means_have_intervals_from_two_seeds_on() -> None:

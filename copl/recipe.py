@@ -145,18 +145,27 @@ def code_digest(build: Callable[..., Any]) -> str:
     return hashlib.sha256(origin.read_bytes()).hexdigest()[:16] if origin.is_file() else "unknown"
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        OptionsError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionsError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise OptionsError(f"{path}: not a readable TOML file: {error}") from error
+
+
 def read_recipe(path: Path) -> tuple[Draft, int | None]:
     """Read a TOML recipe.
 
     Raises:
         OptionsError: the file is missing or is not TOML, or a section is not a table.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OptionsError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise OptionsError(f"{path}: not a readable TOML file: {error}") from error
+    document = read_toml(path)
     seed = document.pop("seed", None)
     faults = [
         f"{path}: {name!r} must be a table, such as [{name}]"

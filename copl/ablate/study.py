@@ -31,7 +31,6 @@ the file.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -40,7 +39,7 @@ import attrs
 from attrs import field, frozen
 
 from copl.errors import CoplError, OptionsError, suggest
-from copl.recipe import DEFAULTS, Draft, merge, parse_assignments
+from copl.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
 
 NAME = "name"
 """The key of a section that chooses its component."""
@@ -171,12 +170,7 @@ def load_study(config: Path | None, flags: Flags) -> Study:
 
 
 def _read(path: Path, faults: list[str]) -> Study:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OptionsError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise OptionsError(f"{path}: not a readable TOML file: {error}") from error
+    document = read_toml(path)
     mine: list[str] = []
     _known(document, _STUDY_KEYS, "the study", mine)
     title, reference = document.get("title", path.stem), document.get("reference", "")

@@ -15,6 +15,7 @@ from copl.adapt.lookalikes import Lookalikes
 from copl.errors import RunError
 from copl.files import write_atomically, write_text
 from copl.interfaces import Backbone, Progress, Workspace
+from copl.methods.response_features import features_key
 from copl.progress import RunLog, SilentProgress
 from copl.recipe import Stages
 from copl.records import PreferenceData, ResponseTable
@@ -39,15 +40,10 @@ def fit_lookalikes(data: PreferenceData, stages: Stages, *, workspace: Workspace
         stages: the recipe's parts; the backbone reads the texts, up to the length limit of the section ``reward``.
         workspace: where the result is kept.
     """
-    backbone: Backbone = stages.build("backbone")
-    key = {
-        "data": data.digest("train"),
-        "weights": backbone.fingerprint(),
-        "max_length": stages.options("reward").max_length,
-        **stages.key("backbone"),
-    }
+    key = {"data": data.digest("train"), **features_key(stages)}
 
     def compute(directory: Path) -> None:
+        backbone: Backbone = stages.build("backbone")
         train = data.split("train").comparisons
         rows = np.unique(np.concatenate([train.chosen, train.rejected]))
         features = _read(backbone.load(), data.responses, rows, stages, workspace.progress)

@@ -197,6 +197,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     wanted = _parse(arguments)
+    if wanted.scratch:
+        wanted.scratch.mkdir(parents=True, exist_ok=True)
     kind = wanted.format
     out = wanted.out or RESULTS / ("data_rows.md" if kind == "parquet" else f"data_rows_{kind}.md")
     cells = Cells(out.with_suffix(".jsonl"))

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks.adapt_data import PLANTED, correct, first_of_each, make, present
+from benchmarks.adapt_data import PLANTED, correct, first_of_each, make, planted_options, present
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, provenance
 from copl.files import write_text
 from copl.graph.build import build_graph
@@ -32,7 +32,7 @@ from copl.recipe import DEFAULTS
 from copl.records import ComparisonSet, NodeEmbeddings, PreferenceData
 
 COUNTS = (1, 2, 4, 8, 16)
-_FITS = ("copl/graph", "copl/data", "benchmarks/adapt_data.py")
+_FITS = ("copl/graph", "copl/data", "benchmarks/adapt_data.py", "benchmarks/planted_cases.py")
 
 
 def fits_digest() -> str:
@@ -59,7 +59,7 @@ def measure_cell(name: str, encoder: str, seed: int, scale: float, kept: str | N
     test, heldout, support = data.split("test"), data.split("heldout"), data.split("support")
     seen = fitted.users[torch.tensor([fitted.user_rows[test.users.ids[u]] for u in test.comparisons.user.tolist()])]
     mean = fitted.users.mean(dim=0).expand(len(heldout), -1)
-    same = PLANTED[name]["num_train"] if name in PLANTED else None
+    same = planted_options(name).num_train if name in PLANTED else None
     counts = sorted({*COUNTS, *([same] if same else [])})
     strategies = load().registry("adapter").names()
     return {

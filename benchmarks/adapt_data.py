@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import attrs
 import numpy as np
 import torch
 
-from copl.data.planted.source import PlantedOptions, generate
-from copl.options import parse_options
+from benchmarks.planted_cases import CASES, options_of
+from copl.data.planted import PlantedOptions, generate
 from copl.plugins import load
 from copl.records import ComparisonSet, NodeEmbeddings, PreferenceData
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
 
-PLANTED: Mapping[str, dict[str, Any]] = {
-    "planted 2 x 7": {"num_groups": 2, "num_train": 7},
-    "planted 4 x 15": {"num_groups": 4, "num_train": 15},
-}
-"""Groups and training comparisons a user; 10,000 seen users over 27,000 trained pairs, half of them controversial."""
+PLANTED: Mapping[str, str] = {"planted 2 x 7": "2x7", "planted 4 x 15": "4x15"}
+"""Planted sets: the case of `benchmarks.planted_cases` whose seen users and comparisons they have."""
+
+UNSEEN = 1_000
+"""Unseen users of a planted set."""
 
 REAL: Mapping[str, tuple[str, str]] = {
     "bowling-green": ("polis", "polis/american-assembly.bowling-green"),
@@ -31,7 +31,7 @@ REAL: Mapping[str, tuple[str, str]] = {
 """Real sets: source and place below ../shared/data. A fifth of the users is unseen."""
 
 SUPPORT = 16
-"""Support comparisons of an unseen user at most."""
+"""Support comparisons of an unseen user: of planted ones exactly, of others at most."""
 
 
 def present() -> list[str]:
@@ -40,10 +40,9 @@ def present() -> list[str]:
 
 
 def planted_options(name: str, scale: float = 1.0) -> PlantedOptions:
-    """Return the options of a planted set, with users and pairs scaled."""
-    sizes = {"num_seen_users": 10_000, "num_unseen_users": 1_000, "num_pairs": 30_000}
-    scaled = {size: max(round(number * scale), 1) for size, number in sizes.items()}
-    return parse_options(PlantedOptions, {"num_support": SUPPORT, **scaled, **PLANTED[name]}, where=name)
+    """Return the options of a planted set, with users and pairs scaled: the graph of encoders, and unseen users."""
+    unseen = max(round(UNSEEN * scale), 1)
+    return attrs.evolve(options_of(CASES[PLANTED[name]], scale), num_unseen_users=unseen, num_support=SUPPORT)
 
 
 def make(name: str, seed: int, scale: float = 1.0) -> PreferenceData:

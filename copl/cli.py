@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from copl.commands import ablate, config, data, export, plugins
+from copl.commands import ablate, ask, config, data, export, plugins
 from copl.commands.arguments import (
     ADAPTER_OPTION,
     BACKBONE_OPTION,
@@ -22,11 +22,13 @@ from copl.commands.arguments import (
     SEED_OPTION,
     SET_OPTION,
 )
+from copl.commands.interrupts import InterruptibleGroup, interruptible, kept_of_run
 from copl.display import open_progress, say, show, show_json, show_table
 from copl.errors import CoplError
 
 app = typer.Typer(
     name="copl",
+    cls=InterruptibleGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Learn what each user prefers from a few comparisons, and score any response for any user.",
@@ -66,7 +68,8 @@ def demo(
     """The main job on the embedded corpus: train `copl` beside baselines, evaluate, adapt to newcomers, report."""
     from copl.demo import run_demo
 
-    run_demo(out, backbone=backbone, assignments=assignments or [], seed=seed or 0, use_cache=not no_cache)
+    with interruptible(lambda: f"what is finished is kept in {out}, and the same command goes on from there"):
+        run_demo(out, backbone=backbone, assignments=assignments or [], seed=seed or 0, use_cache=not no_cache)
 
 
 @app.command()
@@ -104,7 +107,8 @@ def train(
         recipe = recipe_from_flags(config, names, assignments, seed)
     if data is None:
         raise OptionsError("DATA is missing: name the directory of a data set (`copl data make` writes one)")
-    run, _ = train_run(recipe, data, out, open_progress=open_progress, cache=_cache(no_cache))
+    with interruptible(lambda: kept_of_run(out)):
+        run, _ = train_run(recipe, data, out, open_progress=open_progress, cache=_cache(no_cache))
     say(f"run in {run.root}; next: copl evaluate {run.root}")
 
 
@@ -129,8 +133,9 @@ def evaluate(
 
     run = open_run(run_directory, load())
     data = load_dataset(data_directory or run.data_directory)
-    found = evaluate_run(run, data, plugins=load(), open_progress=open_progress, cache=_cache(no_cache))
-    report = report_run(run, data)
+    with interruptible(lambda: "the run is kept as it was trained, and the same command measures what is missing"):
+        found = evaluate_run(run, data, plugins=load(), open_progress=open_progress, cache=_cache(no_cache))
+        report = report_run(run, data)
     if as_json:
         show_json([attrs.asdict(m) for m in found.measurements])
         return
@@ -163,6 +168,9 @@ def adapt(
         return
     show_table(f"{len(rows)} adapted users (first 20)", headers, rows[:20])
     say(f"wrote {out}; next: copl score {run_directory} ROWS --users {out} --out FILE")
+
+
+app.command("ask")(ask.ask)
 
 
 @app.command()
@@ -237,9 +245,6 @@ def main() -> None:
     except OSError as error:
         say(f"copl: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        say("copl: interrupted; the same command continues where it stopped")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

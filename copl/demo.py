@@ -51,7 +51,7 @@ def run_demo(out: Path, *, backbone: str | None, assignments: Sequence[str], see
     measurements = held_out(compared(runs, data, baseline="btl"))
     report = report_runs(runs, data, out / REPORT_FILE, baseline="btl")
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
-    for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}, None):
+    for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}):
         print(sentence)
     say(f"report: {report}  ({time.monotonic() - started:.0f} s)")
     return report

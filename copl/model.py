@@ -104,6 +104,14 @@ class ModelUser:
         Raises:
             DataError: there is no candidate.
         """
+        return self.questions(candidates)[0]
+
+    def questions(self, candidates: Sequence[Pair]) -> list[Question]:
+        """Return all candidates, the one whose answer is expected to tell most first, as `next_question` judges.
+
+        Raises:
+            DataError: there is no candidate.
+        """
         if not candidates:
             raise DataError("no candidates to choose a question from; give prompts with two responses each")
         prompts = [encode_prompt(prompt) for prompt, _, _ in candidates for _ in range(2)]
@@ -112,9 +120,8 @@ class ModelUser:
         pairs = Comparisons(np.zeros_like(rows), 2 * rows, 2 * rows + 1)
         users = UserTable.ungrouped([self.user_id])
         bits = self._state.information(ComparisonSet(users, ResponseTable(prompts, texts), pairs))
-        best = int(np.argmax(bits))
-        prompt, first, second = candidates[best]
-        return Question(best, prompt, first, second, float(bits[best]))
+        order: list[int] = np.argsort(-bits, kind="stable").tolist()
+        return [Question(place, *candidates[place], float(bits[place])) for place in order]
 
 
 @final

@@ -73,7 +73,8 @@ def train(
     with open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache)
         method.fit(data, seed=recipe.seed, workspace=workspace)
-    stages = dict.fromkeys(workspace.computed, "computed") | dict.fromkeys(workspace.reused, "reused")
+    # a stage that several parts of a method ask for is computed for the first and reused by the others
+    stages = dict.fromkeys(workspace.reused, "reused") | dict.fromkeys(workspace.computed, "computed")
     if run.facts["status"] != "finished" and is_main():
         run = run.finish(time.monotonic() - started, stages)
     return run, method

@@ -6,6 +6,7 @@ With one process, which is the rule, every function here returns at once and loa
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +25,18 @@ def rank() -> int:
 def is_main() -> bool:
     """Return whether this is the process that writes."""
     return rank() == 0
+
+
+@cache
+def weights_are_split() -> bool:
+    """Return whether the frozen weights are split up among the processes (FSDP), as the launcher asks for.
+
+    ``accelerate launch --use_fsdp`` sets ACCELERATE_USE_FSDP, and so can who uses ``torchrun``. The variable is taken
+    out of the environment here: Accelerate would split up what is trained as well (and nothing at all where there is
+    no accelerator), and transformers would load weights in one process alone.
+    """
+    asked = os.environ.pop("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
+    return asked and num_processes() > 1
 
 
 def agree(value: T) -> T:
@@ -48,4 +61,5 @@ def _group() -> Any:
     import torch
     from accelerate import PartialState
 
+    weights_are_split()  # asked before anything of Accelerate or transformers looks
     return PartialState(cpu=not torch.cuda.is_available())

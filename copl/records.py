@@ -10,13 +10,15 @@ Shapes: U users, R responses, N comparisons, D embedding dimension, B batch, L t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
+
+from copl.converters import flag_array, float_array, int_array, optional_strings, strings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,31 +46,6 @@ def response_key(prompt: str, text: str) -> str:
     return digest.hexdigest()
 
 
-def _int_array(values: Any) -> IntArray:
-    array = np.ascontiguousarray(values)
-    if array.size and array.dtype.kind not in "iu":  # a cast would turn 1.7, or a mask, into rows in silence
-        raise TypeError(f"rows are whole numbers, got {array.dtype}")
-    if any(stride < 0 for stride in array.strides):  # one value reversed counts as contiguous, but torch refuses it
-        array = array.copy()
-    return array.astype(np.int64, copy=False)
-
-
-def _float_array(values: Any) -> FloatArray:
-    return np.ascontiguousarray(values, dtype=np.float64)
-
-
-def _flag_array(values: Any) -> NDArray[np.int8]:
-    return np.ascontiguousarray(values, dtype=np.int8)
-
-
-def _strings(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(values)
-
-
-def _groups(values: Iterable[str | None]) -> tuple[str | None, ...]:
-    return tuple(values)
-
-
 @final
 @frozen(eq=False)
 class UserTable:
@@ -79,8 +56,8 @@ class UserTable:
         groups: each user's known group, or None; for evaluation and plots, never for training (but by an oracle).
     """
 
-    ids: tuple[str, ...] = field(converter=_strings)
-    groups: tuple[str | None, ...] = field(converter=_groups)
+    ids: tuple[str, ...] = field(converter=strings)
+    groups: tuple[str | None, ...] = field(converter=optional_strings)
 
     def __attrs_post_init__(self) -> None:
         if len(self.ids) != len(self.groups):
@@ -111,8 +88,8 @@ class ResponseTable:
         texts: the text of each response.
     """
 
-    prompts: tuple[str, ...] = field(converter=_strings)
-    texts: tuple[str, ...] = field(converter=_strings)
+    prompts: tuple[str, ...] = field(converter=strings)
+    texts: tuple[str, ...] = field(converter=strings)
 
     def __attrs_post_init__(self) -> None:
         if len(self.prompts) != len(self.texts):
@@ -145,11 +122,11 @@ class Comparisons:
         controversial: 1 where users are known to disagree on this pair, 0 where not, -1 unknown [N].
     """
 
-    user: IntArray = field(converter=_int_array)
-    chosen: IntArray = field(converter=_int_array)
-    rejected: IntArray = field(converter=_int_array)
-    weight: FloatArray = field(converter=_float_array)
-    controversial: NDArray[np.int8] = field(converter=_flag_array)
+    user: IntArray = field(converter=int_array)
+    chosen: IntArray = field(converter=int_array)
+    rejected: IntArray = field(converter=int_array)
+    weight: FloatArray = field(converter=float_array)
+    controversial: NDArray[np.int8] = field(converter=flag_array)
 
     @weight.default
     def _ones(self) -> FloatArray:
@@ -349,8 +326,8 @@ class ScoreRequests:
 
     users: UserTable
     responses: ResponseTable
-    user: IntArray = field(converter=_int_array)
-    response: IntArray = field(converter=_int_array)
+    user: IntArray = field(converter=int_array)
+    response: IntArray = field(converter=int_array)
 
     def __len__(self) -> int:
         return len(self.user)

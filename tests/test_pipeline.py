@@ -56,13 +56,13 @@ def copl_run(small_data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPa
 
 def test_a_run_directory_holds_what_the_design_says(copl_run: Path, small_data: Path) -> None:
     names = {path.name for path in copl_run.iterdir()}
-    stages = {"graph", "reward", "texts", "blend", "evaluation"}
-    assert names == {"config.toml", "run.json", "log.jsonl", "metrics.json", *stages}
+    stages = {"graph", "features", "reward", "texts", "blend"}
+    assert names == {"config.toml", "run.json", "log.jsonl", "metrics.json", "evaluation", *stages}
     assert not list(copl_run.rglob("*.pt")) + list(copl_run.rglob("*.bin")) + list(copl_run.rglob("*.pkl"))
     assert (copl_run / "reward" / "adapter" / "adapter_config.json").is_file()
     facts = json.loads((copl_run / "run.json").read_text())
     assert facts["status"] == "finished"
-    assert facts["stages"] == {"graph": "computed", "reward": "computed", "texts": "computed", "blend": "computed"}
+    assert facts["stages"] == dict.fromkeys(stages, "computed")
     assert facts["components"]["encoder"]["name"] == "gcf"
     assert facts["data"]["path"] == str(small_data.resolve())
 
@@ -90,7 +90,11 @@ def test_a_killed_run_continues_and_gives_the_same_margins(
     with pytest.raises(RunError, match="not finished"):
         open_run(out, load()).load_method()
     run, method = _train(_recipe(tiny_model), small_data, out)
-    assert run.facts["stages"] == {"reward": "computed", "graph": "reused", "texts": "computed", "blend": "computed"}
+    computed, reused = (
+        dict.fromkeys(["reward", "texts", "blend"], "computed"),
+        dict.fromkeys(["graph", "features"], "reused"),
+    )
+    assert run.facts["stages"] == computed | reused
     found = evaluate(run, load_dataset(small_data), plugins=load(), open_progress=silent, cache=None, method=method)
     for split, margins in load_margins(copl_run / "evaluation").items():
         np.testing.assert_allclose(found.margins[split], margins, atol=1e-5)
@@ -103,7 +107,8 @@ def test_a_stage_is_computed_anew_only_where_its_inputs_change(
     train(_recipe(tiny_model), small_data, tmp_path / "a", open_progress=silent, cache=cache)
     other_gate = _recipe(tiny_model, gate={"name": "none"})
     run, _ = train(other_gate, small_data, tmp_path / "b", open_progress=silent, cache=cache)
-    assert run.facts["stages"] == {"reward": "computed", "graph": "reused", "texts": "reused", "blend": "computed"}
+    reused = dict.fromkeys(["graph", "features", "texts"], "reused")
+    assert run.facts["stages"] == {"reward": "computed", "blend": "computed", **reused}
     other_adapter = _recipe(tiny_model, adapter={"name": "mean"})
     run, _ = train(other_adapter, small_data, tmp_path / "c", open_progress=silent, cache=cache)
     assert set(run.facts["stages"].values()) == {"reused"}

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from copl.processes import agree, is_main, num_processes, rank, wait
+from copl.data.dataset import load_dataset
+from copl.model import Model
+from copl.processes import agree, is_main, num_processes, rank, wait, weights_are_split
 
 
 def test_one_process_needs_nobody() -> None:
@@ -20,7 +22,25 @@ def test_one_process_needs_nobody() -> None:
     wait()
 
 
-def _train(launcher: list[str], data: Path, model: Path, out: Path, accumulation: int) -> dict[str, object]:
+@pytest.mark.parametrize(
+    ("processes", "asked", "split"), [("2", "true", True), ("2", "false", False), ("1", "true", False)]
+)
+def test_who_asks_for_split_weights_asks_us_and_nobody_else(
+    processes: str, asked: str, split: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", asked)
+    weights_are_split.cache_clear()
+    try:
+        assert [weights_are_split(), weights_are_split()] == [split, split]
+        assert "ACCELERATE_USE_FSDP" not in os.environ
+    finally:
+        weights_are_split.cache_clear()
+
+
+def _train(
+    launcher: list[str], data: Path, model: Path, out: Path, accumulation: int, **variables: str
+) -> dict[str, object]:
     settings = {
         "encoder.name": "mf",
         "encoder.num_steps": 5,
@@ -34,12 +54,13 @@ def _train(launcher: list[str], data: Path, model: Path, out: Path, accumulation
         "reward.batch_size": 4,
         "reward.learning_rate": 0.01,
         "reward.max_length": 64,
+        "reward.trainable_layers": 1,
         "reward.gradient_accumulation": accumulation,
         "method.graph_scores": "true",
     }
     sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = [*launcher, "-m", "copl.cli", "train", data, "--out", out, "--backbone", model, "--no-cache", *sets]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "run.json").read_text())["status"] == "finished"
@@ -53,14 +74,22 @@ def test_two_processes_train_what_one_does_on_the_same_global_batches(
 ) -> None:
     alone = _train([sys.executable], small_data, tiny_model, tmp_path / "alone", accumulation=2)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    both = _train(torchrun, small_data, tiny_model, tmp_path / "both", accumulation=1)
-    assert both["steps"] == alone["steps"] == 6
-    assert [point["step"] for point in both["curve"]] == [0, 3, 6]
-    for one, two in zip(alone["curve"], both["curve"], strict=True):
-        assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-5)
-    for name in ("reward/model.safetensors", "reward/adapter/adapter_model.safetensors"):
-        first, second = load_file(tmp_path / "alone" / name), load_file(tmp_path / "both" / name)
-        assert first.keys() == second.keys()
-        for key, value in first.items():
-            assert second[key] == pytest.approx(value, abs=1e-5), key
-    assert any(abs(v).max() > 1e-3 for k, v in first.items() if "lora_B" in k)
+    for name, variables in (("whole", {}), ("split", {"ACCELERATE_USE_FSDP": "true"})):
+        both = _train(torchrun, small_data, tiny_model, tmp_path / name, accumulation=1, **variables)
+        log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        assert [e["weights_split_among"] for e in log if "weights_split_among" in e] == ([2] if variables else [])
+        assert both["steps"] == alone["steps"] == 6
+        assert [point["step"] for point in both["curve"]] == [0, 3, 6]
+        for one, two in zip(alone["curve"], both["curve"], strict=True):
+            assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-5)
+        for file in ("reward/model.safetensors", "reward/adapter/adapter_model.safetensors"):
+            first, second = load_file(tmp_path / "alone" / file), load_file(tmp_path / name / file)
+            assert first.keys() == second.keys()
+            for key, value in first.items():
+                assert second[key] == pytest.approx(value, abs=1e-5), (name, key)
+        assert any(abs(v).max() > 1e-3 for k, v in first.items() if "lora_B" in k)
+    data = load_dataset(small_data)
+    asked = (data.users.ids[0], data.responses.prompts[0], list(data.responses.texts[:3]))
+    scores = [Model.open(tmp_path / name).score(*asked) for name in ("alone", "split")]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+    assert scores[0][0] != scores[0][1]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import torch
 
 from copl.adapt.estimates import Estimates, population_mean
 from copl.adapt.inductive import inductive_pass
-from copl.adapt.support import match
+from copl.adapt.strategy import PlacingStrategy
 from copl.plugins import Component
-from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
+
+if TYPE_CHECKING:
+    from copl.adapt.support import MatchedSupport
+    from copl.records import NodeEmbeddings
 
 
 @final
@@ -21,12 +24,13 @@ class EncodeOptions:
 
 
 @final
-class Encode:
+class Encode(PlacingStrategy):
     r"""What the trained encoder makes of the newcomer's comparisons, as if they had been there in training.
 
-    The encoder leaves the pass in its state (`copl.adapt.inductive`); then `how` is ``encode``. Where it left none, a
-    linear map learnt from the seen users' comparisons and embeddings takes its place (``fold-in``). A newcomer who
-    says nothing about any trained response gets the mean of the seen users (``population``).
+    The encoder leaves the pass in its state (`copl.adapt.inductive`), as ``stacked``, ``mixture``, ``mf``, ``gcf`` and
+    ``lightgcn`` do; then `how` is ``encode``. Where it left none, a linear map learnt from the seen users' comparisons
+    and embeddings takes its place (``fold-in``). A newcomer who says nothing about any trained response gets the mean
+    of the seen users (``population``).
 
     Confidence is n/(n+1) times d/(1+d), with d how far the embedding lies from the mean, in units of the seen users'
     root mean square distance. All seen users take part, through the encoder.
@@ -35,12 +39,7 @@ class Encode:
     def __init__(self, options: EncodeOptions) -> None:
         self._options = options
 
-    def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
-        matched = match(support, trained)
-        estimates = Estimates(matched, trained)
-        num_users = len(trained.user_ids)
-        if not num_users:
-            return estimates.result()
+    def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
         encode, mean = inductive_pass(trained), population_mean(trained)
         spread = float((trained.users.detach().cpu().double() - mean).square().sum(dim=1).mean().sqrt())
         for newcomers, part in matched.by_length():
@@ -49,8 +48,7 @@ class Encode:
                 torch.linalg.vector_norm(embeddings - mean, dim=1).numpy() / spread if spread else 0.0 * part.counts
             )
             sure = part.counts / (part.counts + 1) * distance / (1 + distance)
-            estimates.put(newcomers, embeddings, encode.how, num_users, sure)
-        return estimates.result()
+            estimates.put(newcomers, embeddings, encode.how, len(trained.user_ids), sure)
 
 
 COMPONENTS = [

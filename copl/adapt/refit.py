@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from copl.adapt.estimates import Estimates, population_mean
-from copl.adapt.support import PaddedSupport, match
+from copl.adapt.strategy import PlacingStrategy
 from copl.options import option
 from copl.plugins import Component
-from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from copl.adapt.support import MatchedSupport, PaddedSupport
+    from copl.records import NodeEmbeddings
 
 _MOMENTUM, _MEMORY, _TINY = 0.9, 0.999, 1e-8
 
@@ -35,7 +37,7 @@ class RefitOptions:
 
 
 @final
-class Refit:
+class Refit(PlacingStrategy):
     r"""Gradient descent on the Bradley-Terry loss of each newcomer's comparisons, from the mean of the seen users.
 
     .. math::
@@ -51,15 +53,11 @@ class Refit:
     def __init__(self, options: RefitOptions) -> None:
         self._options = options
 
-    def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
-        matched = match(support, trained)
-        estimates = Estimates(matched, trained)
-        if not len(trained.user_ids):
-            return estimates.result()
+    def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
         mean = population_mean(trained)
         spread = float((trained.users.detach().cpu().double() - mean).square().mean().sqrt())
         if not spread:
-            return estimates.result()
+            return
         for newcomers, part in matched.by_length():
             rows = part.padded()
             users = self._descend(rows, mean, spread)
@@ -68,7 +66,6 @@ class Refit:
             counts = part.counts
             sure = counts / (counts + 1) * np.maximum(2 * share.numpy() - 1, 0)
             estimates.put(newcomers, users, "refit", len(trained.user_ids), sure)
-        return estimates.result()
 
     def _descend(self, rows: PaddedSupport, mean: Tensor, spread: float) -> Tensor:
         """Return the users [n, D] after Adam's steps; every coordinate has steps of its own, so nobody shares any."""

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 
 from copl.adapt.agreement import log_likelihood
-from copl.adapt.estimates import Estimates
 from copl.adapt.neighbours import confidence, neighbour_blocks, unit
-from copl.adapt.support import MatchedSupport, match
+from copl.adapt.strategy import PlacingStrategy
 from copl.options import option
 from copl.plugins import Component
-from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.records import IntArray
+    from copl.adapt.estimates import Estimates
+    from copl.adapt.support import MatchedSupport
+    from copl.records import IntArray, NodeEmbeddings
 
 ALL_USERS = "all-users"
 """How an embedding was found when no seen user shares a chosen response: agreement with every seen user."""
@@ -40,7 +40,7 @@ class TwoHopOptions:
 
 
 @final
-class TwoHop:
+class TwoHop(PlacingStrategy):
     r"""Two-hop adaptation of CoPL (arXiv 2503.01658).
 
     The neighbours of a newcomer u are the seen users who share a chosen response with u. Each is weighted by how well
@@ -59,11 +59,7 @@ class TwoHop:
     def __init__(self, options: TwoHopOptions) -> None:
         self._options = options
 
-    def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
-        matched = match(support, trained)
-        estimates = Estimates(matched, trained)
-        if not len(trained.user_ids):
-            return estimates.result()
+    def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
         alone = []
         for newcomers, part, columns, sharing in neighbour_blocks(matched, trained):
             degree = np.diff(sharing.indptr)
@@ -76,7 +72,6 @@ class TwoHop:
         lonely = np.concatenate([*alone, np.empty(0, dtype=np.int64)])
         for newcomers, part in matched.take(lonely).blocks():
             self._put(estimates, lonely[newcomers], part, trained.users, None, ALL_USERS)
-        return estimates.result()
 
     def _put(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION
+from copl.commands.interrupts import interruptible
 from copl.display import say, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def ablate(
         return
     if out is None:
         raise OptionsError("--out is missing: name the directory of the study")
-    try:
+    with interruptible(lambda: "finished cells are kept, and the same command runs the others"):
         found = conduct(
             plan,
             out,
@@ -95,9 +96,6 @@ def ablate(
             retry=retry,
             say=say,
         )
-    except KeyboardInterrupt:
-        say("copl: interrupted; finished cells are kept, and the same command runs the others")
-        raise typer.Exit(130) from None
     _show_found(found, plan, out, as_json)
     if found.failed:
         raise typer.Exit(2)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, BinaryIO, cast, final
 
 import attrs
 
@@ -101,35 +103,66 @@ class Table:
         return f"{self.unit} {self.rows[place]}"
 
 
-def check_text_file(path: Path) -> None:
-    """Refuse what cannot be a text file in UTF-8, by its first bytes.
+def is_packed(path: Path) -> bool:
+    """Return whether a file is compressed with gzip, by its name: ``.gz``."""
+    return path.suffix.lower() == ".gz"
+
+
+def unpacked_name(path: Path) -> Path:
+    """Return what a file would be called if it were not compressed.
+
+    >>> unpacked_name(Path("votes.csv.gz")).name, unpacked_name(Path("votes.csv")).name
+    ('votes.csv', 'votes.csv')
+    """
+    return path.with_suffix("") if is_packed(path) else path
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacking it where its name ends in ``.gz``.
 
     Raises:
-        DataError: no such file, a directory, unreadable, or in another encoding.
+        DataError: no such file, a directory, unreadable; a compressed file that is cut short or damaged, as soon as the
+            block comes upon it.
     """
     try:
-        with path.open("rb") as file:
-            begin = file.read(4)
+        with gzip.open(path, "rb") if is_packed(path) else path.open("rb") as file:
+            yield cast("BinaryIO", file)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a directory; name a file in it") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: the compressed file is cut short or damaged, or no gzip file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def check_text_file(path: Path) -> None:
+    """Refuse what cannot be a text file in UTF-8, by its first bytes; one named ``.gz`` is unpacked.
+
+    Raises:
+        DataError: see `open_bytes`; or the text is in another encoding.
+    """
+    with open_bytes(path) as file:
+        begin = file.read(4)
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
-    if begin.startswith((b"PAR1", b"PK\x03\x04", b"\x1f\x8b")):
-        raise DataError(f"{path}: this is a binary file (Parquet, zip or gzip), not text")
+    if begin.startswith(b"\x1f\x8b"):
+        raise DataError(f"{path}: this is a gzip file, not text; let its name end in .gz")
+    if begin.startswith((b"PAR1", b"PK\x03\x04")):
+        raise DataError(f"{path}: this is a binary file (Parquet or zip), not text")
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file.
+    """Return the text of a UTF-8 file; one named ``.gz`` is unpacked.
 
     Raises:
-        DataError: no such file, a directory, unreadable, empty, or in another encoding.
+        DataError: see `open_bytes`; or the file is empty or in another encoding.
     """
     check_text_file(path)
-    content = path.read_bytes()
+    with open_bytes(path) as file:
+        content = file.read()
     if not content.strip():
         raise DataError(f"{path}: the file is empty")
     try:

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
-from copl.data.files import read_csv
-from copl.data.lines import iterate_json_lines, open_bytes
+from copl.data.files import is_packed, open_bytes, read_csv, unpacked_name
+from copl.data.lines import iterate_json_lines
 from copl.errors import DataError, suggest
 from copl.options import option
 
@@ -233,7 +233,7 @@ def _by_split(path: Path, published: Published) -> Mapping[str, list[Path]]:
 
 def _is_data(path: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and path.name not in _NOT_DATA and Path(path.name.removesuffix(".gz")).suffix in _ENDINGS
+    return not hidden and path.name not in _NOT_DATA and unpacked_name(path).suffix in _ENDINGS
 
 
 def _json(path: Path) -> Mapping[str, Any]:
@@ -253,7 +253,7 @@ def _saved_files(directory: Path) -> list[Path]:
 
 
 def _reader(path: Path) -> Any:
-    ending = Path(path.name.removesuffix(".gz")).suffix.lower()
+    ending = unpacked_name(path).suffix.lower()
     readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows, ".arrow": _arrow_rows}
     if ending not in _ENDINGS:
         raise DataError(f"{path}: unknown kind of file {ending!r}; known are {', '.join(_ENDINGS)}")
@@ -263,7 +263,7 @@ def _reader(path: Path) -> Any:
 
 def _json_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
     with open_bytes(path) as file:
-        opening = file.read(256).lstrip()[:1] if path.suffix != ".gz" else b""
+        opening = file.read(256).lstrip()[:1] if not is_packed(path) else b""
     if opening == b"[":
         try:
             values = json.loads(path.read_bytes())

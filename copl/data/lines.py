@@ -6,28 +6,11 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from copl.data.files import Faults
+from copl.data.files import Faults, open_bytes
 from copl.errors import DataError
-
-
-def open_bytes(path: Path) -> BufferedIOBase:
-    """Open a file for reading, unpacking it where its name ends in ``.gz``.
-
-    Raises:
-        DataError: no such file, a directory, or unreadable.
-    """
-    try:
-        return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a directory; name a file in it") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def iterate_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

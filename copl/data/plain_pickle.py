@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any, final
 
-from copl.data.lines import open_bytes
+from copl.data.files import open_bytes
 from copl.errors import DataError
 
 

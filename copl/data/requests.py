@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from copl.data.chat import decode_prompt
-from copl.data.columns import first_places
+from copl.data.columns import NOTHING, encode_together, first_places
 from copl.data.dataset import load_dataset
 from copl.data.files import SHOWN
 from copl.data.pairs import intern_responses, intern_users
@@ -68,6 +68,22 @@ def read_support(path: Path) -> ComparisonSet:
     if not len(support):
         raise DataError(f"{path}: the data set has no comparisons of unseen users (split 'support' is empty)")
     return support
+
+
+def read_candidates(path: Path) -> list[tuple[str | list[dict[str, str]], str, str]]:
+    """Read what a user may be asked: rows of ``prompt`` (text or chat messages), ``first`` and ``second`` response.
+
+    Raises:
+        DataError: the file cannot be read, or one fault for each row that is wrong.
+    """
+    reader = RowReader(read_table(path), required=("prompt", "first", "second"))
+    prompt = reader.text("prompt")
+    first, second = encode_together([reader.text("first"), reader.text("second")])
+    same = np.flatnonzero((first.codes == second.codes) & (first.codes != NOTHING))
+    reader.report("second", same, "the same text as first; a question needs two different responses")
+    reader.faults.raise_any()
+    texts = zip(*([column.values[code] for code in column.codes] for column in (prompt, first, second)), strict=True)
+    return [(decode_prompt(asked), one, other) for asked, one, other in texts]
 
 
 def check_score_target(path: Path) -> None:

@@ -195,6 +195,8 @@ _TEXTS: Mapping[str, Callable[[Any], str]] = {
     "chosen": _response,
     "rejected": _response,
     "response": _response,
+    "first": _response,
+    "second": _response,
 }
 
 

@@ -29,6 +29,8 @@ from copl.data.files import (
     check_header,
     check_text_file,
     check_widths,
+    is_packed,
+    open_bytes,
     parse_line,
     read_text,
 )
@@ -63,7 +65,8 @@ def _watched(path: Path, progress: Progress | None) -> Iterator[Advance]:
         yield lambda done: None
         return
     shown = 0
-    with progress.task(f"read {path.name}, MiB", total) as task:
+    # how long a compressed file is when unpacked is not known before
+    with progress.task(f"read {path.name}, MiB", None if is_packed(path) else total) as task:
 
         def advance(done: int) -> None:
             nonlocal shown
@@ -89,7 +92,7 @@ def scan_csv(path: Path, wanted: Collection[str] | None = None, progress: Progre
     made = _Made(wanted)
     header: list[str] | None = None
     try:
-        with any_field_size(), path.open("rb") as file, _watched(path, progress) as advance:
+        with any_field_size(), open_bytes(path) as file, _watched(path, progress) as advance:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
             for records, lines in _csv_parts(text, faults):
                 body = records
@@ -154,7 +157,7 @@ def scan_jsonl(path: Path, wanted: Collection[str] | None = None, progress: Prog
     faults = Faults(str(path))
     made = _Made(wanted)
     try:
-        with path.open("rb") as file, _watched(path, progress) as advance:
+        with open_bytes(path) as file, _watched(path, progress) as advance:
             for lines, first, is_last in _line_parts(file):
                 objects, numbers = _objects(lines, first, is_last, faults)
                 if not len(faults) and objects:

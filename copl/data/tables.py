@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import attrs
 import numpy as np
 
-from copl.data.files import Faults, Table
+from copl.data.files import Faults, Table, is_packed, unpacked_name
 from copl.data.origin import Origin
 from copl.data.pairs import compact, contradictions, first_rows, number_rows, pair_numbers, repeats
 from copl.data.rows import REQUIRED, USED, Rows, parse_rows, read_comparison_rows
@@ -66,14 +66,16 @@ READERS: dict[str, Callable[..., Table]] = {"jsonl": scan_jsonl, "csv": scan_csv
 
 
 def read_table(path: Path) -> Table:
-    """Read a file of rows, its format told by its ending.
+    """Read a file of rows, its format told by its ending; text may be compressed: ``.jsonl.gz``, ``.csv.gz``.
 
     Raises:
         DataError: an unknown ending, or a file that cannot be read.
     """
-    name = {".ndjson": "jsonl", ".pq": "parquet"}.get(path.suffix.lower(), path.suffix.lower().lstrip("."))
-    if name not in READERS:
-        raise DataError(f"{path}: unknown kind of file {path.suffix!r}; known are .jsonl, .csv and .parquet")
+    ending = unpacked_name(path).suffix
+    name = {".ndjson": "jsonl", ".pq": "parquet"}.get(ending.lower(), ending.lower().lstrip("."))
+    if name not in READERS or (is_packed(path) and name == "parquet"):
+        kind = ending + path.suffix if is_packed(path) else ending
+        raise DataError(f"{path}: unknown kind of file {kind!r}; known are .jsonl, .csv (or with .gz) and .parquet")
     return READERS[name](path)
 
 
@@ -108,7 +110,7 @@ class TableSource:
         options = self._options
         wanted = {options.columns.get(name, name) for name in (*REQUIRED, *USED)}
         rows = parse_rows(READERS[self._name](options.path, wanted, self._progress), options.columns)
-        return data_of_rows(rows, options, source=self._name, name=options.path.stem, seed=seed)
+        return data_of_rows(rows, options, source=self._name, name=unpacked_name(options.path).stem, seed=seed)
 
 
 def data_of_rows(

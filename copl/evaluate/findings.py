@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import split_order, split_title
 from copl.records import Measurement
 
-if TYPE_CHECKING:
-    from copl.records import FloatArray
 
-_COLLAPSED = 0.9
-_USED = 0.01
-
-
-def findings(measurements: Mapping[str, Sequence[Measurement]], expert_weights: FloatArray | None) -> list[str]:
-    """Return the findings of an evaluation, most important first.
-
-    Args:
-        measurements: by name of the method.
-        expert_weights: gate weights of users [U, M], where there is a gate.
-    """
-    found = [*_best(measurements), *_differences(measurements)]
-    if expert_weights is not None and expert_weights.size:
-        found.append(_gate(expert_weights))
-    return found
+def findings(measurements: Mapping[str, Sequence[Measurement]]) -> list[str]:
+    """Return the findings of an evaluation, most important first; `measurements` are by name of the method."""
+    return [*_best(measurements), *_differences(measurements)]
 
 
 def percent(value: float) -> str:
@@ -74,16 +57,3 @@ def _verdict(m: Measurement) -> str:
     if m.high < 0:
         return f"behind {other} by {-100 * m.value:.1f} points {reach}"
     return f"not to be told apart from {other} {reach}"
-
-
-def _gate(weights: FloatArray) -> str:
-    """Say how many experts the gate uses."""
-    usage = np.asarray(weights, dtype=np.float64).mean(axis=0)
-    total = usage.sum()
-    if total <= 0:
-        return "The gate gives no weight to any expert: only the shared one is at work."
-    share = usage / total
-    top = int(share.argmax())
-    if len(share) > 1 and share[top] > _COLLAPSED:
-        return f"The gate has collapsed: expert {top + 1} gets {percent(float(share[top]))} of the weight."
-    return f"The gate uses {int((share > _USED).sum())} of {len(share)} experts for more than 1 % of its weight."

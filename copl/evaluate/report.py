@@ -78,6 +78,25 @@ class _Results:
     floor: float
 
 
+@final
+@frozen(eq=False)
+class _Section:
+    """Plots under one heading.
+
+    Attributes:
+        heading: heading.
+        lead: what to know first.
+        layout: ``rows`` of figures; ``beside``: the first one large, two others beside it; ``half``: one figure alone,
+            in a card that takes half of the page.
+        figures: title, SVG and width in sixths of the page of each plot.
+    """
+
+    heading: str
+    lead: str
+    layout: str
+    figures: tuple[tuple[str, Markup, int], ...]
+
+
 def render_report(inputs: ReportInputs) -> str:
     """Return the report as one HTML document without outside references; the same inputs give the same text."""
     template = resources.files("copl.evaluate").joinpath("templates/report.html").read_text(encoding="utf-8")
@@ -85,15 +104,11 @@ def render_report(inputs: ReportInputs) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         title=inputs.title,
-        findings=[*findings(headline.measurements, inputs.expert_weights), *inputs.notes],
+        findings=[*findings(headline.measurements), *inputs.notes],
         results=_results(headline.measurements),
         differences=list(_differences(headline.measurements)),
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
-        sections=[
-            (heading, lead, [(plot, Markup(plot.svg)) for plot in plots])  # made by us, text escaped
-            for heading, lead, plots in _plots(headline)
-            if plots
-        ],
+        sections=_sections(headline),
         data=list(_flat(inputs.data)),
         facts=list(_flat(inputs.facts)),
     )
@@ -127,16 +142,55 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
 
 
 def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield method, baseline, split, difference and interval, in points."""
-    for method, ms in measurements.items():
-        for m in ms:
-            if m.metric == "accuracy_difference":
-                interval = f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
-                yield method, m.subset.removeprefix(VERSUS), split_title(m.split), f"{100 * m.value:+.1f}", interval
+    """Yield method, baseline, split, difference and interval, in points; in each split the largest one first."""
+    found = [(method, m) for method, ms in measurements.items() for m in ms if m.metric == "accuracy_difference"]
+    for split in split_order([m.split for _, m in found]):
+        here = [(method, m) for method, m in found if m.split == split]
+        for method, m in sorted(here, key=lambda pair: -pair[1].value):
+            interval = f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
+            yield method, m.subset.removeprefix(VERSUS), split_title(split), f"{100 * m.value:+.1f}", interval
 
 
-def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, list[Plot]]]:
-    """Yield heading, lead and plots of each section; matplotlib is loaded only here."""
+def _sections(inputs: ReportInputs) -> list[_Section]:
+    """Return the sections that have plots, laid out so that rows are full."""
+    shown = [(heading, lead, wanted, plots) for heading, lead, wanted, plots in _plots(inputs) if plots]
+    halves = _halves([len(plots) for *_, plots in shown])
+    sections = []
+    for (heading, lead, wanted, plots), half in zip(shown, halves, strict=True):
+        layout = "half" if half else wanted if len(plots) == 3 else "rows"
+        # made by us, text escaped
+        figures = [(p.title, Markup(p.svg), width) for p, width in zip(plots, _sixths(len(plots)), strict=True)]
+        sections.append(_Section(heading, lead, layout, tuple(figures)))
+    return sections
+
+
+def _halves(counts: Sequence[int]) -> list[bool]:
+    """Return which sections, by their numbers of plots, take half of the page: neighbours of one plot, two by two.
+
+    >>> _halves([3, 1, 1, 1, 2])
+    [False, True, True, False, False]
+    """
+    halves: list[bool] = []
+    for count, following in zip(counts, [*counts[1:], 0], strict=False):
+        opened = sum(halves) % 2 == 1
+        halves.append(opened or (count == 1 and following == 1))
+    return halves
+
+
+def _sixths(count: int) -> list[int]:
+    """Return how many sixths of a row each of `count` figures takes: two in a row as far as need be, then three.
+
+    >>> [_sixths(count) for count in (1, 2, 3, 4, 5)]
+    [[6], [3, 3], [2, 2, 2], [3, 3, 3, 3], [3, 3, 2, 2, 2]]
+    """
+    if count == 1:
+        return [6]
+    large = (0, 4, 2)[count % 3]
+    return [3] * large + [2] * (count - large)
+
+
+def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, str, list[Plot]]]:
+    """Yield heading, lead, layout of three plots, and plots of each section; matplotlib is loaded only here."""
     from copl.evaluate import plots
 
     by_count = _by_comparisons(inputs.measurements)
@@ -145,6 +199,7 @@ def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, list[Plot]]]:
     yield (
         "Accuracy by number of comparisons",
         "How much a user has to say before the method knows them. Bars are 95 % intervals.",
+        "rows",
         [
             plots.accuracy_by_comparisons(split_title(split), by_count[split], reach, f"count{number}")
             for number, split in enumerate(split_order(list(by_count)))
@@ -153,11 +208,13 @@ def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, list[Plot]]]:
     yield (
         "Users and experts",
         "Each point of the map is a user; users with like preferences lie close together.",
+        "beside",
         list(_user_plots(inputs)),
     )
     yield (
         "Training",
         "",
+        "rows",
         [
             plots.training_curves(stage, panels, f"curve{number}")
             for number, (stage, panels) in enumerate(training_panels(inputs.curves).items())

@@ -15,6 +15,8 @@ recomputation reads the mask again.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -150,6 +152,12 @@ class MixtureOfLora:
         factors = self.rank_weights(weights)
         for mask, value in zip(self._masks, factors.unbind(1), strict=True):
             mask.value = value
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """Let the backbone run as it was before `attach`."""
+        with self.peft_model.disable_adapter():  # type: ignore[operator]
+            yield
 
     def rank_weights(self, weights: Tensor) -> Tensor:
         """Return the factors [B, G, R] of the rank columns for gate weights [B, G M], `gate_power` applied."""

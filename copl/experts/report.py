@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _COLLAPSED_SHARE = 0.9
 _SAME_WEIGHTS = 1e-3
+_USED_SHARE = 0.01
 
 
 @final
@@ -23,7 +24,7 @@ class GateReport:
         usage: share of the users whose heaviest expert this is [M]; an expert tied for first counts as the first tied.
         load: share of all weight that goes to each expert [M].
         entropy: entropy of `usage` over log M: 0 when all users have one expert, 1 when they are spread evenly.
-        finding: one sentence where the gate has collapsed, None where it has not.
+        finding: what is wrong where the gate has collapsed, None where it has not.
     """
 
     usage: FloatArray
@@ -31,12 +32,19 @@ class GateReport:
     entropy: float
     finding: str | None
 
+    @property
+    def sentence(self) -> str:
+        """The finding, or else how many experts are used, as a sentence."""
+        used = int((self.load > _USED_SHARE).sum())
+        text = self.finding or f"the gate uses {used} of {len(self.load)} experts for more than 1 % of its weight"
+        return f"{text[0].upper()}{text[1:]}."
+
 
 def gate_report(weights: Any) -> GateReport:
     """Describe gate weights [U, M] of U users.
 
-    A gate is called collapsed when more than 90 % of the users share their heaviest expert, or when all users have the
-    same weights to within a thousandth.
+    A gate is called collapsed when more than 90 % of the users share their heaviest expert, when all users have the
+    same weights to within a thousandth, or when there is no weight at all.
     """
     table = np.asarray(weights, dtype=np.float64)
     num_users, num_experts = table.shape
@@ -52,6 +60,8 @@ def gate_report(weights: Any) -> GateReport:
 
 def _finding(table: FloatArray, usage: FloatArray) -> str | None:
     num_users, num_experts = table.shape
+    if not table.any():
+        return "the gate gives no weight to any expert: only the shared one is at work"
     if num_users < 2 or num_experts < 2:
         return None
     if np.ptp(table, axis=0).max() < _SAME_WEIGHTS:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from copl.graph.adjacency import SignedAdjacency, SignedEdges
+from copl.graph.effects import best_scale
+from copl.graph.inductive import pass_of, prior_of, response_degrees, with_pass
 from copl.graph.layers import Formula, SignedLayer, SignedNetwork
 from copl.graph.mf import Mf, MfOptions
 from copl.graph.receptive_field import ReceptiveField
@@ -159,17 +161,25 @@ class Gcf(GraphEncoder):
                 attrs.evolve(graph, comparisons=train, validation=validation), seed=seed, progress=progress
             )
         network = self._network(train, graph, factors, seed)
-        users, responses, bias = _Trainer(network, train, validation, options, seed).run(progress)
+        trainer = _Trainer(network, train, validation, options, seed)
+        users, responses, bias, scale = trainer.run(progress)
         if factors is not None and not options.normalize_users:
             # message passing may add nothing to the factors it started from; the held-out comparisons decide
             held = ComparisonTensors.of(validation if len(validation) else train)
             refined = Judgement.of(held, held.margins(users, responses, bias))
             plain = Judgement.of(held, held.margins(factors.users, factors.responses, factors.response_bias))
             if plain.loss < refined.loss:
-                users, responses, bias = factors.users, factors.responses, factors.response_bias
+                tables = factors.users, factors.responses, factors.response_bias
+                return with_pass(node_embeddings(graph, *tables), pass_of(factors))
         if options.normalize_users:
             users = F.normalize(users)
-        return node_embeddings(graph, users, responses, bias)
+        state = {
+            **trainer.newcomer(scale),
+            "degrees": response_degrees(train, graph.num_responses),
+            "power": 1 / float(train.weight.mean()),
+            **({"length": 1.0} if options.normalize_users else {"scale": scale}),
+        }
+        return with_pass(node_embeddings(graph, users, responses, bias), state)
 
     def _network(
         self, train: Comparisons, graph: PreferenceGraph, factors: NodeEmbeddings | None, seed: int
@@ -258,10 +268,11 @@ class _Trainer:
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
 
-    def run(self, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, progress: Progress) -> tuple[Tensor, Tensor, Tensor, float]:
         """Train and return the embeddings of users and responses and the response effects of the best epoch.
 
-        Users and effects are scaled so that margins are log odds on the validation comparisons.
+        Users and effects are scaled so that margins are log odds on the validation comparisons; the last value returned
+        is that scale.
         """
         options = self._options
         best = BestState(options.patience)
@@ -286,7 +297,28 @@ class _Trainer:
         self._network.load_state_dict(dict(best.tensors))
         with torch.no_grad():
             users, responses = self._network(self._full)
-            return users * best.scale, responses, self._network.response_bias * best.scale
+            return users * best.scale, responses, self._network.response_bias * best.scale, best.scale
+
+    @torch.no_grad()
+    def newcomer(self, scale: float) -> dict[str, Tensor | float]:
+        """Return the layers as an inductive pass has them and what a newcomer starts with, after training.
+
+        Seen users start with an embedding of their own. A newcomer's comes from the same comparisons as the messages,
+        by the responses before the first layer, which are scaled so that they go best with the response effects.
+
+        Args:
+            scale: the scale of the margins.
+        """
+        network, held = self._network, self._validation
+        bias = network.response_bias * scale
+        personal, shared = (
+            held.margins(users, network.responses, effects).double().numpy()
+            for users, effects in ((network.users, 0 * bias), (0 * network.users, bias))
+        )
+        sharpness, _ = best_scale(personal, shared, held.weight.double().numpy())
+        start, factor = prior_of(network.users)
+        state: dict[str, Tensor | float] = {"start": start, "start_factor": factor, "start_sharpness": sharpness}
+        return {**network.newcomer(self._full), **state}
 
     def _batches(self) -> Iterator[tuple[Tensor, SignedAdjacency]]:
         """Yield the rows that supervise each step of an epoch, with the adjacency they are read from."""

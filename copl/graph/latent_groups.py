@@ -54,6 +54,7 @@ class Evidence:
         first, second: responses of each pair [P].
         wins: weight of the comparisons of each row in which the first response was chosen [N].
         losses: the same for the second.
+        unit: what a comparison weighs that counts as one: their mean weight.
         blocks: the rows, divided by user.
     """
 
@@ -64,7 +65,8 @@ class Evidence:
         self.first, self.second = np.divmod(pairs, num_responses)
         rows, row = np.unique(comparisons.user * len(pairs) + pair, return_inverse=True)
         self.user, self.pair = np.divmod(rows, len(pairs))
-        weight = comparisons.weight / comparisons.weight.mean()
+        self.unit = float(comparisons.weight.mean())
+        weight = comparisons.weight / self.unit
         first_chosen = comparisons.chosen < comparisons.rejected
         self.wins = np.bincount(row, weight * first_chosen, len(rows))
         self.losses = np.bincount(row, weight * ~first_chosen, len(rows))
@@ -80,6 +82,11 @@ class Evidence:
     @property
     def num_rows(self) -> int:
         return len(self.user)
+
+    @property
+    def per_user(self) -> float:
+        """Weight of the comparisons of a user who has any, on average."""
+        return float((self.wins + self.losses).sum() / max(len(np.unique(self.user)), 1))
 
     @property
     def num_pairs(self) -> int:

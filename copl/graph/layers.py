@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Literal, final
 
 import torch
@@ -24,6 +25,10 @@ class NodeUpdate(nn.Module, ABC):
     @abstractmethod
     def plain(self) -> None:
         """Set the weights so that the node keeps itself, adds its chosen and subtracts its rejected neighbours."""
+
+    @abstractmethod
+    def maps(self) -> dict[str, Tensor]:
+        """Return the matrices and the sum of the biases, by the names that an inductive pass has for them."""
 
     @abstractmethod
     def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
@@ -80,6 +85,9 @@ class PaperUpdate(NodeUpdate):
                 self.rejected.weight.copy_(-torch.eye(len(self.rejected.weight)))
         _zero(self.chosen_product, self.rejected_product)
 
+    def maps(self) -> dict[str, Tensor]:
+        return {name.removesuffix(".weight"): matrix for name, matrix in self.named_parameters()}
+
     def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
         new = _add(self.own(own), own, chosen, _mapped(self.chosen, self.chosen_product), 1)
         if self.rejected is not None and rejected is not None:
@@ -111,6 +119,7 @@ class ReleasedUpdate(NodeUpdate):
 
     def __init__(self, dim: int, *, hadamard: bool, negative_edges: bool) -> None:
         super().__init__()
+        self._negative_edges = negative_edges
         self.own = nn.Linear(dim, dim)
         self.chosen_product = nn.Linear(dim, dim) if hadamard else None
         self.rejected_product = nn.Linear(dim, dim) if hadamard and negative_edges else None
@@ -120,12 +129,28 @@ class ReleasedUpdate(NodeUpdate):
         nn.init.zeros_(self.own.bias)
         _zero(self.chosen_product, self.rejected_product)
 
-    def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
-        bias: Tensor = self.own.bias  # those of the other maps hold for nodes without messages, too
+    def maps(self) -> dict[str, Tensor]:
+        one = torch.eye(len(self.own.weight))
+        maps = {"own": self.own.weight, "bias": self._bias(self._negative_edges), "chosen": one}
+        if self._negative_edges:
+            maps["rejected"] = -one
+        if self.chosen_product is not None:
+            maps["chosen_product"] = self.chosen_product.weight
+        if self.rejected_product is not None:
+            maps["rejected_product"] = -self.rejected_product.weight
+        return maps
+
+    def _bias(self, rejected: bool) -> Tensor:
+        """Return the sum of the biases; those of the products hold for nodes without messages, too."""
+        bias: Tensor = self.own.bias
         if self.chosen_product is not None:
             bias = bias + self.chosen_product.bias
-        if self.rejected_product is not None and rejected is not None:
+        if self.rejected_product is not None and rejected:
             bias = bias - self.rejected_product.bias
+        return bias
+
+    def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
+        bias = self._bias(rejected is not None)
         new = _add(F.linear(own, self.own.weight, bias), own, chosen, _kept(self.chosen_product), 1)
         if rejected is not None:
             new = _add(new, own, rejected, _kept(self.rejected_product), -1)
@@ -234,10 +259,25 @@ class SignedNetwork(nn.Module):
 
     def forward(self, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
         """Return the embeddings of users [U, D] and responses [R, D]."""
-        users, responses = self.users, self.responses
+        return deque(self.rounds(adjacency), maxlen=1).pop()
+
+    def rounds(self, adjacency: SignedAdjacency) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield users [U, D] and responses [R, D] before the first layer and after each."""
+        users: Tensor = self.users
+        responses: Tensor = self.responses
+        yield users, responses
         for layer in self.layers:
             users, responses = layer(users, responses, adjacency)
-        return users, responses
+            yield users, responses
+
+    def newcomer(self, adjacency: SignedAdjacency) -> dict[str, Tensor]:
+        """Return the layers as an inductive pass has them, without what a newcomer starts with."""
+        state: dict[str, Tensor] = {}
+        for number, (layer, (_, responses)) in enumerate(zip(self.layers, self.rounds(adjacency), strict=False)):
+            assert isinstance(layer, SignedLayer)
+            state[f"responses.{number}"] = responses
+            state |= {f"layer.{number}.{name}": value for name, value in layer.of_users.maps().items()}
+        return state
 
     def within(self, field: ReceptiveField) -> tuple[Tensor, Tensor]:
         """Return the embeddings of the users and responses of a batch, as `forward` has them."""

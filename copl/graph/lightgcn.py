@@ -35,13 +35,25 @@ class LightGcnNetwork(MessagePassingNetwork):
         self._sum = weighted_sum()
 
     def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
+        return torch.stack(self._rounds(nodes, edges)).mean(dim=0)
+
+    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> dict[str, Tensor | float]:
+        # nothing a user receives depends on the user, so all rounds are one over the sum of what they bring
+        *heard, _ = self._rounds(nodes, edges)
+        share = torch.eye(self.dim) / (len(heard) + 1)
+        layer = {"own": share, "chosen": share, **({"rejected": -share} if self._options.negative_edges else {})}
+        state = {f"layer.0.{name}": value for name, value in layer.items()}
+        return {**state, "responses.0": torch.stack(heard).sum(dim=0)[edges.num_users :], "slope": 1.0}
+
+    def _rounds(self, nodes: Tensor, edges: SignedEdgeIndex) -> list[Tensor]:
+        """Return the embeddings before the first layer and after each."""
         layers = [nodes]
         for _ in range(self._options.num_layers):
             new = self._sum(layers[-1], edges.chosen, edges.chosen_norm)
             if self._options.negative_edges:
                 new = new - self._sum(layers[-1], edges.rejected, edges.rejected_norm)
             layers.append(new)
-        return torch.stack(layers).mean(dim=0)
+        return layers
 
 
 def build(options: LightGcnOptions) -> MessagePassingEncoder:

@@ -8,7 +8,7 @@ shortest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, final
 
 import attrs
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from copl.errors import DataError
 from copl.graph.batches import Batch, neighbourhoods, user_parts, whole_graph
 from copl.graph.geometric import require_pyg_lib
+from copl.graph.inductive import response_degrees, with_pass
 from copl.graph.message_graph import MessageGraph, SignedEdgeIndex
 from copl.graph.node_table import NodeTable
 from copl.graph.spectral import signed_incidence, truncated_svd
@@ -107,6 +108,15 @@ class MessagePassingNetwork(nn.Module, ABC):
             edges: the edges among these nodes.
         """
 
+    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> Mapping[str, Tensor | float]:
+        """Return the layers as an inductive pass has them (`copl.adapt.inductive`); empty where there is none.
+
+        Args:
+            nodes: all nodes before the first layer, users first [U + R, D].
+            edges: the edges of the whole graph.
+        """
+        return {}
+
 
 @final
 class MessagePassingEncoder(GraphEncoder):
@@ -147,8 +157,11 @@ class MessagePassingEncoder(GraphEncoder):
             if not len(train):
                 return trivial_embeddings(graph, network.dim)
             learnt = attrs.evolve(graph, comparisons=train, validation=validation)
-            users, responses, bias = _Training(learnt, network, self._options, seed).run(self._name, progress)
-        return node_embeddings(graph, users, responses, bias)
+            training = _Training(learnt, network, self._options, seed)
+            *tables, scale = training.run(self._name, progress)
+            state = training.newcomer()
+        fitted = node_embeddings(graph, *tables)
+        return with_pass(fitted, {**state, "scale": scale}) if state else fitted
 
 
 @final
@@ -162,6 +175,7 @@ class _Training:
         self._network = network
         self._graph = MessageGraph(source.comparisons, source.num_users, source.num_responses)
         self._whole = self._graph.whole()
+        self._degrees = response_degrees(source.comparisons, source.num_responses)
         # where nothing could be held out, the training comparisons have to do
         held = source.validation if len(source.validation) else source.comparisons
         self._validation = ComparisonTensors.of(held)
@@ -197,10 +211,11 @@ class _Training:
             optimizers.append(torch.optim.AdamW(layers, lr=rate, weight_decay=self._options.weight_decay))
         return optimizers
 
-    def run(self, name: str, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, name: str, progress: Progress) -> tuple[Tensor, Tensor, Tensor, float]:
         """Train and return the embeddings of users and responses and the response effects of the best step.
 
-        Users and effects are scaled so that margins are log odds on the validation comparisons.
+        Users and effects are scaled so that margins are log odds on the validation comparisons; the last value returned
+        is that scale.
         """
         options = self._options
         best = BestState(options.patience)
@@ -219,7 +234,17 @@ class _Training:
                     break
         parts.load_state_dict(dict(best.tensors))
         users, responses, bias = self._embeddings()
-        return users * best.scale, responses, bias * best.scale
+        return users * best.scale, responses, bias * best.scale, best.scale
+
+    @torch.no_grad()
+    def newcomer(self) -> dict[str, Tensor | float]:
+        """Return the state of the network's inductive pass, after training; a newcomer starts as the mean user."""
+        graph = self._graph
+        nodes, _ = self._table(torch.arange(graph.num_users), torch.arange(graph.num_responses))
+        layers = self._network.newcomer(nodes, self._whole)
+        if not layers:
+            return {}
+        return {**layers, "start": nodes[: graph.num_users].mean(dim=0), "degrees": self._degrees}
 
     @torch.no_grad()
     def _embeddings(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from copl.graph.inductive import with_pass
 from copl.graph.spectral import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
@@ -54,7 +55,7 @@ class Mf(GraphEncoder):
         \quad m = e_u \cdot (e_c - e_r) + b_c - b_r
 
     Started from the leading singular vectors of the signed incidence; lambda is chosen, and training stopped, by
-    validation loss.
+    validation loss. A newcomer has a closed form in this model, the mode of the posterior given the responses.
     """
 
     def __init__(self, options: MfOptions) -> None:
@@ -73,14 +74,25 @@ class Mf(GraphEncoder):
         start = _start(train, graph.num_users, graph.num_responses, options.embedding_dim, seed)
         held = ComparisonTensors.of(validation if len(validation) else train)
         best: BestState | None = None
+        chosen = options.precision[0]
         with progress.task("graph encoder mf", total=options.num_steps * len(options.precision)) as task:
             for precision in options.precision:
                 found = self._fit_one(ComparisonTensors.of(train), held, start, precision, progress)
-                best = found if best is None or found.loss < best.loss else best
+                if best is None or found.loss < best.loss:
+                    best, chosen = found, precision
                 task.advance(options.num_steps, validation_loss=best.loss)
         assert best is not None  # there is at least one precision
         users, responses, bias = (best.tensors[name] for name in ("users", "responses", "bias"))
-        return node_embeddings(graph, users * best.scale, responses, bias * best.scale)
+        fitted = node_embeddings(graph, users * best.scale, responses, bias * best.scale)
+        return with_pass(
+            fitted,
+            {
+                "mean": torch.zeros(fitted.dim),
+                "factor": torch.eye(fitted.dim) * best.scale / chosen**0.5,
+                "sharpness": 1 / best.scale,  # users were fitted by the margins before they are scaled
+                "power": 1 / float(train.weight.mean()),
+            },
+        )
 
     def _fit_one(
         self,

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 import torch
 
+from copl.graph.inductive import with_pass
 from copl.graph.latent_groups import Evidence, Groups, LatentGroups, Prior, random_start, start_at
 from copl.graph.spectral import clusters, user_directions
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
@@ -19,6 +20,8 @@ from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from copl.records import FloatArray
 
 STAGE = "graph"
 
@@ -127,12 +130,16 @@ class FoundGroups:
         groups: the groups.
         setting: the setting that the held-out comparisons chose.
         scale: the scale of the margins that they chose.
+        unit: what a comparison weighs that counts as one.
+        per_user: how many comparisons a user has, on average.
         options: the options of the search.
     """
 
     groups: Groups
     setting: Setting
     scale: float
+    unit: float
+    per_user: float
     options: MixtureOptions
 
     def with_all_of(self, graph: PreferenceGraph) -> FoundGroups:
@@ -141,21 +148,39 @@ class FoundGroups:
         train, _ = learnable(everything, seed=0)
         evidence = Evidence(train, graph.num_users, graph.num_responses)
         algorithm = self.setting.algorithm(evidence, self.options)
-        return attrs.evolve(self, groups=algorithm.fit(self.groups, max(self.options.final_rounds, 1)))
+        groups = algorithm.fit(self.groups, max(self.options.final_rounds, 1))
+        return attrs.evolve(self, groups=groups, unit=evidence.unit, per_user=evidence.per_user)
 
     def embeddings(self, graph: PreferenceGraph) -> NodeEmbeddings:
-        """Return the embeddings of the nodes of the graph."""
+        """Return the embeddings of the nodes of the graph, with the pass that places a newcomer in the groups."""
         users, responses, bias = as_embeddings(self.groups)
-        return node_embeddings(graph, users * self.scale, responses, bias * self.scale)
+        found = node_embeddings(graph, users * self.scale, responses, bias * self.scale)
+        corners = np.eye(self.groups.num_groups) - _mean_membership(self.groups)
+        return with_pass(
+            found,
+            {
+                "points": torch.from_numpy(corners * self.scale),
+                "log_share": torch.from_numpy(np.log(self.groups.shares)),
+                "sharpness": 1 / self.scale,  # memberships are judged by the margins before they are scaled
+                "power": 1 / self.unit,
+                # the exponent was chosen for as many comparisons as seen users have; a newcomer's few depend less
+                "correlation": (1 / self.setting.power - 1) / max(self.per_user - 1, 1),
+            },
+        )
 
 
 def as_embeddings(groups: Groups) -> tuple[Tensor, Tensor, Tensor]:
     """Return users [U, K], responses [R, K] and response bias [R] with the margins of the groups."""
-    mean = groups.membership.mean(axis=0) if len(groups.membership) else groups.shares
+    mean = _mean_membership(groups)
     bias = groups.effects @ mean
     tables = groups.membership - mean, groups.effects - bias[:, None], bias
     users, responses, shared = (torch.from_numpy(np.ascontiguousarray(table)).float() for table in tables)
     return users, responses, shared
+
+
+def _mean_membership(groups: Groups) -> FloatArray:
+    mean: FloatArray = groups.membership.mean(axis=0) if len(groups.membership) else groups.shares
+    return mean
 
 
 @final
@@ -203,7 +228,7 @@ class _Search:
         final_judgement = self._judge(settled)
         if final_judgement.loss <= judgement.loss:
             groups, judgement = settled, final_judgement
-        return FoundGroups(groups, best, judgement.scale, options)
+        return FoundGroups(groups, best, judgement.scale, self._evidence.unit, self._evidence.per_user, options)
 
     def _best(self, task: Task, settings: Sequence[Setting], patience: int = 1) -> Setting:
         """Return the best of the settings, tried in order until `patience` of them have been no better."""

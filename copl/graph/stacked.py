@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize
 
 from copl.graph.gcf import Gcf, GcfOptions
+from copl.graph.inductive import side_by_side, with_pass
 from copl.graph.mf import Mf, MfOptions
 from copl.graph.mixture import FoundGroups, Mixture, MixtureOptions
 from copl.graph.training import ComparisonTensors, held_out, node_embeddings, trivial_embeddings
@@ -140,12 +141,13 @@ def _fit(
 
 def _side_by_side(graph: PreferenceGraph, members: Sequence[NodeEmbeddings], weights: FloatArray) -> NodeEmbeddings:
     scaled = list(zip(members, weights.tolist(), strict=True))
-    return node_embeddings(
+    joined = node_embeddings(
         graph,
         torch.cat([member.users * weight for member, weight in scaled], dim=1),
         torch.cat([member.responses for member, _ in scaled], dim=1),
         torch.stack([member.response_bias * weight for member, weight in scaled]).sum(dim=0),
     )
+    return with_pass(joined, side_by_side(members, weights.tolist()))
 
 
 COMPONENTS = [

@@ -3,94 +3,70 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from copl.adapt.lookalikes import Lookalikes
 from copl.errors import RunError
-from copl.files import write_atomically, write_text
-from copl.interfaces import Backbone, Progress, Workspace
-from copl.methods.response_features import features_key
-from copl.progress import RunLog, SilentProgress
+from copl.files import write_text
+from copl.interfaces import Workspace
 from copl.recipe import Stages
 from copl.records import PreferenceData, ResponseTable
-from copl.reward.backbone import LoadedBackbone
-from copl.reward.features import pooled_features
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from copl.records import IntArray
+from copl.reward.frozen_texts import FrozenTexts, OpenBackbone
 
 STAGE = "texts"
-_TEXTS_FILE = "responses.json"
-_FEATURES_FILE = "features.safetensors"
+_FILE = "responses.json"
 
 
-def fit_lookalikes(data: PreferenceData, stages: Stages, *, workspace: Workspace) -> Lookalikes:
-    """Read the texts of all responses with training comparisons by the frozen backbone, or take what is there.
+def fit_lookalikes(
+    data: PreferenceData, stages: Stages, *, workspace: Workspace, open_backbone: OpenBackbone
+) -> Lookalikes:
+    """Keep the texts of all responses with training comparisons; their features are those all methods share.
 
     Args:
         data: the split ``train`` is used.
-        stages: the recipe's parts; the backbone reads the texts, up to the length limit of the section ``reward``.
+        stages: the recipe's parts; the backbone reads texts up to the length limit of the section ``reward``.
         workspace: where the result is kept.
+        open_backbone: opens the backbone, for texts that are not in the data set.
     """
-    key = {"data": data.digest("train"), **features_key(stages)}
 
     def compute(directory: Path) -> None:
-        backbone: Backbone = stages.build("backbone")
         train = data.split("train").comparisons
-        rows = np.unique(np.concatenate([train.chosen, train.rejected]))
-        features = _read(backbone.load(), data.responses, rows, stages, workspace.progress)
-        tensors = {"features": features.half().contiguous()}
-        write_atomically(directory / _FEATURES_FILE, lambda path: save_file(tensors, path))
+        rows = np.unique(np.concatenate([train.chosen, train.rejected])).tolist()
         content = {
-            "prompts": [data.responses.prompts[row] for row in rows.tolist()],
-            "texts": [data.responses.texts[row] for row in rows.tolist()],
+            "prompts": [data.responses.prompts[row] for row in rows],
+            "texts": [data.responses.texts[row] for row in rows],
         }
-        write_text(directory / _TEXTS_FILE, json.dumps(content))
+        write_text(directory / _FILE, json.dumps(content))
 
-    return _open(workspace.stage(STAGE, key=key, compute=compute), stages)
+    directory = workspace.stage(STAGE, key={"data": data.digest("train")}, compute=compute)
+    texts = FrozenTexts.fit(
+        data.responses,
+        stages,
+        max_length=stages.options("reward").max_length,
+        workspace=workspace,
+        open_backbone=open_backbone,
+    )
+    return _lookalikes(directory, texts)
 
 
-def load_lookalikes(directory: Path, stages: Stages) -> Lookalikes:
+def load_lookalikes(directory: Path, stages: Stages, *, open_backbone: OpenBackbone) -> Lookalikes:
     """Read what `fit_lookalikes` kept in a run directory.
 
     Raises:
         RunError: a file is missing or damaged.
     """
-    return _open(directory / STAGE, stages)
-
-
-def _open(directory: Path, stages: Stages) -> Lookalikes:
-    try:
-        content = json.loads((directory / _TEXTS_FILE).read_text(encoding="utf-8"))
-        responses = ResponseTable(content["prompts"], content["texts"])
-        features = load_file(directory / _FEATURES_FILE)["features"].float()
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{directory}: the annotated texts cannot be read ({error}); train the run again") from error
-    if len(features) != len(responses):
-        raise RunError(f"{directory}: {_TEXTS_FILE} and {_FEATURES_FILE} differ in length; train the run again")
-
-    @cache
-    def backbone() -> LoadedBackbone:  # another one than the reward model's, which carries adapters
-        part: Backbone = stages.build("backbone")
-        loaded: LoadedBackbone = part.load()
-        return loaded
-
-    def read(asked: ResponseTable) -> Tensor:
-        return _read(backbone(), asked, np.arange(len(asked)), stages, SilentProgress(RunLog(None)))
-
-    return Lookalikes(responses, features, read)
-
-
-def _read(
-    backbone: LoadedBackbone, responses: ResponseTable, rows: IntArray, stages: Stages, progress: Progress
-) -> Tensor:
     max_length = stages.options("reward").max_length
-    return pooled_features(backbone, responses, rows, max_length=max_length, progress=progress)
+    texts = FrozenTexts.load(directory, stages, max_length=max_length, open_backbone=open_backbone)
+    return _lookalikes(directory / STAGE, texts)
+
+
+def _lookalikes(directory: Path, texts: FrozenTexts) -> Lookalikes:
+    try:
+        content = json.loads((directory / _FILE).read_text(encoding="utf-8"))
+        responses = ResponseTable(content["prompts"], content["texts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{directory}: the annotated texts cannot be read ({error}); train the run again") from error
+    features = texts.of(responses, np.arange(len(responses)))
+    return Lookalikes(responses, features, lambda asked: texts.of(asked, np.arange(len(asked))))

@@ -15,6 +15,7 @@ from attrs import frozen
 from copl.errors import OptionsError, suggest
 from copl.experts.options import PAPER_PRESET as MIXTURE_PAPER_PRESET
 from copl.experts.options import MixtureOptions
+from copl.experts.report import gate_report
 from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.annotated_texts import fit_lookalikes, load_lookalikes
 from copl.methods.blend import STAGE, Blend
@@ -81,7 +82,8 @@ class CoplMethod(PreferenceModel):
         upstream = {**UserSpace.key(data, self._stages, seed), "groups": list(groups)}
         reward = TextReward.fit(data, users, self._stages, upstream=upstream, seed=seed, workspace=workspace)
         self._fitted = space, reward
-        space.match_texts(fit_lookalikes(data, self._stages, workspace=workspace))
+        opened = reward.model.without_adapters
+        space.match_texts(fit_lookalikes(data, self._stages, workspace=workspace, open_backbone=opened))
         if self._options.graph_scores:
             self._blend = self._fit_blend(data, upstream, seed, workspace)
 
@@ -104,9 +106,10 @@ class CoplMethod(PreferenceModel):
         return Blend.load(workspace.stage(STAGE, key=key, compute=compute))
 
     def load(self, directory: Path) -> None:
-        space = UserSpace.load(directory, self._stages)
-        self._fitted = space, TextReward.load(directory, self._stages)
-        space.match_texts(load_lookalikes(directory, self._stages))
+        space, reward = UserSpace.load(directory, self._stages), TextReward.load(directory, self._stages)
+        self._fitted = space, reward
+        opened = reward.model.without_adapters
+        space.match_texts(load_lookalikes(directory, self._stages, open_backbone=opened))
         if self._options.graph_scores:
             self._blend = Blend.load(directory / STAGE)
 
@@ -151,11 +154,10 @@ class CoplMethod(PreferenceModel):
         trained = space.trained
         vectors = self._vectors(UserTable.ungrouped(trained.user_ids), None)
         weights = reward.model.expert_weights(vectors)
-        return Diagnostics(
-            user_ids=trained.user_ids,
-            user_embeddings=vectors.double().numpy(),
-            expert_weights=None if weights is None else weights.double().numpy(),
-        )
+        if weights is None:
+            return Diagnostics(trained.user_ids, vectors.double().numpy())
+        experts = weights.double().numpy()
+        return Diagnostics(trained.user_ids, vectors.double().numpy(), experts, (gate_report(experts).sentence,))
 
 
 def _build(options: CoplOptions, *, stages: Stages) -> CoplMethod:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from copl.errors import OptionsError
-from copl.interfaces import Backbone, Progress
+from copl.interfaces import Workspace
 from copl.recipe import Stages
 from copl.records import PreferenceData
-from copl.reward.features import pooled_features
+from copl.reward.frozen_texts import FrozenTexts, features_key
 from copl.reward.options import RewardOptions
 
 if TYPE_CHECKING:
@@ -33,17 +34,15 @@ def wants_response_features(stages: Stages) -> bool:
     return wanted
 
 
-def features_key(stages: Stages) -> dict[str, Any]:
+def response_features_key(stages: Stages) -> Mapping[str, Any]:
     """Return what the features depend on beside the texts."""
-    backbone: Backbone = stages.build("backbone")
-    return {**stages.key("backbone"), "weights": backbone.fingerprint(), "max_length": _max_length(stages)}
+    return features_key(stages, _max_length(stages))
 
 
-def response_features(data: PreferenceData, stages: Stages, progress: Progress) -> Tensor:
+def response_features(data: PreferenceData, stages: Stages, *, workspace: Workspace) -> Tensor:
     """Return the frozen features [R, F] of all responses of a data set, from the recipe's backbone."""
-    backbone: Backbone = stages.build("backbone")
-    rows = np.arange(len(data.responses))
-    return pooled_features(backbone.load(), data.responses, rows, max_length=_max_length(stages), progress=progress)
+    texts = FrozenTexts.fit(data.responses, stages, max_length=_max_length(stages), workspace=workspace)
+    return texts.of(data.responses, np.arange(len(data.responses)))
 
 
 def _max_length(stages: Stages) -> int:

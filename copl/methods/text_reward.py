@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from copl.interfaces import Backbone, ExpertGate, Workspace
 from copl.recipe import Stages
-from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.records import FloatArray, IntArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.export import export_user
+from copl.reward.features import Read
+from copl.reward.frozen_texts import FrozenTexts
 from copl.reward.model import PersonalRewardModel
 from copl.reward.scoring import score_responses
-from copl.reward.store import load_reward_model
+from copl.reward.store import load_reward_model, read_reward_card
 from copl.reward.training import train_reward_model
 from copl.reward.user_vectors import UserVectors, load_trained_users
 
@@ -30,11 +33,15 @@ class TextReward:
     Attributes:
         model: the reward model.
         users: the seen users, where they were trained along with it.
+        texts: the frozen features of the data set's texts, where the adapters are zero, so that nothing else counts.
     """
 
-    def __init__(self, model: PersonalRewardModel, users: UserVectors | None = None) -> None:
+    def __init__(
+        self, model: PersonalRewardModel, users: UserVectors | None = None, texts: FrozenTexts | None = None
+    ) -> None:
         self.model = model
         self.users = users
+        self.texts = texts
 
     @classmethod
     def key(cls, data: PreferenceData, stages: Stages, *, upstream: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
@@ -72,6 +79,12 @@ class TextReward:
         """
         backbone: Backbone = stages.build("backbone")
         key = cls.key(data, stages, upstream=upstream, seed=seed)
+        max_length = stages.options("reward").max_length
+
+        fit_texts = partial(FrozenTexts.fit, data.responses, stages, max_length=max_length, workspace=workspace)
+
+        def shared(rows: IntArray, read: Read) -> Tensor:
+            return fit_texts(read=read).of(data.responses, rows)
 
         def compute(directory: Path) -> None:
             train_reward_model(
@@ -84,21 +97,28 @@ class TextReward:
                 seed=seed,
                 directory=directory,
                 progress=workspace.progress,
+                shared=shared,
             )
 
         directory = workspace.stage(STAGE, key=key, compute=compute, together=True)
-        return cls._open(directory, stages)
+        return cls._open(directory, stages, fit_texts)
 
     @classmethod
     def load(cls, directory: Path, stages: Stages) -> TextReward:
         """Read the reward model of a run directory."""
-        return cls._open(directory / STAGE, stages)
+        max_length = stages.options("reward").max_length
+        return cls._open(directory / STAGE, stages, partial(FrozenTexts.load, directory, stages, max_length=max_length))
 
     @classmethod
-    def _open(cls, directory: Path, stages: Stages) -> TextReward:
+    def _open(cls, directory: Path, stages: Stages, texts: Callable[..., FrozenTexts]) -> TextReward:
         backbone: Backbone = stages.build("backbone")
         model = load_reward_model(directory, backbone.load(), lambda dim: _gate(stages, dim, seed=0))
-        return cls(model, load_trained_users(directory))
+        is_frozen = read_reward_card(directory).kept_frozen
+        return cls(
+            model,
+            load_trained_users(directory),
+            texts(open_backbone=model.without_adapters) if is_frozen else None,
+        )
 
     def own_vectors(self, users: UserTable) -> Tensor:
         """Return the vectors [U, D] of users that were trained along; anybody else gets the mean of them all."""
@@ -111,7 +131,9 @@ class TextReward:
     def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
         """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""
         users = None if vectors is None else vectors[torch.from_numpy(requests.user)]
-        return np.asarray(score_responses(self.model, requests.responses, users, requests.response), dtype=np.float64)
+        features = None if self.texts is None else partial(self.texts.of, requests.responses)
+        scores = score_responses(self.model, requests.responses, users, requests.response, features=features)
+        return np.asarray(scores, dtype=np.float64)
 
     @torch.no_grad()
     def levels(self, vectors: Tensor) -> FloatArray:

@@ -16,7 +16,7 @@ from copl.adapt.online import RunningEstimate
 from copl.graph.build import build_graph
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.interfaces import AdaptationStrategy, GraphEncoder, OnlineUser, Workspace
-from copl.methods.response_features import features_key, response_features, wants_response_features
+from copl.methods.response_features import response_features, response_features_key, wants_response_features
 from copl.recipe import Stages
 from copl.records import (
     AdaptedUsers,
@@ -45,18 +45,17 @@ class UserSpace:
     def key(cls, data: PreferenceData, stages: Stages, seed: int) -> Mapping[str, Any]:
         """Return what the embeddings depend on."""
         key = {"data": data.digest("train", "validation"), "seed": seed, **stages.key("encoder")}
-        return {**key, "features": features_key(stages)} if wants_response_features(stages) else key
+        return {**key, "features": response_features_key(stages)} if wants_response_features(stages) else key
 
     @classmethod
     def fit(cls, data: PreferenceData, stages: Stages, *, seed: int, workspace: Workspace) -> UserSpace:
         """Learn the embeddings, or take them from the workspace."""
+        features = response_features(data, stages, workspace=workspace) if wants_response_features(stages) else None
 
         def compute(directory: Path) -> None:
             encoder: GraphEncoder = stages.build("encoder")
-            progress = workspace.progress
-            features = response_features(data, stages, progress) if wants_response_features(stages) else None
             graph = build_graph(data, response_features=features)
-            save_embeddings(encoder.fit(graph, seed=seed, progress=progress), directory)
+            save_embeddings(encoder.fit(graph, seed=seed, progress=workspace.progress), directory)
 
         directory = workspace.stage(STAGE, key=cls.key(data, stages, seed), compute=compute)
         return cls(load_embeddings(directory), stages.build("adapter"))

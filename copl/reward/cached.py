@@ -51,7 +51,8 @@ class FrozenTrunk:
                 f"cannot find the {num_layers} layers of {type(model).__name__}; set reward.trainable_layers to 0"
             )
         layers = list(lists[0])
-        self._below, self._first = layers[: num_layers - trainable_layers], layers[num_layers - trainable_layers]
+        self._below, self._above = layers[: num_layers - trainable_layers], layers[num_layers - trainable_layers :]
+        self._first = self._above[0]
         self.layers = tuple(range(num_layers - trainable_layers, num_layers))
         self._returns_tuple = False
 
@@ -80,12 +81,23 @@ class FrozenTrunk:
                 return (kept, *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": kept}
 
+        with self._skipping(self._below), ExitStack() as stack:
+            stack.callback(self._first.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make calls of the model skip the layers above the frozen ones, for `keeping` and nothing else."""
+        with self._skipping(self._above):
+            yield
+
+    @contextmanager
+    def _skipping(self, layers: Sequence[Any]) -> Iterator[None]:
         def passed(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
             return (hidden_states,) if self._returns_tuple else hidden_states
 
         with ExitStack() as stack:
-            stack.callback(self._first.register_forward_pre_hook(enter, with_kwargs=True).remove)
-            for layer in self._below:
+            for layer in layers:
                 stack.callback(delattr, layer, "forward")
                 layer.forward = passed
             yield

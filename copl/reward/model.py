@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import final
 
 import torch
@@ -101,6 +103,12 @@ class PersonalRewardModel(RewardModel):
     def embedding_dim(self) -> int:
         """Dimension D of the user embeddings; 0 where the model takes no notice of users."""
         return len(self.user_centre)
+
+    @contextmanager
+    def without_adapters(self) -> Iterator[LoadedBackbone]:
+        """Open the backbone as it was before it carried adapters."""
+        with self.mixture.switched_off():
+            yield self.backbone
 
     @property
     def device(self) -> torch.device:

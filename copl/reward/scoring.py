@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def score_responses(
     rows: IntArray,
     *,
     progress: Progress | None = None,
+    features: Callable[[IntArray], Tensor] | None = None,
 ) -> FloatArray:
     """Return the rewards [N] of responses for users.
 
@@ -42,16 +44,30 @@ def score_responses(
         users: embedding of the user of each request [N, D] in the encoder's scale; None for the average user.
         rows: row of the response of each request [N].
         progress: where to show progress.
+        features: returns the frozen features [S, H] of distinct rows [S], for a model whose adapters are zero; then
+            no text is read here.
     """
     rows = np.asarray(rows, dtype=np.int64)
     if len(rows) == 0:
         return np.zeros(0)
     texts, place = np.unique(rows, return_inverse=True)
-    encoded = encode_responses(model.backbone, responses, texts, model.max_length)
     vectors = model.user_centre.expand(len(rows), -1) if users is None else users
     if vectors.shape != (len(rows), model.embedding_dim):
         raise ValueError(f"users must have the shape {(len(rows), model.embedding_dim)}, not {tuple(vectors.shape)}")
+    if features is not None:
+        return _score_features(model, features(texts), vectors, place)
+    encoded = encode_responses(model.backbone, responses, texts, model.max_length)
     return score_encoded(model, encoded, vectors, place, progress=progress or SilentProgress())
+
+
+@torch.no_grad()
+def _score_features(model: PersonalRewardModel, features: Tensor, users: Tensor, place: IntArray) -> FloatArray:
+    codes = model.head.encode(model.scaled(features.to(model.device)))
+    scores = np.empty(len(place), dtype=np.float64)
+    for start in range(0, len(place), _USERS_AT_ONCE):
+        part = slice(start, start + _USERS_AT_ONCE)
+        scores[part] = _combined(model, codes, place[part], model.condition(users[part].to(model.device)))
+    return scores
 
 
 @torch.no_grad()
@@ -84,10 +100,16 @@ def score_encoded(
         scores = np.empty(len(place), dtype=np.float64)
         for start in range(0, len(place), _USERS_AT_ONCE):
             part = slice(start, start + _USERS_AT_ONCE)
-            combined = model.head.combine(codes[torch.from_numpy(inverse[part])], conditioned[part])
-            scores[part] = (combined + model.level(conditioned[part])).double().cpu().numpy()
+            scores[part] = _combined(model, codes, inverse[part], conditioned[part])
     finally:
         model.train(training)
+    return scores
+
+
+def _combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, conditioned: Tensor) -> FloatArray:
+    """Return the rewards [N] of the texts with codes at `place` [N] for conditioned users [N, D]."""
+    rewards = model.head.combine(codes[torch.from_numpy(place)], conditioned) + model.level(conditioned)
+    scores: FloatArray = rewards.double().cpu().numpy()
     return scores
 
 

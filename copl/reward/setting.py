@@ -16,12 +16,12 @@ from copl.experts.options import MixtureOptions
 from copl.experts.report import gate_report
 from copl.experts.targets import require_target_modules
 from copl.interfaces import ExpertGate, Progress
-from copl.processes import is_main, rank
+from copl.processes import is_main, num_processes, rank, weights_are_split
 from copl.progress import SilentProgress
 from copl.records import Comparisons
 from copl.reward.backbone import EncodedResponses, LoadedBackbone, collate
 from copl.reward.cached import FrozenTrunk, check_replay
-from copl.reward.features import FrozenPass, frozen_pass
+from copl.reward.features import FrozenPass, SharedFeatures, frozen_pass
 from copl.reward.heads import make_head
 from copl.reward.material import Material
 from copl.reward.model import AffineScaling, PersonalRewardModel
@@ -69,7 +69,7 @@ class Setting:
 
     def scores(self, users: Tensor, place: IntArray) -> np.ndarray[Any, Any]:
         """Return the rewards [N] of texts for user embeddings [N, D]."""
-        if self.options.mode == "adapt":
+        if _adapts(self.options):
             progress = SilentProgress()
             return score_encoded(self.model, self.encoded, users, place, progress=progress, kept=self.frozen.kept)
         model = self.model
@@ -89,6 +89,7 @@ def assemble(
     *,
     scaling: AffineScaling,
     trainable_users: bool,
+    shared: SharedFeatures | None,
     scratch: Path,
     progress: Progress,
 ) -> Setting:
@@ -103,7 +104,8 @@ def assemble(
         options: head and training.
         scaling: of the users.
         trainable_users: whether the users are trained along.
-        scratch: where what the frozen backbone makes of the texts is kept.
+        shared: frozen features that are computed once for many; None computes those of the texts alone.
+        scratch: where hidden states of the frozen backbone are kept.
         progress: where to show progress.
 
     Raises:
@@ -113,7 +115,12 @@ def assemble(
     """
     targets = mixture.target_modules or backbone.target_modules
     require_target_modules(backbone.model, targets)  # before anything that takes long
-    if torch.cuda.is_available():
+    if weights_are_split():
+        from copl.reward.sharding import split_weights
+
+        split_weights(backbone)
+        progress.log("reward", weights_split_among=num_processes())
+    elif torch.cuda.is_available():
         backbone.model.to("cuda")
     trunk = make_trunk(backbone, options)
     layers = _adapted_layers(backbone, mixture, options, trunk)
@@ -123,9 +130,19 @@ def assemble(
         tokens = collate(encoded, np.argsort(encoded.lengths)[:: max(1, len(encoded) // 4)][:4])
         check_replay(backbone.model, trunk, tokens)
     packed = _packs(backbone, encoded, material.train, options, routed=gate.num_experts > 0)
-    resumable = options.max_steps > 0
+    # Where every process needs the others to read on, none may find its part done already.
+    resumable = options.max_steps > 0 and not weights_are_split()
     own_scratch = scratch if is_main() else scratch / f"process-{rank()}"
-    frozen = frozen_pass(backbone, encoded, trunk, directory=own_scratch, progress=progress, resumable=resumable)
+    frozen = frozen_pass(
+        backbone,
+        encoded,
+        trunk if _adapts(options) else None,
+        directory=own_scratch,
+        progress=progress,
+        shared=shared,
+        rows=material.texts,
+        resumable=resumable,
+    )
     _require_features(backbone, frozen.pooled)
     attached = MixtureOfLora.attach(
         backbone.model,
@@ -152,6 +169,11 @@ def assemble(
         model.transformer.requires_grad_(False)
     objective = BradleyTerryObjective(model, material.users if trainable_users else None)
     return Setting(model, objective, material, encoded, frozen, packed, options)
+
+
+def _adapts(options: RewardOptions) -> bool:
+    """Whether adapters are trained; where they stay zero, the frozen features say all."""
+    return options.mode == "adapt" and options.max_steps > 0
 
 
 def _require_features(backbone: LoadedBackbone, pooled: Tensor) -> None:

@@ -52,11 +52,16 @@ class RewardCard:
     backbone: Mapping[str, Any]
     training: Mapping[str, Any]
 
+    @property
+    def kept_frozen(self) -> bool:
+        """Whether the model kept has adapters of zero: rewards depend on texts by their frozen features alone."""
+        return self.options.mode == "frozen" or self.training.get("kept_step") == 0
+
 
 def describe_backbone(backbone: LoadedBackbone) -> dict[str, Any]:
     """Return what must agree between the backbone a model was trained on and the one it is loaded on."""
     return {
-        "class": type(backbone.model).__name__,
+        "class": type(backbone.model).__name__.removeprefix("FSDP"),  # torch renames what it splits up
         "hidden_size": backbone.hidden_size,
         "num_layers": backbone.num_layers,
         "pooling": backbone.pooling,

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from copl.errors import TrainingError
 from copl.interfaces import Task
-from copl.processes import num_processes
+from copl.processes import agree, num_processes, wait, weights_are_split
 from copl.reward.batches import FeatureCollator, PairCollator, ScheduledBatches
 from copl.reward.memory import told_when_memory_is_short
 from copl.reward.objective import BradleyTerryObjective
@@ -106,9 +106,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         Raises:
             TrainingError: the loss is not finite, or memory is exhausted.
         """
-        checkpoint = get_last_checkpoint(self.args.output_dir)
-        if checkpoint is not None and not (Path(checkpoint) / _STATE).is_file():
-            checkpoint = None
+        checkpoint = agree(self._last_checkpoint())
         if checkpoint is not None:
             state = json.loads((Path(checkpoint) / _STATE).read_text(encoding="utf-8"))
             self.curve += [CurvePoint(**entry["point"]) for entry in state["log_history"] if "point" in entry]
@@ -116,8 +114,18 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             self._keep_best()
         with told_when_memory_is_short("training"):
             self.train(resume_from_checkpoint=checkpoint)
-        self.accelerator.wait_for_everyone()
+        wait()
         _load_trainable(self.model, load_file(self._best_path))
+        wait()  # the main process clears the directory away once it is done
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
+        if not weights_are_split() or not training:
+            wrapped: nn.Module = super()._wrap_model(model, training, dataloader)
+            return wrapped
+        from copl.reward.sharding import replicated
+
+        # Accelerate refuses to average gradients beside weights that are split up; of it, only autocast is wanted.
+        return replicated(self.accelerator.prepare_model(model, evaluation_mode=True))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make AdamW with a learning rate of its own for the head, and for users that are trained along."""
@@ -179,6 +187,11 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _last_checkpoint(self) -> str | None:
+        directory = Path(self.args.output_dir)
+        checkpoint: str | None = get_last_checkpoint(str(directory)) if directory.is_dir() else None
+        return checkpoint if checkpoint is not None and (Path(checkpoint) / _STATE).is_file() else None
+
     def _keep_best(self) -> None:
         self._best_path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._best_path.with_suffix(".partial")
@@ -186,6 +199,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         partial.replace(self._best_path)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if not self.is_world_process_zero():
+            return
         directory = Path(output_dir or self.args.output_dir)
         directory.mkdir(parents=True, exist_ok=True)
         save_file(_trainable(self.model), directory / _WEIGHTS)

@@ -21,6 +21,7 @@ from copl.processes import is_main, num_processes
 from copl.records import Comparisons, PreferenceData
 from copl.reward.backbone import LoadedBackbone, encode_responses
 from copl.reward.batches import FeatureCollator, PairCollator, ScheduledBatches, routed_epoch, shared_epoch
+from copl.reward.features import SharedFeatures
 from copl.reward.material import gather
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
 from copl.reward.options import RewardOptions
@@ -49,6 +50,7 @@ def train_reward_model(
     seed: int,
     directory: Path,
     progress: Progress,
+    shared: SharedFeatures | None = None,
 ) -> None:
     """Train a reward model and save it into `directory`.
 
@@ -56,7 +58,7 @@ def train_reward_model(
     are trained together, adapters starting at zero, so that step 0 is the frozen-feature model. A part of the training
     texts is held out; the model of the lowest loss on them and on the validation split, both counting the same, is
     kept, step 0 included; what the held-out texts say of the head is added in the end. Called again after a kill, it
-    continues from what it finds in ``directory/checkpoints`` (frozen features, last checkpoint) and ends with the same
+    continues from what it finds in ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same
     model.
 
     With ``options.mode`` frozen there are no adapters and no gate; the head alone is trained, on the frozen features.
@@ -73,6 +75,8 @@ def train_reward_model(
         seed: the same seed gives the same model on the same machine.
         directory: where the model goes.
         progress: where to show progress; the log gets records of the stage ``reward``.
+        shared: frozen features that are computed once for many (`copl.reward.frozen_texts`); None computes those of
+            the training texts alone.
 
     Raises:
         DataError: there is nothing to train on, or the gate needs groups that the data has not.
@@ -102,6 +106,7 @@ def train_reward_model(
             options,
             scaling=scaling,
             trainable_users=users is not None and users.trainable,
+            shared=shared,
             scratch=scratch,
             progress=progress,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,9 +156,11 @@ def test_a_method_without_users_says_so(graph: Model, small_data: Path, tiny_mod
 
 
 def test_damaged_texts_are_an_error(personal: Model, tmp_path: Path) -> None:
-    from copl.methods.annotated_texts import load_lookalikes
-
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "responses.json").write_text("{}")
+    copy = tmp_path / "run"
+    shutil.copytree(personal.run.root, copy)
+    (copy / "texts" / "responses.json").write_text("{}")
     with pytest.raises(RunError, match="train the run again"):
-        load_lookalikes(tmp_path, personal.run.recipe.stages)
+        Model.open(copy)
+    shutil.rmtree(copy / "features")
+    with pytest.raises(RunError, match="train again"):
+        Model.open(copy)

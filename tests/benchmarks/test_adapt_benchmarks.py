@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import adapt_accuracy, adapt_questions, adapt_speed
-from benchmarks.adapt_data import first_of_each, make
+from benchmarks.adapt_data import PLANTED, first_of_each, make, planted_options
+from benchmarks.planted_cases import CASES, options_of
+from copl.data.planted import generate
 from copl.plugins import load
 
 SMALL = ["--sets", "planted 2 x 7", "--seeds", "1", "--encoder", "mf", "--scale", "0.02"]
@@ -51,6 +53,36 @@ def test_the_dense_two_hop_is_the_sparse_one() -> None:
     near = np.array(sparse.how) == "two-hop"
     assert near.sum() > 10
     np.testing.assert_allclose(dense[near], sparse.embeddings[near], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_seen_users_of_a_planted_set_are_those_that_encoders_are_measured_on(name: str) -> None:
+    data = make(name, 1, 0.01)
+    graph, _ = generate(options_of(CASES[PLANTED[name]], 0.01), 1)
+    assert data.responses.keys == graph.responses.keys
+    assert data.users.ids[: len(graph.users)] == graph.users.ids
+    assert data.users.groups[: len(graph.users)] == graph.users.groups
+    for split in ("train", "validation", "test"):
+        ours, theirs = data.splits[split], graph.splits[split]
+        for column in ("user", "chosen", "rejected", "controversial"):
+            np.testing.assert_array_equal(getattr(ours, column), getattr(theirs, column))
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_unseen_users_of_a_planted_set_give_sixteen_comparisons_and_are_judged_on_trained_pairs(name: str) -> None:
+    options = planted_options(name)
+    assert (options.num_seen_users, options.num_unseen_users) == (10_000, 1_000)
+    assert (options.num_pairs, options.num_cold_pairs) == (30_000, 3_000)
+    data = make(name, 0, 0.01)
+    support, heldout = data.splits["support"], data.splits["heldout"]
+    unseen, given = np.unique(support.user, return_counts=True)
+    assert len(unseen) == 10
+    assert given.tolist() == [16] * 10
+    assert np.unique(heldout.user).tolist() == unseen.tolist()
+    pairs = {name: rows.chosen // 2 for name, rows in data.splits.items()}
+    assert len(np.unique(np.concatenate(list(pairs.values())))) <= 270  # a tenth of 300 pairs is never compared
+    for user in unseen:
+        assert not set(pairs["support"][support.user == user]) & set(pairs["heldout"][heldout.user == user])
 
 
 def test_first_comparisons_are_of_each_user() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from copl.data.files import SHOWN, Faults, read_csv, read_jsonl
-from copl.data.scan import scan_parquet
+from copl.data.scan import scan_csv, scan_jsonl, scan_parquet
 from copl.errors import DataError
 
 
@@ -83,6 +84,38 @@ def test_faults_of_paths(tmp_path: Path) -> None:
             read(tmp_path / "none")
         with pytest.raises(DataError, match="is a directory"):
             read(tmp_path)
+
+
+def test_files_named_gz_are_unpacked(tmp_path: Path) -> None:
+    packed = write(tmp_path / "a.jsonl.gz", gzip.compress('{"a": "é"}\n{"a": "z"}\n'.encode()))
+    assert read_jsonl(packed).columns == {"a": ["é", "z"]}
+    assert scan_jsonl(packed).columns["a"].values == ["é", "z"]
+    packed = write(tmp_path / "a.csv.GZ", gzip.compress(b"\xef\xbb\xbfa,b\n1,2\n"))
+    assert read_csv(packed).columns == {"a": ["1"], "b": ["2"]}
+    assert scan_csv(packed).columns["b"].values == ["2"]
+
+
+def test_faults_of_files_named_gz(tmp_path: Path) -> None:
+    whole = gzip.compress("".join(f'{{"a": {number}}}\n' for number in range(9000)).encode())
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    for content, message in (
+        (whole[: len(whole) // 2], "cut short or damaged"),
+        (whole[:-4], "cut short or damaged"),
+        (bytes(damaged), "cut short or damaged"),
+        (b'{"a": 1}\n', "no gzip file"),
+        (gzip.compress(b""), "the file is empty"),
+        (gzip.compress(b'{"a": 1}\n{"a": "\xff"}\n'), "line 2: byte 0xff is not UTF-8"),
+        (gzip.compress(b"PAR1...."), "binary file"),
+    ):
+        for read in (read_jsonl, scan_jsonl):
+            with pytest.raises(DataError, match=message):
+                read(write(tmp_path / "a.jsonl.gz", content))
+    for read in (read_jsonl, scan_jsonl, read_csv, scan_csv):
+        with pytest.raises(DataError, match=r"a gzip file, not text; let its name end in \.gz"):
+            read(write(tmp_path / "a.jsonl", whole))
+        with pytest.raises(DataError, match="no such file"):
+            read(tmp_path / "none.gz")
 
 
 def test_faults_of_parquet(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def content(path: Path, text: bytes) -> Path:
         (lambda d: content(d / "a.jsonl", b'{"user": "\xe4"}\n'), "line 1: byte 0xe4 is not UTF-8"),
         (lambda d: content(d / "a.jsonl", b'{"user": "a", "test": "x"}\n'), "no column 'text'.*did you mean 'test'"),
         (lambda d: content(d / "a.csv", b"user,text\n1,\"x\n"), "a quote is not closed"),
+        (lambda d: content(d / "a.csv.gz", gzip.compress(b"user,text\n1,\"x\n")), "a quote is not closed"),
     ],
 )  # fmt: skip
 def test_faults_of_a_copy(tmp_path: Path, make: Any, message: str) -> None:

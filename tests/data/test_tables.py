@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,26 @@ def test_rows_given_as_objects() -> None:
 def test_a_file_of_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown kind of file '.txt'"):
         read_comparisons(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_compressed_file_is_the_file(tmp_path: Path, kind: str) -> None:
+    plain = tmp_path / f"votes.{kind}"
+    if kind == "jsonl":
+        jsonl(plain, GIVEN)
+    else:
+        plain.write_text("user_id,prompt,chosen,rejected\nu,p,good,bad\n", encoding="utf-8")
+    packed = plain.with_name(f"{plain.name}.gz")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    whole, same = load(plain, kind), load(packed, kind)
+    assert triples(same) == triples(whole)
+    assert same.name == whole.name
+    assert read_comparisons(packed).responses.keys == read_comparisons(plain).responses.keys
+
+
+def test_compressed_parquet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown kind of file '.parquet.gz'"):
+        read_comparisons(tmp_path / "a.parquet.gz")
 
 
 def test_the_sources_are_offered_by_name(tmp_path: Path) -> None:

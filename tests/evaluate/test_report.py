@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -213,6 +214,57 @@ def test_curves_by_stage_quantity_and_series() -> None:
     assert (steps.tolist(), values.tolist()) == ([1, 2], [0.5, 0.75])
 
 
+def test_differences_are_sorted_by_split_and_size() -> None:
+    def difference(split: str, value: float) -> Measurement:
+        return Measurement(split, "versus:btl", "accuracy_difference", value, value - 0.01, value + 0.01, 9)
+
+    found = {
+        "small": [accuracy("test", 0.6), difference("heldout", 0.3), difference("test", -0.02), difference("cold", 0)],
+        "large": [accuracy("test", 0.7), difference("heldout", 0.1), difference("test", 0.04)],
+        "btl": [accuracy("test", 0.5)],
+    }
+    text = Page(render_report(ReportInputs(measurements=found))).text
+    table = text[text.index("Splits in the order of the table above") : text.index("All measurements")]
+    assert [line for line in table.split("\n") if "btl" in line] == [
+        "largebtlseen users+4.0+3.0 to +5.0",
+        "smallbtlseen users-2.0-3.0 to -1.0",
+        "smallbtlnew prompts+0.0-1.0 to +1.0",
+        "smallbtlunseen users+30.0+29.0 to +31.0",
+        "largebtlunseen users+10.0+9.0 to +11.0",
+    ]
+
+
+def _curves(*stages: str) -> list[dict[str, object]]:
+    return [{"stage": stage, "step": step, "loss": 1 / (step + 1)} for stage in stages for step in range(3)]
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_rows_of_figures_are_full(count: int) -> None:
+    html = render_report(ReportInputs(curves=_curves(*(f"stage {number}" for number in range(count)))))
+    sixths = [int(found) for found in re.findall(r'style="--sixths:(\d)"', html)]
+    assert len(sixths) == count
+    row = 0
+    for width in sixths:
+        row += width
+        assert row <= 6  # the next figure would begin a new row
+        row %= 6
+    assert row == 0
+
+
+def _layouts(html: str) -> list[str]:
+    return re.findall(r'<section class="(\w+)">', html)
+
+
+def test_sections_of_one_figure_share_a_line_and_the_map_stands_beside_the_gate(inputs: ReportInputs) -> None:
+    assert _layouts(render_report(inputs)) == ["rows", "beside", "rows"]
+    without_gate = attrs.evolve(inputs, expert_weights=None)
+    assert _layouts(render_report(without_gate)) == ["half", "half", "rows"]
+    assert _layouts(render_report(attrs.evolve(without_gate, measurements={}))) == ["half", "half"]
+    assert _layouts(render_report(attrs.evolve(without_gate, curves=_curves("a", "b")))) == ["half", "half", "rows"]
+    ungrouped = attrs.evolve(inputs, groups={})
+    assert _layouts(render_report(ungrouped)) == ["rows", "rows", "rows"]
+
+
 # --- findings ---
 
 
@@ -230,25 +282,10 @@ def test_findings_say_who_is_ahead() -> None:
                 difference(-0.1, -0.15, -0.05, "oracle"),
                 difference(0.01, -0.05, 0.05, "graph"),
             ],
-        },
-        None,
+        }
     )
     assert found == [
         "On seen users, copl is right about 80.0\xa0% of 400 comparisons (78.0 to 82.0\xa0%); btl 60.0\xa0%.",
         "On unseen users, copl is ahead of btl by 10.0 points (+5.0 to +15.0), behind oracle by 10.0 points "
         "(-15.0 to -5.0), not to be told apart from graph (-5.0 to +5.0).",
     ]
-
-
-@pytest.mark.parametrize(
-    ("weights", "said"),
-    [
-        ([[1.0, 0.0, 0.0]] * 19 + [[0.0, 1.0, 0.0]], "collapsed: expert 1 gets 95.0"),
-        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "uses 2 of 3 experts"),
-        ([[0.0, 0.0]], "no weight to any expert"),
-        ([[1.0], [1.0]], "uses 1 of 1 experts"),
-    ],
-)
-def test_findings_about_the_gate(weights: list[list[float]], said: str) -> None:
-    (found,) = findings({}, np.array(weights))
-    assert said in found

@@ -268,3 +268,21 @@ def test_gate_report_says_in_words_when_a_gate_collapsed() -> None:
     assert gate_report(np.zeros((5, 0))).finding is None
     assert gate_report(np.zeros((0, 3))).finding is None
     assert gate_report(torch.tensor([[0.2, 0.1]])).finding is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (
+            [[1.0, 0.0, 0.0]] * 19 + [[0.0, 1.0, 0.0]],
+            "The gate has collapsed: 95% of 20 users go to expert 1 of 3; a load-balancing loss (balance) or fewer "
+            "experts may help.",
+        ),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "The gate uses 2 of 3 experts for more than 1 % of its weight."),
+        ([[0.0, 0.0]], "The gate gives no weight to any expert: only the shared one is at work."),
+        ([[0.0, 0.0]] * 3, "The gate gives no weight to any expert: only the shared one is at work."),
+        ([[1.0], [1.0]], "The gate uses 1 of 1 experts for more than 1 % of its weight."),
+    ],
+)
+def test_a_gate_in_one_sentence(weights: list[list[float]], said: str) -> None:
+    assert gate_report(np.array(weights)).sentence == said

@@ -501,3 +501,19 @@ def test_gates_per_layer_are_gates_of_their_own() -> None:
     torch.testing.assert_close(decided.weights, torch.cat([one.weights for one in each], dim=1))
     torch.testing.assert_close(decided.aux_loss, sum(one.aux_loss for one in each) / 3)
     assert not torch.allclose(each[0].weights, each[1].weights)  # not copies of one another
+
+
+@pytest.mark.parametrize("num_experts", [0, 4])
+def test_switched_off_the_backbone_is_what_it_was(num_experts: int) -> None:
+    bare, mixture = backbone(), attached(num_experts=num_experts)
+    weights = WEIGHTS if num_experts else None
+    trained = [name for name, parameter in mixture.peft_model.named_parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        mixture.set_weights(weights)
+        before = hidden(mixture.peft_model, tokens())
+        with mixture.switched_off():
+            off = hidden(mixture.peft_model, tokens(batch=5))  # no weights are needed for it
+        assert torch.equal(off, hidden(bare, tokens(batch=5)))
+        assert torch.equal(hidden(mixture.peft_model, tokens()), before)
+        assert not torch.allclose(before, hidden(bare, tokens()), atol=1e-2)
+    assert [name for name, parameter in mixture.peft_model.named_parameters() if parameter.requires_grad] == trained

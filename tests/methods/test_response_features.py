@@ -8,7 +8,7 @@ import torch
 
 from copl.data.dataset import load_dataset
 from copl.errors import OptionsError
-from copl.methods.response_features import features_key, response_features, wants_response_features
+from copl.methods.response_features import response_features, response_features_key, wants_response_features
 from copl.methods.user_space import UserSpace
 from copl.plugins import load
 from copl.progress import SilentProgress
@@ -34,9 +34,9 @@ def test_all_responses_are_embedded_where_the_encoder_asks_for_features(small_da
     assert torch.unique(placed, dim=0).shape[0] > 1  # their texts tell them apart
 
 
-def test_features_are_one_row_a_response(small_data, tiny_model):
+def test_features_are_one_row_a_response(small_data, tiny_model, tmp_path):
     data = load_dataset(small_data)
-    features = response_features(data, stages(tiny_model), SilentProgress())
+    features = response_features(data, stages(tiny_model), workspace=RunWorkspace(tmp_path, SilentProgress()))
     assert features.shape[0] == len(data.responses)
     assert torch.isfinite(features).all()
 
@@ -44,8 +44,8 @@ def test_features_are_one_row_a_response(small_data, tiny_model):
 def test_the_key_holds_the_backbone_only_where_it_matters(small_data, tiny_model):
     data = load_dataset(small_data)
     with_features, without = stages(tiny_model, response_features=True), stages(tiny_model)
-    assert UserSpace.key(data, with_features, 0)["features"] == features_key(with_features)
-    assert "backbone" in features_key(with_features)
+    assert UserSpace.key(data, with_features, 0)["features"] == response_features_key(with_features)
+    assert "backbone" in response_features_key(with_features)
     assert "features" not in UserSpace.key(data, without, 0)
 
 

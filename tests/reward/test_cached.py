@@ -60,6 +60,22 @@ def test_the_frozen_layers_are_really_skipped(make_backbone: Make, preferences: 
             assert torch.isfinite(_hidden(backbone, tokens)).all()
 
 
+def test_the_layers_above_are_really_skipped(make_backbone: Make, preferences: Planted) -> None:
+    backbone, (data, _) = make_backbone("bert"), preferences
+    tokens = collate(encode_responses(backbone, data.responses, np.arange(3), 64), [0, 1, 2])
+    trunk = FrozenTrunk(backbone.model, backbone.num_layers, 1)
+    with trunk.keeping() as kept:
+        plain = _hidden(backbone, tokens)
+    with torch.no_grad():
+        for parameter in backbone.model.encoder.layer[2].parameters():
+            parameter.fill_(torch.nan)
+        with trunk.alone(), trunk.keeping() as alone:
+            assert torch.isfinite(_hidden(backbone, tokens)).all()
+        assert not torch.isfinite(_hidden(backbone, tokens)).any(-1).all()  # nothing is left behind on the model
+    assert torch.isfinite(plain).all()
+    assert torch.equal(kept[0], alone[0])
+
+
 def test_pooled_features_do_not_depend_on_the_trunk(make_backbone: Make, preferences: Planted, tmp_path: Path) -> None:
     backbone, (data, _) = make_backbone("llama"), preferences
     encoded = encode_responses(backbone, data.responses, np.arange(20), 64)

@@ -73,3 +73,5 @@ def test_the_oracle_gate_gets_the_groups_of_the_data(small_data: Path, tiny_mode
     assert shown.expert_weights is not None
     experts = shown.expert_weights.argmax(axis=1).tolist()
     assert len(set(zip(groups, experts, strict=True))) == len(set(groups)) == len(set(experts)) > 1
+    (said,) = shown.notes
+    assert said.startswith(f"The gate uses {len(set(groups))} of {shown.expert_weights.shape[1]} experts")

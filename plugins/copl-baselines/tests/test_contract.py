@@ -18,7 +18,6 @@ from copl.recipe import Stages
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, ScoreRequests, UserTable
 from copl.testing import check_component
 from copl.workspace import RunWorkspace
-from copl_baselines.features import FrozenFeatures
 
 NAMES = [component.name for component in copl_baselines.copl_preference_models()]
 SHORT = {"max_steps": "20"}
@@ -73,16 +72,6 @@ def test_a_text_that_was_not_in_the_data_is_read_when_asked_for(fit: Callable[..
     alone, both = (fitted.method.scores(request) for request in requests)
     assert alone[0] == pytest.approx(both[0], abs=1e-6)
     assert both[0] != pytest.approx(both[1], abs=1e-6)
-
-
-def test_features_are_those_of_the_backbone_in_any_order(
-    fit: Callable[..., Any], stages: Stages, data: PreferenceData
-) -> None:
-    directory = fit("dpl", **SHORT).directory
-    features = FrozenFeatures.load(directory, stages, max_length=256)
-    fresh = FrozenFeatures((), features.of(data.responses, np.zeros(0, dtype=np.int64)), stages.build("backbone"), 256)
-    rows = np.array([7, 3, 7, 0])
-    np.testing.assert_allclose(features.of(data.responses, rows), fresh.of(data.responses, rows), atol=1e-5)
 
 
 def test_a_data_set_without_training_comparisons_is_refused(

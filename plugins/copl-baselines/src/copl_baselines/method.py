@@ -31,7 +31,8 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
-from copl_baselines.features import PROMPT_STAGE, FrozenFeatures, Scaling, prompt_table
+from copl.reward.frozen_texts import FrozenTexts
+from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
 from copl_baselines.model import FeatureReward, Shape
 from copl_baselines.pairs import Pairs, Texts
 from copl_baselines.training import TrainingOptions, train_model
@@ -51,8 +52,8 @@ class Reader:
         prompts: those of prompts alone, where the method needs them.
     """
 
-    responses: tuple[FrozenFeatures, Scaling]
-    prompts: tuple[FrozenFeatures, Scaling] | None
+    responses: tuple[FrozenTexts, Scaling]
+    prompts: tuple[FrozenTexts, Scaling] | None
 
     def read(self, table: ResponseTable, rows: IntArray) -> Texts:
         """Return the texts at `rows` [S] of a table."""
@@ -91,8 +92,9 @@ class _Fitted:
 class FeatureMethod(PreferenceModel):
     """A method whose reward model is a `FeatureReward`.
 
-    The backbone reads each response once in the stage ``features``, which all methods, options and seeds share; the
-    model is trained in the stage ``baseline``. A user who is neither seen nor adapted gets `FeatureReward.stranger`.
+    The backbone reads each response once in the stage ``features``, which all methods, options and seeds share
+    (`copl.reward.frozen_texts`); the model is trained in the stage ``baseline``. A user who is neither seen nor
+    adapted gets `FeatureReward.stranger`.
 
     Args:
         name: name of the method.
@@ -159,10 +161,10 @@ class FeatureMethod(PreferenceModel):
     def load(self, directory: Path) -> None:
         tensors = _tensors(directory / STAGE)
         length = self._options.max_length
-        responses = FrozenFeatures.load(directory, self._stages, max_length=length)
+        responses = FrozenTexts.load(directory, self._stages, max_length=length)
         prompts = None
         if self._model.needs_prompts:
-            features = FrozenFeatures.load(directory, self._stages, max_length=length, stage=PROMPT_STAGE)
+            features = FrozenTexts.load(directory, self._stages, max_length=length, stage=PROMPT_STAGE)
             prompts = (features, _scaling(tensors, "prompts", directory))
         reader = Reader((responses, _scaling(tensors, "responses", directory)), prompts)
         self._found = self._open(directory / STAGE, reader)
@@ -218,11 +220,11 @@ class FeatureMethod(PreferenceModel):
 
     def _reader(self, responses: ResponseTable, trained_on: IntArray, workspace: Workspace) -> Reader:
         length = self._options.max_length
-        features = FrozenFeatures.fit(responses, self._stages, max_length=length, workspace=workspace)
+        features = FrozenTexts.fit(responses, self._stages, max_length=length, workspace=workspace)
         prompts = None
         if self._model.needs_prompts:
             table = prompt_table(responses)
-            of_prompts = FrozenFeatures.fit(
+            of_prompts = FrozenTexts.fit(
                 table, self._stages, max_length=length, workspace=workspace, stage=PROMPT_STAGE
             )
             prompts = (of_prompts, Scaling.of(of_prompts.of(table, trained_on)))

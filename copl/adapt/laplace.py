@@ -1,0 +1,119 @@
+"""Laplace's approximation of a newcomer's posterior: Bradley-Terry likelihood, Gaussian prior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import torch
+from attrs import frozen
+from torch.nn.functional import logsigmoid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from copl.adapt.support import MatchedSupport
+
+_NEWTON_STEPS = 50
+_HALVINGS = 8
+_CONVERGED = 1e-10
+
+
+def posterior_modes(
+    part: MatchedSupport, mean: Tensor, factor: Tensor, *, sharpness: float = 1.0, power: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""Return the most likely embedding of each newcomer and how much variance is left, by Newton's method.
+
+    .. math::
+        e_u = \arg\max_e p \sum_{(c, r)} w_{cr} \log\sigma\bigl(s\,(e \cdot (e_c - e_r) + b_c - b_r)\bigr)
+              - \tfrac12 (e - \mu)^\top \Sigma^{-1} (e - \mu)
+
+    The prior is whitened, e = mu + L z, so a singular covariance does no harm, and a step solves a system of the
+    smaller of K and the number of comparisons.
+
+    Args:
+        part: comparisons of n newcomers.
+        mean: mean of the prior [D], float64.
+        factor: L with L Lᵀ the covariance of the prior [D, K], float64.
+        sharpness: factor s on the margins.
+        power: exponent p of a user's evidence.
+
+    Returns:
+        The modes [n, D] and the diagonal of the covariance of z [n, K].
+    """
+    rows = part.padded()
+    features = rows.differences @ factor
+    offset = rows.differences @ mean + rows.bias
+    mode, variance_left = _laplace(_Evidence(features * sharpness, offset * sharpness, rows.weight * power))
+    return mean + mode @ factor.T, variance_left
+
+
+@final
+@frozen(eq=False)
+class _Evidence:
+    """Comparisons of n newcomers, padded to k with comparisons of weight 0, in the whitened space.
+
+    Attributes:
+        features: s (e_chosen - e_rejected) L [n, k, K].
+        offset: s times the margin at the prior mean [n, k].
+        weight: weight of each comparison, times p [n, k].
+    """
+
+    features: Tensor
+    offset: Tensor
+    weight: Tensor
+
+    def margins(self, mode: Tensor) -> Tensor:
+        return self.offset + (self.features @ mode[:, :, None])[:, :, 0]
+
+    def log_posterior(self, mode: Tensor) -> Tensor:
+        return (self.weight * logsigmoid(self.margins(mode))).sum(dim=1) - mode.square().sum(dim=1) / 2
+
+    def gradient(self, mode: Tensor) -> Tensor:
+        return (self.features * (self.weight * torch.sigmoid(-self.margins(mode)))[:, :, None]).sum(dim=1) - mode
+
+    def curvature(self, mode: Tensor) -> Tensor:
+        """Return the square root of the negative Hessian's data part [n, k, K]: H = I + VᵀV."""
+        margins = self.margins(mode)
+        return self.features * (self.weight * torch.sigmoid(margins) * torch.sigmoid(-margins)).sqrt()[:, :, None]
+
+
+def _laplace(evidence: _Evidence) -> tuple[Tensor, Tensor]:
+    """Return the posterior mode z [n, K] and the diagonal of its covariance [n, K], in the whitened space."""
+    mode = torch.zeros(len(evidence.offset), evidence.features.shape[2], dtype=torch.float64)
+    value = evidence.log_posterior(mode)
+    for _ in range(_NEWTON_STEPS):
+        step = _solve(evidence.curvature(mode), evidence.gradient(mode))
+        if not step.numel() or step.abs().max() < _CONVERGED:
+            break
+        length = torch.ones(len(mode), 1, dtype=torch.float64)
+        for _ in range(_HALVINGS):  # a full step can overshoot where the likelihood is nearly flat
+            worse = evidence.log_posterior(mode + length * step) < value - _CONVERGED
+            if not worse.any():
+                break
+            length[worse] /= 2
+        mode = mode + length * step
+        value = evidence.log_posterior(mode)
+    return mode, _inverse_diagonal(evidence.curvature(mode))
+
+
+def _solve(root: Tensor, right: Tensor) -> Tensor:
+    """Return (I + VᵀV)⁻¹ b, solving in the smaller of the two spaces (Woodbury)."""
+    if root.shape[1] >= root.shape[2]:
+        primal: Tensor = torch.cholesky_solve(right[:, :, None], _cholesky(root.mT @ root))
+        return primal[:, :, 0]
+    dual: Tensor = torch.cholesky_solve(root @ right[:, :, None], _cholesky(root @ root.mT))
+    return right - (root.mT @ dual)[:, :, 0]
+
+
+def _inverse_diagonal(root: Tensor) -> Tensor:
+    """Return the diagonal of (I + VᵀV)⁻¹."""
+    if root.shape[1] >= root.shape[2]:
+        inverse: Tensor = torch.cholesky_inverse(_cholesky(root.mT @ root))
+        return inverse.diagonal(dim1=1, dim2=2)
+    whitened: Tensor = torch.linalg.solve_triangular(_cholesky(root @ root.mT), root, upper=False)
+    return 1 - whitened.square().sum(dim=1)
+
+
+def _cholesky(gram: Tensor) -> Tensor:
+    lower: Tensor = torch.linalg.cholesky(gram + torch.eye(gram.shape[1], dtype=gram.dtype))
+    return lower

@@ -1,0 +1,117 @@
+"""`copl ask`: what to ask a user next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from copl.commands.arguments import JSON_OPTION, RUN_ARGUMENT
+from copl.display import say, show_json
+
+if TYPE_CHECKING:
+    from copl.model import Pair, Prompt
+    from copl.records import ComparisonSet
+
+_NOBODY = ""  # no user of a data set has an empty id
+
+
+def ask(
+    run_directory: RUN_ARGUMENT,
+    candidates: Annotated[
+        Path,
+        typer.Argument(
+            help="What may be asked: JSONL, CSV or Parquet rows of prompt and two responses, first, second."
+        ),
+    ],
+    support: Annotated[
+        Path | None,
+        typer.Option("--support", help="What has been said so far: rows of comparisons, as for `copl adapt`."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user", help="Id of the user, new or seen in training. [default: that of --support, else a newcomer]"
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of questions, the best one first.")] = 1,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Choose the comparison whose answer tells most about a user; what the user has answered is not asked again.
+
+    Each of several questions is judged by itself: after an answer, ask anew.
+    """
+    from copl.data.requests import read_candidates, read_support
+    from copl.errors import DataError, OptionsError
+    from copl.model import Model
+
+    if count < 1:
+        raise OptionsError(f"--count {count}: at least one")
+    pairs = read_candidates(candidates)
+    said = None if support is None else _of_user(read_support(support), user, support)
+    asked = _NOBODY if user is None else user
+    if said is not None:
+        asked = said.users.ids[0]
+    answered = set() if said is None else _answered(said)
+    places = [place for place, pair in enumerate(pairs) if _key(pair) not in answered]
+    if not places:
+        raise DataError(f"{candidates}: the user has answered all {len(pairs)} of them")
+    questions = Model.open(run_directory).online(asked, said).questions([pairs[place] for place in places])[:count]
+    if not questions[0].information:
+        say("no question tells anything about this user: no response was annotated in training, or all is known")
+    if as_json:
+        names = ("index", "prompt", "first", "second", "information")
+        rows = [(places[q.index], q.prompt, q.first, q.second, q.information) for q in questions]
+        show_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    for question in questions:
+        print(_shown(question.prompt))
+        for number, response in enumerate((question.first, question.second), start=1):
+            print(f"  {number}. " + response.replace("\n", "\n     "))
+        print(f"  expected information: {question.information:.3f} bits\n")
+
+
+def _of_user(support: ComparisonSet, user: str | None, where: Path) -> ComparisonSet:
+    """Return the comparisons of one user.
+
+    Raises:
+        OptionsError: the file has none of the user, or is of several and no user is named.
+    """
+    import numpy as np
+
+    from copl.errors import OptionsError, suggest
+    from copl.records import Comparisons, ComparisonSet, UserTable
+
+    rows = support.comparisons
+    present = [support.users.ids[row] for row in np.unique(rows.user).tolist()]
+    if user is None and len(present) > 1:
+        raise OptionsError(f"{where}: comparisons of {len(present)} users; name one with --user, such as {present[0]}")
+    chosen = present[0] if user is None else user
+    if chosen not in present:
+        raise OptionsError(
+            f"{where}: no comparisons of user {chosen!r}{suggest(chosen, present)}; leave --support out to ask "
+            "somebody who has said nothing"
+        )
+    own = rows.take(rows.user == support.users.rows[chosen])
+    columns = Comparisons(np.zeros_like(own.user), own.chosen, own.rejected, own.weight)
+    return ComparisonSet(UserTable.ungrouped([chosen]), support.responses, columns)
+
+
+def _answered(said: ComparisonSet) -> set[tuple[str, frozenset[str]]]:
+    prompts, texts = said.responses.prompts, said.responses.texts
+    rows = zip(said.comparisons.chosen.tolist(), said.comparisons.rejected.tolist(), strict=True)
+    return {(prompts[chosen], frozenset((texts[chosen], texts[rejected]))) for chosen, rejected in rows}
+
+
+def _key(pair: Pair) -> tuple[str, frozenset[str]]:
+    from copl.data.chat import encode_prompt
+
+    prompt, first, second = pair
+    return encode_prompt(prompt), frozenset((first, second))
+
+
+def _shown(prompt: Prompt) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)

@@ -1,0 +1,48 @@
+"""What a command says when a person ends it with Ctrl-C: one line on what is kept, exit code 130, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import typer
+from typer.core import TyperGroup
+
+from copl.display import say
+from copl.processes import is_main
+
+
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """Turn an interrupt of the block into one line on standard error and exit code 130.
+
+    Args:
+        kept: says what is kept and how to go on; an empty text where there is nothing to say. Asked only when needed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_main():  # a launcher interrupts every process of a run, one of them speaks
+            say("; ".join(filter(None, ("copl: interrupted", kept()))))
+        raise typer.Exit(130) from None
+
+
+def kept_of_run(root: Path) -> str:
+    """Say which stages of a run directory a further `copl train` finds finished, and which begun."""
+    finished = sorted(path.parent.name for path in root.glob("*/stage.json"))
+    begun = sorted(path.name.removesuffix(".partial") for path in root.glob("*.partial") if any(path.glob("[!.]*")))
+    kept = [*finished, *(f"what there is of {name}" for name in begun)]
+    if not kept:
+        return "no stage was finished, the same command begins again"
+    return f"kept in {root}: {', '.join(kept)}; the same command goes on from there"
+
+
+@final
+class InterruptibleGroup(TyperGroup):
+    """A program whose commands, where they do not say more themselves, say that they were interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with interruptible(lambda: ""):
+            return super().invoke(ctx)

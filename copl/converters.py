@@ -1,0 +1,44 @@
+"""How the values that a record is given become the columns it holds: arrays and tuples of one type.
+
+Nothing is changed in silence that would change its meaning: a number that is no whole number is never made a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def int_array(values: Any) -> NDArray[np.int64]:
+    """Return whole numbers, such as rows of a table.
+
+    Raises:
+        TypeError: they are of another type; a cast would turn 1.7, or a mask, into rows.
+    """
+    array = np.ascontiguousarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"rows are whole numbers, got {array.dtype}")
+    if any(stride < 0 for stride in array.strides):  # one value reversed counts as contiguous, but torch refuses it
+        array = array.copy()
+    return array.astype(np.int64, copy=False)
+
+
+def float_array(values: Any) -> NDArray[np.float64]:
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def flag_array(values: Any) -> NDArray[np.int8]:
+    return np.ascontiguousarray(values, dtype=np.int8)
+
+
+def strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def optional_strings(values: Iterable[str | None]) -> tuple[str | None, ...]:
+    return tuple(values)

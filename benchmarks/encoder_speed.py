@@ -217,6 +217,7 @@ def report(
     """Return the tables."""
     facts = [
         f"case 2x7, seed {wanted.seed} (single runs of the published recipe, {len(fits['default'])} of the default)",
+        f"{10_000 * wanted.scale:,.0f} users in the fits, {10_000 * wanted.step_scale:,.0f} in the step",
         "each fit in a process of its own; time of the fit alone",
     ]
     facts += [f"`{_PUBLISHED}` with {changes}"] if changes else []
@@ -276,7 +277,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=5, help="steps timed each way")
     parser.add_argument("--dim", type=int, default=512, help="embedding dimension of the step")
     parser.add_argument("--layers", type=int, default=4, help="layers of the step")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the numbers of users and pairs")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the users and pairs that are fitted")
+    parser.add_argument("--step-scale", type=float, default=1.0, help="the same for the graph of the step")
     parser.add_argument("--seed", type=int, default=0, help="seed of the graph and of the fits")
     parser.add_argument("--threads", type=int, default=2, help="threads of each process")
     parser.add_argument("--timeout", type=float, help="seconds after which a fit is given up")
@@ -307,7 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fits["published"] = [fit(entrants["published"], 0)]
     fits["default"] += [fit(entrants["default"], run) for run in range(1, wanted.runs)]
     sizes = {"dim": wanted.dim, "num_layers": wanted.layers, "num_steps": wanted.steps}
-    step = compute("step_cell", {**graph, **sizes}, code_digest("copl/graph"))
+    stepped = {**graph, "options": options_to_dict(options_of(CASES["2x7"], wanted.step_scale))}
+    step = compute("step_cell", {**stepped, **sizes}, code_digest("copl/graph"))
     changed = {"patience": "2", **changes}
     command = " ".join(["python -m benchmarks.encoder_speed", *(sys.argv[1:] if arguments is None else arguments)])
     shown = ", ".join(f"{key} = {value}" for key, value in changed.items())

@@ -18,7 +18,8 @@ from copl.experts.options import MixtureOptions
 from copl.experts.report import gate_report
 from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.annotated_texts import fit_lookalikes, load_lookalikes
-from copl.methods.blend import STAGE, Blend
+from copl.methods.blend import MET, NEW, STAGE, Blend, Weights
+from copl.methods.text_regression import TextRegression
 from copl.methods.text_reward import TextReward
 from copl.methods.user_space import UserSpace
 from copl.options import option
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 class CoplOptions:
     graph_scores: bool = option(
         True,
-        help="add what the graph knows of responses that were compared in training, weighted by fit to the validation"
-        " split; false scores by text alone, as published",
+        help="add what the graph knows of responses, of new ones by the texts it has met, weighted by fit to the"
+        " validation split; false scores by text alone, as published",
     )
 
 
@@ -58,8 +59,8 @@ PAPER_PRESET = {
 class CoplMethod(PreferenceModel):
     """A reward model that reads the text and knows the user.
 
-    A user who is neither seen nor adapted is scored with the mean embedding of the seen users. Responses that were
-    compared in training are scored by text and graph together (`copl.methods.blend`), unless ``graph_scores`` is off.
+    A user who is neither seen nor adapted is scored with the mean embedding of the seen users. Responses are scored by
+    text and graph together (`copl.methods.blend`), unless ``graph_scores`` is off.
     """
 
     def __init__(self, options: CoplOptions, stages: Stages) -> None:
@@ -96,14 +97,26 @@ class CoplMethod(PreferenceModel):
             user, response = np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected])
             requests = ScoreRequests(pairs.users, pairs.responses, user, response)
             text = reward.scores(requests, self._vectors(pairs.users, None)).reshape(2, -1)
-            graph, met = (values.reshape(2, -1) for values in space.scores(requests, None))
-            known = met.all(axis=0)
-            blend = Blend.fit((text[0] - text[1])[known], (graph[0] - graph[1])[known])
-            workspace.progress.log(STAGE, num_comparisons=int(known.sum()), text=blend.text, graph=blend.graph)
+            _, met = space.scores(requests, None)
+            known = met.reshape(2, -1).all(axis=0)
+            regression, others = space.regress_on_texts(pairs)
+            judged = reward.new_texts
+            new_pairs = ComparisonSet(pairs.users, pairs.responses, rows.take(judged.rows))
+            blend = Blend(
+                met=Weights.fit((text[0] - text[1])[known], space.margins(pairs)[known], MET),
+                new=Weights.fit(judged.margins, space.margins(new_pairs, others, judged.new), NEW),
+            )
+            for kind, weights, count in (("met", blend.met, known.sum()), ("new", blend.new, len(judged.rows))):
+                workspace.progress.log(
+                    STAGE, responses=kind, num_comparisons=int(count), text=weights.text, graph=weights.graph
+                )
             blend.save(directory)
+            regression.save(directory)
 
         key = TextReward.key(data, self._stages, upstream=upstream, seed=seed)
-        return Blend.load(workspace.stage(STAGE, key=key, compute=compute))
+        directory = workspace.stage(STAGE, key=key, compute=compute)
+        space.embed_by_texts(TextRegression.load(directory))
+        return Blend.load(directory)
 
     def load(self, directory: Path) -> None:
         space, reward = UserSpace.load(directory, self._stages), TextReward.load(directory, self._stages)
@@ -111,6 +124,7 @@ class CoplMethod(PreferenceModel):
         opened = reward.model.without_adapters
         space.match_texts(load_lookalikes(directory, self._stages, open_backbone=opened))
         if self._options.graph_scores:
+            space.embed_by_texts(TextRegression.load(directory / STAGE))
             self._blend = Blend.load(directory / STAGE)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:

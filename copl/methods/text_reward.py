@@ -18,6 +18,7 @@ from copl.reward.export import export_user
 from copl.reward.features import Read
 from copl.reward.frozen_texts import FrozenTexts
 from copl.reward.model import PersonalRewardModel
+from copl.reward.new_texts import NewTextMargins
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
 from copl.reward.training import train_reward_model
@@ -34,12 +35,18 @@ class TextReward:
         model: the reward model.
         users: the seen users, where they were trained along with it.
         texts: the frozen features of the data set's texts, where the adapters are zero, so that nothing else counts.
+        new_texts: what it said of texts that it had not learnt from.
     """
 
     def __init__(
-        self, model: PersonalRewardModel, users: UserVectors | None = None, texts: FrozenTexts | None = None
+        self,
+        model: PersonalRewardModel,
+        new_texts: NewTextMargins,
+        users: UserVectors | None = None,
+        texts: FrozenTexts | None = None,
     ) -> None:
         self.model = model
+        self.new_texts = new_texts
         self.users = users
         self.texts = texts
 
@@ -116,6 +123,7 @@ class TextReward:
         is_frozen = read_reward_card(directory).kept_frozen
         return cls(
             model,
+            NewTextMargins.load(directory),
             load_trained_users(directory),
             texts(open_backbone=model.without_adapters) if is_frozen else None,
         )

@@ -15,16 +15,20 @@ from copl.adapt.lookalikes import Lookalikes, by_similar_texts
 from copl.adapt.online import RunningEstimate
 from copl.graph.build import build_graph
 from copl.graph.store import load_embeddings, save_embeddings
+from copl.graph.training import ComparisonTensors, Judgement
 from copl.interfaces import AdaptationStrategy, GraphEncoder, OnlineUser, Workspace
 from copl.methods.response_features import response_features, response_features_key, wants_response_features
+from copl.methods.text_regression import TextRegression
 from copl.recipe import Stages
 from copl.records import (
     AdaptedUsers,
     BoolArray,
     ComparisonSet,
     FloatArray,
+    IntArray,
     NodeEmbeddings,
     PreferenceData,
+    ResponseTable,
     ScoreRequests,
     UserTable,
 )
@@ -40,6 +44,7 @@ class UserSpace:
         self.trained = trained
         self._strategy = strategy
         self._lookalikes: Lookalikes | None = None
+        self._regression: TextRegression | None = None
 
     @classmethod
     def key(cls, data: PreferenceData, stages: Stages, seed: int) -> Mapping[str, Any]:
@@ -109,26 +114,101 @@ class UserSpace:
         """Return what the graph alone says of each request [N], and which of the responses it has met [N].
 
         The score e_u . e_r + b_r is centred on the responses of the training comparisons, each counted as often as it
-        was compared; a response never met scores 0, which is then the average one.
+        was compared. A response never met is embedded by its text after `embed_by_texts`; before, it scores 0, which
+        is then the average one.
         """
-        trained = self.trained
-        scores = torch.zeros(len(requests), dtype=torch.float64)
-        rows = np.array([trained.response_rows.get(key, -1) for key in requests.responses.keys], dtype=np.int64)
-        row = rows[requests.response]
-        met: BoolArray = row >= 0
-        if met.any():
-            users = self.vectors(requests.users, adapted)[torch.from_numpy(requests.user)].double()
-            responses, bias = self._centred
-            at = torch.from_numpy(np.maximum(row, 0))
-            values = (users * responses[at]).sum(dim=-1) + bias[at]
-            scores = torch.where(torch.from_numpy(met), values, scores)
-        return scores.numpy(), met
+        rows = self._rows(requests.responses)[requests.response]
+        met: BoolArray = rows >= 0
+        table = torch.zeros(len(requests), self.trained.dim + 1, dtype=torch.float64)
+        table[torch.from_numpy(met)] = self._centred[torch.from_numpy(rows[met])]
+        if self._regression is not None and not met.all():
+            new, place = np.unique(requests.response[~met], return_inverse=True)
+            predicted = self._regression.predict(self._features(requests.responses, new))
+            table[torch.from_numpy(~met)] = predicted[torch.from_numpy(place)]
+        users = self.vectors(requests.users, adapted)[torch.from_numpy(requests.user)].double()
+        scores: FloatArray = _utility(users, table).numpy()
+        return scores, met
+
+    def regress_on_texts(self, pairs: ComparisonSet) -> tuple[TextRegression, Tensor]:
+        """Fit the regression of the embeddings of responses on their texts.
+
+        Args:
+            pairs: comparisons that choose how smooth it is; those of responses that were not trained say nothing.
+
+        Returns:
+            the regression, and what the texts of the other responses say of each trained one [R, D + 1]: embedding and
+            bias, centred.
+        """
+        assert self._lookalikes is not None
+        rows = self._rows(self._lookalikes.responses)
+        here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
+        others = torch.zeros_like(self._centred)
+        row = self._rows(pairs.responses)
+        known: BoolArray = (row[pairs.comparisons.chosen] >= 0) & (row[pairs.comparisons.rejected] >= 0)
+        judging = ComparisonSet(pairs.users, pairs.responses, pairs.comparisons.take(known))
+
+        def judge(alone: Tensor) -> float:
+            margins = torch.from_numpy(self.margins(judging, others.index_copy(0, there, alone)))
+            return float(Judgement.of(ComparisonTensors.of(judging.comparisons), margins.float()).loss)
+
+        regression, alone = TextRegression.fit(
+            self._lookalikes.features[here],
+            self._centred[there],
+            self._counts[there],
+            judge if len(judging.comparisons) else None,
+        )
+        return regression, others.index_copy(0, there, alone)
+
+    def embed_by_texts(self, regression: TextRegression) -> None:
+        """From now on, score responses that were not trained by their texts."""
+        self._regression = regression
+
+    def margins(self, pairs: ComparisonSet, others: Tensor | None = None, new: BoolArray | None = None) -> FloatArray:
+        """Return the margins [N] of comparisons of trained responses; others count as average.
+
+        Args:
+            pairs: the comparisons.
+            others: what the texts of the other responses say of each trained one [R, D + 1].
+            new: of which responses to believe that, chosen and rejected [N, 2]; None believes it of all.
+        """
+        rows = self._rows(pairs.responses)
+        users = self.vectors(pairs.users, None)[torch.from_numpy(pairs.comparisons.user)].double()
+        sides = []
+        for side, response in enumerate((pairs.comparisons.chosen, pairs.comparisons.rejected)):
+            row = torch.from_numpy(rows[response])
+            values = self._centred[row.clamp_min(0)]
+            if others is not None:
+                believed = torch.ones(len(row), dtype=torch.bool) if new is None else torch.from_numpy(new[:, side])
+                values = torch.where(believed[:, None], others[row.clamp_min(0)], values)
+            sides.append(_utility(users, values * (row >= 0)[:, None]))
+        margins: FloatArray = (sides[0] - sides[1]).numpy()
+        return margins
+
+    def _rows(self, responses: ResponseTable) -> IntArray:
+        """The row of each response among the trained ones, -1 where it is not [R]."""
+        return np.array([self.trained.response_rows.get(key, -1) for key in responses.keys], dtype=np.int64)
+
+    def _features(self, responses: ResponseTable, rows: IntArray) -> Tensor:
+        """Features of the texts at `rows` [n, F]."""
+        assert self._lookalikes is not None
+        prompts, texts = responses.prompts, responses.texts
+        return self._lookalikes.read(ResponseTable([prompts[r] for r in rows], [texts[r] for r in rows]))
 
     @cached_property
-    def _centred(self) -> tuple[Tensor, Tensor]:
+    def _counts(self) -> Tensor:
+        """How many training comparisons each trained response is in [R]."""
+        compared = np.concatenate([self.trained.comparisons.chosen, self.trained.comparisons.rejected])
+        return torch.from_numpy(np.bincount(compared, minlength=len(self.trained.response_keys))).double()
+
+    @cached_property
+    def _centred(self) -> Tensor:
+        """Embeddings and biases of the trained responses less their mean over the training comparisons [R, D + 1]."""
         trained = self.trained
-        compared = np.concatenate([trained.comparisons.chosen, trained.comparisons.rejected])
-        count = torch.from_numpy(np.bincount(compared, minlength=len(trained.response_keys))).double()
-        share = count / count.sum().clamp_min(1.0)
-        responses, bias = trained.responses.double(), trained.response_bias.double()
-        return responses - share @ responses, bias - share @ bias
+        table = torch.cat([trained.responses, trained.response_bias[:, None]], dim=1).double()
+        share = self._counts / self._counts.sum().clamp_min(1.0)
+        return table - share @ table
+
+
+def _utility(users: Tensor, responses: Tensor) -> Tensor:
+    """Return e_u . e_r + b_r [N] from users [N, D] and responses with their biases [N, D + 1]."""
+    return (users * responses[:, :-1]).sum(dim=-1) + responses[:, -1]

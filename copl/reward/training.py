@@ -24,6 +24,7 @@ from copl.reward.batches import FeatureCollator, PairCollator, ScheduledBatches,
 from copl.reward.features import SharedFeatures
 from copl.reward.material import gather
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
+from copl.reward.new_texts import NewTextMargins
 from copl.reward.options import RewardOptions
 from copl.reward.setting import Setting, assemble, gate_use
 from copl.reward.store import RewardCard, describe_backbone, save_reward_model
@@ -32,7 +33,7 @@ from copl.reward.user_vectors import UserVectors, save_trained_users
 from copl.reward.warm_start import HeadFit, TrainingParts, hold_out_texts
 
 if TYPE_CHECKING:
-    from copl.records import IntArray
+    from copl.records import FloatArray, IntArray
 
 __all__ = ["UserVectors", "train_reward_model"]
 
@@ -118,6 +119,7 @@ def train_reward_model(
             progress.log("reward", step=0, new_text_loss=warm.new_text_loss, new_text_accuracy=warm.new_text_accuracy)
         setting.objective.to(backbone.model.device)
         curve, steps = _adapt(setting, divisions[0], seed=seed, scratch=scratch, progress=progress)
+        new_texts = _new_text_margins(setting, divisions[0])
         if warm is not None and (model.head.linear_in_features or best_of(curve).step == 0):
             model.head.to("cpu")
             fit.complete(warm, material.train)
@@ -139,6 +141,7 @@ def train_reward_model(
         if users is not None and users.trainable:
             save_trained_users(_trained_along(users, setting), directory)
         _save(model, options, training, directory)
+        new_texts.save(directory)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -238,15 +241,33 @@ def _measure(setting: Setting, judges: Sequence[Comparisons]) -> tuple[float, fl
     """Return the Bradley-Terry loss and the accuracy, each judge counting the same."""
     pairs = Comparisons.concat(judges)
     share = np.concatenate([part.weight / part.weight.sum() for part in judges]) / len(judges)
-    place = np.concatenate([pairs.chosen, pairs.rejected])
-    twice = setting.users[torch.from_numpy(np.concatenate([pairs.user, pairs.user]))]
-    chosen, rejected = setting.scores(twice, place).reshape(2, -1)
-    margins = chosen - rejected
+    margins = _margins(setting, pairs)
     loss = float(np.sum(share * np.logaddexp(0.0, -margins)))
     accuracy = float(np.sum(share * ((margins > 0) + 0.5 * (margins == 0))))
     if not math.isfinite(loss):
         raise TrainingError("the validation loss is not finite; lower reward.learning_rate; nothing was saved")
     return loss, accuracy
+
+
+def _new_text_margins(setting: Setting, parts: TrainingParts) -> NewTextMargins:
+    """What the model says of the validation comparisons with a text that it has not been fitted to."""
+    pairs = setting.material.validation
+    new = np.ones(len(setting.material.texts), dtype=np.bool_)
+    new[np.concatenate([parts.fitted.chosen, parts.fitted.rejected])] = False
+    sides = np.stack([new[pairs.chosen], new[pairs.rejected]], axis=1)
+    rows = np.flatnonzero(sides.any(axis=1))
+    return NewTextMargins(rows, _margins(setting, pairs.take(rows)), sides[rows])
+
+
+def _margins(setting: Setting, pairs: Comparisons) -> FloatArray:
+    """Return the margins of the model as it is now [N]."""
+    if not len(pairs):
+        return np.zeros(0)
+    place = np.concatenate([pairs.chosen, pairs.rejected])
+    twice = setting.users[torch.from_numpy(np.concatenate([pairs.user, pairs.user]))]
+    chosen, rejected = setting.scores(twice, place).reshape(2, -1)
+    margins: FloatArray = chosen - rejected
+    return margins
 
 
 def _drawn(pairs: Comparisons, count: int, seed: int) -> Comparisons:

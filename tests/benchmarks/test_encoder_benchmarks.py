@@ -56,7 +56,18 @@ def test_the_table_of_encoders_is_made_and_finished_fits_are_kept(tmp_path: Path
 @pytest.mark.slow
 def test_the_tables_of_speed_and_size_are_made(tmp_path: Path) -> None:
     speed, size = tmp_path / "speed.md", tmp_path / "size.md"
-    small = ["--set", "num_epochs=1", "--set", "embedding_dim=4", "--runs", "1", "--scale", "0.01"]
+    small = [
+        "--set",
+        "num_epochs=1",
+        "--set",
+        "embedding_dim=4",
+        "--runs",
+        "1",
+        "--scale",
+        "0.01",
+        "--step-scale",
+        "0.01",
+    ]
     run("encoder_speed", *small, "--steps", "1", "--dim", "8", "--layers", "2", out=speed)
     table = speed.read_text(encoding="utf-8")
     assert "Failed" not in table

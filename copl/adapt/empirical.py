@@ -9,15 +9,17 @@ import numpy as np
 import torch
 
 from copl.adapt.agreement import log_likelihood
-from copl.adapt.estimates import Estimates
 from copl.adapt.prior import Prior, prior_of
-from copl.adapt.support import MatchedSupport, match
+from copl.adapt.strategy import PlacingStrategy
 from copl.options import option
 from copl.plugins import Component
-from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from copl.adapt.estimates import Estimates
+    from copl.adapt.support import MatchedSupport
+    from copl.records import NodeEmbeddings
 
 NAME = "empirical"
 _CELLS_PER_BLOCK = 1 << 19
@@ -39,7 +41,7 @@ class EmpiricalOptions:
 
 
 @final
-class Empirical:
+class Empirical(PlacingStrategy):
     r"""The posterior mean when a newcomer is taken to be like one of the seen users, each as likely beforehand.
 
     .. math::
@@ -58,11 +60,7 @@ class Empirical:
     def __init__(self, options: EmpiricalOptions) -> None:
         self._options = options
 
-    def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
-        matched = match(support, trained)
-        estimates = Estimates(matched, trained)
-        if not len(trained.user_ids):
-            return estimates.result()
+    def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
         speaking = np.flatnonzero(matched.counts > 0)
         prior = self.prior(trained)
         for newcomers, part in matched.take(speaking).blocks(_CELLS_PER_BLOCK // len(prior)):
@@ -74,7 +72,6 @@ class Empirical:
                 prior.effective_users(shares),
                 prior.variance_removed(shares),
             )
-        return estimates.result()
 
     def prior(self, trained: NodeEmbeddings) -> Prior:
         """Return what is thought of a newcomer beforehand; `trained` has users."""

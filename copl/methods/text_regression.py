@@ -34,7 +34,8 @@ _FILE = "text_regression.safetensors"
 _RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 _USUAL_RIDGE = 0.3
 _MAX_LANDMARKS = 1024
-_MAX_RESPONSES = 50_000
+_MAX_RESPONSES = 20_000
+_AT_ONCE = 8192
 _LEAST_EIGENVALUE = 1e-8
 
 
@@ -74,44 +75,48 @@ class TextRegression:
         features, targets, counts = features.double(), targets.double(), counts.double()
         taught = torch.argsort(counts, descending=True, stable=True)[:_MAX_RESPONSES]
         taught = taught[counts[taught] > 0].sort().values
+        others = torch.zeros_like(targets)
         if not len(taught):
-            nothing = cls(
-                features.new_zeros(features.shape[1]), features.new_ones(features.shape[1]), features[:0], targets[:0]
-            )
-            return nothing, torch.zeros_like(targets)
-        centre, spread = features[taught].mean(0), features[taught].std(0, correction=0)
+            num_features = features.shape[1]
+            return cls(torch.zeros(num_features), torch.ones(num_features), features[:0], targets[:0]), others
+        untaught = torch.ones(len(features), dtype=torch.bool).index_fill_(0, taught, False)
+        known, answers = features[taught], targets[taught]
+        weight = counts[taught] / counts[taught].mean()
+        centre, spread = known.mean(0), known.std(0, correction=0)
         scale = spread.clamp_min(1e-3 * float(spread.mean()) + 1e-12)
-        norm = ((features[taught] - centre) / scale).square().sum(1).mean().sqrt()
-        scale = scale * norm.clamp_min(1e-12)
-        scaled = (features - centre) / scale
-        landmarks = scaled[taught[_evenly(len(taught), _MAX_LANDMARKS)]]
+        scale = scale * ((known - centre) / scale).square().sum(1).mean().sqrt().clamp_min(1e-12)
+        scaled = (known - centre) / scale
+        landmarks = scaled[_evenly(len(scaled), _MAX_LANDMARKS)]
         values, vectors = torch.linalg.eigh(_kernel(landmarks, landmarks))
         kept = values > _LEAST_EIGENVALUE * values[-1]
         basis = vectors[:, kept] / values[kept].sqrt()
         codes = _kernel(scaled, landmarks) @ basis
-        weight = torch.zeros_like(counts)
-        weight[taught] = counts[taught] / counts[taught].mean()
         # one decomposition serves all ridges
         gram, axes = torch.linalg.eigh(codes.T @ (codes * weight[:, None]))
-        turned = codes @ axes
-        answers = turned.T @ (targets * weight[:, None])
-        best: tuple[float, Tensor, Tensor] | None = None
+        basis, codes = basis @ axes, codes @ axes
+        pulls = codes.T @ (answers * weight[:, None])
+        best: tuple[float, TextRegression, Tensor] | None = None
         for ridge in (_USUAL_RIDGE,) if judge is None else _RIDGES:
             shrunk = 1.0 / (gram.clamp_min(0) + ridge)
-            solution = shrunk[:, None] * answers
-            leverage = weight * (turned.square() @ shrunk)
-            predicted = turned @ solution
-            alone = (predicted - leverage[:, None] * targets) / (1 - leverage).clamp_min(1e-9)[:, None]
-            loss = 0.0 if judge is None else judge(alone)
+            solution = shrunk[:, None] * pulls
+            leverage = weight * (codes.square() @ shrunk)
+            found = cls(centre, scale, landmarks, basis @ solution)
+            others = torch.zeros_like(targets)
+            others[taught] = (codes @ solution - leverage[:, None] * answers) / (1 - leverage).clamp_min(1e-9)[:, None]
+            others[untaught] = found.predict(features[untaught])
+            loss = 0.0 if judge is None else judge(others)
             if best is None or loss < best[0]:
-                best = loss, basis @ (axes @ solution), alone
+                best = loss, found, others
         assert best is not None  # there are ridges to try
-        return cls(centre, scale, landmarks, best[1]), best[2]
+        return best[1], best[2]
 
     def predict(self, features: Tensor) -> Tensor:
         """Return the predictions [n, K], float64, for features [n, F]; zeros where nothing could be learnt."""
-        scaled = (features.double() - self.centre) / self.scale
-        return _kernel(scaled, self.landmarks) @ self.coefficients
+        parts = [
+            _kernel((part.double() - self.centre) / self.scale, self.landmarks) @ self.coefficients
+            for part in torch.split(features, _AT_ONCE)
+        ]
+        return torch.cat(parts)
 
     def save(self, directory: Path) -> None:
         """Write the regression."""

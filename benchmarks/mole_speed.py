@@ -302,6 +302,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=int, default=512 if cuda else 64)
     parser.add_argument("--rounds", type=int, default=20 if cuda else 7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--modules", help="linear modules that are adapted, with commas; else the backbone's usual ones"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "mole_speed.md")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
@@ -312,6 +315,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         backbone.model.to(device)
     else:
         backbone = random_backbone(arguments.backbone, device)
+    if arguments.modules:
+        backbone = attrs.evolve(backbone, target_modules=tuple(arguments.modules.split(",")))
     silence_dropout(backbone.model)
     encoded, pairs = texts(arguments.pairs, arguments.length, int(backbone.model.config.vocab_size), seed=0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -320,7 +325,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"accelerator: {torch.cuda.get_device_name(device) if cuda else 'none'}; precision: "
         f"{'bfloat16' if cuda else 'float32'}",
         f"backbone: {arguments.backbone}; {2 * arguments.pairs} texts of {arguments.length} random tokens, seed 0; "
-        f"{arguments.rounds} rounds after one warm-up, the variants in turn within a round",
+        f"{arguments.rounds} rounds after one warm-up, the variants in turn within a round; adapted: "
+        f"{', '.join(backbone.target_modules)}",
         f"forward: the frozen backbone alone; plain: LoRA of rank {RANK}; mixture: shared rank {RANK} and {EXPERTS} "
         f"experts of rank {RANK}, top-1; packed: the mixture, a prompt read once for both responses; cached: the "
         f"mixture on the top {TOP_LAYERS} layers, hidden states below read from memory",

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 STAGE = "graph"
 
+_SMALL_LOSS = 0.1
+"""Where nearly everything is explained, a share of what is left is not worth another fit."""
+
 Member = Literal["mixture", "mf", "gcf"]
 
 
@@ -38,11 +41,12 @@ class StackedOptions:
     )
     worthwhile: float = option(
         0.01,
-        help="share of the validation loss by which a member must lower it to be kept, and for the next to be tried",
+        help="share of the validation loss, or of 0.1 where that is less, by which a member must lower it to be kept,"
+        " and for the next to be tried",
         validator=attrs.validators.ge(0),
     )
     max_comparisons: int = option(
-        2_000_000,
+        1_000_000,
         help="training comparisons above which the first member stands alone, to save time",
         validator=attrs.validators.ge(1),
     )
@@ -100,7 +104,7 @@ class Stacked(GraphEncoder):
                 validation_loss=loss,
                 validation_accuracy=accuracy,
             )
-            if loss > best * (1 - self._options.worthwhile):
+            if best - loss < self._options.worthwhile * max(best, _SMALL_LOSS):
                 break
             kept[name], best, weights = found, loss, tried
         if groups is not None and "mixture" in kept and len(validation) > len(graph.validation):

@@ -108,6 +108,11 @@ class ResponseTable:
         """Row of each response key."""
         return {key: row for row, key in enumerate(self.keys)}
 
+    def take(self, rows: IntArray) -> ResponseTable:
+        """Return the responses at some rows, in their order."""
+        places = rows.tolist()
+        return ResponseTable([self.prompts[row] for row in places], [self.texts[row] for row in places])
+
 
 @final
 @frozen(eq=False)

@@ -121,3 +121,9 @@ def test_graph_and_embeddings_know_their_sizes() -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         some_comparisons().user = np.zeros(3)  # type: ignore[misc]
+
+
+def test_responses_are_taken_in_the_order_asked_for() -> None:
+    table = ResponseTable(["p", "q", "r"], ["x", "y", "z"])
+    taken = table.take(np.array([2, 0]))
+    assert (taken.prompts, taken.texts) == (("r", "p"), ("z", "x"))

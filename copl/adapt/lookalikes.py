@@ -75,9 +75,7 @@ class Lookalikes:
 
     def _nearest(self, responses: ResponseTable, unknown: IntArray, annotated: IntArray) -> tuple[IntArray, FloatArray]:
         """Return the annotated response most similar to each unknown one, and how similar it is [n]."""
-        asked = ResponseTable(
-            [responses.prompts[row] for row in unknown.tolist()], [responses.texts[row] for row in unknown.tolist()]
-        )
+        asked = responses.take(unknown)
         known = self.features[torch.from_numpy(annotated)].double()
         mean = known.mean(dim=0)
         directions = torch.nn.functional.normalize(known - mean, dim=1)

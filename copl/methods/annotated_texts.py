@@ -33,11 +33,8 @@ def fit_lookalikes(
 
     def compute(directory: Path) -> None:
         train = data.split("train").comparisons
-        rows = np.unique(np.concatenate([train.chosen, train.rejected])).tolist()
-        content = {
-            "prompts": [data.responses.prompts[row] for row in rows],
-            "texts": [data.responses.texts[row] for row in rows],
-        }
+        annotated = data.responses.take(np.unique(np.concatenate([train.chosen, train.rejected])))
+        content = {"prompts": annotated.prompts, "texts": annotated.texts}
         write_text(directory / _FILE, json.dumps(content))
 
     directory = workspace.stage(STAGE, key={"data": data.digest("train")}, compute=compute)

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from copl.errors import RunError
 from copl.files import write_atomically
+from copl.reward.model import AffineScaling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,8 +83,8 @@ class TextRegression:
         untaught = torch.ones(len(features), dtype=torch.bool).index_fill_(0, taught, False)
         known, answers = features[taught], targets[taught]
         weight = counts[taught] / counts[taught].mean()
-        centre, spread = known.mean(0), known.std(0, correction=0)
-        scale = spread.clamp_min(1e-3 * float(spread.mean()) + 1e-12)
+        scaling = AffineScaling.of_features(known)
+        centre, scale = scaling.centre, scaling.scale
         scale = scale * ((known - centre) / scale).square().sum(1).mean().sqrt().clamp_min(1e-12)
         scaled = (known - centre) / scale
         landmarks = scaled[_evenly(len(scaled), _MAX_LANDMARKS)]

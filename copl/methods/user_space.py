@@ -191,8 +191,7 @@ class UserSpace:
     def _features(self, responses: ResponseTable, rows: IntArray) -> Tensor:
         """Features of the texts at `rows` [n, F]."""
         assert self._lookalikes is not None
-        prompts, texts = responses.prompts, responses.texts
-        return self._lookalikes.read(ResponseTable([prompts[r] for r in rows], [texts[r] for r in rows]))
+        return self._lookalikes.read(responses.take(rows))
 
     @cached_property
     def _counts(self) -> Tensor:

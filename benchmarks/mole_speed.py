@@ -157,7 +157,7 @@ def variants(
 
     def stepping(module: nn.Module, loss: Callable[[dict[str, Any]], Tensor], collator: PairCollator) -> Any:
         trained = [p for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-4)
+        optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
         def step() -> None:
             batch = {name: tensor.to(device) for name, tensor in collator(rows).items()}

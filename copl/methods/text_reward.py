@@ -119,7 +119,7 @@ class TextReward:
     @classmethod
     def _open(cls, directory: Path, stages: Stages, texts: Callable[..., FrozenTexts]) -> TextReward:
         backbone: Backbone = stages.build("backbone")
-        model = load_reward_model(directory, backbone.load(), lambda dim: _gate(stages, dim, seed=0))
+        model = load_reward_model(directory, backbone.load().on_accelerator(), lambda dim: _gate(stages, dim, seed=0))
         is_frozen = read_reward_card(directory).kept_frozen
         return cls(
             model,

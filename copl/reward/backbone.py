@@ -70,6 +70,12 @@ class LoadedBackbone:
     max_positions: int
     source: str | None = None
 
+    def on_accelerator(self) -> LoadedBackbone:
+        """Move the transformer to this process's GPU, where there is one, in place; return itself."""
+        if torch.cuda.is_available():
+            self.model.to("cuda")
+        return self
+
 
 def prepare_backbone(
     model: PreTrainedModel,

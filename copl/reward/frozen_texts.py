@@ -152,9 +152,7 @@ def _own_backbone(stages: Stages) -> OpenBackbone:
 
     @cache
     def loaded() -> LoadedBackbone:
-        backbone: LoadedBackbone = stages.build("backbone").load()
-        if torch.cuda.is_available():
-            backbone.model.to("cuda")
+        backbone: LoadedBackbone = stages.build("backbone").load().on_accelerator()
         return backbone
 
     return lambda: nullcontext(loaded())

@@ -120,8 +120,8 @@ def assemble(
 
         split_weights(backbone)
         progress.log("reward", weights_split_among=num_processes())
-    elif torch.cuda.is_available():
-        backbone.model.to("cuda")
+    else:
+        backbone.on_accelerator()
     trunk = make_trunk(backbone, options)
     layers = _adapted_layers(backbone, mixture, options, trunk)
     if options.mode == "frozen":

@@ -141,6 +141,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
                 [group for group in groups if group["params"]],
                 lr=self._options.learning_rate,
                 weight_decay=self._options.weight_decay,
+                fused=True,
             )
         self.optimizer = optimizer
         return optimizer

@@ -175,10 +175,10 @@ def variants(
             trunk = FrozenTrunk(own.model, own.num_layers, top)
             kept = frozen_pass(own, encoded, trunk, directory=scratch, progress=SilentProgress()).kept
         objective = BradleyTerryObjective(reward_model(own, gate, trunk))
-        collator = PairCollator(encoded, pairs, users, shared=False, kept=kept, packed=packed)
+        collator = PairCollator(encoded, pairs, users, routes=None, kept=kept, packed=packed)
         return stepping(objective, lambda batch: objective(**batch)["loss"], collator)  # type: ignore[no-any-return]
 
-    plain = PairCollator(encoded, pairs, users, shared=False, kept=None)
+    plain = PairCollator(encoded, pairs, users, routes=None, kept=None)
     tokens = {name: tensor.to(device) for name, tensor in plain(rows).items()}
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ _BATCHES_PER_POOL = 50
 def routed_epoch(
     lengths: IntArray, batch_size: int, rng: np.random.Generator, *, buckets: bool = True
 ) -> list[IntArray]:
-    """Return one epoch of batches of equal size and similar length, for experts that depend on the user.
+    """Return one epoch of batches of equal size and similar length, each comparison reading texts of its own.
 
     Pools of 50 batches are drawn at random, sorted by length and cut; the batches of all pools come in random order.
     What is left at the end is a smaller batch.
@@ -46,29 +46,48 @@ def routed_epoch(
 
 
 def shared_epoch(
-    comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.random.Generator
+    comparisons: Comparisons, routes: IntArray, groups: IntArray, batch_size: int, rng: np.random.Generator
 ) -> list[IntArray]:
-    """Return one epoch of batches that hold all comparisons among a few texts, for hidden states all users share.
+    """Return one epoch of batches that hold all comparisons of a route among a few texts.
 
-    The texts are dealt at random into blocks of at most `batch_size`, whole prompts where they fit; a batch has the
-    comparisons between two blocks, or those inside each of two blocks. So a forward pass reads at most
-    2 `batch_size` texts, as a routed batch does, and serves many times as many comparisons.
+    Users of one route have the same experts, so they share the hidden states of a text. The texts that a route
+    compares are dealt at random into blocks of at most `batch_size`, whole prompts where they fit; a batch has its
+    comparisons between two blocks, or those inside each of two blocks. So a forward pass reads at most 2 `batch_size`
+    texts, as one of `routed_epoch` does, and serves many times as many comparisons.
 
     Args:
         comparisons: the comparisons.
+        routes: the route of each user [U].
         groups: the prompt of each text [R].
         batch_size: texts in a block.
         rng: where randomness comes from.
     """
-    block = _blocks(groups, batch_size, rng)
-    low, high = np.sort(np.stack([block[comparisons.chosen], block[comparisons.rejected]]), axis=0)
+    own, batches = routes[comparisons.user], []
+    for route in np.unique(own):
+        rows = np.flatnonzero(own == route)
+        batches += [rows[batch] for batch in _among_blocks(comparisons.take(rows), groups, batch_size, rng)]
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def sharing_pays(comparisons: Comparisons, routes: IntArray, groups: IntArray, batch_size: int) -> bool:
+    """Whether an epoch of `shared_epoch` takes no more batches than one of `routed_epoch`, which read as many texts."""
+    shared = shared_epoch(comparisons, routes, groups, batch_size, np.random.default_rng(0))
+    return len(shared) <= -(-len(comparisons) // batch_size)
+
+
+def _among_blocks(
+    comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.random.Generator
+) -> list[IntArray]:
+    texts, places = np.unique(np.stack([comparisons.chosen, comparisons.rejected]), return_inverse=True)
+    block = _blocks(groups[texts], batch_size, rng)
+    low, high = np.sort(block[places.reshape(2, -1)], axis=0)
     inside = low == high
     # Blocks two by two: what lies inside blocks 2k and 2k + 1 shares a batch, numbered after all pairs of blocks.
     count = int(block.max()) + 1
     number = np.where(inside, count * count + low // 2, low * count + high)
     order = np.argsort(number, kind="stable")
-    batches = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    return [batches[place] for place in rng.permutation(len(batches))]
+    batches: list[IntArray] = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    return batches
 
 
 def _blocks(groups: IntArray, size: int, rng: np.random.Generator) -> IntArray:
@@ -112,13 +131,14 @@ class ScheduledBatches(Dataset[Any]):
 
 @final
 class PairCollator:
-    """Makes the tensors of a batch of comparisons: every text once where all users share the hidden state.
+    """Makes the tensors of a batch of comparisons: every text once for all users who share its hidden states.
 
     Args:
         encoded: the texts, by response row.
         comparisons: the comparisons; `user` refers to rows of `users`.
         users: user embeddings [U, D].
-        shared: whether the hidden state of a text is the same for all users.
+        routes: the route of each user [U]; users of one route share the hidden states of a text. None where a
+            comparison reads texts of its own.
         kept: hidden states to go on from, where only the top layers are adapted.
         packed: whether the two texts of a comparison go into one sequence.
     """
@@ -129,14 +149,14 @@ class PairCollator:
         comparisons: Comparisons,
         users: Tensor,
         *,
-        shared: bool,
+        routes: IntArray | None,
         kept: HiddenCache | None,
         packed: bool = False,
     ) -> None:
         self._encoded = encoded
         self._comparisons = comparisons
         self._users = users
-        self._shared = shared
+        self._routes = routes
         self._kept = kept
         self._packed = packed
 
@@ -150,14 +170,18 @@ class PairCollator:
                 tensors["kept"] = packed_states(self._kept, pairs, batch.chosen, batch.rejected, shared)
             return tensors | asdict(pairs)
         texts = np.concatenate([batch.chosen, batch.rejected])
-        place = np.arange(len(texts))
-        if self._shared:
-            texts, place = np.unique(texts, return_inverse=True)
+        first = place = np.arange(len(texts))
+        if self._routes is not None:
+            own = np.tile(self._routes[batch.user], 2)
+            readings = np.stack([texts, own])
+            _, first, place = np.unique(readings, axis=1, return_index=True, return_inverse=True)
+            texts = texts[first]
         tokens = collate(self._encoded, texts)
         tensors |= {
             "input_ids": tokens.input_ids,
             "attention_mask": tokens.attention_mask,
-            "place": torch.from_numpy(place.astype(np.int64)),
+            "place": torch.from_numpy(place.reshape(-1).astype(np.int64)),
+            "reader": torch.from_numpy(first % len(batch)),
         }
         if self._kept is not None:
             tensors["kept"] = self._kept.batch(texts, tokens.attention_mask)

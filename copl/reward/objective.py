@@ -45,6 +45,7 @@ class BradleyTerryObjective(nn.Module):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         place: Tensor | None = None,
+        reader: Tensor | None = None,
         user_rows: Tensor | None = None,
         kept: Tensor | None = None,
         segments: Tensor | None = None,
@@ -53,8 +54,8 @@ class BradleyTerryObjective(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the ``loss`` [] and the ``margins`` [B].
 
-        The texts come one by one (`input_ids`, `attention_mask`, `place`), as packed pairs (`input_ids`, `segments`,
-        `position_ids`), or as their frozen features (`pooled`, `place`).
+        The texts come one by one (`input_ids`, `attention_mask`, `place`, `reader`), as packed pairs (`input_ids`,
+        `segments`, `position_ids`), or as their frozen features (`pooled`, `place`).
 
         Args:
             users: user embeddings [B, D].
@@ -62,6 +63,7 @@ class BradleyTerryObjective(nn.Module):
             input_ids: tokens of the texts [T, L] or pairs [B, L].
             attention_mask: mask of the texts [T, L].
             place: which text is the chosen one of each comparison, then which the rejected one [2 B].
+            reader: which comparison's user reads each text [T].
             user_rows: row of the user of each comparison [B], where users are trained along.
             kept: hidden states to go on from [T, L, H] or [B, L, H].
             segments: which text the tokens of packed pairs belong to [B, L].
@@ -84,8 +86,9 @@ class BradleyTerryObjective(nn.Module):
             else:
                 assert input_ids is not None
                 assert attention_mask is not None
-                twice = None if weights is None else torch.cat([weights, weights])
-                features = model.features(TokenBatch(input_ids, attention_mask), twice, kept)
+                assert reader is not None
+                own = None if weights is None else F.embedding(reader, weights)
+                features = model.features(TokenBatch(input_ids, attention_mask), own, kept)
             # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
             features = F.embedding(place, features)
         rewards = model.head(features, torch.cat([conditioned, conditioned]))

@@ -20,6 +20,7 @@ from copl.processes import is_main, num_processes, rank, weights_are_split
 from copl.progress import SilentProgress
 from copl.records import Comparisons
 from copl.reward.backbone import EncodedResponses, LoadedBackbone, collate
+from copl.reward.batches import sharing_pays
 from copl.reward.cached import FrozenTrunk, check_replay
 from copl.reward.features import FrozenPass, SharedFeatures, frozen_pass
 from copl.reward.heads import make_head
@@ -28,6 +29,7 @@ from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.objective import BradleyTerryObjective
 from copl.reward.options import RewardOptions
 from copl.reward.packing import check_packing, saved_share
+from copl.reward.routes import fixed_routes
 from copl.reward.scoring import score_encoded
 from copl.reward.store import make_trunk
 
@@ -49,6 +51,8 @@ class Setting:
         material: comparisons, texts and users.
         encoded: the texts as tokens.
         frozen: what the frozen backbone made of them.
+        routes: the route of each user of the material [U], where the texts of a batch are read once for all users of
+            a route; None where a comparison reads texts of its own.
         packed: whether pairs are packed.
         options: head and training.
     """
@@ -58,6 +62,7 @@ class Setting:
     material: Material
     encoded: EncodedResponses
     frozen: FrozenPass
+    routes: IntArray | None
     packed: bool
     options: RewardOptions
 
@@ -129,7 +134,10 @@ def assemble(
     if trunk is not None:
         tokens = collate(encoded, np.argsort(encoded.lengths)[:: max(1, len(encoded) // 4)][:4])
         check_replay(backbone.model, trunk, tokens)
-    packed = _packs(backbone, encoded, material.train, options, routed=gate.num_experts > 0)
+    routes = None if trainable_users and gate.num_experts else fixed_routes(gate, scaling, material.users)
+    if not _shares(material, routes, options):
+        routes = None
+    packed = routes is None and _packs(backbone, encoded, material.train, options)
     # Where every process needs the others to read on, none may find its part done already.
     resumable = options.max_steps > 0 and not weights_are_split()
     own_scratch = scratch if is_main() else scratch / f"process-{rank()}"
@@ -168,7 +176,7 @@ def assemble(
     if options.mode == "frozen":
         model.transformer.requires_grad_(False)
     objective = BradleyTerryObjective(model, material.users if trainable_users else None)
-    return Setting(model, objective, material, encoded, frozen, packed, options)
+    return Setting(model, objective, material, encoded, frozen, routes, packed, options)
 
 
 def _adapts(options: RewardOptions) -> bool:
@@ -213,17 +221,21 @@ def _adapted_layers(
     return mixture.layers
 
 
-def _packs(
-    backbone: LoadedBackbone, encoded: EncodedResponses, train: Comparisons, options: RewardOptions, *, routed: bool
-) -> bool:
+def _shares(material: Material, routes: IntArray | None, options: RewardOptions) -> bool:
+    """Whether the texts of a batch are read once for all users of a route; saves more than packing where it pays."""
+    if routes is None or not _adapts(options) or options.pack_pairs == "on":
+        return False
+    return sharing_pays(material.train, routes, material.groups, options.batch_size)
+
+
+def _packs(backbone: LoadedBackbone, encoded: EncodedResponses, train: Comparisons, options: RewardOptions) -> bool:
     """Whether the pairs are packed.
 
     Raises:
         BackboneError: they are to be, but the backbone cannot.
     """
     wanted = options.pack_pairs
-    # without routed experts a text is read once for all its comparisons, which saves more than packing two of them
-    if wanted == "off" or options.mode == "frozen" or not routed:
+    if wanted == "off" or options.mode == "frozen":
         return False
     if wanted == "auto" and saved_share(encoded, train) < _WORTH_PACKING:
         return False

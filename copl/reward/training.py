@@ -184,12 +184,11 @@ def _adapt(
     start = CurvePoint(0, *measure())
     per_step = options.gradient_accumulation * num_processes()
     rng = np.random.default_rng(seed)
-    shared = options.mode == "adapt" and setting.model.gate.num_experts == 0
-    lengths = _lengths(setting, train)
+    routes, lengths = setting.routes, _lengths(setting, train)
 
     def epoch() -> list[IntArray]:
-        if shared:
-            return shared_epoch(train, material.groups, options.batch_size, rng)
+        if routes is not None:
+            return shared_epoch(train, routes, material.groups, options.batch_size, rng)
         return routed_epoch(lengths, options.batch_size, rng, buckets=options.length_buckets)
 
     num_steps = min(options.max_steps, math.ceil(options.epochs * len(epoch()) / per_step))
@@ -203,7 +202,7 @@ def _adapt(
             setting.encoded,
             train,
             material.users,
-            shared=shared,
+            routes=routes,
             kept=setting.frozen.kept,
             packed=setting.packed,
         )

@@ -62,10 +62,13 @@ def first_batch(setting: Setting) -> dict[str, Tensor]:
     material, rows = setting.material, [np.arange(4)]
     if setting.options.mode == "frozen":
         return FeatureCollator(setting.frozen.pooled, material.train, material.users)(rows)
-    shared = setting.model.gate.num_experts == 0
-    kept = setting.frozen.kept
     collator = PairCollator(
-        setting.encoded, material.train, material.users, shared=shared, kept=kept, packed=setting.packed
+        setting.encoded,
+        material.train,
+        material.users,
+        routes=setting.routes,
+        kept=setting.frozen.kept,
+        packed=setting.packed,
     )
     return collator(rows)
 

@@ -253,7 +253,8 @@ def test_accumulated_batches_equal_one_large_batch(
     options = attrs.evolve(QUICK, max_steps=3, pack_pairs="off")
     for name, size in (("whole", 8), ("parts", 4)):
         parts = [np.arange(size) + start for start in range(0, 24, size)]
-        monkeypatch.setattr(training, "routed_epoch", lambda *args, _parts=parts, **kwargs: list(_parts))
+        for epoch in ("routed_epoch", "shared_epoch"):
+            monkeypatch.setattr(training, epoch, lambda *args, _parts=parts, **kwargs: list(_parts))
         accumulation = 8 // size
         train_tiny(
             tmp_path / name, data, users, attrs.evolve(options, gradient_accumulation=accumulation), gate="uniform"

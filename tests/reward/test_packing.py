@@ -105,7 +105,7 @@ def test_packed_pairs_give_the_loss_and_gradients_of_texts_one_by_one(
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
     batches = [np.arange(6)]
     plain, packed = (
-        PairCollator(encoded, PAIRS, USERS, shared=False, kept=None, packed=packed)(batches) for packed in (False, True)
+        PairCollator(encoded, PAIRS, USERS, routes=None, kept=None, packed=packed)(batches) for packed in (False, True)
     )
     assert packed["input_ids"].numel() < plain["input_ids"].numel()
     assert_same(outcome(model, plain), outcome(model, packed))
@@ -119,7 +119,7 @@ def test_packed_pairs_go_on_from_kept_states(
     kept = frozen_pass(backbone, encoded, trunk, directory=tmp_path, progress=SilentProgress()).kept
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0), trunk)
     ways = [
-        PairCollator(encoded, PAIRS, USERS, shared=False, kept=states, packed=packed)([np.arange(6)])
+        PairCollator(encoded, PAIRS, USERS, routes=None, kept=states, packed=packed)([np.arange(6)])
         for states in (None, kept)
         for packed in (False, True)
     ]
@@ -132,7 +132,7 @@ def test_padding_does_not_count(make_backbone: Make, make_gate: Callable[..., Ex
     backbone = make_backbone("llama")
     encoded = texts(backbone)
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
-    collator = PairCollator(encoded, PAIRS, USERS, shared=False, kept=None, packed=True)
+    collator = PairCollator(encoded, PAIRS, USERS, routes=None, kept=None, packed=True)
     with torch.no_grad():
         together = BradleyTerryObjective(model)(**collator([np.arange(6)]))["margins"]
         alone = [BradleyTerryObjective(model)(**collator([np.array([n])]))["margins"] for n in range(6)]
@@ -246,7 +246,7 @@ def test_an_epoch_in_buckets_has_the_gradient_of_one_without(
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
     train = data.splits["train"].take(np.arange(64))
     lengths = np.maximum(encoded.lengths[train.chosen], encoded.lengths[train.rejected])
-    collator = PairCollator(encoded, train, users.values, shared=False, kept=None)
+    collator = PairCollator(encoded, train, users.values, routes=None, kept=None)
     totals, padding = [], []
     for buckets in (True, False):
         batches = routed_epoch(lengths, 8, np.random.default_rng(0), buckets=buckets)

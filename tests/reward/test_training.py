@@ -293,7 +293,7 @@ def test_the_loss_by_hand(bench: Bench, preferences: Planted, tmp_path: Path) ->
     model = bench.train(tmp_path, preferences)
     pairs = Comparisons([0, 1, 0], [3, 4, 3], [5, 6, 7], np.array([1.0, 3.0, 0.0]), np.full(3, -1, dtype=np.int8))
     encoded = encode_responses(model.backbone, data.responses, np.arange(40), 32)
-    collator = PairCollator(encoded, pairs, users.values, shared=False, kept=None)
+    collator = PairCollator(encoded, pairs, users.values, routes=None, kept=None)
     with torch.no_grad():
         outputs = BradleyTerryObjective(model).eval()(**collator([np.array([0, 1, 2])]))
     scores = [

@@ -35,8 +35,8 @@ class RewardOptions:
     )
     batch_size: int = option(
         16,
-        help="comparisons in one forward pass, that is twice as many texts; where all users share the hidden states,"
-        " all comparisons among as many texts",
+        help="comparisons in one forward pass, that is twice as many texts; where users share hidden states, all their"
+        " comparisons among as many texts",
         validator=validators.ge(1),
     )
     gradient_accumulation: int = option(1, help="forward passes in one step", validator=validators.ge(1))
@@ -70,11 +70,12 @@ class RewardOptions:
     )
     pack_pairs: Literal["auto", "on", "off"] = option(
         "auto",
-        help="read what a chosen and a rejected text begin with in common once (decoders with routed experts); auto:"
-        " where the backbone can and a twentieth of the tokens is saved; on: else it is an error",
+        help="read what a chosen and a rejected text begin with in common once (decoders); auto: where users do not"
+        " share hidden states, the backbone can and a twentieth of the tokens is saved; on: else it is an error",
     )
     length_buckets: bool = option(
-        True, help="batch texts of similar length together, so that less padding is read; not where texts are shared"
+        True,
+        help="batch texts of similar length together, so that less padding is read; not where users share hidden states",
     )
     gradient_checkpointing: bool = option(False, help="recompute activations in the backward pass to save memory")
     precision: Literal["auto", "float32", "bfloat16"] = option(

@@ -216,10 +216,18 @@ def test_oracle_knows_the_group_of_the_seen_and_guesses_that_of_newcomers() -> N
     assert torch.equal(gate(newcomers).weights, weights[nearest])
 
 
+def test_oracle_guesses_the_groups_it_is_not_told() -> None:
+    batch, groups = blobs((9, 8, 7))
+    gate, told = bare("oracle"), bare("oracle")
+    gate.bind(batch, [name if n % 2 else None for n, name in enumerate(groups)], seed=0)
+    told.bind(batch, groups, seed=0)
+    assert torch.equal(gate(batch).weights, told(batch).weights)
+
+
 def test_oracle_without_groups_is_told_so() -> None:
     gate = bare("oracle", num_experts=2)
-    with pytest.raises(DataError, match=r"2 of 3 have none; add a column 'group'"):
-        gate.bind(users(3), ["a", None, None], seed=0)
+    with pytest.raises(DataError, match="but the data has none; add a column 'group' to it"):
+        gate.bind(users(3), [None, None, None], seed=0)
     with pytest.raises(DataError, match=r"each of the 3 groups, but there are 2; set gate\.num_experts to 3"):
         gate.bind(users(3), ["a", "b", "c"], seed=0)
 

@@ -133,21 +133,21 @@ def _squared_distances(users: FloatArray, centres: FloatArray) -> FloatArray:
 def _true_groups(
     users: FloatArray, groups: Sequence[str | None], num_experts: int, seed: int
 ) -> tuple[FloatArray, IntArray]:
-    """Every seen user is a point, its expert the place of its group among the sorted groups."""
-    known = [group for group in groups if group is not None]
-    if len(known) < len(users):
+    """Every seen user whose group is known is a point, its expert the place of its group among the sorted groups."""
+    known = [group is not None for group in groups]
+    names = sorted({group for group in groups if group is not None})
+    if not names:
         raise DataError(
-            f"gate 'oracle' needs the true group of every seen user, but {len(users) - len(known)} of {len(users)} "
-            "have none; add a column 'group' to the data or choose another gate"
+            "gate 'oracle' needs the true groups of seen users, but the data has none; add a column 'group' to it or "
+            "choose another gate"
         )
-    names = sorted(set(known))
     if len(names) > num_experts:
         raise DataError(
             f"gate 'oracle' needs an expert for each of the {len(names)} groups, but there are {num_experts}; "
             f"set gate.num_experts to {len(names)} or more"
         )
     number = {name: place for place, name in enumerate(names)}
-    return users, np.array([number[group] for group in known], dtype=np.int64)
+    return users[known], np.array([number[group] for group in groups if group is not None], dtype=np.int64)
 
 
 def build_cluster(options: ClusterGateOptions, *, embedding_dim: int) -> NearestGate:
@@ -167,7 +167,7 @@ def build_cluster(options: ClusterGateOptions, *, embedding_dim: int) -> Nearest
 
 
 def build_oracle(options: OracleGateOptions, *, embedding_dim: int) -> NearestGate:
-    """A seen user has the expert of its true group; anybody else that of the nearest seen user in embedding space.
+    """A seen user has the expert of its true group; anybody else that of the nearest user whose group is known.
 
     Users whose embeddings are exactly equal cannot be told apart and share the group of the first.
     """

@@ -133,6 +133,7 @@ def train_reward_model(
         "warm_start": None if warm is None else asdict(warm),
         "num_texts": len(encoded),
         "num_truncated": encoded.num_truncated,
+        "shared_routes": None if setting.routes is None else int(setting.routes.max()) + 1,
         "packed_pairs": setting.packed,
         "gate": use,
         "seconds": round(time.monotonic() - started, 1),

@@ -31,10 +31,12 @@ from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate, Progress
 from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
-from copl.reward.backbone import LoadedBackbone, prepare_backbone
-from copl.reward.model import PersonalRewardModel
+from copl.reward.backbone import LoadedBackbone, encode_responses, prepare_backbone
+from copl.reward.material import gather
+from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
 from copl.reward.scoring import score_responses
+from copl.reward.setting import Setting, assemble
 from copl.reward.store import load_reward_model
 from copl.reward.training import train_reward_model
 from copl.reward.user_vectors import UserVectors
@@ -125,6 +127,35 @@ def preferences() -> tuple[PreferenceData, UserVectors]:
     data = PreferenceData("planted", users, responses, {"train": draw(400), "validation": draw(64), "test": draw(200)})
     values = torch.from_numpy(np.stack([2.0 * group - 1.0, rng.normal(size=num_users)], axis=1)).float()
     return data, UserVectors(users.ids, values)
+
+
+@pytest.fixture
+def put_together(
+    preferences: tuple[PreferenceData, UserVectors],
+    make_backbone: Callable[[str], LoadedBackbone],
+    make_gate: Callable[..., ExpertGate],
+    tmp_path: Path,
+) -> Callable[..., Setting]:
+    """Puts model, texts and comparisons together as training does, on a tiny Llama."""
+
+    def put(options: RewardOptions, gate: str, *, trainable_users: bool = False, **gate_options: Any) -> Setting:
+        data, users = preferences
+        backbone, material = make_backbone("llama"), gather(data, users)
+        return assemble(
+            material,
+            encode_responses(backbone, data.responses, material.texts, 32),
+            backbone,
+            make_gate(gate, material.users.shape[1], **gate_options),
+            MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
+            options,
+            scaling=AffineScaling.of_users(material.trained_users),
+            trainable_users=trainable_users,
+            shared=None,
+            scratch=tmp_path,
+            progress=SilentProgress(),
+        )
+
+    return put
 
 
 @pytest.fixture

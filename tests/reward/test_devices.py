@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,47 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from copl.experts.options import MixtureOptions
-from copl.interfaces import ExpertGate
-from copl.progress import SilentProgress
-from copl.records import PreferenceData
-from copl.reward.backbone import LoadedBackbone, encode_responses
 from copl.reward.batches import FeatureCollator, PairCollator
-from copl.reward.material import gather
-from copl.reward.model import AffineScaling
 from copl.reward.options import RewardOptions
-from copl.reward.setting import Setting, assemble
-from copl.reward.user_vectors import UserVectors
+from copl.reward.setting import Setting
 
 
 @pytest.fixture
-def setting_elsewhere(
-    preferences: tuple[PreferenceData, UserVectors],
-    make_backbone: Callable[[str], LoadedBackbone],
-    make_gate: Callable[..., ExpertGate],
-    tmp_path: Path,
-) -> Callable[..., Setting]:
-    """Puts a model together as training does and moves it to the other device."""
+def setting_elsewhere(put_together: Callable[..., Setting]) -> Callable[..., Setting]:
+    """Puts a model together and moves it to the other device."""
 
     def make(gate: str, *, trainable_users: bool = False, **options: Any) -> Setting:
-        data, users = preferences
-        backbone = make_backbone("llama")
-        material = gather(data, users)
-        setting = assemble(
-            material,
-            encode_responses(backbone, data.responses, material.texts, 32),
-            backbone,
-            make_gate(gate, material.users.shape[1]),
-            MixtureOptions(shared_rank=2, expert_rank=2),
-            RewardOptions(**options),
-            scaling=AffineScaling.of_users(material.trained_users),
-            trainable_users=trainable_users,
-            shared=None,
-            scratch=tmp_path,
-            progress=SilentProgress(),
-        )
+        setting = put_together(RewardOptions(**options), gate, trainable_users=trainable_users)
         # transformers' other attention asks its mask for a value, which nothing on this device has
-        backbone.model.set_attn_implementation("eager")
+        setting.model.backbone.model.set_attn_implementation("eager")
         setting.objective.to("meta")
         return setting
 

@@ -5,28 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate
-from copl.progress import SilentProgress
-from copl.records import GateWeights, PreferenceData
-from copl.reward.backbone import LoadedBackbone, encode_responses
+from copl.records import GateWeights
 from copl.reward.batches import PairCollator
-from copl.reward.material import gather
 from copl.reward.model import AffineScaling
 from copl.reward.options import RewardOptions
 from copl.reward.routes import fixed_routes
-from copl.reward.setting import Setting, assemble
-from copl.reward.user_vectors import UserVectors
+from copl.reward.setting import Setting
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from copl.records import IntArray
 
 PLAIN = AffineScaling(torch.zeros(3), torch.ones(3))
@@ -67,31 +59,8 @@ def test_a_gate_with_noise_has_no_fixed_routes() -> None:
     assert not gate.training
 
 
-def test_shared_reading_has_the_same_loss_and_gradient(
-    preferences: tuple[PreferenceData, UserVectors],
-    make_backbone: Callable[[str], LoadedBackbone],
-    make_gate: Callable[..., ExpertGate],
-    tmp_path: Path,
-) -> None:
-    data, users = preferences
-    backbone, gate, material = make_backbone("llama"), make_gate("random", 2, num_experts=3), gather(data, users)
-
-    def put_together(options: RewardOptions, *, trainable_users: bool = False) -> Setting:
-        return assemble(
-            material,
-            encode_responses(backbone, data.responses, material.texts, 32),
-            attrs.evolve(backbone, model=make_backbone("llama").model),
-            gate,
-            MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
-            options,
-            scaling=AffineScaling.of_users(material.trained_users),
-            trainable_users=trainable_users,
-            shared=None,
-            scratch=tmp_path,
-            progress=SilentProgress(),
-        )
-
-    setting = put_together(RewardOptions(trainable_layers=0))
+def test_shared_reading_has_the_same_loss_and_gradient(put_together: Callable[..., Setting]) -> None:
+    setting = put_together(RewardOptions(trainable_layers=0), "random", num_experts=3)
     assert setting.routes is not None
     assert len(np.unique(setting.routes)) == 3
     assert not setting.packed
@@ -100,6 +69,7 @@ def test_shared_reading_has_the_same_loss_and_gradient(
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
 
     def read(routes: IntArray | None) -> tuple[int, Tensor, list[Tensor]]:
+        material = setting.material
         collator = PairCollator(setting.encoded, material.train, material.users, routes=routes, kept=None)
         batch: dict[str, Any] = collator([np.arange(40)])
         setting.objective.zero_grad()
@@ -114,5 +84,5 @@ def test_shared_reading_has_the_same_loss_and_gradient(
     for ours, plain in zip(together[2], alone[2], strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
     # what was asked for by name goes first, and users that train along change their route
-    assert put_together(RewardOptions(trainable_layers=0, pack_pairs="on")).packed
-    assert put_together(RewardOptions(trainable_layers=0), trainable_users=True).routes is None
+    assert put_together(RewardOptions(trainable_layers=0, pack_pairs="on"), "random").packed
+    assert put_together(RewardOptions(trainable_layers=0), "random", trainable_users=True).routes is None

@@ -49,6 +49,7 @@ def test_the_oracle_routes_by_the_true_groups(train_tiny: Train, preferences: Pl
     weights = model.expert_weights(users.values)
     assert weights is not None
     assert [str(expert) for expert in weights.argmax(1).tolist()] == list(data.users.groups)
+    assert read_reward_card(tmp_path).training["shared_routes"] == 2
 
 
 def test_clusters_are_found_before_training_and_saved(train_tiny: Train, preferences: Planted, tmp_path: Path) -> None:

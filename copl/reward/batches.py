@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from copl.records import IntArray
 
 _BATCHES_PER_POOL = 50
+_WORTH_SHARING = 0.75  # what packing and batches of similar length may save instead
 
 
 def routed_epoch(
@@ -48,46 +49,56 @@ def routed_epoch(
 def shared_epoch(
     comparisons: Comparisons, routes: IntArray, groups: IntArray, batch_size: int, rng: np.random.Generator
 ) -> list[IntArray]:
-    """Return one epoch of batches that hold all comparisons of a route among a few texts.
+    """Return one epoch of batches that read a text once for all comparisons of a route among a few texts.
 
-    Users of one route have the same experts, so they share the hidden states of a text. The texts that a route
-    compares are dealt at random into blocks of at most `batch_size`, whole prompts where they fit; a batch has its
-    comparisons between two blocks, or those inside each of two blocks. So a forward pass reads at most 2 `batch_size`
-    texts, as one of `routed_epoch` does, and serves many times as many comparisons.
+    Users of one route have the same experts, so they share the hidden states of a text. All comparisons of a route
+    within a prompt stay together. Where a prompt has more than `batch_size` texts, or texts of several prompts are compared,
+    the texts are dealt at random into blocks of at most `batch_size`, and what lies between two blocks stays together.
+    Such units are drawn at random, of whatever route, until they read 2 `batch_size` texts, as many as a batch of
+    `routed_epoch`; they serve many times as many comparisons.
 
     Args:
         comparisons: the comparisons.
         routes: the route of each user [U].
         groups: the prompt of each text [R].
-        batch_size: texts in a block.
+        batch_size: half the number of texts that a batch reads at most.
         rng: where randomness comes from.
     """
-    own, batches = routes[comparisons.user], []
+    own, units, batches = routes[comparisons.user], [], []
     for route in np.unique(own):
         rows = np.flatnonzero(own == route)
-        batches += [rows[batch] for batch in _among_blocks(comparisons.take(rows), groups, batch_size, rng)]
-    return [batches[place] for place in rng.permutation(len(batches))]
+        units += [rows[unit] for unit in _units(comparisons.take(rows), groups, batch_size, rng)]
+    batch: list[IntArray] = []
+    free = 2 * batch_size
+    for place in rng.permutation(len(units)):
+        unit = units[place]
+        texts = len(np.union1d(comparisons.chosen[unit], comparisons.rejected[unit]))
+        if texts > free:
+            batches.append(np.concatenate(batch))
+            batch, free = [], 2 * batch_size
+        batch.append(unit)
+        free -= texts
+    return [*batches, np.concatenate(batch)] if batch else []
 
 
 def sharing_pays(comparisons: Comparisons, routes: IntArray, groups: IntArray, batch_size: int) -> bool:
-    """Whether an epoch of `shared_epoch` takes no more batches than one of `routed_epoch`, which read as many texts."""
+    """Whether an epoch of `shared_epoch` takes clearly fewer batches than one of `routed_epoch`."""
     shared = shared_epoch(comparisons, routes, groups, batch_size, np.random.default_rng(0))
-    return len(shared) <= -(-len(comparisons) // batch_size)
+    return len(shared) <= _WORTH_SHARING * len(comparisons) / batch_size
 
 
-def _among_blocks(
-    comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.random.Generator
-) -> list[IntArray]:
+def _units(comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
+    """Split the comparisons of a route into what stays together: none reads more than 2 `batch_size` texts."""
     texts, places = np.unique(np.stack([comparisons.chosen, comparisons.rejected]), return_inverse=True)
-    block = _blocks(groups[texts], batch_size, rng)
-    low, high = np.sort(block[places.reshape(2, -1)], axis=0)
-    inside = low == high
-    # Blocks two by two: what lies inside blocks 2k and 2k + 1 shares a batch, numbered after all pairs of blocks.
-    count = int(block.max()) + 1
-    number = np.where(inside, count * count + low // 2, low * count + high)
-    order = np.argsort(number, kind="stable")
-    batches: list[IntArray] = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    return batches
+    places = places.reshape(2, -1)
+    prompts = groups[texts]
+    low, high = np.sort(_blocks(prompts, batch_size, rng)[places], axis=0)
+    first, second = prompts[places]
+    whole = np.where((low == high) & (first == second), first, -1)
+    _, unit = np.unique(np.stack([low, high, whole]), axis=1, return_inverse=True)
+    order = np.argsort(unit.reshape(-1), kind="stable")
+    units: list[IntArray] = np.split(order, np.flatnonzero(np.diff(unit.reshape(-1)[order])) + 1)
+    return units
 
 
 def _blocks(groups: IntArray, size: int, rng: np.random.Generator) -> IntArray:

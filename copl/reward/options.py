@@ -75,7 +75,8 @@ class RewardOptions:
     )
     length_buckets: bool = option(
         True,
-        help="batch texts of similar length together, so that less padding is read; not where users share hidden states",
+        help="batch texts of similar length together, so that less padding is read; not where users share hidden"
+        " states",
     )
     gradient_checkpointing: bool = option(False, help="recompute activations in the backward pass to save memory")
     precision: Literal["auto", "float32", "bfloat16"] = option(

@@ -52,10 +52,10 @@ def shared_epoch(
     """Return one epoch of batches that read a text once for all comparisons of a route among a few texts.
 
     Users of one route have the same experts, so they share the hidden states of a text. All comparisons of a route
-    within a prompt stay together. Where a prompt has more than `batch_size` texts, or texts of several prompts are compared,
-    the texts are dealt at random into blocks of at most `batch_size`, and what lies between two blocks stays together.
-    Such units are drawn at random, of whatever route, until they read 2 `batch_size` texts, as many as a batch of
-    `routed_epoch`; they serve many times as many comparisons.
+    within a prompt stay together. Where a prompt has more than `batch_size` texts, or texts of several prompts are
+    compared, the texts are dealt at random into blocks of at most `batch_size`, and what lies between two blocks stays
+    together. Such units are drawn at random, of whatever route, until they read 2 `batch_size` texts, as many as a
+    batch of `routed_epoch`; they serve many times as many comparisons.
 
     Args:
         comparisons: the comparisons.

@@ -31,7 +31,7 @@ from copl.plugins import KINDS, Plugins, Registered
 DEFAULTS: Mapping[str, str] = {
     "method": "copl",
     "encoder": "stacked",
-    "gate": "top1",
+    "gate": "cluster",
     "adapter": "empirical",
     "backbone": "minilm",
 }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from copl.records import IntArray
 
 _BATCHES_PER_POOL = 50
+_ROUTES_PER_BATCH = 4
 _WORTH_SHARING = 0.75  # what packing and batches of similar length may save instead
 
 
@@ -53,9 +54,10 @@ def shared_epoch(
 
     Users of one route have the same experts, so they share the hidden states of a text. All comparisons of a route
     within a prompt stay together. Where a prompt has more than `batch_size` texts, or texts of several prompts are
-    compared, the texts are dealt at random into blocks of at most `batch_size`, and what lies between two blocks stays
-    together. Such units are drawn at random, of whatever route, until they read 2 `batch_size` texts, as many as a
-    batch of `routed_epoch`; they serve many times as many comparisons.
+    compared, the texts are dealt at random into blocks, and what lies between two blocks stays together; blocks are
+    small enough for a batch to hold four routes, if there are so many. Such units are drawn at random, of whatever
+    route, until they read 2 `batch_size` texts, as many as a batch of `routed_epoch`; they serve many times as many
+    comparisons.
 
     Args:
         comparisons: the comparisons.
@@ -65,9 +67,11 @@ def shared_epoch(
         rng: where randomness comes from.
     """
     own, units, batches = routes[comparisons.user], [], []
-    for route in np.unique(own):
+    present = np.unique(own)
+    block_size = max(1, batch_size // min(len(present), _ROUTES_PER_BATCH))
+    for route in present:
         rows = np.flatnonzero(own == route)
-        units += [rows[unit] for unit in _units(comparisons.take(rows), groups, batch_size, rng)]
+        units += [rows[unit] for unit in _units(comparisons.take(rows), groups, block_size, batch_size, rng)]
     batch: list[IntArray] = []
     free = 2 * batch_size
     for place in rng.permutation(len(units)):
@@ -87,12 +91,14 @@ def sharing_pays(comparisons: Comparisons, routes: IntArray, groups: IntArray, b
     return len(shared) <= _WORTH_SHARING * len(comparisons) / batch_size
 
 
-def _units(comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.random.Generator) -> list[IntArray]:
+def _units(
+    comparisons: Comparisons, groups: IntArray, block_size: int, batch_size: int, rng: np.random.Generator
+) -> list[IntArray]:
     """Split the comparisons of a route into what stays together: none reads more than 2 `batch_size` texts."""
     texts, places = np.unique(np.stack([comparisons.chosen, comparisons.rejected]), return_inverse=True)
     places = places.reshape(2, -1)
     prompts = groups[texts]
-    low, high = np.sort(_blocks(prompts, batch_size, rng)[places], axis=0)
+    low, high = np.sort(_blocks(prompts, block_size, batch_size, rng)[places], axis=0)
     first, second = prompts[places]
     whole = np.where((low == high) & (first == second), first, -1)
     _, unit = np.unique(np.stack([low, high, whole]), axis=1, return_inverse=True)
@@ -101,15 +107,15 @@ def _units(comparisons: Comparisons, groups: IntArray, batch_size: int, rng: np.
     return units
 
 
-def _blocks(groups: IntArray, size: int, rng: np.random.Generator) -> IntArray:
-    """Deal texts into blocks: random order of prompts, random order within; no prompt that fits is split."""
+def _blocks(groups: IntArray, size: int, whole: int, rng: np.random.Generator) -> IntArray:
+    """Deal texts into blocks of `size` in random order, prompt after prompt; none of up to `whole` texts is split."""
     rank = rng.permutation(int(groups.max()) + 1)[groups]
     order = np.lexsort((rng.random(len(groups)), rank))
     starts = np.flatnonzero(np.diff(rank[order], prepend=-1))
     block, current, free = np.empty(len(groups), dtype=np.int64), 0, size
     for texts in np.split(order, starts[1:]):
-        if len(texts) > free and len(texts) <= size:
-            current, free = current + 1, size
+        if len(texts) > free and len(texts) <= whole:
+            current, free = current + 1, max(size, len(texts))
         for text in texts:
             if free == 0:
                 current, free = current + 1, size

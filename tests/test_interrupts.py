@@ -17,6 +17,7 @@ from copl.commands.interrupts import kept_of_run
 RunCopl = Callable[..., tuple[int, str, str]]
 LONG = ["--set", "encoder.name=mf", "--set", "encoder.embedding_dim=4", "--set", "reward.max_steps=3000"]
 LONG += ["--set", "reward.eval_every=2", "--set", "reward.batch_size=4", "--set", "reward.max_length=64"]
+LONG += ["--set", "reward.epochs=100000", "--set", "reward.patience=100000"]
 
 
 @pytest.fixture

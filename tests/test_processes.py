@@ -44,6 +44,7 @@ def _train(
     settings = {
         "encoder.name": "mf",
         "encoder.num_steps": 5,
+        "gate.name": "top1",
         "gate.noise": 0,
         "mixture.dropout": 0,
         "mixture.shared_rank": 2,

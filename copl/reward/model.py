@@ -51,6 +51,10 @@ class AffineScaling:
         scale = values.std(0, correction=0)
         return cls(values.mean(0), scale.clamp_min(1e-3 * float(scale.mean()) + 1e-12))
 
+    def apply(self, values: Tensor) -> Tensor:
+        """Return the scaled values [N, K]."""
+        return (values.float() - self.centre) / self.scale
+
 
 @final
 class PersonalRewardModel(RewardModel):

@@ -31,8 +31,7 @@ def fixed_routes(gate: ExpertGate, scaling: AffineScaling, users: Tensor) -> Int
         return np.zeros(len(users), dtype=np.int64)
     if any(parameter.requires_grad for parameter in gate.parameters()):
         return None
-    conditioned = (users.float() - scaling.centre) / scaling.scale
-    training = gate.training
+    conditioned, training = scaling.apply(users), gate.training
     weights, again = (gate.train(mode)(conditioned).weights for mode in (False, True))
     gate.train(training)
     if not torch.equal(weights, again):

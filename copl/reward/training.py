@@ -92,7 +92,7 @@ def train_reward_model(
         gate = NoGate() if options.mode == "frozen" else gate
         scaling = AffineScaling.of_users(material.trained_users)
         if users is not None and gate.num_experts:
-            gate.bind((users.values.float() - scaling.centre) / scaling.scale, users.groups, seed=seed)
+            gate.bind(scaling.apply(users.values), users.groups, seed=seed)
         encoded = encode_responses(backbone, data.responses, material.texts, options.max_length)
         finding = encoded.finding()
         if finding is not None:

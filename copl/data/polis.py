@@ -87,7 +87,7 @@ class PolisSource:
         splits = draw_splits(votes, cold, unseen, options, seed)
         controversial = _controversial(conversation.votes[~unseen], options.use_passes)
         made = drop_stranded({name: with_controversial(part, controversial) for name, part in splits.items()}, {})
-        prompt = options.prompt or _prompt(conversation.summary)
+        prompt = _prompt(conversation.summary) if options.prompt is None else options.prompt
         users, responses, kept = compact(
             UserTable(conversation.participants, conversation.groups),
             ResponseTable([prompt] * votes.num_responses, conversation.statements),

@@ -147,7 +147,7 @@ class TextReward:
     def levels(self, vectors: Tensor) -> FloatArray:
         """Return the reward of the average text for each user [U], from their vectors [U, D]."""
         model = self.model
-        levels: FloatArray = model.level(model.condition(vectors.to(model.device))).double().cpu().numpy()
+        levels: FloatArray = model.level(model.tell(vectors)).double().cpu().numpy()
         return levels
 
     def export(

@@ -1,7 +1,8 @@
 """The transformer under a reward model: its parts, its texts as tokens, and the pooling of its hidden states.
 
 A text is a prompt and a response joined the way the backbone was taught: with the tokenizer's chat template, as a
-sentence pair for encoders, else as ``Human: ... Assistant: ...``. Every text is four runs of tokens,
+sentence pair for encoders, else as ``Human: ... Assistant: ...``; or the response is read alone, since the prompt is
+the same for both sides of a comparison and takes its part of an encoder's mean. Every text is four runs of tokens,
 
     opening | prompt | response | closing
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from copl.records import IntArray
 
 Pooling = Literal["last", "mean"]
-Template = Literal["chat", "pair", "plain"]
+Template = Literal["chat", "pair", "plain", "response"]
 Side = Literal["left", "right"]
 
 _Specials: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -255,7 +256,7 @@ def _response_text(joint: _Joint, text: str) -> str:
 
 
 def _joint(backbone: LoadedBackbone, prompt: str, special: Callable[[str | None], _Specials]) -> _Joint:
-    content = decode_prompt(prompt)
+    content = "" if backbone.template == "response" else decode_prompt(prompt)
     if backbone.template == "chat":
         return _chat_joint(backbone.tokenizer, content)
     if backbone.template == "pair" and (isinstance(content, str) or len(content) == 1):

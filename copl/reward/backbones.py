@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _DTYPE_HELP = "floating-point type of the frozen weights"
 _POOLING_HELP = "how hidden states become one vector: of the last token, or their mean"
-_TEMPLATE_HELP = "how prompt and response are joined: chat template, sentence pair, or plain Human: / Assistant:"
+_TEMPLATE_HELP = (
+    "how prompt and response are joined: chat template, sentence pair, plain Human: / Assistant:; or response, which"
+    " reads it alone"
+)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -46,7 +49,7 @@ class MiniLmOptions:
 
     dtype: Dtype = option("float32", help=_DTYPE_HELP)
     pooling: Literal["mean", "last"] = option("mean", help=_POOLING_HELP)
-    template: Literal["pair", "plain"] = option("pair", help=_TEMPLATE_HELP)
+    template: Literal["pair", "plain", "response"] = option("pair", help=_TEMPLATE_HELP)
 
 
 @final
@@ -56,7 +59,7 @@ class SmolLm2Options:
 
     dtype: Dtype = option("float32", help=_DTYPE_HELP)
     pooling: Literal["last", "mean"] = option("last", help=_POOLING_HELP)
-    template: Literal["chat", "plain"] = option("chat", help=_TEMPLATE_HELP)
+    template: Literal["chat", "plain", "response"] = option("chat", help=_TEMPLATE_HELP)
 
 
 @final
@@ -70,7 +73,7 @@ class HuggingFaceOptions:
     pooling: Literal["last", "mean"] | None = option(
         None, help=f"{_POOLING_HELP}; none: mean for encoders, last for decoders"
     )
-    template: Literal["chat", "pair", "plain"] | None = option(
+    template: Literal["chat", "pair", "plain", "response"] | None = option(
         None, help=f"{_TEMPLATE_HELP}; none: what the model knows"
     )
 
@@ -79,7 +82,7 @@ def _open(
     directory: Path,
     dtype: str,
     pooling: Literal["last", "mean"] | None,
-    template: Literal["chat", "pair", "plain"] | None,
+    template: Literal["chat", "pair", "plain", "response"] | None,
 ) -> LoadedBackbone:
     # Imported here: listing the backbones and checking options must not load torch.
     from copl.reward.backbone import prepare_backbone

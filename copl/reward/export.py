@@ -127,8 +127,7 @@ def linear_weights(model: PersonalRewardModel, user: Tensor) -> Tensor:
     """Return the weights [H] of a user's [1, D] reward in the pooled hidden state."""
     size = model.backbone.hidden_size
     units = torch.eye(size, device=model.device) / model.feature_scale
-    conditioned = model.condition(user.to(model.device))
-    weights: Tensor = model.head(units, conditioned.expand(size, -1)).cpu()
+    weights: Tensor = model.head(units, model.tell(user).expand(size, -1)).cpu()
     return weights
 
 

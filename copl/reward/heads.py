@@ -1,8 +1,8 @@
 """Heads: the reward of a hidden state for a user.
 
 All act on scaled features f [S, H] (pooled hidden states, centred and scaled) and conditioned users z [S, D] whose
-coordinates have unit root mean square. There is no bias and no term in z alone: both cancel in the margin of two
-responses.
+coordinates have unit root mean square; or, where `reads_gate`, on the weights g [S, M] of their experts. There is no
+bias and no term in the user alone: both cancel in the margin of two responses.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ class Head(nn.Module, ABC):
 
     linear_in_features: ClassVar[bool] = True
     """Whether a user's reward is a weight vector times the features."""
+
+    reads_gate: ClassVar[bool] = False
+    """Whether a user is to the head what the gate makes of it."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -58,20 +61,37 @@ class LinearHead(Head):
         return codes.squeeze(1)
 
 
-@final
-class BilinearHead(Head):
-    """r = w . f + z^T B f / sqrt(D): every user has a weight vector that is linear in the embedding."""
+class _LinearInUser(Head, ABC):
+    """r = w . f + s u^T B f for users u [S, K]."""
 
-    def __init__(self, hidden_size: int, embedding_dim: int) -> None:
+    def __init__(self, hidden_size: int, size: int, scale: float) -> None:
         super().__init__(hidden_size)
-        self.interaction = nn.Parameter(torch.zeros(embedding_dim, hidden_size))
-        self._scale = 1.0 / math.sqrt(embedding_dim)
+        self.interaction = nn.Parameter(torch.zeros(size, hidden_size))
+        self._scale = scale
 
     def encode(self, features: Tensor) -> Tensor:
         return features @ torch.cat([self.weight.unsqueeze(0), self._scale * self.interaction]).T
 
     def combine(self, codes: Tensor, users: Tensor) -> Tensor:
         return codes[:, 0] + (codes[:, 1:] * users).sum(-1)
+
+
+@final
+class BilinearHead(_LinearInUser):
+    """r = w . f + z^T B f / sqrt(D): every user has a weight vector that is linear in the embedding."""
+
+    def __init__(self, hidden_size: int, embedding_dim: int) -> None:
+        super().__init__(hidden_size, embedding_dim, 1.0 / math.sqrt(embedding_dim))
+
+
+@final
+class RoutedHead(_LinearInUser):
+    """r = w . f + sum_m g_m v_m . f: every routed expert has a weight vector of its own, weighted by the gate."""
+
+    reads_gate = True
+
+    def __init__(self, hidden_size: int, num_experts: int) -> None:
+        super().__init__(hidden_size, num_experts, 1.0)
 
 
 @final
@@ -93,10 +113,19 @@ class MlpHead(Head):
         return codes[:, 0] + nn.functional.gelu(codes[:, 1:] + self.user(users)) @ self.outer
 
 
-def make_head(name: str, hidden_size: int, embedding_dim: int) -> Head:
-    """Return the head called `name`; without user embeddings (D = 0) every bilinear head is the linear one."""
-    if name == "linear" or (name == "bilinear" and embedding_dim == 0):
+def make_head(name: str, hidden_size: int, embedding_dim: int, num_experts: int = 0) -> Head:
+    """Return the head called `name`; where there is nothing to tell users apart by, it is the linear one.
+
+    Args:
+        name: as in the option `reward.head`.
+        hidden_size: size H of the hidden states.
+        embedding_dim: dimension D of the user embeddings, 0 without users.
+        num_experts: number M of routed experts.
+    """
+    if name == "linear" or (name == "bilinear" and embedding_dim == 0) or (name == "routed" and num_experts == 0):
         return LinearHead(hidden_size)
+    if name == "routed":
+        return RoutedHead(hidden_size, num_experts)
     if name == "bilinear":
         return BilinearHead(hidden_size, embedding_dim)
     if name == "mlp":

@@ -164,23 +164,36 @@ class PersonalRewardModel(RewardModel):
                 hidden = self.transformer(**inputs).last_hidden_state
         return hidden
 
-    def level(self, conditioned: Tensor) -> Tensor:
-        """Return the reward [B] of the average text for conditioned users [B, D].
+    def told(self, conditioned: Tensor, weights: Tensor | None) -> Tensor:
+        """Return what the head is told of users: themselves [B, D], or the weights of their experts [B, M].
+
+        Args:
+            conditioned: the users [B, D].
+            weights: their expert weights, of all gates [B, G M]; the head is told the mean over the gates.
+        """
+        if not self.head.reads_gate:
+            return conditioned
+        assert weights is not None
+        return weights.reshape(len(weights), self.mixture.num_gates, -1).mean(dim=1)
+
+    def level(self, told: Tensor) -> Tensor:
+        """Return the reward [B] of the average text for users of whom the head is `told` this [B, K].
 
         Features are centred for the head's sake. Adding this back leaves margins as they are and makes the reward
         of a head that is linear in the features linear in the hidden state itself, with no offset of the user's.
         """
         if not self.head.linear_in_features:
-            return conditioned.new_zeros(len(conditioned))
-        average = (self.feature_centre / self.feature_scale).expand(len(conditioned), -1)
-        rewards: Tensor = self.head(average, conditioned)
+            return told.new_zeros(len(told))
+        average = (self.feature_centre / self.feature_scale).expand(len(told), -1)
+        rewards: Tensor = self.head(average, told)
         return rewards
 
     def forward(self, tokens: TokenBatch, users: Tensor) -> Tensor:
         """Return the rewards [B] of B responses for the users with embeddings [B, D], in the encoder's scale."""
         conditioned = self.condition(users)
         weights = self.route(conditioned).weights if self.gate.num_experts else None
-        rewards: Tensor = self.head(self.features(tokens, weights), conditioned) + self.level(conditioned)
+        told = self.told(conditioned, weights)
+        rewards: Tensor = self.head(self.features(tokens, weights), told) + self.level(told)
         return rewards
 
     @torch.no_grad()
@@ -193,6 +206,12 @@ class PersonalRewardModel(RewardModel):
         weights = self.route(self.condition(users.to(self.device))).weights.cpu()
         self.gate.train(training)
         return weights
+
+    @torch.no_grad()
+    def tell(self, users: Tensor) -> Tensor:
+        """Return what the head is told of the users with embeddings [U, D], as in scoring: [U, K]."""
+        weights = self.gate_weights(users) if self.head.reads_gate else None
+        return self.told(self.condition(users.to(self.device)), None if weights is None else weights.to(self.device))
 
     def expert_weights(self, users: Tensor) -> Tensor | None:
         """Return the gate weights [U, M] of user embeddings [U, D], or None without routed experts.

@@ -91,7 +91,8 @@ class BradleyTerryObjective(nn.Module):
                 features = model.features(TokenBatch(input_ids, attention_mask), own, kept)
             # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
             features = F.embedding(place, features)
-        rewards = model.head(features, torch.cat([conditioned, conditioned]))
+        told = model.told(conditioned, weights)
+        rewards = model.head(features, torch.cat([told, told]))
         chosen, rejected = rewards.chunk(2)
         margins = chosen - rejected
         loss = (F.softplus(-margins) * weight).sum() / weight.sum().clamp_min(1e-12)

@@ -16,16 +16,18 @@ from copl.options import option
 class RewardOptions:
     """How the reward model is built and trained; the steps are optimiser steps."""
 
-    head: Literal["linear", "bilinear", "mlp"] = option(
-        "bilinear", help="reward from hidden state and user: linear ignores the user, bilinear and mlp combine both"
+    head: Literal["linear", "bilinear", "routed", "mlp"] = option(
+        "bilinear",
+        help="reward from hidden state and user: linear ignores the user, bilinear and mlp combine both, routed gives"
+        " every expert weights of its own",
     )
     warm_start: bool = option(
         True, help="fit the head on frozen features first, so that step 0 is already the best frozen-feature model"
     )
     mode: Literal["adapt", "frozen"] = option(
         "adapt",
-        help="adapt: LoRA experts in the backbone, gate and head are trained; frozen: no adapters and no gate, the"
-        " head is trained on features computed once a response",
+        help="adapt: LoRA experts in the backbone, gate and head are trained; frozen: no adapters, and no gate but with"
+        " a routed head, which is trained on features computed once a response",
     )
     max_steps: int = option(
         100, help="optimiser steps at most; 0 leaves the backbone as it is", validator=validators.ge(0)
@@ -85,6 +87,11 @@ class RewardOptions:
     report_to: tuple[str, ...] = option(
         (), help="experiment trackers the Trainer reports to: tensorboard, wandb, trackio"
     )
+
+    @property
+    def needs_gate(self) -> bool:
+        """Whether there are experts to choose among: in the backbone, or in the head."""
+        return self.mode == "adapt" or self.head == "routed"
 
 
 PAPER_PRESET: Mapping[str, Any] = {

@@ -63,11 +63,7 @@ def score_responses(
 @torch.no_grad()
 def _score_features(model: PersonalRewardModel, features: Tensor, users: Tensor, place: IntArray) -> FloatArray:
     codes = model.head.encode(model.scaled(features.to(model.device)))
-    scores = np.empty(len(place), dtype=np.float64)
-    for start in range(0, len(place), _USERS_AT_ONCE):
-        part = slice(start, start + _USERS_AT_ONCE)
-        scores[part] = _combined(model, codes, place[part], model.condition(users[part].to(model.device)))
-    return scores
+    return _combined(model, codes, place, users)
 
 
 @torch.no_grad()
@@ -90,38 +86,75 @@ def score_encoded(
         progress: where to show progress.
         kept: hidden states of the texts below the adapted layers, where they are there already.
     """
+    conditioned = _conditioned(model, users)
+    codes, reading = readings(model, encoded, conditioned, place, model.head.encode, progress=progress, kept=kept)
+    return _combined(model, codes, reading, users)
+
+
+@torch.no_grad()
+def readings(
+    model: PersonalRewardModel,
+    encoded: EncodedResponses,
+    conditioned: Tensor,
+    place: IntArray,
+    keep: Callable[[Tensor], Tensor],
+    *,
+    progress: Progress,
+    kept: HiddenCache | None = None,
+) -> tuple[Tensor, IntArray]:
+    """Read each text once for each distinct setting of the experts that it is asked for with.
+
+    Args:
+        model: the reward model.
+        encoded: the texts.
+        conditioned: user of each request, in the model's own scale [N, D].
+        place: which text each request is about [N].
+        keep: what is kept [B, C] of scaled features [B, H].
+        progress: where to show progress.
+        kept: hidden states of the texts below the adapted layers, where they are there already.
+
+    Returns:
+        what was kept of each reading [S, C], and which reading is that of each request [N].
+    """
     training = model.training
     model.eval()
     try:
-        conditioned, weights = _routes(model, users)
+        weights = _routes(model, conditioned)
         settings = place if weights is None else _distinct(place, weights)
-        _, first, inverse = np.unique(settings, return_index=True, return_inverse=True)
-        codes = _read(model, encoded, place[first], None if weights is None else weights[first], kept, progress)
-        scores = np.empty(len(place), dtype=np.float64)
-        for start in range(0, len(place), _USERS_AT_ONCE):
-            part = slice(start, start + _USERS_AT_ONCE)
-            scores[part] = _combined(model, codes, inverse[part], conditioned[part])
+        _, first, reading = np.unique(settings, return_index=True, return_inverse=True)
+        own = None if weights is None else weights[first]
+        return _read(model, encoded, place[first], own, keep, kept, progress), reading
     finally:
         model.train(training)
+
+
+def _combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, users: Tensor) -> FloatArray:
+    """Return the rewards [N] of the texts with codes at `place` [N] for users with embeddings [N, D]."""
+    scores = np.empty(len(place), dtype=np.float64)
+    for start in range(0, len(place), _USERS_AT_ONCE):
+        part = slice(start, start + _USERS_AT_ONCE)
+        told = model.tell(users[part])
+        rewards = model.head.combine(codes[torch.from_numpy(place[part])], told) + model.level(told)
+        scores[part] = rewards.double().cpu().numpy()
     return scores
 
 
-def _combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, conditioned: Tensor) -> FloatArray:
-    """Return the rewards [N] of the texts with codes at `place` [N] for conditioned users [N, D]."""
-    rewards = model.head.combine(codes[torch.from_numpy(place)], conditioned) + model.level(conditioned)
-    scores: FloatArray = rewards.double().cpu().numpy()
-    return scores
-
-
-def _routes(model: PersonalRewardModel, users: Tensor) -> tuple[Tensor, Tensor | None]:
+def _conditioned(model: PersonalRewardModel, users: Tensor) -> Tensor:
     conditioned = torch.empty(len(users), model.embedding_dim, device=model.device)
-    weights = torch.empty(len(users), model.gate.num_experts, device=model.device) if model.gate.num_experts else None
     for start in range(0, len(users), _USERS_AT_ONCE):
         part = slice(start, start + _USERS_AT_ONCE)
         conditioned[part] = model.condition(users[part].to(model.device))
-        if weights is not None:
-            weights[part] = model.route(conditioned[part]).weights
-    return conditioned, weights
+    return conditioned
+
+
+def _routes(model: PersonalRewardModel, conditioned: Tensor) -> Tensor | None:
+    if not model.gate.num_experts:
+        return None
+    weights = torch.empty(len(conditioned), model.gate.num_experts, device=model.device)
+    for start in range(0, len(conditioned), _USERS_AT_ONCE):
+        part = slice(start, start + _USERS_AT_ONCE)
+        weights[part] = model.route(conditioned[part]).weights
+    return weights
 
 
 def _distinct(place: IntArray, weights: Tensor) -> IntArray:
@@ -136,11 +169,12 @@ def _read(
     encoded: EncodedResponses,
     place: IntArray,
     weights: Tensor | None,
+    keep: Callable[[Tensor], Tensor],
     kept: HiddenCache | None,
     progress: Progress,
 ) -> Tensor:
-    """Return the head's codes [S, C] of texts under settings of the experts."""
-    codes: list[Tensor] = []
+    """Return what is kept [S, C] of texts under settings of the experts."""
+    found: list[Tensor] = []
     order: list[IntArray] = []
     with tempfile.TemporaryDirectory() as scratch, progress.task("scoring", len(place)) as task:
         if kept is None and model.trunk is not None and len(place) > len(encoded):
@@ -150,12 +184,12 @@ def _read(
             states = None if kept is None else kept.batch(place[batch], tokens.attention_mask).to(model.device)
             tokens = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
             features = model.features(tokens, None if weights is None else weights[torch.from_numpy(batch)], states)
-            codes.append(model.head.encode(features))
+            found.append(keep(features))
             order.append(batch)
             task.advance(len(batch))
     inverse = np.empty(len(place), dtype=np.int64)
     inverse[np.concatenate(order)] = np.arange(len(place))
-    return torch.cat(codes)[torch.from_numpy(inverse)]
+    return torch.cat(found)[torch.from_numpy(inverse)]
 
 
 def _keep(model: PersonalRewardModel, encoded: EncodedResponses, scratch: Path) -> HiddenCache:

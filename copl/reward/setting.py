@@ -80,7 +80,7 @@ class Setting:
         model = self.model
         with torch.no_grad():
             features = model.scaled(self.frozen.pooled[torch.from_numpy(place)].to(model.device))
-            rewards: Tensor = model.head(features, model.condition(users.to(model.device)))
+            rewards: Tensor = model.head(features, model.tell(users))
         return np.asarray(rewards.double().cpu().numpy())
 
 
@@ -167,7 +167,7 @@ def assemble(
         backbone,
         attached,
         gate,
-        make_head(options.head, backbone.hidden_size, material.users.shape[1]),
+        make_head(options.head, backbone.hidden_size, material.users.shape[1], gate.num_experts),
         users=scaling,
         features=AffineScaling.of_features(frozen.pooled),
         max_length=options.max_length,

@@ -138,7 +138,7 @@ def load_reward_model(
         for name, value in here.items()
         if card.backbone.get(name) != value
     ]
-    made = NoGate() if card.options.mode == "frozen" else gate(card.embedding_dim)
+    made = gate(card.embedding_dim) if card.options.needs_gate else NoGate()
     if made.num_experts != card.num_experts:
         faults.append(
             f"{directory} was trained with {card.num_experts} experts, this gate has {made.num_experts}; "
@@ -151,7 +151,7 @@ def load_reward_model(
         backbone,
         mixture,
         made,
-        make_head(card.options.head, backbone.hidden_size, card.embedding_dim),
+        make_head(card.options.head, backbone.hidden_size, card.embedding_dim, card.num_experts),
         users=AffineScaling(torch.zeros(card.embedding_dim), torch.ones(card.embedding_dim)),
         features=AffineScaling(torch.zeros(backbone.hidden_size), torch.ones(backbone.hidden_size)),
         max_length=card.options.max_length,

@@ -115,7 +115,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         with told_when_memory_is_short("training"):
             self.train(resume_from_checkpoint=checkpoint)
         wait()
-        _load_trainable(self.model, load_file(self._best_path))
+        load_trainable(self.model, load_file(self._best_path))
         wait()  # the main process clears the directory away once it is done
 
     def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
@@ -196,7 +196,7 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
     def _keep_best(self) -> None:
         self._best_path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._best_path.with_suffix(".partial")
-        save_file(_trainable(self.model), partial)
+        save_file(trainable(self.model), partial)
         partial.replace(self._best_path)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -204,11 +204,11 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             return
         directory = Path(output_dir or self.args.output_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        save_file(_trainable(self.model), directory / _WEIGHTS)
+        save_file(trainable(self.model), directory / _WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         try:
-            _load_trainable(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
+            load_trainable(self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
         except (SafetensorError, OSError, KeyError, RuntimeError) as error:
             raise TrainingError(
                 f"checkpoint {resume_from_checkpoint} cannot be read ({error}); delete it to start over"
@@ -268,12 +268,14 @@ def use_bfloat16(options: RewardOptions) -> bool:
     return options.precision == "bfloat16"
 
 
-def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {n: p.detach().to("cpu").contiguous() for n, p in model.named_parameters() if p.requires_grad}
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the parameters that are trained, by name, on the processor."""
+    return {n: p.detach().to("cpu", copy=True).contiguous() for n, p in model.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
-def _load_trainable(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def load_trainable(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put what `trainable` returned into the model."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             parameter.copy_(tensors[name])

@@ -7,11 +7,11 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
-from attrs import asdict, evolve
+from attrs import asdict, evolve, frozen
 
 from copl.errors import TrainingError
 from copl.experts.gates import NoGate
@@ -26,9 +26,17 @@ from copl.reward.material import gather
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
 from copl.reward.new_texts import NewTextMargins
 from copl.reward.options import RewardOptions
+from copl.reward.refit import HeadChoice, drawn, held_fixed, refit_head
 from copl.reward.setting import Setting, assemble, gate_use
 from copl.reward.store import RewardCard, describe_backbone, save_reward_model
-from copl.reward.trainer import CurvePoint, RewardTrainer, best_of, own_randomness
+from copl.reward.trainer import (
+    CurvePoint,
+    RewardTrainer,
+    best_of,
+    load_trainable,
+    own_randomness,
+    trainable,
+)
 from copl.reward.user_vectors import UserVectors, save_trained_users
 from copl.reward.warm_start import HeadFit, TrainingParts, hold_out_texts
 
@@ -55,12 +63,12 @@ def train_reward_model(
 ) -> None:
     """Train a reward model and save it into `directory`.
 
-    First the head is fitted on the backbone's frozen features (`copl.reward.warm_start`); then adapters, gate and head
-    are trained together, adapters starting at zero, so that step 0 is the frozen-feature model. A part of the training
-    texts is held out; the model of the lowest loss on them and on the validation split, both counting the same, is
-    kept, step 0 included; what the held-out texts say of the head is added in the end. Called again after a kill, it
-    continues from what it finds in ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same
-    model.
+    First the head is fitted on the backbone's frozen features (`copl.reward.warm_start`); then adapters, gate and the
+    part of the head that all users share are trained together, adapters starting at zero; then the whole head is fitted
+    on what they made of the texts (`copl.reward.refit`). A part of the training texts is held out; the model of the
+    lowest loss on them and on the validation split, both counting the same, is kept, the frozen-feature model included;
+    what the held-out texts say of the head is added in the end. Called again after a kill, it continues from what it
+    finds in ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same model.
 
     With ``options.mode`` frozen there are no adapters and no gate; the head alone is trained, on the frozen features.
 
@@ -89,7 +97,7 @@ def train_reward_model(
     scratch = directory / "checkpoints"
     with own_randomness(seed):
         material = gather(data, users)
-        gate = NoGate() if options.mode == "frozen" else gate
+        gate = gate if options.needs_gate else NoGate()
         scaling = AffineScaling.of_users(material.trained_users)
         if users is not None and gate.num_experts:
             gate.bind(scaling.apply(users.values), users.groups, seed=seed)
@@ -117,19 +125,25 @@ def train_reward_model(
         warm = fit.choose(divisions, material.validation) if options.warm_start else None
         if warm is not None:
             progress.log("reward", step=0, new_text_loss=warm.new_text_loss, new_text_accuracy=warm.new_text_accuracy)
+        choice = None if warm is None else HeadChoice(fit, warm, material.train)
         setting.objective.to(backbone.model.device)
-        curve, steps = _adapt(setting, divisions[0], seed=seed, scratch=scratch, progress=progress)
+        if choice is not None and _reads_users_late(setting):
+            outcome = _experts_first(setting, choice, divisions[0], seed=seed, scratch=scratch, progress=progress)
+        else:
+            curve, steps = _adapt(setting, divisions[0], seed=seed, scratch=scratch, progress=progress)
+            outcome = _Outcome(curve, steps, best_of(curve).step, choice)
         new_texts = _new_text_margins(setting, divisions[0])
-        if warm is not None and (model.head.linear_in_features or best_of(curve).step == 0):
+        if outcome.choice is not None and (model.head.linear_in_features or outcome.kept_step == 0):
             model.head.to("cpu")
-            fit.complete(warm, material.train)
+            outcome.choice.complete()
     use = gate_use(setting)
     if use.get("finding"):
         progress.log("reward", finding=use["finding"])
     training = {
-        "steps": steps,
-        "curve": [asdict(point) for point in curve],
-        "kept_step": best_of(curve).step,
+        "steps": outcome.steps,
+        "curve": [asdict(point) for point in outcome.curve],
+        "kept_step": outcome.kept_step,
+        "refit": outcome.refit,
         "warm_start": None if warm is None else asdict(warm),
         "num_texts": len(encoded),
         "num_truncated": encoded.num_truncated,
@@ -164,7 +178,71 @@ def _trained_along(users: UserVectors, setting: Setting) -> UserVectors:
 def _head_fit(setting: Setting, seed: int) -> HeadFit:
     """Fit the head on the processor: the problem is small."""
     model = setting.model
-    return HeadFit(model.head, model.scaled(setting.frozen.pooled), model.condition(setting.material.users), seed)
+    return HeadFit(model.head, model.scaled(setting.frozen.pooled), model.tell(setting.material.users), seed)
+
+
+@final
+@frozen(eq=False)
+class _Outcome:
+    """How training ended.
+
+    Attributes:
+        curve: the looks at the validation split.
+        steps: steps taken.
+        kept_step: the step whose adapters were kept; 0 where they are zero.
+        choice: how the head was fitted, where it was.
+        refit: losses without adapters and with the head refitted, where that was tried.
+    """
+
+    curve: list[CurvePoint]
+    steps: int
+    kept_step: int
+    choice: HeadChoice | None
+    refit: Mapping[str, Any] | None = None
+
+
+def _reads_users_late(setting: Setting) -> bool:
+    """Whether adapters train before the head reads the user; users that train along need a head that does."""
+    options, personal = setting.options, setting.model.head.personal_parameters()
+    return bool(personal) and options.mode == "adapt" and options.max_steps > 0 and setting.objective.user_table is None
+
+
+def _experts_first(
+    setting: Setting, choice: HeadChoice, parts: TrainingParts, *, seed: int, scratch: Path, progress: Progress
+) -> _Outcome:
+    """Train adapters under the shared part of the head, then refit it whole; keep that or the frozen model."""
+    judges = _judges(setting, parts, seed)
+    without = CurvePoint(0, *_measure(setting, judges))
+    frozen_model = trainable(setting.objective)
+    choice.fit.without_personal()
+    with held_fixed(setting.model.head.personal_parameters()):
+        curve, steps = _adapt(setting, parts, seed=seed, scratch=scratch, progress=progress)
+    kept = best_of(curve).step
+    refitted = None
+    if kept > 0:
+        again = refit_head(setting, seed)
+        refitted = CurvePoint(kept, *_measure(setting, judges))
+        if refitted.validation_loss < without.validation_loss:
+            choice = again
+        else:
+            kept = 0
+    if kept == 0:
+        load_trainable(setting.objective, frozen_model)
+    refit = {
+        "without_adapters": asdict(without),
+        "refitted": None if refitted is None else asdict(refitted),
+        "head": asdict(choice.found),
+    }
+    loss = without.validation_loss if refitted is None or kept == 0 else refitted.validation_loss
+    progress.log("reward", step=kept, validation_loss=loss, head="refitted" if kept else "as fitted without adapters")
+    return _Outcome(curve, steps, kept, choice, refit)
+
+
+def _judges(setting: Setting, parts: TrainingParts, seed: int) -> list[Comparisons]:
+    """Comparisons that the model is not fitted to: of the validation split, and of texts held out."""
+    count = setting.options.eval_comparisons
+    judges = [drawn(part, count, seed) for part in (setting.material.validation, parts.new_text)]
+    return [part for part in judges if len(part)]
 
 
 def _adapt(
@@ -172,10 +250,10 @@ def _adapt(
 ) -> tuple[list[CurvePoint], int]:
     """Train what is to be trained; return the validation curve and the steps taken."""
     train, options, material = parts.fitted, setting.options, setting.material
-    judges = [_drawn(part, options.eval_comparisons, seed) for part in (material.validation, parts.new_text)]
+    judges = _judges(setting, parts, seed)
 
     def measure() -> tuple[float, float]:
-        return _measure(setting, [part for part in judges if len(part)])
+        return _measure(setting, judges)
 
     def watch() -> dict[str, float | str]:
         use = gate_use(setting)
@@ -268,9 +346,3 @@ def _margins(setting: Setting, pairs: Comparisons) -> FloatArray:
     chosen, rejected = setting.scores(twice, place).reshape(2, -1)
     margins: FloatArray = chosen - rejected
     return margins
-
-
-def _drawn(pairs: Comparisons, count: int, seed: int) -> Comparisons:
-    if len(pairs) <= count:
-        return pairs
-    return pairs.take(np.sort(np.random.default_rng(seed).permutation(len(pairs))[:count]))

@@ -9,8 +9,11 @@ _INPUTS = {
     "chat": """messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, date_string="26 Jul 2024")
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")""",
-    "pair": 'inputs = tokenizer(prompt, response, return_tensors="pt")',
-    "plain": 'inputs = tokenizer(f"Human: {prompt}\\n\\nAssistant: {response}", return_tensors="pt")',
+    "pair": """texts = [prompt, response] if prompt else [response]
+    inputs = tokenizer(*texts, return_tensors="pt")""",
+    "response": 'inputs = tokenizer(response, return_tensors="pt")',
+    "plain": """text = f"Human: {prompt}\\n\\nAssistant: {response}" if prompt else response
+    inputs = tokenizer(text, return_tensors="pt")""",
 }
 
 _REWARDS = {

@@ -86,14 +86,14 @@ class HeadFit:
     Args:
         head: the head, at its initial values.
         features: scaled features of the responses [R, H].
-        users: conditioned users [U, D].
+        users: what the head is told of the users [U, K].
         seed: of the subset drawn when there are more comparisons than needed.
     """
 
     def __init__(self, head: Head, features: Tensor, users: Tensor, seed: int) -> None:
         self._head, self._features, self._users = head, features, users
         self._rng = np.random.default_rng(seed)
-        self._chosen = _copies(head)
+        self._shared = self._chosen = _copies(head)
 
     def choose(self, divisions: Sequence[TrainingParts], validation: Comparisons) -> FittedHead:
         """Choose the penalties and leave the head fitted on ``divisions[0].fitted``.
@@ -110,6 +110,7 @@ class HeadFit:
             return penalty, 0.0
 
         shared = self._search([self._head.weight], shared_only, pairs)
+        self._shared = _copies(self._head)
         personal = 0.0
         if self._head.personal_parameters():
 
@@ -122,6 +123,10 @@ class HeadFit:
             loss, margins = self._loss(new_text)
         accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
         return FittedHead(shared, personal, float(loss), accuracy)
+
+    def without_personal(self) -> None:
+        """Leave the head as it was when `choose` had fitted nothing but the part all users share."""
+        _restore(self._head, self._shared)
 
     def complete(self, found: FittedHead, train: Comparisons) -> None:
         """Add to the trained head what the comparisons held out from it would have changed before training.

@@ -119,7 +119,8 @@ def test_every_architecture_trains_saves_loads_and_scores(
     data, users = preferences
     monkeypatch.setattr("copl.reward.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
     backbone = saved(kind, pad)
-    model = train(backbone, preferences, tmp_path / "run")
+    # Without a warm start there is no frozen model to fall back on.
+    model = train(backbone, preferences, tmp_path / "run", attrs.evolve(OPTIONS, warm_start=False))
     card = read_reward_card(tmp_path / "run")
     assert card.training["steps"] == 3
     assert card.backbone["hidden_size"] == 32

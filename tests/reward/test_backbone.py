@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -152,6 +153,14 @@ def test_encoders_see_sentence_pairs() -> None:
         "[CLS]Human: a\n\nAssistant: b[SEP]cd[SEP]",
     ]
     assert fronts(backbone, encoded)[:2] == ["[CLS]ab[SEP]", "[CLS]"]
+
+
+def test_a_response_can_be_read_alone() -> None:
+    messages = encode_messages([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    for backbone, expected in ((bert(), "[CLS]cd[SEP]"), (llama(CHAT), "cd")):
+        alone = evolve(backbone, template="response")
+        encoded = encode(alone, ("ab", "cd"), ("", "cd"), (messages, "cd"))
+        assert texts(alone, encoded) == [expected] * 3
 
 
 def test_decoders_without_template_see_plain_turns() -> None:

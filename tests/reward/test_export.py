@@ -16,7 +16,7 @@ import torch
 from attrs import evolve
 
 from copl.errors import OptionsError
-from copl.records import PreferenceData
+from copl.records import PreferenceData, ResponseTable
 from copl.reward.backbone import LoadedBackbone
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
@@ -62,17 +62,18 @@ def test_stock_peft_scores_as_the_reward_model_does(
     tmp_path: Path,
 ) -> None:
     data, users = preferences
-    rows = np.arange(6)
-    texts = [(data.responses.prompts[row], data.responses.texts[row]) for row in rows]
+    texts = [*zip(data.responses.prompts[:6], data.responses.texts[:6], strict=True), ("", data.responses.texts[6])]
+    responses, rows = ResponseTable(*zip(*texts, strict=True)), np.arange(len(texts))
     expected: dict[str, Any] = {}
-    for kind in KINDS:
-        model = train_tiny(tmp_path / kind, data, users, OPTIONS, kind=kind)
+    for kind, template in [*((kind, None) for kind in KINDS), ("llama", "response"), ("bert", "response")]:
+        model = train_tiny(tmp_path / f"{kind}-{template}", data, users, OPTIONS, kind=kind)
+        model.backbone = evolve(model.backbone, template=template or model.backbone.template)
         for number in (0, 1):
             vector = users.values[number]
-            wanted = score_responses(model, data.responses, vector.expand(len(rows), -1), rows)
+            wanted = score_responses(model, responses, vector.expand(len(rows), -1), rows)
             # The tokenizer here is none of Qwen's or GPT-2's, which a whole model of theirs would be opened with.
             for merge in (False, True) if kind in ("llama", "gemma", "bert") else (False,):
-                place = tmp_path / f"{kind}-{number}-{merge}"
+                place = tmp_path / f"{kind}-{template}-{number}-{merge}"
                 found = export_user(model, vector, str(number), make_backbone(kind), place, merge=merge)
                 assert found.task == ("TOKEN_CLS" if kind == "bert" else "SEQ_CLS")
                 assert found.rank == model.mixture.layout.shared_rank + model.mixture.layout.expert_rank

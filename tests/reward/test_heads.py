@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from copl.records import Comparisons
-from copl.reward.heads import BilinearHead, Head, LinearHead, make_head
+from copl.reward.heads import BilinearHead, Head, LinearHead, RoutedHead, make_head
 from copl.reward.model import AffineScaling
 from copl.reward.warm_start import FittedHead, HeadFit, hold_out_texts
 
@@ -21,10 +21,20 @@ def test_bilinear_rewards_by_hand() -> None:
     assert reward.tolist() == pytest.approx([3.5])
 
 
-@pytest.mark.parametrize("name", ["linear", "bilinear", "mlp"])
+def test_routed_rewards_by_hand() -> None:
+    head = RoutedHead(2, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([1.0, 2.0]))
+        head.interaction.copy_(torch.tensor([[10.0, 0.0], [0.0, 10.0], [5.0, 5.0]]))
+    features, weights = torch.tensor([[1.0, 1.0], [1.0, 2.0]]), torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]])
+    # 1 + 2 + 10, and 1 + 4 + 0.5 * 10 + 0.5 * (5 + 10)
+    assert head(features, weights).tolist() == [13.0, 17.5]
+
+
+@pytest.mark.parametrize("name", ["linear", "bilinear", "routed", "mlp"])
 def test_both_halves_of_a_head_make_the_whole(name: str) -> None:
     torch.manual_seed(0)
-    head = make_head(name, 6, 3)
+    head = make_head(name, 6, 3, 3)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
     features, users = torch.randn(5, 6), torch.randn(7, 3)
@@ -35,14 +45,15 @@ def test_both_halves_of_a_head_make_the_whole(name: str) -> None:
         assert together.shape == (5,)
 
 
-@pytest.mark.parametrize("name", ["linear", "bilinear", "mlp"])
+@pytest.mark.parametrize("name", ["linear", "bilinear", "routed", "mlp"])
 def test_heads_start_at_zero(name: str) -> None:
-    head = make_head(name, 6, 3)
+    head = make_head(name, 6, 3, 3)
     assert head(torch.randn(4, 6), torch.randn(4, 3)).tolist() == [0.0] * 4
 
 
 def test_without_users_the_bilinear_head_is_linear() -> None:
     assert isinstance(make_head("bilinear", 6, 0), LinearHead)
+    assert isinstance(make_head("routed", 6, 3, 0), LinearHead)
 
 
 def test_scaling_of_users_keeps_the_proportions_of_coordinates() -> None:

@@ -65,7 +65,8 @@ def train_reward_model(
 
     First the head is fitted on the backbone's frozen features (`copl.reward.warm_start`); then adapters, gate and the
     part of the head that all users share are trained together, adapters starting at zero; then the whole head is fitted
-    on what they made of the texts (`copl.reward.refit`). A part of the training texts is held out; the model of the
+    on what they made of the texts (`copl.reward.refit`). Without routed experts, and where users train along, the whole
+    head trains with the adapters instead. A part of the training texts is held out; the model of the
     lowest loss on them and on the validation split, both counting the same, is kept, the frozen-feature model included;
     what the held-out texts say of the head is added in the end. Called again after a kill, it continues from what it
     finds in ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same model.
@@ -202,9 +203,15 @@ class _Outcome:
 
 
 def _reads_users_late(setting: Setting) -> bool:
-    """Whether adapters train before the head reads the user; users that train along need a head that does."""
-    options, personal = setting.options, setting.model.head.personal_parameters()
-    return bool(personal) and options.mode == "adapt" and options.max_steps > 0 and setting.objective.user_table is None
+    """Whether adapters train before the head reads the user.
+
+    Not where no expert could learn what is personal, nor with users that train along, which learn it by the head.
+    """
+    model, options = setting.model, setting.options
+    could = (
+        bool(model.head.personal_parameters()) and model.gate.num_experts > 0 and setting.objective.user_table is None
+    )
+    return could and options.mode == "adapt" and options.max_steps > 0
 
 
 def _experts_first(

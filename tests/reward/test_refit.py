@@ -153,3 +153,12 @@ def test_a_routed_head_tells_users_apart_by_their_experts_alone(
         assert 1 < len(same) < 16
         scores = [score_responses(model, data.responses, users.values[n].expand(5, -1), rows[:5]) for n in same]
         assert np.allclose(scores, scores[0], atol=1e-5)
+
+
+def test_without_experts_head_and_adapters_train_together(
+    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path
+) -> None:
+    train_tiny(tmp_path, *preferences, OPTIONS, gate="none")
+    training = read_reward_card(tmp_path).training
+    assert training["refit"] is None
+    assert training["curve"][0]["validation_loss"] < 0.6  # the whole head is there from the start

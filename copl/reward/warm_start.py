@@ -2,8 +2,8 @@
 
 How strongly to penalise is chosen on comparisons that were not fitted. For the part all users share these are of texts
 held out for the purpose; comparisons of known texts would let the head learn each text by heart. For the personal part
-they are the validation split: user embeddings come from a graph that knows the training comparisons, so those would
-mislead.
+they are those and the validation split, both counting the same: user embeddings come from a graph that knows all
+training comparisons, of held-out texts too, but not the validation split, whose texts are mostly known.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ class HeadFit:
         """Choose the penalties and leave the head fitted on ``divisions[0].fitted``.
 
         The shared penalty is chosen on the held-out texts of all divisions, with the personal part at its start; then
-        the personal one, all parameters free, on `validation`, or on held-out texts where there is none. Both go from
-        strong to weak and stop when the loss rises.
+        the personal one, all parameters free, on those of the first and on `validation`, both counting the same. Both
+        go from strong to weak and stop when the loss rises.
         """
-        pairs = [(self._pairs(parts.fitted), self._pairs(parts.new_text)) for parts in divisions]
+        pairs = [(self._pairs(parts.fitted), [self._pairs(parts.new_text)]) for parts in divisions]
         fitted, new_text = pairs[0]
-        known = self._pairs(validation) if len(validation) else new_text
+        judges = [*new_text, self._pairs(validation)] if len(validation) else new_text
 
         def shared_only(penalty: float) -> tuple[float, float]:
             return penalty, 0.0
@@ -117,10 +117,10 @@ class HeadFit:
             def both(penalty: float) -> tuple[float, float]:
                 return shared, penalty
 
-            personal = self._search(list(self._head.parameters()), both, [(fitted, known)])
+            personal = self._search(list(self._head.parameters()), both, [(fitted, judges)])
         self._chosen = _copies(self._head)
         with torch.no_grad():
-            loss, margins = self._loss(new_text)
+            loss, margins = self._loss(new_text[0])
         accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
         return FittedHead(shared, personal, float(loss), accuracy)
 
@@ -157,19 +157,19 @@ class HeadFit:
         self,
         free: Sequence[nn.Parameter],
         penalties: Callable[[float], tuple[float, float]],
-        divisions: Sequence[tuple[_Pairs, _Pairs]],
+        divisions: Sequence[tuple[_Pairs, Sequence[_Pairs]]],
     ) -> float:
         """Return the penalty of the lowest mean loss, the head fitted with it on the first division."""
         states = [_copies(self._head)] * len(divisions)
         best, lowest, kept = _PENALTIES[0], float("inf"), states[0]
         for penalty in _PENALTIES:
             total = 0.0
-            for number, (fitted, judge) in enumerate(divisions):
+            for number, (fitted, judges) in enumerate(divisions):
                 _restore(self._head, states[number])
                 self._minimise(free, fitted, *penalties(penalty))
                 states[number] = _copies(self._head)
                 with torch.no_grad():
-                    total += float(self._loss(judge)[0])
+                    total += sum(float(self._loss(judge)[0]) for judge in judges) / len(judges)
             if not total < lowest:
                 break
             best, lowest, kept = penalty, total, states[0]

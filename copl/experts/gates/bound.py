@@ -29,7 +29,7 @@ _MAX_ROUNDS = 100
 class ClusterGateOptions:
     """Options of the gate that routes by k-means."""
 
-    num_experts: int = option(8, help="number of routed experts, one for each cluster of users", validator=ge(1))
+    num_experts: int = option(4, help="number of routed experts, one for each cluster of users", validator=ge(1))
     restarts: int = option(4, help="runs of k-means, of which the tightest is kept", validator=ge(1))
 
 

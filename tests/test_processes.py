@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
@@ -14,6 +15,8 @@ from safetensors.numpy import load_file
 from copl.data.dataset import load_dataset
 from copl.model import Model
 from copl.processes import agree, is_main, num_processes, rank, wait, weights_are_split
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def test_one_process_needs_nobody() -> None:
@@ -39,8 +42,8 @@ def test_who_asks_for_split_weights_asks_us_and_nobody_else(
 
 
 def _train(
-    launcher: list[str], data: Path, model: Path, out: Path, accumulation: int, **variables: str
-) -> dict[str, object]:
+    launcher: list[str], data: Path, model: Path, out: Path, accumulation: int, warm: bool = False, **variables: str
+) -> dict[str, Any]:
     settings = {
         "encoder.name": "mf",
         "encoder.num_steps": 5,
@@ -49,7 +52,7 @@ def _train(
         "mixture.dropout": 0,
         "mixture.shared_rank": 2,
         "mixture.expert_rank": 2,
-        "reward.warm_start": "false",
+        "reward.warm_start": str(warm).lower(),
         "reward.max_steps": 6,
         "reward.eval_every": 3,
         "reward.batch_size": 4,
@@ -65,8 +68,24 @@ def _train(
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "run.json").read_text())["status"] == "finished"
-    training: dict[str, object] = json.loads((out / "reward" / "reward.json").read_text())["training"]
+    training: dict[str, Any] = json.loads((out / "reward" / "reward.json").read_text())["training"]
     return training
+
+
+@pytest.mark.slow
+def test_two_processes_refit_the_head_as_one_does(small_data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    alone = _train([sys.executable], small_data, tiny_model, tmp_path / "alone", accumulation=2, warm=True)
+    split = {"ACCELERATE_USE_FSDP": "true"}
+    both = _train(TORCHRUN, small_data, tiny_model, tmp_path / "split", accumulation=1, warm=True, **split)
+    assert both["kept_step"] == alone["kept_step"] == 6
+    losses = [run["refit"]["refitted"]["validation_loss"] for run in (alone, both)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for one, two in zip(alone["curve"], both["curve"], strict=True):
+        assert two["validation_loss"] == pytest.approx(one["validation_loss"], rel=1e-4)
+    first, second = (load_file(tmp_path / name / "reward" / "model.safetensors") for name in ("alone", "split"))
+    assert any(abs(value).max() > 1e-3 for key, value in first.items() if key.startswith("head."))
+    for key, value in first.items():
+        assert second[key] == pytest.approx(value, abs=1e-3), key
 
 
 @pytest.mark.slow
@@ -74,9 +93,8 @@ def test_two_processes_train_what_one_does_on_the_same_global_batches(
     small_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     alone = _train([sys.executable], small_data, tiny_model, tmp_path / "alone", accumulation=2)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for name, variables in (("whole", {}), ("split", {"ACCELERATE_USE_FSDP": "true"})):
-        both = _train(torchrun, small_data, tiny_model, tmp_path / name, accumulation=1, **variables)
+        both = _train(TORCHRUN, small_data, tiny_model, tmp_path / name, accumulation=1, **variables)
         log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         assert [e["weights_split_among"] for e in log if "weights_split_among" in e] == ([2] if variables else [])
         assert both["steps"] == alone["steps"] == 6

@@ -66,10 +66,10 @@ def train_reward_model(
     First the head is fitted on the backbone's frozen features (`copl.reward.warm_start`); then adapters, gate and the
     part of the head that all users share are trained together, adapters starting at zero; then the whole head is fitted
     on what they made of the texts (`copl.reward.refit`). Without routed experts, and where users train along, the whole
-    head trains with the adapters instead. A part of the training texts is held out; the model of the
-    lowest loss on them and on the validation split, both counting the same, is kept, the frozen-feature model included;
-    what the held-out texts say of the head is added in the end. Called again after a kill, it continues from what it
-    finds in ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same model.
+    head trains with the adapters instead. A part of the training texts is held out; the model of the lowest loss on
+    them and on the validation split, both counting the same, is kept, the frozen-feature model included; what the
+    held-out texts say of the head is added in the end. Called again after a kill, it continues from what it finds in
+    ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same model.
 
     With ``options.mode`` frozen there are no adapters and no gate; the head alone is trained, on the frozen features.
 
@@ -132,9 +132,10 @@ def train_reward_model(
             outcome = _experts_first(setting, choice, divisions[0], seed=seed, scratch=scratch, progress=progress)
         else:
             curve, steps = _adapt(setting, divisions[0], seed=seed, scratch=scratch, progress=progress)
-            outcome = _Outcome(curve, steps, best_of(curve).step, choice)
+            kept = best_of(curve).step
+            outcome = _Outcome(curve, steps, kept, choice if kept == 0 or _head_stays_comparable(model) else None)
         new_texts = _new_text_margins(setting, divisions[0])
-        if outcome.choice is not None and (model.head.linear_in_features or outcome.kept_step == 0):
+        if outcome.choice is not None:
             model.head.to("cpu")
             outcome.choice.complete()
     use = gate_use(setting)
@@ -191,7 +192,7 @@ class _Outcome:
         curve: the looks at the validation split.
         steps: steps taken.
         kept_step: the step whose adapters were kept; 0 where they are zero.
-        choice: how the head was fitted, where it was.
+        choice: how the head was fitted, where what was held out from that can still be added.
         refit: losses without adapters and with the head refitted, where that was tried.
     """
 
@@ -200,6 +201,13 @@ class _Outcome:
     kept_step: int
     choice: HeadChoice | None
     refit: Mapping[str, Any] | None = None
+
+
+def _head_stays_comparable(model: PersonalRewardModel) -> bool:
+    """Whether a head that has trained on and one fitted before can be added up: not layers, nor weights of a gate that
+    has trained as well."""
+    learns = any(parameter.requires_grad for parameter in model.gate.parameters())
+    return model.head.linear_in_features and not (model.head.reads_gate and learns)
 
 
 def _reads_users_late(setting: Setting) -> bool:

@@ -21,7 +21,7 @@ from copl.progress import SilentProgress
 from copl.records import Comparisons
 from copl.reward.scoring import readings
 from copl.reward.setting import Setting
-from copl.reward.warm_start import FittedHead, HeadFit, TrainingParts, hold_out_texts
+from copl.reward.warm_start import FittedHead, HeadFit, TrainingParts, drawn, hold_out_texts
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -70,15 +70,16 @@ def refit_head(setting: Setting, seed: int) -> HeadChoice:
     """
     model, material = setting.model, setting.material
     device = model.device
-    train = drawn(material.train, _MAX_COMPARISONS, seed)
+    train = drawn(material.train, _MAX_COMPARISONS, np.random.default_rng(seed))
     # Other texts than these the adapters have learnt from.
     parts = hold_out_texts(train, material.groups, seed)
-    whole = (parts.fitted, parts.new_text, drawn(material.validation, _MAX_COMPARISONS, seed), train)
+    validation = drawn(material.validation, _MAX_COMPARISONS, np.random.default_rng(seed))
+    whole = (parts.fitted, parts.new_text, validation, train)
     every = Comparisons.concat(whole)
     features, reading = readings(
         model,
         setting.encoded,
-        model.condition(setting.users.to(device))[torch.from_numpy(np.tile(every.user, 2))],
+        setting.users[torch.from_numpy(np.tile(every.user, 2))],
         np.concatenate([every.chosen, every.rejected]),
         lambda values: values.float().cpu(),
         progress=SilentProgress(),
@@ -90,13 +91,6 @@ def refit_head(setting: Setting, seed: int) -> HeadChoice:
     found = fit.choose([TrainingParts(fitted, new_text)], validation)
     model.head.to(device)
     return HeadChoice(fit, found, train)
-
-
-def drawn(pairs: Comparisons, count: int, seed: int) -> Comparisons:
-    """Return at most `count` of the comparisons, drawn at random, in their order."""
-    if len(pairs) <= count:
-        return pairs
-    return pairs.take(np.sort(np.random.default_rng(seed).permutation(len(pairs))[:count]))
 
 
 def _divided(every: Comparisons, reading: IntArray, counts: list[int]) -> list[Comparisons]:

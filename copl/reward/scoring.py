@@ -86,8 +86,7 @@ def score_encoded(
         progress: where to show progress.
         kept: hidden states of the texts below the adapted layers, where they are there already.
     """
-    conditioned = _conditioned(model, users)
-    codes, reading = readings(model, encoded, conditioned, place, model.head.encode, progress=progress, kept=kept)
+    codes, reading = readings(model, encoded, users, place, model.head.encode, progress=progress, kept=kept)
     return _combined(model, codes, reading, users)
 
 
@@ -95,7 +94,7 @@ def score_encoded(
 def readings(
     model: PersonalRewardModel,
     encoded: EncodedResponses,
-    conditioned: Tensor,
+    users: Tensor,
     place: IntArray,
     keep: Callable[[Tensor], Tensor],
     *,
@@ -107,7 +106,7 @@ def readings(
     Args:
         model: the reward model.
         encoded: the texts.
-        conditioned: user of each request, in the model's own scale [N, D].
+        users: embedding of the user of each request [N, D].
         place: which text each request is about [N].
         keep: what is kept [B, C] of scaled features [B, H].
         progress: where to show progress.
@@ -119,7 +118,7 @@ def readings(
     training = model.training
     model.eval()
     try:
-        weights = _routes(model, conditioned)
+        weights = _routes(model, users)
         settings = place if weights is None else _distinct(place, weights)
         _, first, reading = np.unique(settings, return_index=True, return_inverse=True)
         own = None if weights is None else weights[first]
@@ -139,21 +138,13 @@ def _combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, users:
     return scores
 
 
-def _conditioned(model: PersonalRewardModel, users: Tensor) -> Tensor:
-    conditioned = torch.empty(len(users), model.embedding_dim, device=model.device)
-    for start in range(0, len(users), _USERS_AT_ONCE):
-        part = slice(start, start + _USERS_AT_ONCE)
-        conditioned[part] = model.condition(users[part].to(model.device))
-    return conditioned
-
-
-def _routes(model: PersonalRewardModel, conditioned: Tensor) -> Tensor | None:
+def _routes(model: PersonalRewardModel, users: Tensor) -> Tensor | None:
     if not model.gate.num_experts:
         return None
-    weights = torch.empty(len(conditioned), model.gate.num_experts, device=model.device)
-    for start in range(0, len(conditioned), _USERS_AT_ONCE):
+    weights = torch.empty(len(users), model.gate.num_experts, device=model.device)
+    for start in range(0, len(users), _USERS_AT_ONCE):
         part = slice(start, start + _USERS_AT_ONCE)
-        weights[part] = model.route(conditioned[part]).weights
+        weights[part] = model.route(model.condition(users[part].to(model.device))).weights
     return weights
 
 

@@ -26,7 +26,7 @@ from copl.reward.material import gather
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
 from copl.reward.new_texts import NewTextMargins
 from copl.reward.options import RewardOptions
-from copl.reward.refit import HeadChoice, drawn, held_fixed, refit_head
+from copl.reward.refit import HeadChoice, held_fixed, refit_head
 from copl.reward.setting import Setting, assemble, gate_use
 from copl.reward.store import RewardCard, describe_backbone, save_reward_model
 from copl.reward.trainer import (
@@ -38,7 +38,7 @@ from copl.reward.trainer import (
     trainable,
 )
 from copl.reward.user_vectors import UserVectors, save_trained_users
-from copl.reward.warm_start import HeadFit, TrainingParts, hold_out_texts
+from copl.reward.warm_start import HeadFit, TrainingParts, drawn, hold_out_texts
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray
@@ -232,31 +232,29 @@ def _experts_first(
     choice.fit.without_personal()
     with held_fixed(setting.model.head.personal_parameters()):
         curve, steps = _adapt(setting, parts, seed=seed, scratch=scratch, progress=progress)
-    kept = best_of(curve).step
-    refitted = None
-    if kept > 0:
+    best, refitted, kept = best_of(curve).step, None, without
+    if best > 0:
         again = refit_head(setting, seed)
-        refitted = CurvePoint(kept, *_measure(setting, judges))
+        refitted = CurvePoint(best, *_measure(setting, judges))
         if refitted.validation_loss < without.validation_loss:
-            choice = again
-        else:
-            kept = 0
-    if kept == 0:
+            choice, kept = again, refitted
+        # Names of their own: they are no points of the curve of training.
+        losses = {"without_adapters_loss": without.validation_loss, "refitted_loss": refitted.validation_loss}
+        progress.log("reward", step=best, kept_step=kept.step, **losses)
+    if kept is without:
         load_trainable(setting.objective, frozen_model)
     refit = {
         "without_adapters": asdict(without),
         "refitted": None if refitted is None else asdict(refitted),
         "head": asdict(choice.found),
     }
-    loss = without.validation_loss if refitted is None or kept == 0 else refitted.validation_loss
-    progress.log("reward", step=kept, validation_loss=loss, head="refitted" if kept else "as fitted without adapters")
-    return _Outcome(curve, steps, kept, choice, refit)
+    return _Outcome(curve, steps, kept.step, choice, refit)
 
 
 def _judges(setting: Setting, parts: TrainingParts, seed: int) -> list[Comparisons]:
     """Comparisons that the model is not fitted to: of the validation split, and of texts held out."""
     count = setting.options.eval_comparisons
-    judges = [drawn(part, count, seed) for part in (setting.material.validation, parts.new_text)]
+    judges = [drawn(part, count, np.random.default_rng(seed)) for part in (setting.material.validation, parts.new_text)]
     return [part for part in judges if len(part)]
 
 

@@ -141,10 +141,7 @@ class HeadFit:
         _restore(self._head, [t + (f - c) for t, f, c in zip(trained, _copies(self._head), self._chosen, strict=True)])
 
     def _pairs(self, comparisons: Comparisons) -> _Pairs:
-        if len(comparisons) > _MAX_COMPARISONS:
-            drawn = self._rng.permutation(len(comparisons))[:_MAX_COMPARISONS]
-            comparisons = comparisons.take(np.sort(drawn))
-        return _Pairs.of(comparisons)
+        return _Pairs.of(drawn(comparisons, _MAX_COMPARISONS, self._rng))
 
     def _loss(self, pairs: _Pairs) -> tuple[Tensor, Tensor]:
         codes, z = self._head.encode(self._features), self._users[pairs.users]
@@ -198,6 +195,13 @@ class HeadFit:
 
         optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._head.zero_grad()
+
+
+def drawn(comparisons: Comparisons, count: int, rng: np.random.Generator) -> Comparisons:
+    """Return at most `count` of the comparisons, drawn at random, in their order."""
+    if len(comparisons) <= count:
+        return comparisons
+    return comparisons.take(np.sort(rng.permutation(len(comparisons))[:count]))
 
 
 def hold_out_texts(train: Comparisons, groups: IntArray, seed: int) -> TrainingParts:

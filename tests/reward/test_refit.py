@@ -16,11 +16,12 @@ from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceData, TokenBatch
 from copl.reward.backbone import collate
 from copl.reward.options import RewardOptions
-from copl.reward.refit import drawn, held_fixed, refit_head
+from copl.reward.refit import held_fixed, refit_head
 from copl.reward.scoring import readings, score_responses
 from copl.reward.setting import Setting
 from copl.reward.store import read_reward_card
 from copl.reward.user_vectors import UserVectors
+from copl.reward.warm_start import drawn
 
 Planted = tuple[PreferenceData, UserVectors]
 OPTIONS = RewardOptions(
@@ -29,34 +30,33 @@ OPTIONS = RewardOptions(
 
 
 @pytest.fixture
-def adapted(put_together: Callable[..., Setting]) -> Setting:
-    """A model of two routed experts whose adapters are not zero."""
-    setting = put_together(attrs.evolve(OPTIONS, trainable_layers=2), "uniform", num_experts=2)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in setting.model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.1)
-    return setting
+def adapted(put_together: Callable[..., Setting]) -> Callable[..., Setting]:
+    """Makes a model whose adapters are not zero."""
+
+    def make(gate: str, options: RewardOptions = OPTIONS) -> Setting:
+        setting = put_together(options, gate, **({} if gate == "none" else {"num_experts": 2}))
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for name, parameter in setting.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1)
+        return setting
+
+    return make
 
 
 @pytest.mark.parametrize("gate", ["uniform", "softmax", "none"])
-def test_readings_are_the_features_of_each_request(gate: str, put_together: Callable[..., Setting]) -> None:
-    setting = put_together(OPTIONS, gate, **({} if gate == "none" else {"num_experts": 2}))
+def test_readings_are_the_features_of_each_request(gate: str, adapted: Callable[..., Setting]) -> None:
+    setting = adapted(gate)
     model = setting.model
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.1)
     rng = np.random.default_rng(0)
     place, user = rng.integers(len(setting.encoded), size=30), torch.from_numpy(rng.integers(16, size=30))
-    users = model.condition(setting.material.users[user])
+    users = setting.material.users[user]
     found, reading = readings(model, setting.encoded, users, place, lambda values: values, progress=SilentProgress())
     model.eval()
     for n in range(30):
         tokens = collate(setting.encoded, place[n : n + 1])
-        weights = model.route(users[n : n + 1]).weights if model.gate.num_experts else None
+        weights = model.route(model.condition(users[n : n + 1])).weights if model.gate.num_experts else None
         with torch.no_grad():
             alone = model.features(TokenBatch(tokens.input_ids, tokens.attention_mask), weights)[0]
         assert torch.allclose(found[reading[n]], alone, atol=1e-4)
@@ -64,14 +64,15 @@ def test_readings_are_the_features_of_each_request(gate: str, put_together: Call
     assert len(found) == (asked if gate == "softmax" else len(set(place.tolist())))
 
 
-def test_the_head_is_fitted_to_what_adapters_make_of_the_texts(adapted: Setting) -> None:
-    model, material = adapted.model, adapted.material
-    choice = refit_head(adapted, seed=0)
+def test_the_head_is_fitted_to_what_adapters_make_of_the_texts(adapted: Callable[..., Setting]) -> None:
+    setting = adapted("uniform", attrs.evolve(OPTIONS, trainable_layers=2))
+    model, material = setting.model, setting.material
+    choice = refit_head(setting, seed=0)
     validation = material.validation
 
     def loss() -> float:
-        twice = adapted.users[torch.from_numpy(np.tile(validation.user, 2))]
-        scores = adapted.scores(twice, np.concatenate([validation.chosen, validation.rejected]))
+        twice = setting.users[torch.from_numpy(np.tile(validation.user, 2))]
+        scores = setting.scores(twice, np.concatenate([validation.chosen, validation.rejected]))
         chosen, rejected = scores.reshape(2, -1)
         return float(np.logaddexp(0.0, rejected - chosen).mean())
 
@@ -95,18 +96,22 @@ def test_parameters_held_fixed_are_trained_again_later() -> None:
 
 def test_so_many_comparisons_are_drawn_in_their_order() -> None:
     pairs = Comparisons(np.zeros(50, dtype=np.int64), np.arange(50), np.arange(50) + 1)
-    few = drawn(pairs, 20, seed=0).chosen
+    few = drawn(pairs, 20, np.random.default_rng(0)).chosen
     assert len(few) == 20
     assert (np.diff(few) > 0).all()
-    assert drawn(pairs, 50, seed=0) is pairs
+    assert drawn(pairs, 50, np.random.default_rng(0)) is pairs
 
 
 def test_experts_train_under_the_shared_head_and_the_better_model_is_kept(
-    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path
+    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path, listener: Any
 ) -> None:
-    train_tiny(tmp_path, *preferences, attrs.evolve(OPTIONS, learning_rate=1e-2, max_steps=60), gate="softmax")
+    options = attrs.evolve(OPTIONS, learning_rate=1e-2, max_steps=60)
+    train_tiny(tmp_path, *preferences, options, gate="softmax", progress=listener)
     training = read_reward_card(tmp_path).training
     refit = training["refit"]
+    looks = [record["step"] for record in listener.records if "validation_loss" in record]
+    assert looks == [point["step"] for point in training["curve"]][1:]  # what follows is no part of the curve
+    assert listener.records[-1]["refitted_loss"] == refit["refitted"]["validation_loss"]
     # Without its personal part the head knows nothing of groups that want opposite things.
     assert training["curve"][0]["validation_loss"] > 0.65
     assert refit["without_adapters"]["validation_loss"] < 0.6

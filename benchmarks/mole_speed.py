@@ -7,7 +7,8 @@ comparisons, that is 32 texts of 64 tokens whose prompt and response are equally
 and are run in turn, round after round, so that whatever else the machine does hits all alike; a ratio is the median
 over rounds of the ratio within a round, once of wall time and once of processor time. The baseline ``dispatch`` is the
 usual way to write a mixture: every adapted module has a gate of its own and loops over its experts, each of which gets
-the texts that are routed to it.
+the texts that are routed to it. It drops inputs by torch's own dropout, and so does the baseline ``stock``, which is
+plain LoRA as PEFT makes it; all others by `copl.experts.dropout`.
 
 On a CPU the backbone is smollm2-135m in float32; with a CUDA device it is a random Llama of 1.2 billion weights in
 bfloat16 on longer texts. Peak memory is that of a step beyond what is held between steps.
@@ -28,9 +29,11 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from benchmarks.measured import RESULTS, markdown_table, measure, provenance
+from copl.experts.dropout import SixteenBitDropout
 from copl.experts.gates.fixed import NoGate
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.mixture import MixtureOfLora
@@ -48,8 +51,9 @@ from copl.reward.heads import BilinearHead
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
 from copl.reward.objective import BradleyTerryObjective
 
-DIM, EXPERTS, RANK, ALPHA, TOP_LAYERS = 512, 8, 8, 16.0, 4
+DIM, EXPERTS, RANK, ALPHA, DROPOUT, TOP_LAYERS = 512, 8, 8, 16.0, 0.1, 4
 BARS = {
+    "mixture / stock": ("mixture", "stock", "at most", 1.15),
     "mixture / plain": ("mixture", "plain", "at most", 1.15),
     "dispatch / mixture": ("dispatch", "mixture", "at least", 1.35),
     "mixture / packed": ("mixture", "packed", "at least", 1.25),
@@ -67,7 +71,7 @@ class DispatchedLora(nn.Module):
         def expert() -> nn.Module:
             down = nn.Linear(base.in_features, RANK, bias=False, device=base.weight.device)
             up = nn.Linear(RANK, base.out_features, bias=False, device=base.weight.device)
-            return nn.Sequential(nn.Dropout(0.1), down, up)
+            return nn.Sequential(nn.Dropout(DROPOUT), down, up)
 
         self.shared, self.experts = expert(), nn.ModuleList(expert() for _ in range(EXPERTS))
         self.gate = LearnedGate(LearnedGateOptions(num_experts=EXPERTS), embedding_dim=DIM, top_k=1)
@@ -129,7 +133,7 @@ def shared_copy(backbone: LoadedBackbone) -> LoadedBackbone:
 def reward_model(backbone: LoadedBackbone, gate: ExpertGate, trunk: FrozenTrunk | None) -> PersonalRewardModel:
     mixture = MixtureOfLora.attach(
         backbone.model,
-        MixtureOptions(shared_rank=RANK, expert_rank=RANK, alpha=ALPHA, dropout=0.1),
+        MixtureOptions(shared_rank=RANK, expert_rank=RANK, alpha=ALPHA, dropout=DROPOUT),
         num_experts=gate.num_experts,
         target_modules=backbone.target_modules,
         layers=None if trunk is None else trunk.layers,
@@ -169,12 +173,18 @@ def variants(
 
         return step
 
-    def ours(gate: ExpertGate, *, packed: bool = False, top: int = 0) -> Callable[[], None]:
+    def ours(
+        gate: ExpertGate, *, packed: bool = False, top: int = 0, dropout: type[nn.Dropout] = SixteenBitDropout
+    ) -> Callable[[], None]:
         own, kept, trunk = shared_copy(backbone), None, None
         if top:
             trunk = FrozenTrunk(own.model, own.num_layers, top)
             kept = frozen_pass(own, encoded, trunk, directory=scratch, progress=SilentProgress()).kept
-        objective = BradleyTerryObjective(reward_model(own, gate, trunk))
+        model = reward_model(own, gate, trunk)
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.lora_dropout["default"] = dropout(DROPOUT)
+        objective = BradleyTerryObjective(model)
         collator = PairCollator(encoded, pairs, users, routes=None, kept=kept, packed=packed)
         return stepping(objective, lambda batch: objective(**batch)["loss"], collator)  # type: ignore[no-any-return]
 
@@ -188,6 +198,7 @@ def variants(
     dispatched = DispatchedModel(shared_copy(backbone)).train()
     found: dict[str, Callable[[], None]] = {
         "forward": forward,
+        "stock": ours(NoGate(), dropout=nn.Dropout),
         "plain": ours(NoGate()),
         "mixture": ours(gate()),
         "dispatch": stepping(dispatched, dispatched, plain),
@@ -327,7 +338,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"backbone: {arguments.backbone}; {2 * arguments.pairs} texts of {arguments.length} random tokens, seed 0; "
         f"{arguments.rounds} rounds after one warm-up, the variants in turn within a round; adapted: "
         f"{', '.join(backbone.target_modules)}",
-        f"forward: the frozen backbone alone; plain: LoRA of rank {RANK}; mixture: shared rank {RANK} and {EXPERTS} "
+        f"forward: the frozen backbone alone; stock: LoRA of rank {RANK} as PEFT makes it; plain: the same with the "
+        f"quicker dropout of all the others; mixture: shared rank {RANK} and {EXPERTS} "
         f"experts of rank {RANK}, top-1; packed: the mixture, a prompt read once for both responses; cached: the "
         f"mixture on the top {TOP_LAYERS} layers, hidden states below read from memory",
         "tokens are those of the unpacked texts; memory is that of a step beyond what is held between steps",

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -24,11 +24,8 @@ from transformers import (
 )
 
 from copl.errors import BackboneError, OptionsError, RunError
-from copl.experts.gates import COMPONENTS
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.mixture import MixtureOfLora, user_adapter
 from copl.experts.options import MixtureOptions
-from copl.experts.per_layer import GatePerLayer
 from copl.experts.targets import default_target_modules
 
 SMALL = {
@@ -86,74 +83,11 @@ def hidden(model: nn.Module, ids: Tensor) -> Tensor:
 WEIGHTS = torch.tensor([[0.7, 0.0, 0.0, 0.0], [0.0, 0.0, 0.4, 0.0], [0.1, 0.2, 0.3, 0.4]])
 
 
-class OneLinear(nn.Module):
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.proj = nn.Linear(weight.shape[1], weight.shape[0])
-        self.proj.weight.data, self.proj.bias.data = weight, bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.proj(x)
-        return output
-
-
-@pytest.fixture
-def golden(shared: Path) -> dict[str, Tensor]:
-    """What the reference computes for one linear layer with four routed experts, a shared one and a gate of its own."""
-    with np.load(shared / "golden" / "mole_small.npz") as values:
-        return {name: torch.from_numpy(np.asarray(value)) for name, value in values.items()}
-
-
-def reference_mixture(golden: dict[str, Tensor], softmax_dtype: str) -> tuple[MixtureOfLora, LearnedGate]:
-    """Our mixture and gate with the reference's weights."""
-    rank, num_experts = int(golden["rank"]), int(golden["num_experts"])
-    options = MixtureOptions(rank, rank, float(golden["alpha"]), dropout=0.0, gates="per-layer", gate_power=2)
-    mixture = MixtureOfLora.attach(
-        OneLinear(golden["weight"], golden["bias"]), options, num_experts=num_experts, target_modules=("proj",)
-    )
-    names = ["shared", *(f"expert{m}" for m in range(num_experts))]
-    layer = mixture.peft_model.base_model.model.proj
-    layer.lora_A["default"].weight.data = torch.cat([golden[f"{name}.A"] for name in names])
-    layer.lora_B["default"].weight.data = torch.cat([golden[f"{name}.B"] for name in names], dim=1)
-    gate_options = LearnedGateOptions(num_experts=num_experts, softmax_dtype=softmax_dtype)
-    gate = LearnedGate(gate_options, embedding_dim=512, top_k=1).eval()
-    for ours, theirs in ((gate.hidden, "gate.fc1"), (gate.output, "gate.fc2")):
-        ours.weight.data, ours.bias.data = golden[f"{theirs}.weight"], golden[f"{theirs}.bias"]
-    return mixture, gate
-
-
-def test_agrees_with_the_reference_implementation(golden: dict[str, Tensor]) -> None:
-    """Outputs and gradients, the gate's softmax rounded to float16 as there (``gate.preset=paper``)."""
-    preset = next(c for c in COMPONENTS if c.name == "top1").presets["paper"]
-    mixture, gate = reference_mixture(golden, preset["softmax_dtype"])
-    rank = int(golden["rank"])
-    layer = mixture.peft_model.base_model.model.proj
-    x = golden["x"].requires_grad_()
-    mixture.set_weights(gate(golden["user_embeddings"]).weights)
-    y = mixture.peft_model(x)
-    y.backward(golden["grad_y"])
-    close = {"atol": 5e-4, "rtol": 0.0}
-    torch.testing.assert_close(y, golden["y"], **close)
-    torch.testing.assert_close(x.grad, golden["grad_x"], **close)
-    names = ["shared", *(f"expert{m}" for m in range(int(golden["num_experts"])))]
-    for name, grad in zip(names, layer.lora_A["default"].weight.grad.split(rank), strict=True):
-        torch.testing.assert_close(grad, golden[f"grad.{name}.A"], **close)
-    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in gate.parameters())
-
-
-def test_a_float32_softmax_is_as_close_as_the_references_rounding_allows(golden: dict[str, Tensor]) -> None:
-    """A float16 probability near 1/4 is off by up to 2**-13, its square and all it multiplies accordingly."""
-    mixture, gate = reference_mixture(golden, "float32")
-    decided = gate(golden["user_embeddings"]).weights.detach()
-    mixture.set_weights(decided)
-    torch.testing.assert_close(mixture.peft_model(golden["x"]), golden["y"], atol=5e-4, rtol=0.0)
-    mixture.set_weights(decided.sqrt())  # the paper's plain weight is far from what the reference computes
-    assert (mixture.peft_model(golden["x"]) - golden["y"]).abs().max() > 1e-2
-
-
 def test_a_layer_computes_the_sum_of_its_scaled_experts() -> None:
-    weight, bias = torch.randn(5, 4), torch.randn(5)
-    mixture = randomise(MixtureOfLora.attach(OneLinear(weight, bias), OPTIONS, num_experts=2, target_modules=("proj",)))
+    linear = nn.Linear(4, 5)
+    weight, bias = linear.weight.detach().clone(), linear.bias.detach().clone()
+    model = nn.Sequential(OrderedDict(proj=linear))
+    mixture = randomise(MixtureOfLora.attach(model, OPTIONS, num_experts=2, target_modules=("proj",)))
     layer = mixture.peft_model.base_model.model.proj
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     x, gate = torch.randn(2, 3, 4), torch.tensor([[0.0, 0.5], [0.25, 0.0]])
@@ -488,19 +422,6 @@ def test_a_users_slice_fills_up_where_its_gates_keep_unequal_numbers_of_experts(
     before = hidden(mixture.peft_model, ids)
     assert user_adapter(mixture, weights.flatten(), tmp_path) == 8  # the shared two, and two experts of three
     torch.testing.assert_close(hidden(stock_peft(backbone(), tmp_path), ids), before, atol=1e-5, rtol=1e-5)
-
-
-def test_gates_per_layer_are_gates_of_their_own() -> None:
-    torch.manual_seed(0)
-    single = LearnedGate(LearnedGateOptions(num_experts=4, balance=0.5), embedding_dim=6, top_k=1)
-    gates, users = GatePerLayer(single, 3).eval(), torch.randn(20, 6)
-    decided = gates(users)
-    assert decided.weights.shape == (20, 12)
-    assert (gates.num_experts, gates.top_k) == (12, 3)
-    each = [gate(users) for gate in gates.gates]
-    torch.testing.assert_close(decided.weights, torch.cat([one.weights for one in each], dim=1))
-    torch.testing.assert_close(decided.aux_loss, sum(one.aux_loss for one in each) / 3)
-    assert not torch.allclose(each[0].weights, each[1].weights)  # not copies of one another
 
 
 @pytest.mark.parametrize("num_experts", [0, 4])

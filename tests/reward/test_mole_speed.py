@@ -19,7 +19,7 @@ def test_the_benchmark_runs_on_a_tiny_backbone(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     text = out.read_text(encoding="utf-8")
-    for variant in ("forward", "plain", "mixture", "dispatch", "packed", "cached"):
+    for variant in ("forward", "stock", "plain", "mixture", "dispatch", "packed", "cached"):
         assert f"| {variant} |" in text
     for ratio in ("mixture / plain", "dispatch / mixture", "mixture / packed", "mixture / cached"):
         assert f"| {ratio} |" in text

@@ -99,28 +99,29 @@ class HeadFit:
         """Choose the penalties and leave the head fitted on ``divisions[0].fitted``.
 
         The shared penalty is chosen on the held-out texts of all divisions, with the personal part at its start; then
-        the personal one, all parameters free, on those of the first and on `validation`, both counting the same. Both
-        go from strong to weak and stop when the loss rises.
+        the personal one, all parameters free, on those and on `validation`, both counting the same. Both go from strong
+        to weak and stop when the loss rises.
         """
-        pairs = [(self._pairs(parts.fitted), [self._pairs(parts.new_text)]) for parts in divisions]
-        fitted, new_text = pairs[0]
-        judges = [*new_text, self._pairs(validation)] if len(validation) else new_text
+        parts = [(self._pairs(one.fitted), [self._pairs(one.new_text)]) for one in divisions]
+        known = [self._pairs(validation)] if len(validation) else []
 
         def shared_only(penalty: float) -> tuple[float, float]:
             return penalty, 0.0
 
-        shared = self._search([self._head.weight], shared_only, pairs)
-        self._shared = _copies(self._head)
-        personal = 0.0
+        starts = [_copies(self._head)] * len(parts)
+        shared, starts = self._search([self._head.weight], shared_only, parts, starts)
+        self._shared, personal = starts[0], 0.0
         if self._head.personal_parameters():
 
             def both(penalty: float) -> tuple[float, float]:
                 return shared, penalty
 
-            personal = self._search(list(self._head.parameters()), both, [(fitted, judges)])
-        self._chosen = _copies(self._head)
+            judged = [(fitted, new_text + known) for fitted, new_text in parts]
+            personal, starts = self._search(list(self._head.parameters()), both, judged, starts)
+        self._chosen = starts[0]
+        _restore(self._head, self._chosen)
         with torch.no_grad():
-            loss, margins = self._loss(new_text[0])
+            loss, margins = self._loss(parts[0][1][0])
         accuracy = float((torch.sign(margins) * 0.5 + 0.5).mean())
         return FittedHead(shared, personal, float(loss), accuracy)
 
@@ -155,10 +156,11 @@ class HeadFit:
         free: Sequence[nn.Parameter],
         penalties: Callable[[float], tuple[float, float]],
         divisions: Sequence[tuple[_Pairs, Sequence[_Pairs]]],
-    ) -> float:
-        """Return the penalty of the lowest mean loss, the head fitted with it on the first division."""
-        states = [_copies(self._head)] * len(divisions)
-        best, lowest, kept = _PENALTIES[0], float("inf"), states[0]
+        starts: Sequence[list[Tensor]],
+    ) -> tuple[float, list[list[Tensor]]]:
+        """Return the penalty of the lowest mean loss, and the head fitted with it on each division."""
+        states = list(starts)
+        best, lowest, kept = _PENALTIES[0], float("inf"), states
         for penalty in _PENALTIES:
             total = 0.0
             for number, (fitted, judges) in enumerate(divisions):
@@ -169,9 +171,8 @@ class HeadFit:
                     total += sum(float(self._loss(judge)[0]) for judge in judges) / len(judges)
             if not total < lowest:
                 break
-            best, lowest, kept = penalty, total, states[0]
-        _restore(self._head, kept)
-        return best
+            best, lowest, kept = penalty, total, list(states)
+        return best, kept
 
     def _minimise(self, free: Sequence[nn.Parameter], pairs: _Pairs, shared: float, personal: float) -> None:
         """Minimise the penalised loss over the parameters in `free`."""

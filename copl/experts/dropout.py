@@ -24,7 +24,7 @@ class SixteenBitDropout(nn.Dropout):
         dropped = int(_LEVELS * self.p)
         if not self.training or dropped in (0, _LEVELS) or input.device.type != "cpu":
             return super().forward(input)
-        words = torch.empty(-(-input.numel() // _LANES), dtype=torch.int64)
+        words = torch.empty(-(-input.numel() // _LANES), dtype=torch.int64, device=input.device)
         lanes = words.random_(torch.iinfo(torch.int64).min, None).view(torch.int16)[: input.numel()]
         mask = lanes.view(input.shape) < dropped - _LEVELS // 2
         return input.masked_fill(mask, 0.0).mul_(_LEVELS / (_LEVELS - dropped))

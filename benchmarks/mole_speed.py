@@ -6,10 +6,10 @@ All variants do the same work on the same random tokens: forward, Bradley-Terry 
 comparisons, that is 32 texts of 64 tokens whose prompt and response are equally long. They share one frozen backbone
 and are run in turn, round after round, so that whatever else the machine does hits all alike; a ratio is the median
 over rounds of the ratio within a round, once of wall time and once of processor time, and beside them the ratio of the
-fastest steps, since what else a machine does can only add to a step. The baseline ``dispatch`` is the
-usual way to write a mixture: every adapted module has a gate of its own and loops over its experts, each of which gets
-the texts that are routed to it. It drops inputs by torch's own dropout, and so does the baseline ``stock``, which is
-plain LoRA as PEFT makes it; all others by `copl.experts.dropout`.
+fastest steps, since what else a machine does can only add to a step. The baseline ``dispatch`` is the usual way to
+write a mixture: every adapted module has a gate of its own and loops over its experts, each of which gets the texts
+that are routed to it. It drops inputs by torch's own dropout, and so does the baseline ``stock``, which is plain LoRA
+as PEFT makes it; all others by `copl.experts.dropout`.
 
 On a CPU the backbone is smollm2-135m in float32; with a CUDA device it is a random Llama of 1.2 billion weights in
 bfloat16 on longer texts. Peak memory is that of a step beyond what is held between steps.

@@ -145,13 +145,13 @@ def test_a_routed_head_tells_users_apart_by_their_experts_alone(
 ) -> None:
     data, users = preferences
     options = attrs.evolve(OPTIONS, head="routed", mode=mode)
-    model = train_tiny(tmp_path, data, users, options, gate=gate)
+    model = train_tiny(tmp_path, data, users, options, gate=gate, seed=3)  # which texts are held out: 6 of 40
     pairs, rows = data.splits["test"], np.arange(len(data.splits["test"]))
     vectors = users.values[torch.from_numpy(pairs.user)]
     chosen, rejected = (
         score_responses(model, data.responses, vectors, side) for side in (pairs.chosen, pairs.rejected)
     )
-    assert (chosen > rejected).mean() > 0.7  # the groups want opposite things
+    assert (chosen > rejected).mean() > 0.75  # the groups want opposite things
     weights = model.expert_weights(users.values)
     same = np.flatnonzero((weights == weights[0]).all(dim=1).numpy())
     if gate == "cluster":

@@ -17,6 +17,7 @@ class SixteenBitDropout(nn.Dropout):
 
     An element is dropped with probability q = floor(2^16 p) / 2^16, which is exact to 2^-16, and the others are
     multiplied by 1 / (1 - q). One byte an element is kept for the backward pass, where torch keeps a float.
+    A p below 2^-16, which this many bits do not have, is torch's too: dropped with probability p, scaled for it.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # torch names it so

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
@@ -17,6 +17,8 @@ def dropped(p: float, *shape: int, seed: int = 0) -> Tensor:
     return SixteenBitDropout(p)(torch.ones(shape))
 
 
+@example(p=2**-16 - 2**-20, shape=[3], dtype=torch.float32)
+@example(p=2**-16, shape=[3], dtype=torch.float32)
 @given(
     p=st.floats(0.0, 1.0),
     shape=st.lists(st.integers(0, 5), max_size=3),
@@ -26,7 +28,7 @@ def test_what_is_left_is_scaled_so_that_the_mean_stays(p: float, shape: list[int
     values = torch.full(shape, 3.0, dtype=dtype)
     result = SixteenBitDropout(p)(values)
     assert (result.shape, result.dtype) == (values.shape, dtype)
-    share = int(65536 * p) / 65536
+    share = int(65536 * p) / 65536 if p >= 2**-16 else p
     kept = result[result != 0]
     torch.testing.assert_close(kept, torch.full_like(kept, 3.0 / (1.0 - share) if share < 1 else 0.0))
     assert torch.equal(values, torch.full(shape, 3.0, dtype=dtype))

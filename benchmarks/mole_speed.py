@@ -4,12 +4,13 @@
 
 All variants do the same work on the same random tokens: forward, Bradley-Terry loss, backward and AdamW on 16
 comparisons, that is 32 texts of 64 tokens whose prompt and response are equally long. They share one frozen backbone
-and are run in turn, round after round, so that whatever else the machine does hits all alike; a ratio is the median
-over rounds of the ratio within a round, once of wall time and once of processor time, and beside them the ratio of the
-fastest steps, since what else a machine does can only add to a step. The baseline ``dispatch`` is the usual way to
-write a mixture: every adapted module has a gate of its own and loops over its experts, each of which gets the texts
-that are routed to it. It drops inputs by torch's own dropout, and so does the baseline ``stock``, which is plain LoRA
-as PEFT makes it; all others by `copl.experts.dropout`.
+and are run in turn, round after round, each round in an order of its own, so that whatever else the machine does hits
+all alike, and none always comes after the same other one; a ratio is the median over rounds of the ratio within a
+round, once of wall time and once of processor time, and beside them the ratio of the fastest steps, since what else a
+machine does can only add to a step. The baseline ``dispatch`` is the usual way to write a mixture: every adapted
+module has a gate of its own and loops over its experts, each of which gets the texts that are routed to it. It drops
+inputs by torch's own dropout, and so does the baseline ``stock``, which is plain LoRA as PEFT makes it; all others by
+`copl.experts.dropout`.
 
 On a CPU the backbone is smollm2-135m in float32; with a CUDA device it is a random Llama of 1.2 billion weights in
 bfloat16 on longer texts. Peak memory is that of a step beyond what is held between steps.
@@ -242,13 +243,13 @@ class Steps:
 
 
 def take_turns(steps: Mapping[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, Steps]:
-    """Run all variants in turn, after one warm-up that does not count."""
+    """Run all variants in turn, in another order each round, after one warm-up that does not count."""
     for step in steps.values():
         step()
-    found = {name: Steps() for name in steps}
+    found, rng = {name: Steps() for name in steps}, np.random.default_rng(0)
     for _ in range(rounds):
-        for name, step in steps.items():
-            found[name].add(step, device)
+        for name in rng.permutation(list(steps)):
+            found[name].add(steps[name], device)
     return found
 
 
@@ -339,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"accelerator: {torch.cuda.get_device_name(device) if cuda else 'none'}; precision: "
         f"{'bfloat16' if cuda else 'float32'}",
         f"backbone: {arguments.backbone}; {2 * arguments.pairs} texts of {arguments.length} random tokens, seed 0; "
-        f"{arguments.rounds} rounds after one warm-up, the variants in turn within a round; adapted: "
+        f"{arguments.rounds} rounds after one warm-up, the variants in an order drawn for each round; adapted: "
         f"{', '.join(backbone.target_modules)}",
         f"forward: the frozen backbone alone; stock: LoRA of rank {RANK} as PEFT makes it; plain: the same with the "
         f"quicker dropout of all the others; mixture: shared rank {RANK} and {EXPERTS} "

@@ -189,7 +189,7 @@ def test_an_option_that_is_none_against_its_default_is_written_down() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.builds(
         Everything,
@@ -212,7 +212,7 @@ def test_plain_values_written_as_toml_or_json_give_the_same_options_back(options
     assert parse_options(Everything, tomllib.loads(tomlkit.dumps(plain)), where="x") == options
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 10**9), st.floats(1e-9, 1e9), st.booleans(), st.lists(st.integers(0, 99), max_size=4))
 def test_the_text_of_a_value_means_the_value(layers: int, rate: float, normalise: bool, seeds: list[int]) -> None:
     typed = {"num_layers": layers, "learning_rate": rate, "normalise": normalise, "seeds": seeds}

@@ -274,7 +274,7 @@ def test_newcomers_are_found_in_a_planted_graph(name: str) -> None:
 
 @EVERY
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_newcomer_gets_a_finite_answer(name: str, seed: int) -> None:
     support, trained = random_problem(seed)
     before = trained.users.clone()
@@ -291,7 +291,7 @@ def test_every_newcomer_gets_a_finite_answer(name: str, seed: int) -> None:
 
 @EVERY
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_neither_order_nor_batch_matters(name: str, seed: int) -> None:
     support, trained = random_problem(seed)
     chosen = strategy(name)

@@ -50,7 +50,7 @@ def test_one_by_one_is_as_all_at_once(name: str, planted_problem: Any) -> None:
 
 
 @given(seed=st.integers(0, 1000), order=st.permutations(range(4)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_comparisons_does_not_matter(seed: int, order: list[int], planted_problem: Any) -> None:
     support, trained = planted_problem(seed)
     parts = one_by_one(of_user(support, 1))

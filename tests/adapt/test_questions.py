@@ -31,7 +31,7 @@ def test_information_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_information_is_what_the_posterior_gains_on_average(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shares, answers = rng.dirichlet(np.ones(4)), rng.random(4)

@@ -16,13 +16,13 @@ MESSAGES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MESSAGES)
 def test_messages_survive_the_way_through_a_prompt(messages: list[dict[str, str]]) -> None:
     assert decode_prompt(encode_messages(messages)) == messages
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=40))
 def test_text_stays_text(text: str) -> None:
     assert encode_prompt(text) == text

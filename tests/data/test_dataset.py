@@ -56,7 +56,7 @@ def assert_same(one: PreferenceData, other: PreferenceData) -> None:
             assert np.array_equal(first, second)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data_sets())
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data: PreferenceData) -> None:
     directory = tmp_path_factory.mktemp("data") / "set"

@@ -123,7 +123,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["train", "test"]), TEXT, TEXT, TEXT, TEXT).filter(lambda row: row[3] != row[4]),

@@ -43,7 +43,7 @@ def test_nothing_has_no_pairs() -> None:
     assert len(repeats(none)) == len(contradictions(none)) == len(pair_numbers(none)) == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(*[st.sampled_from([0, 1, 2, 2**40])] * 3), max_size=12))
 def test_rows_have_one_number_exactly_when_they_are_equal(rows: list[tuple[int, int, int]]) -> None:
     columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], []]

@@ -158,7 +158,7 @@ def test_all_rules_across_options_are_reported_together() -> None:
     assert "unseen users need" not in str(caught.value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     counts=st.lists(st.integers(0, 12), min_size=1, max_size=30),
     num_things=st.integers(12, 40),

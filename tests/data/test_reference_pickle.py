@@ -128,7 +128,7 @@ def test_damaged_and_made_up_streams_are_data_errors(tmp_path: Path, content: by
         load(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60), st.integers(0, 400))
 def test_any_bytes_give_plain_values_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int

@@ -101,7 +101,7 @@ POLICY = st.fixed_dictionaries(
 JUNK = ["", "  ", "[1]", '"a"', "{", '{"a": 1', "null", "{},{}", '{"a":[{}', "{}]}", '{"chosen":"only"}', "\ufeff{}"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     some(rows_of(RIGHT, AS_JSON).map(json.dumps), rows_of(RIGHT, WRONG).map(json.dumps), st.sampled_from(JUNK)),
     st.sampled_from(["\n", "", "\r\n"]),
@@ -124,7 +124,7 @@ HEADERS = [",".join(RIGHT), "\ufeff" + ",".join(RIGHT), "\n\n" + ", ".join(RIGHT
 RAGGED = ["", "u", "u,p,a,x,train,1,1,1", 'u,p,"a"b,x,train,1,1', 'u,p,"a,x,train,1,1', " ", "u,p,a\0,x,train,1,1"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     some(rows_of(RIGHT).map(as_csv), rows_of(RIGHT, TEXTS_WRONG).map(as_csv), st.sampled_from(RAGGED)),
     st.sampled_from(["\n", "\r\n", "\r"]),
@@ -141,7 +141,7 @@ TEXT_COLUMNS = ("user_id", "prompt", "chosen", "rejected", "split")
 TEXT_TYPES: list[Any] = [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     some(rows_of(RIGHT, names=TEXT_COLUMNS), rows_of(RIGHT, TEXTS_WRONG, names=TEXT_COLUMNS)).filter(bool),
     st.sampled_from([[1.0, 2.5], [None, math.nan, 0.5], [1.0, 0.0, -1.0, math.inf]]),
@@ -163,7 +163,7 @@ def test_parquet(
     assert_alike(path, read, **policy)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(rows_of(RIGHT, AS_JSON, WRONG), min_size=1, max_size=6))
 def test_what_is_wrong_with_a_row_does_not_depend_on_the_others(rows: list[dict[str, Any]]) -> None:
     def faults(rows: list[dict[str, Any]]) -> list[str]:

@@ -59,7 +59,7 @@ def test_what_publishers_hold_out_is_cold() -> None:
     assert len(made.splits["train"]) > len(made.splits["cold"]) > 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(OPTIONS, st.integers(0, 1000), st.sampled_from([1, 8, 40]))
 def test_guarantees(options: ComparisonSplitOptions, seed: int, prompts: int) -> None:
     data = random_set(seed, prompts=prompts, per_prompt=3 if prompts > 1 else 15)
@@ -154,7 +154,7 @@ def test_nothing_to_split() -> None:
         assert sum(map(len, made.splits.values())) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.floats(0, 0.6), st.floats(0, 0.39), st.integers(0, 99))
 def test_shares_leave_one_and_deal_deals_them(counts: list[int], one: float, other: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -120,7 +120,7 @@ def test_a_margin_that_is_no_number_is_a_bug(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMPONENTS))
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_every_interval_holds_its_estimate(name: str, data: st.DataObject) -> None:
     users = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=30))
     margins = data.draw(st.lists(st.sampled_from([-1.0, 0.0, 2.0]), min_size=len(users), max_size=len(users)))

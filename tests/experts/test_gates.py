@@ -44,7 +44,7 @@ def test_all_gates_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(count=st.integers(1, 9), seed=st.integers(0, 99), training=st.booleans())
 def test_weights_keep_the_contract(name: str, count: int, seed: int, training: bool) -> None:
     gate = build(name).train(training)

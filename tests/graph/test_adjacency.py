@@ -38,7 +38,7 @@ def dense(user, response, weight):
     return torch.where(norm > 0, counts / norm.clamp_min(1e-9), 0.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weighted())
 def test_equals_the_dense_definition(comparisons):
     adjacency = SignedEdges(comparisons, USERS, RESPONSES).adjacency(torch.from_numpy(comparisons.weight).float())
@@ -57,7 +57,7 @@ def test_repeated_edges_add_up_before_normalising():
     torch.testing.assert_close(adjacency.rejected.to_dense(), torch.tensor([[0.0, 0.0, 1.0]]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(weighted(), st.integers(1, 3))
 def test_product_and_its_gradient_equal_the_dense_ones(comparisons, dim):
     weight = torch.from_numpy(comparisons.weight).float()

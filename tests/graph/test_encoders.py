@@ -143,7 +143,7 @@ def test_repeats_itself_and_leaves_global_randomness_alone(component):
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_any_graph_gives_finite_embeddings(data):
     num_users, num_responses = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))

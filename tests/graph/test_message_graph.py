@@ -46,7 +46,7 @@ def expected(comparisons, sign):
     return matrix
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(weighted())
 def test_the_whole_graph_is_the_normalised_adjacency_in_both_directions(comparisons):
     edges = MessageGraph(comparisons, USERS, RESPONSES).whole()
@@ -55,7 +55,7 @@ def test_the_whole_graph_is_the_normalised_adjacency_in_both_directions(comparis
         torch.testing.assert_close(found, expected(comparisons, sign))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(weighted(), st.data())
 def test_without_equals_a_graph_that_never_had_them(comparisons, data):
     rows = data.draw(st.lists(st.integers(0, len(comparisons) - 1), unique=True, max_size=len(comparisons) - 1))
@@ -70,7 +70,7 @@ def test_without_equals_a_graph_that_never_had_them(comparisons, data):
         assert torch.equal(getattr(graph.whole(), f"{sign}_norm"), getattr(before, f"{sign}_norm"))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(weighted(), st.integers(1, 3))
 def test_sums_and_their_gradients_equal_the_dense_ones(comparisons, dim):
     graph, add = MessageGraph(comparisons, USERS, RESPONSES), weighted_sum()

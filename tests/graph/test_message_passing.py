@@ -54,7 +54,7 @@ def test_ablations_learn(values):
         assert embeddings.response_bias.any() == values.get("response_bias", True)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.data())
 def test_any_graph_gives_finite_embeddings(data):
     num_users, num_responses = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))

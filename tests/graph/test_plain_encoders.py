@@ -117,7 +117,7 @@ def test_newcomers_can_be_placed_where_the_encoder_says_nothing(component, strat
     assert torch.isfinite(adapted.embeddings).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_any_graph_gives_finite_embeddings(data):
     num_users, num_responses = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 4))

@@ -46,7 +46,7 @@ def gradients(made: SignedNetwork, loss: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("formula", ["paper", "released"])
 @pytest.mark.parametrize("weights", ["shared", "separate"])
 @pytest.mark.parametrize("parts", [{}, {"hadamard": False}, {"negative_edges": False}])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(num=st.integers(1, 40), size=st.integers(1, 6), num_layers=st.integers(1, 4), seed=st.integers(0, 99))
 def test_a_field_gives_what_full_propagation_gives(
     formula: Formula, weights: Literal["shared", "separate"], parts: dict[str, bool], num: int, size: int,

@@ -290,7 +290,7 @@ def test_batches_are_padded_on_the_side_asked_for(side: Any) -> None:
     assert batch.attention_mask[1].all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
     extra=st.integers(0, 3),

@@ -48,7 +48,7 @@ def test_routed_batches_hold_every_comparison_once_and_similar_lengths() -> None
 
 
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(2, 7), st.integers(1, 3), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shared_batches_hold_every_comparison_once_and_few_texts(
     num_prompts: int, num_texts: int, batch_size: int, num_routes: int, seed: int
 ) -> None:

@@ -159,7 +159,7 @@ def test_one_pair_by_hand() -> None:
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=6), st.lists(st.integers(0, 2), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_shared_beginning_is_common_and_leaves_each_text_a_token(first: list[int], second: list[int]) -> None:
     shared = shared_beginning(np.array(first), np.array(second))
     assert first[:shared] == second[:shared]

@@ -63,7 +63,7 @@ def test_material_fits_the_phrasings(topic: Topic) -> None:
             assert 2 <= len(point.split()) <= 11
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), topic=st.sampled_from(topics()), data=st.data())
 def test_every_facet_can_be_read_off_the_text(seed: int, topic: Topic, data: st.DataObject) -> None:
     subject = data.draw(st.sampled_from(topic.subjects))

@@ -84,7 +84,7 @@ class DispatchedLora(nn.Module):
         weights = self.gate(self._users()).weights
         weight, expert = weights.max(dim=1)
         order = expert.argsort()
-        shares = x[order].split(torch.bincount(expert, minlength=EXPERTS).tolist())
+        shares = torch.split(x[order], torch.bincount(expert, minlength=EXPERTS).tolist())
         routed = torch.cat([one(share) for one, share in zip(self.experts, shares, strict=True)])
         scaled = (routed * weight[order, None, None]).to(x.dtype)
         combined = torch.zeros_like(scaled).index_add(0, order, scaled)
@@ -169,7 +169,7 @@ def variants(
             batch = {name: tensor.to(device) for name, tensor in collator(rows).items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 value = loss(batch)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             optimizer.zero_grad()
 
@@ -268,7 +268,7 @@ def random_backbone(size: str, device: torch.device) -> LoadedBackbone:
     model.to(device, torch.bfloat16 if device.type == "cuda" else torch.float32).requires_grad_(False).eval()
     return LoadedBackbone(
         model=model,
-        tokenizer=None,  # type: ignore[arg-type]  # tokens are drawn at random
+        tokenizer=None,  # tokens are drawn at random
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
         pooling="last",
@@ -281,14 +281,14 @@ def random_backbone(size: str, device: torch.device) -> LoadedBackbone:
 
 def table(found: Mapping[str, Steps], tokens: int) -> list[str]:
     """Return the results as Markdown."""
-    header = ("variant", "s/step, median", "fastest", "processor s/step", "tokens/s", "of the forward", "peak MiB")
+    columns = ("variant", "s/step, median", "fastest", "processor s/step", "tokens/s", "of the forward", "peak MiB")
     rows = []
     for name, own in found.items():
         middle = statistics.median(own.wall)
         share = statistics.median(ratios(own.processor, found["forward"].processor))
         times = (f"{middle:.3f}", f"{min(own.wall):.3f}", f"{statistics.median(own.processor):.3f}")
         rows.append((name, *times, f"{tokens / middle:,.0f}", f"{share:.2f}", f"{max(own.peak_mib):,.0f}"))
-    lines = [*markdown_table(header, rows), ""]
+    lines = [*markdown_table(columns, rows), ""]
     judged = []
     for title, (first, second, side, bar) in BARS.items():
         wall = ratios(found[first].wall, found[second].wall)

@@ -23,13 +23,13 @@ from scipy import stats
 
 from benchmarks.adapt_data import PLANTED, correct, first_of_each, make, planted_options, present
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, provenance
-from copl.files import write_text
 from copl.graph.build import build_graph
 from copl.graph.store import NODES_FILE, load_embeddings, save_embeddings
 from copl.plugins import load
-from copl.progress import SilentProgress
-from copl.recipe import DEFAULTS
 from copl.records import ComparisonSet, NodeEmbeddings, PreferenceData
+from copl.runs.recipe import DEFAULTS
+from copl.system.files import write_text
+from copl.system.progress import SilentProgress
 
 COUNTS = (1, 2, 4, 8, 16)
 _FITS = ("copl/graph", "copl/data", "benchmarks/adapt_data.py", "benchmarks/planted_cases.py")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.planted_cases import CASES, options_of
-from copl.data.planted import PlantedOptions, generate
+from copl.data.sources.planted import PlantedOptions, generate
 from copl.plugins import load
 from copl.records import ComparisonSet, NodeEmbeddings, PreferenceData
 

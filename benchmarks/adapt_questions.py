@@ -23,8 +23,8 @@ from benchmarks.adapt_data import PLANTED, correct, planted_options
 from benchmarks.measured import code_digest, markdown_table, provenance
 from copl.adapt.prior import prior_of
 from copl.adapt.questions import expected_information
-from copl.data.planted import generate
-from copl.files import write_text
+from copl.data.sources.planted import generate
+from copl.system.files import write_text
 
 NUM_QUESTIONS, POOL, NUM_POINTS = 16, 300, 256
 ASKED = ("informative", "random")

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.measured import RESULTS, markdown_table, provenance
-from copl.files import write_text
 from copl.plugins import load
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
+from copl.system.files import write_text
 
 DIM, NUM_PAIRS, PER_USER = 16, 27_000, 7
 STRATEGIES = ("empirical", "posterior", "two-hop", "mean", "knn", "encode", "refit", "population")

@@ -26,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from benchmarks.measured import RESULTS, Cells, code_digest, in_own_process, markdown_table, measure, provenance
-from copl.files import write_text
+from copl.system.files import write_text
 
 STEPS = ("read", "split", "write", "check", "load and check")
 """What is measured: the first four are the steps of ``copl data make``, the last is ``copl data check``."""
@@ -105,10 +105,10 @@ def write_cell(path: str, num_rows: int, seed: int) -> dict[str, Any]:
 
 def make_cell(path: str, out: str, seed: int) -> dict[str, Any]:
     """Make a data set of a file, by the steps of ``copl data make``; return what each step took."""
-    from copl.data.checks import check
+    from copl.data.checking.checks import check
     from copl.data.dataset import save_dataset
-    from copl.data.rows import parse_rows
-    from copl.data.tables import READERS, TableOptions, data_of_rows
+    from copl.data.reading.rows import parse_rows
+    from copl.data.sources.tables import READERS, TableOptions, data_of_rows
 
     options = TableOptions(path=Path(path))
     kind = options.path.suffix[1:]
@@ -133,7 +133,7 @@ def make_cell(path: str, out: str, seed: int) -> dict[str, Any]:
 
 def check_cell(directory: str) -> dict[str, Any]:
     """Load and check a data set, as ``copl data check`` does; return what that took."""
-    from copl.data.checks import check
+    from copl.data.checking.checks import check
     from copl.data.dataset import load_dataset
 
     with measure() as checking:

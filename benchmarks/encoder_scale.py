@@ -22,12 +22,12 @@ from benchmarks.encoders import Entrant, entrant
 from benchmarks.limits import answers, consensus, share_right
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, measure, provenance
 from benchmarks.planted_cases import accuracies, data_of
-from copl import recipe
-from copl.data.planted import PlantedOptions
+from copl.data.sources.planted import PlantedOptions
 from copl.errors import CoplError
-from copl.files import write_text
 from copl.options import options_to_dict
 from copl.plugins import load
+from copl.runs import recipe
+from copl.system.files import write_text
 
 SIZES = (10_000, 100_000, 1_000_000)
 
@@ -51,7 +51,7 @@ def graph_of(num_users: int) -> dict[str, Any]:
 def size_cell(options: dict[str, float], seed: int, encoder: str, encoder_options: dict[str, Any]) -> dict[str, Any]:
     """Make one graph and fit one encoder on it; return accuracies, and time and memory of each step."""
     from copl.graph.build import build_graph
-    from copl.progress import SilentProgress
+    from copl.system.progress import SilentProgress
 
     with measure() as making:
         data = data_of(options, seed)

@@ -30,13 +30,13 @@ from torch.nn import functional as F
 from benchmarks.encoders import Entrant, entrant
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, measure, provenance
 from benchmarks.planted_cases import CASES, accuracies, data_of, options_of
-from copl import recipe
-from copl.files import write_text
 from copl.graph.build import build_graph
-from copl.graph.receptive_field import ReceptiveField
+from copl.graph.messages.receptive_field import ReceptiveField
 from copl.options import options_to_dict
 from copl.plugins import load
-from copl.progress import SilentProgress
+from copl.runs import recipe
+from copl.system.files import write_text
+from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -110,8 +110,8 @@ class _Step:
     """One optimisation step in two ways, each with weights and an optimiser of its own, equal at the start."""
 
     def __init__(self, graph: PreferenceGraph, dim: int, num_layers: int) -> None:
-        from copl.graph.adjacency import SignedEdges
-        from copl.graph.layers import SignedLayer, SignedNetwork
+        from copl.graph.messages.adjacency import SignedEdges
+        from copl.graph.messages.layers import SignedLayer, SignedNetwork
         from copl.graph.training import ComparisonTensors
 
         generator = torch.Generator().manual_seed(0)

@@ -25,11 +25,11 @@ import numpy as np
 
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, measure, provenance
 from benchmarks.planted_cases import CASES, accuracies, data_of, options_of
-from copl import recipe
 from copl.errors import CoplError, OptionsError, suggest
-from copl.files import write_text
 from copl.options import options_to_dict, parse_options
 from copl.plugins import OWN_PACKAGE, load
+from copl.runs import recipe
+from copl.system.files import write_text
 
 BAR = 0.90
 """Share of headroom that the default encoder is to recover."""
@@ -73,7 +73,7 @@ def entrant(name: str, assignments: Mapping[str, str]) -> Entrant:
 def fit_cell(options: dict[str, float], seed: int, encoder: str, encoder_options: dict[str, Any]) -> dict[str, Any]:
     """Fit one encoder on one graph; return accuracies on held-out comparisons, time and memory."""
     from copl.graph.build import build_graph
-    from copl.progress import SilentProgress
+    from copl.system.progress import SilentProgress
 
     data = data_of(options, seed)
     graph = build_graph(data)

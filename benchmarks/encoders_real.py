@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, measure, provenance
 from benchmarks.planted_cases import accuracies
-from copl.files import write_text
 from copl.plugins import load
-from copl.recipe import DEFAULTS
+from copl.runs.recipe import DEFAULTS
+from copl.system.files import write_text
 
 SETS = {
     "bowling-green": ("polis", "polis/american-assembly.bowling-green"),
@@ -39,7 +39,7 @@ def fit_cell(source: str, path: str, seed: int, encoder: str) -> dict[str, Any]:
     """Fit one encoder on one data set; return its accuracy on the held-out comparisons of the same users."""
     from copl.graph.build import build_graph
     from copl.graph.training import ComparisonTensors, Judgement
-    from copl.progress import SilentProgress
+    from copl.system.progress import SilentProgress
 
     encoders = load().registry("encoder")
     data = load().registry("source").create(source, {"path": path}).load(seed=seed)

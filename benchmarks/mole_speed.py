@@ -40,18 +40,18 @@ from copl.experts.gates.fixed import NoGate
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
-from copl.files import write_text
 from copl.interfaces import ExpertGate
 from copl.plugins import load
-from copl.progress import SilentProgress
 from copl.records import Comparisons
-from copl.reward.backbone import EncodedResponses, LoadedBackbone, pool
-from copl.reward.batches import PairCollator
-from copl.reward.cached import FrozenTrunk
-from copl.reward.features import frozen_pass
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, pool
 from copl.reward.heads import BilinearHead
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
-from copl.reward.objective import BradleyTerryObjective
+from copl.reward.reading.cached import FrozenTrunk
+from copl.reward.reading.features import frozen_pass
+from copl.reward.training.batches import PairCollator
+from copl.reward.training.objective import BradleyTerryObjective
+from copl.system.files import write_text
+from copl.system.progress import SilentProgress
 
 DIM, EXPERTS, RANK, ALPHA, DROPOUT, TOP_LAYERS = 512, 8, 8, 16.0, 0.1, 4
 BARS = {

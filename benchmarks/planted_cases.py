@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from benchmarks.limits import MAX_GROUPS, answers, consensus, mixture, posterior, share_right
-from copl.data.planted import PlantedOptions, generate
-from copl.data.planted.source import PlantedSource
+from copl.data.sources.planted import PlantedOptions, generate
+from copl.data.sources.planted.source import PlantedSource
 from copl.options import parse_options
 from copl.records import Comparisons, FloatArray, NodeEmbeddings, PreferenceData
 

@@ -1,7 +1,7 @@
-"""Our own components, registered through the same hooks as anybody's.
+"""Our own components, registered through the same hooks as anybody's: the map of the project.
 
-Each module below holds one component family member and lists it in ``COMPONENTS``. Modules are imported inside the
-hooks, so a registry loads only what its kind needs.
+Each module named below is one component (or a few that share their code) and lists what it adds in ``COMPONENTS``.
+Modules are imported inside the hooks, so a registry loads only what its kind needs.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from copl.plugins import Component
 
 
 def copl_graph_encoders() -> list[Component]:
-    from copl.graph import (
-        free_users,
+    from copl.graph.encoders import (
         gat,
         gcf,
+        id,  # noqa: A004 - the name of the component
         lightgcn,
         mf,
         mixture,
         ngcf,
         none,
         signed_gcn,
-        spectral_encoder,
+        spectral,
         stacked,
     )
 
-    modules = (stacked, mixture, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral_encoder, free_users, none)
+    modules = (stacked, mixture, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral, id, none)
     return [component for module in modules for component in module.COMPONENTS]
 
 
@@ -35,20 +35,20 @@ def copl_expert_gates() -> list[Component]:
 
 
 def copl_adaptation_strategies() -> list[Component]:
-    from copl.adapt import empirical, encode, knn, mean, population, posterior, refit, two_hop
+    from copl.adapt.strategies import empirical, encode, knn, mean, population, posterior, refit, two_hop
 
     modules = (two_hop, mean, knn, posterior, empirical, encode, refit, population)
     return [component for module in modules for component in module.COMPONENTS]
 
 
 def copl_preference_models() -> list[Component]:
-    from copl.methods import graph_only, personal, uniform
+    from copl.methods import btl, copl, graph
 
-    return [*personal.COMPONENTS, *uniform.COMPONENTS, *graph_only.COMPONENTS]
+    return [*copl.COMPONENTS, *btl.COMPONENTS, *graph.COMPONENTS]
 
 
 def copl_dataset_sources() -> list[Component]:
-    from copl.data import (
+    from copl.data.sources import (
         chatbot_arena,
         facets,
         hh_rlhf,
@@ -63,18 +63,18 @@ def copl_dataset_sources() -> list[Component]:
         tables,
         tldr,
         trl,
-        ultrafeedback,
+        ultrafeedback_p,
     )
 
     own = (facets, planted, tables, opinion_tables, subset)
-    published = (polis, llmfao, ultrafeedback, tldr, personalllm, prism, hh_rlhf, chatbot_arena, trl, reference_pickle)
-    return [component for module in (*own, *published) for component in module.COMPONENTS]
+    published = (polis, llmfao, ultrafeedback_p, tldr, personalllm, prism, hh_rlhf, chatbot_arena, trl)
+    return [component for module in (*own, *published, reference_pickle) for component in module.COMPONENTS]
 
 
 def copl_backbones() -> list[Component]:
-    from copl.reward import backbones
+    from copl.reward.backbones import catalogue
 
-    return [*backbones.COMPONENTS]
+    return [*catalogue.COMPONENTS]
 
 
 def copl_metrics() -> list[Component]:

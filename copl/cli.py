@@ -1,4 +1,4 @@
-"""The `copl` program: a thin layer over `copl.pipeline`; groups of commands are in `copl.commands`."""
+"""The `copl` program: a thin layer over `copl.runs.pipeline`; groups of commands are in `copl.commands`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from copl.commands.arguments import (
     SEED_OPTION,
     SET_OPTION,
 )
+from copl.commands.display import open_progress, say, show, show_json, show_table
 from copl.commands.interrupts import InterruptibleGroup, interruptible, kept_of_run
-from copl.display import open_progress, say, show, show_json, show_table
 from copl.errors import CoplError
 
 app = typer.Typer(
@@ -66,7 +66,7 @@ def demo(
     no_cache: NO_CACHE_OPTION = False,
 ) -> None:
     """The main job on the embedded corpus: train `copl` beside baselines, evaluate, adapt to newcomers, report."""
-    from copl.demo import run_demo
+    from copl.commands.demo import run_demo
 
     with interruptible(lambda: f"what is finished is kept in {out}, and the same command goes on from there"):
         run_demo(out, backbone=backbone, assignments=assignments or [], seed=seed or 0, use_cache=not no_cache)
@@ -92,8 +92,8 @@ def train(
     """Train a recipe on a data set; stages that are already computed are reused, a killed run continues."""
     from copl.commands.recipes import recipe_from_flags
     from copl.errors import OptionsError
-    from copl.pipeline import train as train_run
-    from copl.run import open_run
+    from copl.runs.directory import open_run
+    from copl.runs.pipeline import train as train_run
 
     names = {"method": method, "encoder": encoder, "gate": gate, "adapter": adapter, "backbone": backbone}
     if resume:
@@ -126,10 +126,10 @@ def evaluate(
 
     from copl.data.dataset import load_dataset
     from copl.evaluate.tables import side_by_side
-    from copl.pipeline import evaluate as evaluate_run
     from copl.plugins import load
-    from copl.reporting import report_run
-    from copl.run import open_run
+    from copl.runs.directory import open_run
+    from copl.runs.pipeline import evaluate as evaluate_run
+    from copl.runs.reporting import report_run
 
     run = open_run(run_directory, load())
     data = load_dataset(data_directory or run.data_directory)
@@ -211,7 +211,7 @@ def report(
     directory: Annotated[Path, typer.Argument(metavar="PATH", help="A run directory, or a directory of runs.")],
 ) -> None:
     """Write the HTML report of an evaluated run, or of several side by side."""
-    from copl.reporting import report_path
+    from copl.runs.reporting import report_path
 
     say(f"report: {report_path(directory)}")
 
@@ -219,7 +219,7 @@ def report(
 @app.command()
 def doctor(as_json: JSON_OPTION = False) -> None:
     """Show what is installed and what is missing: versions, devices, backbones, optional libraries, plugins."""
-    from copl.doctor import examine
+    from copl.commands.doctor import examine
 
     findings = examine()
     if as_json:
@@ -229,7 +229,7 @@ def doctor(as_json: JSON_OPTION = False) -> None:
 
 
 def _cache(no_cache: bool) -> Path | None:
-    from copl.files import cache_directory
+    from copl.system.files import cache_directory
 
     return None if no_cache else cache_directory()
 

@@ -167,7 +167,7 @@ class Backbone(Protocol):
         ...
 
     def load(self) -> Any:
-        """Return the loaded model (`copl.reward.backbone.LoadedBackbone`).
+        """Return the loaded model (`copl.reward.backbones.loaded.LoadedBackbone`).
 
         Raises:
             BackboneError: the model is missing or damaged.

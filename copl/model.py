@@ -23,13 +23,13 @@ import numpy as np
 from attrs import frozen
 
 from copl.data.chat import encode_prompt
-from copl.data.rows import read_comparison_rows
+from copl.data.reading.rows import read_comparison_rows
 from copl.errors import DataError
 from copl.interfaces import OnlineUser, PreferenceModel
 from copl.plugins import load
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, ResponseTable, ScoreRequests, UserTable
-from copl.run import Run, open_run
-from copl.sharing import fetch_portable, publish, save_portable
+from copl.runs.directory import Run, open_run
+from copl.runs.sharing import fetch_portable, publish, save_portable
 
 Prompt = str | Sequence[Mapping[str, str]]
 """A prompt: text, or chat messages with ``role`` and ``content``."""
@@ -166,7 +166,7 @@ class Model:
         save_portable(self.run, Path(directory))
 
     def push_to_hub(self, repo_id: str, *, private: bool = True, **options: Any) -> str:
-        """Upload the model to the Hugging Face hub and return its address (`copl.sharing.publish`)."""
+        """Upload the model to the Hugging Face hub and return its address (`copl.runs.sharing.publish`)."""
         return publish(self.run, repo_id, private=private, **options)
 
     def export(

@@ -80,7 +80,7 @@ class HookSpecs:
 
     @_spec
     def copl_preference_models(self) -> list[Component]:
-        """Whole methods: ``build(options, stages=copl.recipe.Stages) -> PreferenceModel``."""
+        """Whole methods: ``build(options, stages=copl.runs.recipe.Stages) -> PreferenceModel``."""
         raise AssertionError
 
     @_spec

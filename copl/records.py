@@ -18,7 +18,7 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
-from copl.converters import flag_array, float_array, int_array, optional_strings, strings
+from copl.system.converters import flag_array, float_array, int_array, optional_strings, strings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,13 +17,13 @@ from copl.ablate.datasets import DataAt
 from copl.ablate.grid import Plan, Variant
 from copl.data.dataset import load_dataset
 from copl.errors import CoplError
-from copl.files import locked, write_text
 from copl.interfaces import Progress
-from copl.pipeline import evaluate, train
 from copl.plugins import Plugins, load
-from copl.progress import RunLog, SilentProgress
-from copl.recipe import canonical_hash, resolve
-from copl.run import METRICS_FILE, RUN_FILE
+from copl.runs.directory import METRICS_FILE, RUN_FILE
+from copl.runs.pipeline import evaluate, train
+from copl.runs.recipe import canonical_hash, resolve
+from copl.system.files import locked, write_text
+from copl.system.progress import RunLog, SilentProgress
 
 State = Literal["finished", "failed", "missing"]
 

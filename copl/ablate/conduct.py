@@ -36,10 +36,10 @@ from copl.ablate.tables import (
     to_html,
 )
 from copl.errors import RunError
-from copl.files import write_text
 from copl.plugins import Plugins
-from copl.recipe import write_recipe
-from copl.run import installed_versions
+from copl.runs.directory import installed_versions
+from copl.runs.recipe import write_recipe
+from copl.system.files import write_text
 
 Engine = Literal["local", "ray"]
 Say = Callable[[str], None]

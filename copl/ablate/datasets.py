@@ -13,10 +13,10 @@ from copl.ablate.grid import source_paths
 from copl.ablate.study import DataSpec, Study
 from copl.data.dataset import dataset_fingerprint, save_dataset
 from copl.errors import CoplError, DataError
-from copl.files import locked
 from copl.options import parse_options
 from copl.plugins import Plugins
-from copl.recipe import Choice, canonical_hash
+from copl.runs.recipe import Choice, canonical_hash
+from copl.system.files import locked
 
 
 @final

@@ -15,7 +15,7 @@ from copl.ablate.study import NAME, Axis, DataSpec, HandWritten, Study
 from copl.errors import CoplError, OptionsError, suggest
 from copl.options import parse_options
 from copl.plugins import KINDS, Component, Plugins
-from copl.recipe import DEFAULTS, Draft, Recipe, canonical_hash, merge, resolve
+from copl.runs.recipe import DEFAULTS, Draft, Recipe, canonical_hash, merge, resolve
 
 _CONSTANT = "btl"
 """The variant taken as reference where none is named and there is one of this name."""

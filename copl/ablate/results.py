@@ -17,10 +17,10 @@ from copl.ablate.statistics import PairedDifference, SeedDifferences, holm, mean
 from copl.data.dataset import load_dataset
 from copl.evaluate.metrics import correct
 from copl.evaluate.tables import held_out
-from copl.files import write_atomically
-from copl.pipeline import EVALUATION, load_margins, read_metrics
 from copl.records import Measurement, PreferenceData
-from copl.run import METRICS_FILE
+from copl.runs.directory import METRICS_FILE
+from copl.runs.pipeline import EVALUATION, load_margins, read_metrics
+from copl.system.files import write_atomically
 
 AVERAGE = "average"
 """What the mean over data sets is called."""

@@ -39,7 +39,7 @@ import attrs
 from attrs import field, frozen
 
 from copl.errors import CoplError, OptionsError, suggest
-from copl.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
+from copl.runs.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
 
 NAME = "name"
 """The key of a section that chooses its component."""

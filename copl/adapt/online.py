@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import torch
 
-from copl.adapt.empirical import NAME, Empirical, EmpiricalOptions
 from copl.adapt.estimates import POPULATION, population_mean
 from copl.adapt.lookalikes import Lookalikes, by_similar_texts
 from copl.adapt.questions import expected_information
+from copl.adapt.strategies.empirical import NAME, Empirical, EmpiricalOptions
 from copl.adapt.support import match, matched_rows
 from copl.interfaces import AdaptationStrategy, OnlineUser
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from copl.errors import RunError
-from copl.files import write_atomically
 from copl.records import AdaptedUsers
+from copl.system.files import write_atomically
 
 _FORMAT = "copl-adapted-users-1"
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION
+from copl.commands.display import say, show, show_json, show_table
 from copl.commands.interrupts import interruptible
-from copl.display import say, show, show_json, show_table
 
 if TYPE_CHECKING:
     from copl.ablate.conduct import Found
     from copl.ablate.grid import Plan
-    from copl.recipe import Choice
+    from copl.runs.recipe import Choice
 
 
 class Engine(StrEnum):
@@ -102,7 +102,7 @@ def ablate(
 
 
 def _cache(no_cache: bool) -> Path | None:
-    from copl.files import cache_directory
+    from copl.system.files import cache_directory
 
     return None if no_cache else cache_directory()
 

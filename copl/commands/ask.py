@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.arguments import JSON_OPTION, RUN_ARGUMENT
-from copl.display import say, show_json
+from copl.commands.display import say, show_json
 
 if TYPE_CHECKING:
     from copl.model import Pair, Prompt

@@ -18,7 +18,7 @@ from copl.commands.arguments import (
     SEED_OPTION,
     SET_OPTION,
 )
-from copl.display import say, show_json
+from copl.commands.display import say, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Show or write a recipe.")
 
@@ -37,7 +37,7 @@ def show(
 ) -> None:
     """Print the recipe that these flags and this file give, with every default filled in."""
     from copl.commands.recipes import recipe_from_flags
-    from copl.recipe import write_recipe
+    from copl.runs.recipe import write_recipe
 
     names = {"method": method, "encoder": encoder, "gate": gate, "adapter": adapter, "backbone": backbone}
     recipe = recipe_from_flags(config, names, assignments, seed)
@@ -55,8 +55,8 @@ def init(
     """Write a recipe with every option, its default and its meaning, to start from."""
     from copl.commands.recipes import recipe_from_flags
     from copl.errors import OptionsError
-    from copl.files import write_text
-    from copl.recipe import write_recipe
+    from copl.runs.recipe import write_recipe
+    from copl.system.files import write_text
 
     if out.exists():
         raise OptionsError(f"{out}: exists; choose another file")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, SEED_OPTION, component_values
-from copl.display import open_progress, say, show_json, show_table
+from copl.commands.display import open_progress, say, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Make, describe and check data sets.")
 
@@ -35,7 +35,7 @@ def make(
     as_json: JSON_OPTION = False,
 ) -> None:
     """Read or generate a data set, split it, check it and write it to a directory."""
-    from copl.data.checks import check
+    from copl.data.checking.checks import check
     from copl.data.dataset import save_dataset
     from copl.errors import OptionsError
     from copl.interfaces import ShowsProgress
@@ -60,7 +60,7 @@ def describe(
     data: Annotated[Path, typer.Argument(help="Directory of the data set.")], as_json: JSON_OPTION = False
 ) -> None:
     """Show what to know before trusting a result: counts, lengths, trivial rules, and all findings."""
-    from copl.data.checks import check
+    from copl.data.checking.checks import check
     from copl.data.dataset import load_dataset
 
     loaded = load_dataset(data)
@@ -68,7 +68,7 @@ def describe(
 
 
 def _describe(data: Any, findings: Any, as_json: bool) -> None:
-    from copl.data.describe import describe_data, description_rows
+    from copl.data.checking.description import describe_data, description_rows
 
     description = describe_data(data, findings)
     if as_json:
@@ -87,7 +87,7 @@ def check_command(
     """
     import attrs
 
-    from copl.data.checks import check
+    from copl.data.checking.checks import check
     from copl.data.dataset import load_dataset
 
     findings = check(load_dataset(data))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from copl.commands.arguments import JSON_OPTION, RUN_ARGUMENT
-from copl.display import say, show_json
+from copl.commands.display import say, show_json
 
 
 def export(

@@ -10,8 +10,8 @@ from typing import Any, final
 import typer
 from typer.core import TyperGroup
 
-from copl.display import say
-from copl.processes import is_main
+from copl.commands.display import say
+from copl.system.processes import is_main
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, component_values
-from copl.display import say, show_json, show_table
+from copl.commands.display import say, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="List, show, check and begin components that can be chosen by name.")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from copl.plugins import load
-from copl.recipe import Draft, Recipe, merge, parse_assignments, read_recipe, resolve
+from copl.runs.recipe import Draft, Recipe, merge, parse_assignments, read_recipe, resolve
 
 
 def recipe_from_flags(

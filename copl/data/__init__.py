@@ -1,0 +1,1 @@
+"""Data sets; sources are in `copl.data.sources`, a module each."""

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from copl.errors import DataError
-from copl.files import sha256
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.system.files import sha256
 
 FORMAT = "copl dataset"
 VERSION = 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from copl.data.columns import encode_together, first_places
+from copl.data.reading.columns import encode_together, first_places
 from copl.records import Comparisons, ResponseTable, UserTable
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from copl.data.chat import decode_prompt
-from copl.data.columns import NOTHING, encode_together, first_places
 from copl.data.dataset import load_dataset
-from copl.data.files import SHOWN
 from copl.data.pairs import intern_responses, intern_users
-from copl.data.rows import RowReader
-from copl.data.tables import read_comparisons, read_table
+from copl.data.reading.columns import NOTHING, encode_together, first_places
+from copl.data.reading.files import SHOWN
+from copl.data.reading.rows import RowReader
+from copl.data.sources.tables import read_comparisons, read_table
 from copl.errors import DataError, suggest
-from copl.files import write_atomically
 from copl.records import ComparisonSet, FloatArray, ScoreRequests, UserTable
+from copl.system.files import write_atomically
 
 if TYPE_CHECKING:
     from copl.records import BoolArray

@@ -1,0 +1,1 @@
+"""What an evaluation says: metrics, intervals, tables, plots and the report."""

@@ -1,0 +1,1 @@
+"""The mixture of LoRA experts; the only place that touches PEFT's insides."""

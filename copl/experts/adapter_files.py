@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from copl.errors import OptionsError, RunError
 from copl.experts.layout import RankLayout
 from copl.experts.options import MixtureOptions
-from copl.files import sha256, write_atomically, write_text
 from copl.options import options_to_dict, parse_options
+from copl.system.files import sha256, write_atomically, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from copl.errors import DataError
-from copl.graph.adjacency import SignedEdges
-from copl.graph.geometric import geometric
+from copl.graph.messages.adjacency import SignedEdges
+from copl.graph.messages.geometric import geometric
 from copl.records import Comparisons, PreferenceData, PreferenceGraph
 
 if TYPE_CHECKING:

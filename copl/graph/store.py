@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from copl.errors import RunError
-from copl.files import sha256, write_atomically, write_text
 from copl.records import Comparisons, NodeEmbeddings
+from copl.system.files import sha256, write_atomically, write_text
 
 FORMAT = 1
 TENSORS_FILE = "embeddings.safetensors"

@@ -1,0 +1,1 @@
+"""The reward model: backbone, mixture, head; training and scoring."""

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from copl.errors import OptionsError
 from copl.experts.classifier import ClassifierForm, classifier_form, merge_user_classifier, write_user_classifier
-from copl.files import write_text
-from copl.reward.backbone import LoadedBackbone
-from copl.reward.checkpoints import quiet
+from copl.reward.backbones.checkpoints import quiet
+from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.model import PersonalRewardModel
 from copl.reward.usage import usage_page
+from copl.system.files import write_text
 
 CARD = "export.json"
 

@@ -14,10 +14,10 @@ from copl.experts.mixture import MixtureOfLora
 from copl.experts.per_layer import GatePerLayer
 from copl.interfaces import ExpertGate, RewardModel
 from copl.records import GateWeights, TokenBatch
-from copl.reward.backbone import LoadedBackbone, pool
-from copl.reward.cached import FrozenTrunk
+from copl.reward.backbones.loaded import LoadedBackbone, pool
 from copl.reward.heads import Head
-from copl.reward.packing import CHOSEN, REJECTED, PackedPairs, packed_inputs
+from copl.reward.reading.cached import FrozenTrunk
+from copl.reward.reading.packing import CHOSEN, REJECTED, PackedPairs, packed_inputs
 
 
 @final

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from copl.interfaces import Progress
-from copl.progress import SilentProgress
 from copl.records import ResponseTable, TokenBatch
-from copl.reward.backbone import EncodedResponses, collate, encode_responses
-from copl.reward.cached import HiddenCache
-from copl.reward.features import length_batches
+from copl.reward.backbones.loaded import EncodedResponses, collate, encode_responses
 from copl.reward.model import PersonalRewardModel
+from copl.reward.reading.cached import HiddenCache
+from copl.reward.reading.features import length_batches
+from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray

@@ -21,11 +21,11 @@ from copl.experts.gates import NoGate
 from copl.experts.mixture import MixtureOfLora
 from copl.interfaces import ExpertGate
 from copl.options import options_to_dict, parse_options
-from copl.reward.backbone import LoadedBackbone
-from copl.reward.cached import FrozenTrunk
+from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.heads import make_head
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
+from copl.reward.reading.cached import FrozenTrunk
 
 FORMAT_VERSION = 1
 _CARD = "reward.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copl.experts.classifier import ClassifierForm
-from copl.reward.backbone import LoadedBackbone
+from copl.reward.backbones.loaded import LoadedBackbone
 
 _INPUTS = {
     "chat": """messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]

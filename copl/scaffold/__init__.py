@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from copl.errors import OptionsError, PluginError, suggest
-from copl.files import write_text
 from copl.plugins import KINDS, Plugins
+from copl.system.files import write_text
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

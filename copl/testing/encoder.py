@@ -9,8 +9,8 @@ import attrs
 import torch
 
 from copl.interfaces import GraphEncoder
-from copl.progress import SilentProgress
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.system.progress import SilentProgress
 from copl.testing.check import (
     Check,
     CheckResult,

@@ -15,9 +15,9 @@ import numpy as np
 from copl.interfaces import PreferenceModel, Progress
 from copl.options import parse_options
 from copl.plugins import Plugins, load
-from copl.progress import SilentProgress
-from copl.recipe import DEFAULTS, Choice, Stages
 from copl.records import AdaptedUsers, FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.runs.recipe import DEFAULTS, Choice, Stages
+from copl.system.progress import SilentProgress
 from copl.testing.check import Check, CheckResult, Once, fingerprint_of, require, run_checks
 from copl.testing.common import Described
 from copl.testing.planted import planted_data

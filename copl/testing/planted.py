@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import torch
 
-from copl.data.planted import PlantedTruth
+from copl.data.sources.planted import PlantedTruth
 from copl.records import (
     Comparisons,
     ComparisonSet,

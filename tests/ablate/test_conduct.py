@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from copl import builtin, files
+from copl import builtin
 from copl.ablate import cells as cells_module
 from copl.ablate.conduct import Found
 from copl.ablate.grid import Plan, plan
@@ -24,10 +24,11 @@ from copl.ablate.study import Flags, load_study
 from copl.errors import RunError, TrainingError
 from copl.evaluate.metrics import correct
 from copl.interfaces import Progress
-from copl.pipeline import load_margins
 from copl.plugins import Component, Plugins, load
-from copl.recipe import read_recipe, resolve
 from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.runs.pipeline import load_margins
+from copl.runs.recipe import read_recipe, resolve
+from copl.system import files
 
 MakePlan = Callable[..., Plan]
 RunPlan = Callable[..., tuple[Found, list[str]]]
@@ -168,7 +169,7 @@ def test_a_study_killed_at_any_write_ends_with_the_same_numbers(
         writes["left"] -= 1
         write(path, action)
 
-    for module in ("copl.files", "copl.ablate.results"):
+    for module in ("copl.system.files", "copl.ablate.results"):
         monkeypatch.setattr(f"{module}.write_atomically", deadly)
     kills = 0
     while True:

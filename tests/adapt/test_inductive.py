@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from copl.adapt.encode import Encode, EncodeOptions
-from copl.graph import gcf, lightgcn, mf, mixture, stacked
+from copl.adapt.strategies.encode import Encode, EncodeOptions
+from copl.graph.encoders import gcf, lightgcn, mf, mixture, stacked
 from copl.graph.inductive import pass_of, response_degrees, with_pass
 from copl.graph.latent_groups import Evidence, LatentGroups, Prior
-from copl.graph.message_graph import MessageGraph
+from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.options import parse_options
-from copl.progress import SilentProgress
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, PreferenceGraph, UserTable
+from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
 
 COMPONENTS = {c.name: c for module in (mixture, mf, gcf, lightgcn, stacked) for c in module.COMPONENTS}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from copl.adapt.empirical import Empirical, EmpiricalOptions
 from copl.adapt.lookalikes import Lookalikes
 from copl.adapt.online import RunningEstimate
+from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 # Texts are points in the plane; "new right" is close to "right".

@@ -16,11 +16,11 @@ from copl import Model
 from copl.data.dataset import load_dataset
 from copl.errors import CoplError, DataError, RunError
 from copl.interfaces import Progress
-from copl.pipeline import train
 from copl.plugins import load
-from copl.progress import RunLog, SilentProgress
-from copl.recipe import resolve
 from copl.records import PreferenceData
+from copl.runs.pipeline import train
+from copl.runs.recipe import resolve
+from copl.system.progress import RunLog, SilentProgress
 
 FEW_STEPS = {"max_steps": 2, "batch_size": 4, "eval_every": 1, "max_length": 64}
 

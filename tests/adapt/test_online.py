@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.adapt import empirical, encode, knn, mean, population, posterior, refit, two_hop
 from copl.adapt.online import RunningEstimate
+from copl.adapt.strategies import empirical, encode, knn, mean, population, posterior, refit, two_hop
 from copl.options import parse_options
 from copl.records import ComparisonSet, NodeEmbeddings, UserTable
 

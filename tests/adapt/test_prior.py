@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from copl.adapt.empirical import Empirical, EmpiricalOptions
 from copl.adapt.prior import prior_of
+from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
 
 
 def with_users(trained: Any, users: Any) -> Any:

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.adapt.empirical import Empirical, EmpiricalOptions
 from copl.adapt.online import RunningEstimate
 from copl.adapt.questions import expected_information
+from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
 from copl.records import Comparisons, ComparisonSet, ResponseTable
 
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import adapt_accuracy, adapt_questions, adapt_speed
 from benchmarks.adapt_data import PLANTED, first_of_each, make, planted_options
 from benchmarks.planted_cases import CASES, options_of
-from copl.data.planted import generate
+from copl.data.sources.planted import generate
 from copl.plugins import load
 
 SMALL = ["--sets", "planted 2 x 7", "--seeds", "1", "--encoder", "mf", "--scale", "0.02"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.data_rows import FORMATS, blocks, main, write_rows
-from copl.data.tables import read_comparisons
+from copl.data.sources.tables import read_comparisons
 
 
 def test_nobody_meets_a_prompt_twice() -> None:

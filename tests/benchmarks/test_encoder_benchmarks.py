@@ -19,8 +19,8 @@ from benchmarks.encoders import Entrant, Findings, Study, entrant, headroom, mea
 from benchmarks.measured import Cells, in_own_process, measure
 from benchmarks.planted_cases import CASES, accuracies, options_of
 from copl.errors import OptionsError, UnknownComponentError
-from copl.recipe import DEFAULTS
 from copl.records import Comparisons, NodeEmbeddings, PreferenceData, ResponseTable, UserTable
+from copl.runs.recipe import DEFAULTS
 
 
 def run(module: str, *arguments: str, out: Path) -> None:

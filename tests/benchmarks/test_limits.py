@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.limits import Answers, answers, consensus, mixture, posterior, share_right
 from benchmarks.planted_cases import limits_cell
-from copl.data.planted import PlantedOptions, generate
+from copl.data.sources.planted import PlantedOptions, generate
 from copl.options import options_to_dict
 
 

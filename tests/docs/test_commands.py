@@ -23,7 +23,7 @@ import pytest
 from attrs import define, field, frozen
 
 from copl.data.dataset import load_dataset
-from copl.data.tables import read_comparisons
+from copl.data.sources.tables import read_comparisons
 from copl.testing.published import PUBLISHED, write_copy
 
 ROOT = Path(__file__).resolve().parents[2]

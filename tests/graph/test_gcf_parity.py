@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from copl.graph.adjacency import SignedEdges
-from copl.graph.layers import SignedLayer, SignedNetwork
+from copl.graph.messages.adjacency import SignedEdges
+from copl.graph.messages.layers import SignedLayer, SignedNetwork
 from copl.graph.training import ComparisonTensors
 from copl.records import Comparisons
 

@@ -41,7 +41,7 @@ def test_the_encoder_is_listed_with_its_package(environment: Path, run: Run, tmp
 def test_the_encoder_is_fitted_by_name(environment: Path, run: Run, tmp_path: Path) -> None:
     code = """
 from copl.plugins import load
-from copl.progress import SilentProgress
+from copl.system.progress import SilentProgress
 from copl.testing.planted import accuracy, planted_graph
 case = planted_graph()
 encoder = load().registry("encoder").create("svd", {"embedding_dim": "4"})

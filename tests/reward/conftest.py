@@ -29,17 +29,17 @@ from transformers import (
 from copl.experts.gates import COMPONENTS, NoGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate, Progress
-from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
-from copl.reward.backbone import LoadedBackbone, encode_responses, prepare_backbone
-from copl.reward.material import gather
+from copl.reward.backbones.loaded import LoadedBackbone, encode_responses, prepare_backbone
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
 from copl.reward.scoring import score_responses
-from copl.reward.setting import Setting, assemble
 from copl.reward.store import load_reward_model
-from copl.reward.training import train_reward_model
-from copl.reward.user_vectors import UserVectors
+from copl.reward.training.material import gather
+from copl.reward.training.setting import Setting, assemble
+from copl.reward.training.train import train_reward_model
+from copl.reward.training.user_vectors import UserVectors
+from copl.system.progress import SilentProgress
 
 WORDS = [f"w{i}" for i in range(60)]
 LAYERS = 3

@@ -17,12 +17,12 @@ from attrs import evolve
 
 from copl.errors import OptionsError
 from copl.records import PreferenceData, ResponseTable
-from copl.reward.backbone import LoadedBackbone
+from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
 from copl.reward.options import RewardOptions
 from copl.reward.scoring import score_responses
-from copl.reward.user_vectors import UserVectors
+from copl.reward.training.user_vectors import UserVectors
 
 OPTIONS = RewardOptions(
     warm_start=False, max_steps=6, batch_size=8, eval_every=6, learning_rate=1e-2, head_learning_rate=1e-2

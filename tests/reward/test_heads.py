@@ -7,7 +7,7 @@ import torch
 from copl.records import Comparisons
 from copl.reward.heads import BilinearHead, Head, LinearHead, RoutedHead, make_head
 from copl.reward.model import AffineScaling
-from copl.reward.warm_start import FittedHead, HeadFit, hold_out_texts
+from copl.reward.training.warm_start import FittedHead, HeadFit, hold_out_texts
 
 
 def test_bilinear_rewards_by_hand() -> None:

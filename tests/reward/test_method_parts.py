@@ -13,11 +13,11 @@ import torch
 from copl import Model
 from copl.data.dataset import load_dataset
 from copl.graph.store import load_embeddings
-from copl.pipeline import train
 from copl.plugins import load
-from copl.progress import RunLog, SilentProgress
-from copl.recipe import resolve
-from copl.reward.user_vectors import load_trained_users
+from copl.reward.training.user_vectors import load_trained_users
+from copl.runs.pipeline import train
+from copl.runs.recipe import resolve
+from copl.system.progress import RunLog, SilentProgress
 
 if TYPE_CHECKING:
     import pytest
@@ -48,7 +48,7 @@ def run(tiny_model: Path, data: Path, out: Path, **parts: Any) -> Model:
 def test_users_are_trained_along_with_encoder_id(
     small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("copl.reward.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
+    monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
     model = run(tiny_model, small_data, tmp_path / "run", gate={"num_experts": 3})
     trained = load_trained_users(tmp_path / "run" / "reward")
     assert trained is not None

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from copl.interfaces import PreferenceModel, Workspace
 from copl.plugins import Component, Registered
-from copl.recipe import Stages
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
+from copl.runs.recipe import Stages
 from copl.testing import CheckResult, check_component
 from copl.testing.check import fingerprint_of, global_randomness_untouched
 from copl.testing.tiny_model import write_tiny_model

@@ -16,11 +16,11 @@ from torch import Tensor
 from copl.interfaces import PreferenceModel
 from copl.options import parse_options
 from copl.plugins import load
-from copl.progress import SilentProgress
-from copl.recipe import Choice, Stages
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.runs.recipe import Choice, Stages
+from copl.runs.workspace import RunWorkspace
+from copl.system.progress import SilentProgress
 from copl.testing.tiny_model import write_tiny_model
-from copl.workspace import RunWorkspace
 from copl_baselines.pairs import Pairs, Texts
 
 NUM_SEEN, NUM_USERS, NUM_PROMPTS, PER_PROMPT = 60, 80, 40, 4

@@ -13,11 +13,11 @@ import pytest
 import copl_baselines
 from copl.errors import DataError, RunError
 from copl.plugins import load
-from copl.progress import SilentProgress
-from copl.recipe import Stages
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, ScoreRequests, UserTable
+from copl.runs.recipe import Stages
+from copl.runs.workspace import RunWorkspace
+from copl.system.progress import SilentProgress
 from copl.testing import check_component
-from copl.workspace import RunWorkspace
 
 NAMES = [component.name for component in copl_baselines.copl_preference_models()]
 SHORT = {"max_steps": "20"}

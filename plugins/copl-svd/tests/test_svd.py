@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from copl.plugins import load
-from copl.progress import SilentProgress
 from copl.records import Comparisons, PreferenceGraph
+from copl.system.progress import SilentProgress
 from copl.testing import CheckResult, check_component
 from copl_svd import SvdEncoder, SvdOptions
 

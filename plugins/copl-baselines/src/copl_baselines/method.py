@@ -15,11 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from copl.errors import DataError, RunError
-from copl.files import write_atomically, write_text
 from copl.interfaces import PreferenceModel, Workspace
 from copl.options import options_to_dict
 from copl.plugins import Component
-from copl.recipe import Stages, code_digest
 from copl.records import (
     AdaptedUsers,
     ComparisonSet,
@@ -31,7 +29,9 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
-from copl.reward.frozen_texts import FrozenTexts
+from copl.reward.reading.frozen_texts import FrozenTexts
+from copl.runs.recipe import Stages, code_digest
+from copl.system.files import write_atomically, write_text
 from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
 from copl_baselines.model import FeatureReward, Shape
 from copl_baselines.pairs import Pairs, Texts
@@ -93,7 +93,7 @@ class FeatureMethod(PreferenceModel):
     """A method whose reward model is a `FeatureReward`.
 
     The backbone reads each response once in the stage ``features``, which all methods, options and seeds share
-    (`copl.reward.frozen_texts`); the model is trained in the stage ``baseline``. A user who is neither seen nor
+    (`copl.reward.reading.frozen_texts`); the model is trained in the stage ``baseline``. A user who is neither seen nor
     adapted gets `FeatureReward.stranger`.
 
     Args:

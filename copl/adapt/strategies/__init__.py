@@ -1,0 +1,1 @@
+"""Adaptation strategies, a module each, named as its component is."""

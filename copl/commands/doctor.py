@@ -1,0 +1,75 @@
+"""What is installed, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+from copl.errors import CoplError
+from copl.plugins import KINDS, load
+from copl.runs.directory import installed_versions
+from copl.system.files import cache_directory
+
+Finding = tuple[str, str, str]
+"""What was looked at, its state (ok, missing, broken), and a detail."""
+
+_OPTIONAL = {
+    "gguf": "reads smollm2-135m once: pip install gguf",
+    "datasets": "reads Hugging Face data sets: pip install 'copl[hub]'",
+    "pyg-lib": "sampled mini-batches for graphs beyond memory; see pyg.org for the wheel of your torch",
+}
+
+
+def examine() -> list[Finding]:
+    """Return the findings in the order a person wants to read them."""
+    findings: list[Finding] = [(name, "ok", found) for name, found in installed_versions().items()]
+    findings += [_optional(name, purpose) for name, purpose in _OPTIONAL.items()]
+    findings += [_device(), _cache(), *_backbones(), *_plugins()]
+    return findings
+
+
+def _optional(name: str, purpose: str) -> Finding:
+    try:
+        return name, "ok", version(name)
+    except PackageNotFoundError:
+        return name, "missing", f"optional; {purpose}"
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return "device", "ok", f"{torch.cuda.get_device_name()} (CUDA {torch.version.cuda})"
+    return "device", "ok", f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+
+
+def _cache() -> Finding:
+    cache = cache_directory()
+    existing = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    state = "ok" if os.access(existing, os.W_OK) else "broken"
+    return "cache", state, f"{cache}, {free:.0f} GiB free"
+
+
+def _backbones() -> list[Finding]:
+    registry = load().registry("backbone")
+    findings: list[Finding] = []
+    for registered in registry:
+        name = registered.component.name
+        try:
+            registry.create(name).fingerprint()
+        except CoplError as error:
+            if name != "hf":  # that one needs a path
+                findings.append((f"backbone {name}", "missing", error.faults[0]))
+        else:
+            findings.append((f"backbone {name}", "ok", registered.component.summary))
+    return findings
+
+
+def _plugins() -> list[Finding]:
+    plugins = load()
+    broken = {fault for kind in KINDS for fault in plugins.registry(kind).broken}
+    packages = {r.package for kind in KINDS for r in plugins.registry(kind)} - {"copl"}
+    found: list[Finding] = [(f"plugin package {name}", "ok", version(name)) for name in sorted(packages)]
+    return found + [(f"plugin {b.entry_point}", "broken", f"{b.package}: {b.cause}") for b in broken]

@@ -1,0 +1,1 @@
+"""What makes a data set wrong or weak, and what it holds."""

@@ -1,0 +1,1 @@
+"""From votes, ratings and judgements to comparisons and their splits."""

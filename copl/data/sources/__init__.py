@@ -1,0 +1,1 @@
+"""Sources of data sets, a module or package each, named as its component is."""

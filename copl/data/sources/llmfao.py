@@ -1,0 +1,259 @@
+"""Source ``llmfao``: crowd comparisons of the answers of language models to a few prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+import numpy as np
+
+from copl.data.checking.positions import one_sided_users
+from copl.data.making.origin import finding
+from copl.data.making.splits import SPLIT_VERSION, ComparisonSplitOptions, make_splits
+from copl.data.pairs import compact, intern_responses, intern_users
+from copl.data.reading.files import Faults, Table, read_csv, read_jsonl
+from copl.errors import CoplError, DataError, suggest
+from copl.options import option, options_to_dict
+from copl.plugins import Component
+from copl.records import Comparisons, ComparisonSet, PreferenceData, UserTable
+
+if TYPE_CHECKING:
+    from copl.interfaces import DatasetSource
+    from copl.records import BoolArray, IntArray
+
+ATTRIBUTION = "LLMFAO by Dmitry Ustalov, github.com/dustalov/llmfao"
+
+_PROMPTS, _ANSWERS, _JUDGEMENTS = "prompts.jsonl", "results.jsonl", "crowd-comparisons.csv"
+_WINNERS = ("left", "right", "tie")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class LlmfaoOptions(ComparisonSplitOptions):
+    """Options of the source for LLMFAO."""
+
+    path: Path = option(help="directory with prompts.jsonl, results.jsonl and crowd-comparisons.csv")
+    cold_fraction: float = option(
+        0.15,
+        help="share of the prompts (or of single answers) never trained on, for the cold split",
+        validator=attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0)),
+    )
+    unseen_fraction: float = option(
+        0.2,
+        help="share of workers kept out of training as unseen",
+        validator=attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0)),
+    )
+    drop_one_sided: bool = option(
+        True, help="leave out workers who nearly always pick the same side: they judge places, not answers"
+    )
+
+
+@final
+@attrs.frozen(eq=False)
+class _Judgements:
+    """Decided comparisons with their texts [N], and what was left out on the way."""
+
+    workers: tuple[str, ...]
+    user: IntArray
+    prompt: list[str]
+    chosen: list[str]
+    rejected: list[str]
+    picked_left: BoolArray
+    counts: dict[str, int]
+
+
+@final
+class LlmfaoSource:
+    """Reads the published files."""
+
+    def __init__(self, options: LlmfaoOptions) -> None:
+        self._options = options
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read and split the comparisons.
+
+        Raises:
+            DataError: one fault for each file that is missing or damaged and each row that is wrong.
+        """
+        options = self._options
+        found = _read(options.path)
+        biased = one_sided_users(found.user, found.picked_left, len(found.workers))
+        usable, reasons = _usable(found, biased & options.drop_one_sided)
+        responses, chosen, rejected = intern_responses(found.prompt, found.chosen, found.rejected)
+        comparisons = Comparisons(found.user, chosen, rejected).take(usable)
+        made = make_splits(
+            ComparisonSet(UserTable.ungrouped(found.workers), responses, comparisons), options, seed=seed
+        )
+        users, responses, splits = compact(UserTable.ungrouped(found.workers), responses, made.splits)
+        notes = [
+            _position_note([found.workers[row] for row in np.flatnonzero(biased).tolist()], options.drop_one_sided),
+            f"{found.counts['ties']:,} ties are left out: a tie says nothing about which is preferred.",
+            f"{found.counts['empty_answers']:,} of {found.counts['answers']:,} answers that were shown are empty.",
+            f"{found.counts['repeated_answers']:,} answers that were shown repeat another answer to the same prompt "
+            "word by word; they are one response here.",
+            *(f"{count:,} comparisons were left out: {reason}." for reason, count in reasons.items() if count),
+            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()),
+        ]
+        provenance = {
+            "source": "llmfao",
+            "options": options_to_dict(options),
+            "seed": seed,
+            "licence": "CC BY 4.0",
+            "attribution": ATTRIBUTION,
+            "counts": {**found.counts, "one_sided_workers": int(biased.sum()), "kept": sum(map(len, splits.values()))},
+            "notes": notes,
+            "split": options.strategy,
+            "split_version": SPLIT_VERSION,
+            "positions": {"judgements": len(found.user), "first": int(found.picked_left.sum())},
+            "findings": _findings(found, biased, options.drop_one_sided),
+        }
+        return PreferenceData("llmfao", users, responses, splits, provenance)
+
+
+def _usable(found: _Judgements, dropped_users: BoolArray) -> tuple[BoolArray, dict[str, int]]:
+    """Return which comparisons to keep [N], and how many are left out for each reason."""
+    biased = dropped_users[found.user]
+    sides = list(zip(found.chosen, found.rejected, strict=True))
+    empty = np.array([not a.strip() or not b.strip() for a, b in sides], dtype=np.bool_)
+    same = np.array([a == b for a, b in sides], dtype=np.bool_)
+    reasons = {
+        "by one-sided workers": int(biased.sum()),
+        "with an empty answer": int((empty & ~biased).sum()),
+        "between answers of the same words": int((same & ~empty & ~biased).sum()),
+    }
+    return ~biased & ~empty & ~same, reasons
+
+
+def _findings(found: _Judgements, biased: BoolArray, dropped: bool) -> list[dict[str, Any]]:
+    """Return what was found in the published files, for `copl.data.checking.checks`."""
+    counts, workers = found.counts, ", ".join(sorted(found.workers[row] for row in np.flatnonzero(biased)))
+    entries = [
+        finding(
+            "info" if dropped else "warning",
+            "users who nearly always pick the same side",
+            f"workers {workers}",
+            int(biased.sum()),
+            "they are left out" if dropped else "they judge places, not answers; leave them out: drop_one_sided=true",
+        ),
+        finding("info", "empty answers", "source", counts["empty_answers"], "comparisons with them are left out"),
+        finding(
+            "info",
+            "answers that repeat an earlier one to the letter",
+            "source, whatever the prompt, empty ones among them",
+            counts["duplicate_answers"],
+            f"apart from spaces, {counts['repeated_answers']} that are not empty repeat another answer to the same "
+            "prompt; they are one response here",
+        ),
+    ]
+    return [entry for entry in entries if entry["count"]]
+
+
+def _position_note(workers: list[str], dropped: bool) -> str:
+    if not workers:
+        return "No worker picks one side more often than chance explains."
+    fate = "are left out" if dropped else "are kept"
+    return f"{len(workers)} workers nearly always pick the same side and {fate}: {', '.join(sorted(workers))}."
+
+
+def _read(directory: Path) -> _Judgements:
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such directory; name the data directory of llmfao")
+    faults: list[str] = []
+    tables: dict[str, Table] = {}
+    readers = {_PROMPTS: read_jsonl, _ANSWERS: read_jsonl, _JUDGEMENTS: read_csv}
+    columns = {
+        _PROMPTS: ("id", "text"),
+        _ANSWERS: ("model", "prompt", "result"),
+        _JUDGEMENTS: ("prompt", "model_x", "model_y", "worker", "winner"),
+    }
+    for name, reader in readers.items():
+        try:
+            table = tables[name] = reader(directory / name)
+        except CoplError as error:
+            faults += error.faults
+            continue
+        faults += [
+            f"{table.where}: no column {column!r}{suggest(column, table.columns)}; is this a file of llmfao?"
+            for column in columns[name]
+            if column not in table.columns
+        ]
+    if faults:
+        raise DataError(faults)
+    return _join(tables[_PROMPTS].columns, tables[_ANSWERS].columns, tables[_JUDGEMENTS])
+
+
+def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -> _Judgements:
+    text = {str(key): _clean(value) for key, value in zip(prompts["id"], prompts["text"], strict=True)}
+    answer = {
+        (str(prompt), str(model)): _clean(value)
+        for prompt, model, value in zip(answers["prompt"], answers["model"], answers["result"], strict=True)
+    }
+    raw = {
+        (str(prompt), str(model)): str(value or "")
+        for prompt, model, value in zip(answers["prompt"], answers["model"], answers["result"], strict=True)
+    }
+    columns = judgements.columns
+    rows = list(zip(*(columns[name] for name in ("prompt", "model_x", "model_y", "worker", "winner")), strict=True))
+    faults = Faults(judgements.where)
+    for place, (prompt, left, right, _, winner) in enumerate(rows):
+        row, label = judgements.rows[place], judgements.label(place)
+        if prompt not in text:
+            faults.add(f"prompt: {prompt!r} is not in {_PROMPTS}", row=row, label=label)
+        for model in (left, right):
+            if (prompt, model) not in answer:
+                faults.add(f"model {model!r} has no answer to prompt {prompt!r} in {_ANSWERS}", row=row, label=label)
+        if winner not in _WINNERS:
+            faults.add(
+                f"winner: {winner!r}{suggest(winner, _WINNERS)}; expected left, right or tie", row=row, label=label
+            )
+    faults.raise_any()
+    shown = {(row[0], model) for row in rows for model in row[1:3]}
+    texts = [(prompt, answer[prompt, model]) for prompt, model in shown]
+    spoken = [pair for pair in texts if pair[1]]
+    # As counted where the data is described: answers equal to an earlier one to the letter, to whatever prompt.
+    published = [raw[key] for key in shown]
+    decided = [row for row in rows if row[4] != "tie"]
+    workers, user = intern_users([row[3] for row in decided])
+    picked_left = np.array([row[4] == "left" for row in decided], dtype=np.bool_)
+    sides = [(answer[row[0], row[1]], answer[row[0], row[2]]) for row in decided]
+    counts = {
+        "judgements": len(rows),
+        "decisive": len(decided),
+        "ties": len(rows) - len(decided),
+        "workers": len(set(columns["worker"])),
+        "prompts": len({row[0] for row in rows}),
+        "models": len({model for _, model in shown}),
+        "answers": len(shown),
+        "empty_answers": len(texts) - len(spoken),
+        "repeated_answers": len(spoken) - len(set(spoken)),
+        "duplicate_answers": len(published) - len(set(published)),
+    }
+    return _Judgements(
+        workers,
+        user,
+        [text[row[0]] for row in decided],
+        [pair[0] if row[4] == "left" else pair[1] for row, pair in zip(decided, sides, strict=True)],
+        [pair[1] if row[4] == "left" else pair[0] for row, pair in zip(decided, sides, strict=True)],
+        picked_left,
+        counts,
+    )
+
+
+def _clean(value: Any) -> str:
+    return str(value or "").replace("\x00", "").strip()
+
+
+def _build(options: LlmfaoOptions) -> DatasetSource:
+    return LlmfaoSource(options)
+
+
+COMPONENTS = [
+    Component(
+        "llmfao",
+        LlmfaoOptions,
+        _build,
+        "crowd comparisons of the answers of 59 language models to 13 prompts",
+        reference="Dmitry Ustalov, LLMFAO: Large Language Model Feedback Analysis and Optimization, 2023",
+    )
+]

@@ -1,0 +1,206 @@
+"""Sources ``jsonl``, ``csv`` and ``parquet``: own files in the row schema of `copl.data.reading.rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import attrs
+import numpy as np
+
+from copl.data.making.origin import Origin
+from copl.data.making.splits import ComparisonSplitOptions, make_splits
+from copl.data.pairs import compact, contradictions, first_rows, number_rows, pair_numbers, repeats
+from copl.data.reading.files import Faults, Table, is_packed, unpacked_name
+from copl.data.reading.rows import REQUIRED, USED, Rows, parse_rows, read_comparison_rows
+from copl.data.reading.scan import scan_csv, scan_jsonl, scan_parquet
+from copl.errors import DataError
+from copl.options import option
+from copl.plugins import Component
+from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
+
+if TYPE_CHECKING:
+    from copl.data.reading.columns import EncodedColumn
+    from copl.interfaces import DatasetSource, Progress
+    from copl.records import BoolArray, ResponseTable
+
+__all__ = ["COMPONENTS", "TableOptions", "TableSource", "read_comparison_rows", "read_comparisons", "read_table"]
+
+_NO_NAMES: Any = attrs.Factory(dict)
+
+
+@attrs.frozen(kw_only=True)
+class RowOptions(ComparisonSplitOptions):
+    """How rows in the row schema become a data set; the base of the options of the sources for such rows."""
+
+    columns: dict[str, str] = option(
+        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,chosen=winner"
+    )
+    duplicates: Literal["keep", "drop", "error"] = option(
+        "error",
+        help="a comparison a user repeats: error names the rows; drop keeps the first, for a copy tells nothing new",
+    )
+    contradictions: Literal["keep", "drop", "error"] = option(
+        "error",
+        help="a pair a user decides both ways: error names the rows; keep, where people were asked twice and are not "
+        "consistent; drop removes both",
+    )
+    licence: str = option("", help="licence of the data, kept with the data set")
+    attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class TableOptions(RowOptions):
+    """Options of the sources for own files."""
+
+    path: Path = option(help="the file to read")
+
+
+_DUPLICATES = "remove one, or set duplicates=drop (or keep)"
+_CONTRADICTIONS = "remove one, or set contradictions=keep (or drop)"
+
+READERS: dict[str, Callable[..., Table]] = {"jsonl": scan_jsonl, "csv": scan_csv, "parquet": scan_parquet}
+"""Reader of each file format, by the name of its source."""
+
+
+def read_table(path: Path) -> Table:
+    """Read a file of rows, its format told by its ending; text may be compressed: ``.jsonl.gz``, ``.csv.gz``.
+
+    Raises:
+        DataError: an unknown ending, or a file that cannot be read.
+    """
+    ending = unpacked_name(path).suffix
+    name = {".ndjson": "jsonl", ".pq": "parquet"}.get(ending.lower(), ending.lower().lstrip("."))
+    if name not in READERS or (is_packed(path) and name == "parquet"):
+        kind = ending + path.suffix if is_packed(path) else ending
+        raise DataError(f"{path}: unknown kind of file {kind!r}; known are .jsonl, .csv (or with .gz) and .parquet")
+    return READERS[name](path)
+
+
+def read_comparisons(path: Path) -> ComparisonSet:
+    """Read the comparisons of one file; a split column is not regarded.
+
+    Raises:
+        DataError: the file cannot be read, or one fault for each row that is wrong.
+    """
+    return parse_rows(read_table(path)).data
+
+
+@final
+class TableSource:
+    """Reads one file of comparisons and splits it; a ``split`` column is taken as given."""
+
+    def __init__(self, name: str, options: TableOptions, progress: Progress | None = None) -> None:
+        self._name = name
+        self._options = options
+        self._progress = progress
+
+    def showing(self, progress: Progress) -> TableSource:
+        """Return this source, which shows there how far it is."""
+        return TableSource(self._name, self._options, progress)
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read the file.
+
+        Raises:
+            DataError: the file cannot be read, or one fault for each row that is wrong.
+        """
+        options = self._options
+        wanted = {options.columns.get(name, name) for name in (*REQUIRED, *USED)}
+        rows = parse_rows(READERS[self._name](options.path, wanted, self._progress), options.columns)
+        return data_of_rows(rows, options, source=self._name, name=unpacked_name(options.path).stem, seed=seed)
+
+
+def data_of_rows(
+    rows: Rows,
+    options: RowOptions,
+    *,
+    source: str,
+    name: str,
+    seed: int,
+    cold: Callable[[ResponseTable], BoolArray | None] = lambda responses: None,
+    notes: Sequence[str] = (),
+) -> PreferenceData:
+    """Make a data set of checked rows; a split column is taken as given.
+
+    Args:
+        rows: the rows.
+        options: what to do about repeated and contradictory rows, and how to split.
+        source: name of the source.
+        name: name of the data set.
+        seed: the same seed gives the same splits.
+        cold: tells which responses [R] are never trained on, where that is known; None draws them.
+        notes: findings in words.
+
+    Raises:
+        DataError: rows that repeat or contradict others, where the options make that an error.
+    """
+    keep, counts = _sift(rows, options)
+    told = [*notes, *rows.notes]
+    comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
+    sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
+    if rows.split is None:
+        made = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
+        splits = dict(made.splits)
+        told += [f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()]
+    else:
+        splits = _given_splits(sifted.comparisons, rows.split, keep)
+        told.append("The splits are those of the file's split column.")
+    users, responses, splits = compact(sifted.users, sifted.responses, splits)
+    provenance = Origin(source, options.licence, options.attribution, "").provenance(
+        options,
+        seed=seed,
+        split="given" if rows.split is not None else options.strategy,
+        counts={"rows": len(rows.table), **counts, "kept": sum(map(len, splits.values()))},
+        notes=told,
+    )
+    return PreferenceData(name, users, responses, splits, provenance)
+
+
+def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:
+    comparisons, table, faults = rows.data.comparisons, rows.table, Faults(rows.table.where)
+    ids, user = rows.data.users.ids, comparisons.user
+    again, both = repeats(comparisons), contradictions(comparisons)
+
+    def add_each(wrong: BoolArray, tell: Callable[[int], str]) -> None:
+        faults.add_each(
+            np.flatnonzero(wrong),
+            lambda row: (int(table.rows[row]), f"user {ids[user[row]]!r} {tell(row)}", table.label(row)),
+        )
+
+    if options.duplicates == "error" and again.any():
+        first = first_rows(number_rows(user, comparisons.chosen, comparisons.rejected))
+        add_each(again, lambda row: f"says again what {table.label(int(first[row]))} says; {_DUPLICATES}")
+    if options.contradictions == "error" and both.any():
+        opening = first_rows(pair_numbers(comparisons))
+        against = both & (comparisons.chosen != comparisons.chosen[opening])
+        add_each(against, lambda row: f"contradicts {table.label(int(opening[row]))}; {_CONTRADICTIONS}")
+    faults.raise_any()
+    keep = ~(again & (options.duplicates == "drop")) & ~(both & (options.contradictions == "drop"))
+    return keep, {"duplicates": int(again.sum()), "contradictions": int(both.sum())}
+
+
+def _given_splits(comparisons: Comparisons, split: EncodedColumn, keep: BoolArray) -> dict[str, Comparisons]:
+    masks = {name: split.mapped([value == name for value in split.values], False, np.bool_)[keep] for name in SPLITS}
+    return {name: comparisons.take(mask) for name, mask in masks.items() if mask.any()}
+
+
+def _jsonl(options: TableOptions) -> DatasetSource:
+    return TableSource("jsonl", options)
+
+
+def _csv(options: TableOptions) -> DatasetSource:
+    return TableSource("csv", options)
+
+
+def _parquet(options: TableOptions) -> DatasetSource:
+    return TableSource("parquet", options)
+
+
+COMPONENTS = [
+    Component("jsonl", TableOptions, _jsonl, "own comparisons, one JSON object a line"),
+    Component("csv", TableOptions, _csv, "own comparisons, comma-separated with a header"),
+    Component("parquet", TableOptions, _parquet, "own comparisons in a Parquet file"),
+]

@@ -1,0 +1,1 @@
+"""Graph encoders, a module each, named as its component is."""

@@ -1,0 +1,287 @@
+"""Encoder ``mixture``: latent groups of users, found by expectation-maximisation with leave-one-out evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import attrs
+import numpy as np
+import torch
+
+from copl.graph.inductive import with_pass
+from copl.graph.latent_groups import Evidence, Groups, LatentGroups, Prior, random_start, start_at
+from copl.graph.starts import clusters, user_directions
+from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
+from copl.interfaces import GraphEncoder, Progress, Task
+from copl.options import option
+from copl.plugins import Component
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from copl.records import FloatArray
+
+STAGE = "graph"
+
+_CLUSTER_WEIGHT = 0.5
+_FINER = (0.5, 2.0)
+_AFFORDABLE = 1_000_000
+_FEWEST_ROUNDS = 8
+
+_positive = attrs.validators.gt(0)
+_at_least_one = attrs.validators.ge(1)
+_some_positive: Any = attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1))
+
+
+@final
+@attrs.frozen
+class MixtureOptions:
+    num_groups: tuple[int, ...] = option(
+        (1, 2, 3, 4, 6, 8, 12),
+        help="numbers of groups K to choose from by validation loss",
+        validator=attrs.validators.deep_iterable(_at_least_one, attrs.validators.min_len(1)),
+    )
+    group_precision: tuple[float, ...] = option(
+        (8.0, 2.0, 0.5, 0.1),
+        help="prior precisions, to choose from by validation loss, of what sets a group's response effects apart",
+        validator=_some_positive,
+    )
+    shared_precision: float = option(
+        0.3, help="prior precision of the response effects that all groups share", validator=_positive
+    )
+    power: tuple[float, ...] = option(
+        (1.0, 0.3, 0.1),
+        help="exponents of a user's evidence, to choose from by validation loss; below 1 where comparisons of one user "
+        "depend on each other",
+        validator=_some_positive,
+    )
+    start: Literal["spectral", "random"] = option(
+        "spectral", help="first memberships: clusters of users in the directions they agree in, or drawn at random"
+    )
+    leave_one_out: bool = option(True, help="judge a user's group by response effects without the user's comparisons")
+    num_rounds: int = option(
+        30,
+        help="rounds of expectation and maximisation for each candidate at most; fewer on graphs of millions",
+        validator=_at_least_one,
+    )
+    final_rounds: int = option(
+        100, help="further rounds for the chosen candidate at most", validator=attrs.validators.ge(0)
+    )
+
+
+@final
+@attrs.frozen
+class Setting:
+    """One point of the search: number of groups, prior precision of their differences, exponent of the evidence."""
+
+    num_groups: int
+    precision: float
+    power: float
+
+    def algorithm(self, evidence: Evidence, options: MixtureOptions) -> LatentGroups:
+        """Return the algorithm at this point."""
+        prior = Prior(self.precision, options.shared_precision)
+        return LatentGroups(evidence, prior, power=self.power, leave_one_out=options.leave_one_out)
+
+
+@final
+class Mixture(GraphEncoder):
+    r"""Users are mixtures of latent groups, posterior weights :math:`\pi_{ug}` of which give the margin.
+
+    .. math::
+        m = \sum_g \pi_{ug} (t_{gc} - t_{gr})
+
+    See `copl.graph.latent_groups` for the model. The embedding of a user is the posterior weights less the shares of
+    the groups, that of a response its effects in each group less their mean, which is the response bias.
+
+    The settings are chosen by validation loss, one option after the other: the precision and the power of the evidence
+    with a middling number of groups, then fewer or more groups, then a finer precision. Groups that the data have no
+    use for empty themselves. Where the graph has no validation comparisons, those held out for the choice are learnt
+    from in the end.
+    """
+
+    def __init__(self, options: MixtureOptions) -> None:
+        self._options = options
+
+    def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
+        """Learn the embeddings."""
+        found = self.find(graph, seed=seed, progress=progress)
+        if found is None:
+            return trivial_embeddings(graph, min(self._options.num_groups))
+        return (found if len(graph.validation) else found.with_all_of(graph)).embeddings(graph)
+
+    def find(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> FoundGroups | None:
+        """Choose the settings and find the groups; None where there is nothing to learn from."""
+        train, validation = learnable(graph, seed)
+        if not len(train):
+            return None
+        held = ComparisonTensors.of(validation if len(validation) else train)
+        return _Search(graph, train, held, self._options, seed, progress).run()
+
+
+@final
+@attrs.frozen(eq=False)
+class FoundGroups:
+    """Groups with the setting they were found by.
+
+    Attributes:
+        groups: the groups.
+        setting: the setting that the held-out comparisons chose.
+        scale: the scale of the margins that they chose.
+        unit: what a comparison weighs that counts as one.
+        per_user: how many comparisons a user has, on average.
+        options: the options of the search.
+    """
+
+    groups: Groups
+    setting: Setting
+    scale: float
+    unit: float
+    per_user: float
+    options: MixtureOptions
+
+    def with_all_of(self, graph: PreferenceGraph) -> FoundGroups:
+        """Return the groups after further rounds on all comparisons of a graph, those held out included."""
+        everything = attrs.evolve(graph, validation=graph.comparisons)
+        train, _ = learnable(everything, seed=0)
+        evidence = Evidence(train, graph.num_users, graph.num_responses)
+        algorithm = self.setting.algorithm(evidence, self.options)
+        groups = algorithm.fit(self.groups, max(self.options.final_rounds, 1))
+        return attrs.evolve(self, groups=groups, unit=evidence.unit, per_user=evidence.per_user)
+
+    def embeddings(self, graph: PreferenceGraph) -> NodeEmbeddings:
+        """Return the embeddings of the nodes of the graph, with the pass that places a newcomer in the groups."""
+        users, responses, bias = as_embeddings(self.groups)
+        found = node_embeddings(graph, users * self.scale, responses, bias * self.scale)
+        corners = np.eye(self.groups.num_groups) - _mean_membership(self.groups)
+        return with_pass(
+            found,
+            {
+                "points": torch.from_numpy(corners * self.scale),
+                "log_share": torch.from_numpy(np.log(self.groups.shares)),
+                "sharpness": 1 / self.scale,  # memberships are judged by the margins before they are scaled
+                "power": 1 / self.unit,
+                # the exponent was chosen for as many comparisons as seen users have; a newcomer's few depend less
+                "correlation": (1 / self.setting.power - 1) / max(self.per_user - 1, 1),
+            },
+        )
+
+
+def as_embeddings(groups: Groups) -> tuple[Tensor, Tensor, Tensor]:
+    """Return users [U, K], responses [R, K] and response bias [R] with the margins of the groups."""
+    mean = _mean_membership(groups)
+    bias = groups.effects @ mean
+    tables = groups.membership - mean, groups.effects - bias[:, None], bias
+    users, responses, shared = (torch.from_numpy(np.ascontiguousarray(table)).float() for table in tables)
+    return users, responses, shared
+
+
+def _mean_membership(groups: Groups) -> FloatArray:
+    mean: FloatArray = groups.membership.mean(axis=0) if len(groups.membership) else groups.shares
+    return mean
+
+
+@final
+class _Search:
+    """Chooses the setting by the loss on comparisons that were held out."""
+
+    def __init__(
+        self,
+        graph: PreferenceGraph,
+        train: Comparisons,
+        held: ComparisonTensors,
+        options: MixtureOptions,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self._evidence = Evidence(train, graph.num_users, graph.num_responses)
+        self._held = held
+        self._options = options
+        self._seed = seed
+        self._progress = progress
+        rounds = round(options.num_rounds * _AFFORDABLE / max(self._evidence.num_rows, 1))
+        self._num_rounds = min(max(rounds, _FEWEST_ROUNDS), options.num_rounds)
+        self._starts: dict[int, Groups] = {}
+        self._losses: dict[Setting, float] = {}
+        self._chosen: tuple[Groups, Judgement] | None = None
+
+    def run(self) -> FoundGroups:
+        """Return the groups of the best setting, run on until they settle."""
+        options = self._options
+        numbers = sorted(set(options.num_groups))
+        middle = min(range(len(numbers)), key=lambda i: abs(numbers[i] - 4))
+        total = len(options.group_precision) + len(options.power) + len(numbers) + len(_FINER)
+        with self._progress.task("graph encoder mixture", total=total) as task:
+            first = Setting(numbers[middle], options.group_precision[0], options.power[0])
+            settings = [attrs.evolve(first, precision=p) for p in options.group_precision]
+            best = self._best(task, settings, patience=len(settings))
+            best = self._best(task, [attrs.evolve(best, power=p) for p in options.power])
+            fewer = [attrs.evolve(best, num_groups=k) for k in numbers[middle::-1]]
+            more = [attrs.evolve(best, num_groups=k) for k in numbers[middle:]]
+            best = min(self._best(task, fewer), self._best(task, more), key=self._loss)
+            best = self._best(task, [attrs.evolve(best, precision=best.precision * f) for f in (1.0, *_FINER)], 2)
+        assert self._chosen is not None  # every search tries something
+        groups, judgement = self._chosen
+        settled = best.algorithm(self._evidence, options).fit(groups, options.final_rounds)
+        final_judgement = self._judge(settled)
+        if final_judgement.loss <= judgement.loss:
+            groups, judgement = settled, final_judgement
+        return FoundGroups(groups, best, judgement.scale, self._evidence.unit, self._evidence.per_user, options)
+
+    def _best(self, task: Task, settings: Sequence[Setting], patience: int = 1) -> Setting:
+        """Return the best of the settings, tried in order until `patience` of them have been no better."""
+        best, since = settings[0], 0
+        for setting in settings:
+            loss = self._loss(setting)
+            task.advance(validation_loss=loss)
+            if loss < self._loss(best):
+                best, since = setting, 0
+            elif setting != best:
+                since += 1
+            if since == patience:
+                break
+        return best
+
+    def _loss(self, setting: Setting) -> float:
+        """Return the validation loss of a setting; the groups of the lowest so far are kept."""
+        if setting not in self._losses:
+            if setting.num_groups not in self._starts:
+                self._starts[setting.num_groups] = self._start(setting.num_groups)
+            groups = setting.algorithm(self._evidence, self._options).fit(
+                self._starts[setting.num_groups], self._num_rounds
+            )
+            judgement = self._judge(groups)
+            if judgement.loss < min(self._losses.values(), default=float("inf")):
+                self._chosen = groups, judgement
+            self._losses[setting] = judgement.loss
+            self._progress.log(
+                f"{STAGE}: latent groups",
+                **attrs.asdict(setting),
+                validation_loss=judgement.loss,
+                validation_accuracy=judgement.accuracy,
+            )
+        return self._losses[setting]
+
+    def _judge(self, groups: Groups) -> Judgement:
+        return Judgement.of(self._held, self._held.margins(*as_embeddings(groups)))
+
+    def _start(self, num_groups: int) -> Groups:
+        rng = np.random.default_rng(self._seed)
+        if self._options.start == "random" or num_groups == 1:
+            return random_start(num_groups, self._evidence, rng)
+        directions = user_directions(self._evidence, num_groups, rng)
+        hard = np.eye(num_groups)[clusters(directions, num_groups, rng)]
+        return start_at(_CLUSTER_WEIGHT * hard + (1 - _CLUSTER_WEIGHT) / num_groups, self._evidence)
+
+
+COMPONENTS = [
+    Component(
+        name="mixture",
+        options=MixtureOptions,
+        build=Mixture,
+        summary="latent groups of users by expectation-maximisation, each user judged by the others' comparisons",
+        reference="Krzakala et al., Spectral redemption in clustering sparse networks, arXiv 1306.5550 (leave-one-out)",
+    )
+]

@@ -1,0 +1,95 @@
+"""Encoder ``ngcf``: neural graph collaborative filtering on the signed preference graph."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from copl.graph.messages.geometric import weighted_sum
+from copl.graph.messages.message_graph import SignedEdgeIndex
+from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.options import option
+from copl.plugins import Component
+
+_SLOPE = 0.2
+
+
+@final
+@attrs.frozen
+class NgcfOptions(MessagePassingOptions):
+    negative_edges: bool = option(True, help="pass messages over rejected edges, with weights of their own")
+    dropout: float = option(
+        0.1,
+        help="share of each layer's output set to 0 in training",
+        validator=attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0)),
+    )
+
+
+@final
+class NgcfLayer(nn.Module):
+    r"""e' = LeakyReLU(W1 (e + Z+) + W2 (Z+ * e) - W3 Z- - W4 (Z- * e)), slope 0.2.
+
+    The published layer has the chosen terms only; W1 and W3 start as the identity, W2 and W4 at 0.
+    """
+
+    def __init__(self, dim: int, negative_edges: bool) -> None:
+        super().__init__()
+        self._sum = weighted_sum()
+        self.plain, self.product = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.rejected = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(2 if negative_edges else 0))
+        for linear in (self.plain, *self.rejected[:1]):
+            nn.init.eye_(linear.weight)
+        for linear in (self.product, *self.rejected[1:]):
+            nn.init.zeros_(linear.weight)
+        for linear in (self.plain, self.product):
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
+        chosen = self._sum(nodes, edges.chosen, edges.chosen_norm)
+        new = self.plain(nodes + chosen) + self.product(chosen * nodes)
+        if self.rejected:
+            rejected = self._sum(nodes, edges.rejected, edges.rejected_norm)
+            plain, product = self.rejected
+            new = new - plain(rejected) - product(rejected * nodes)
+        return F.leaky_relu(new, _SLOPE)
+
+
+@final
+class NgcfNetwork(MessagePassingNetwork):
+    """The embeddings before the first layer and after each, side by side; later ones scaled to length 1, as published.
+
+    Wang et al. 2019, arXiv 1905.08108.
+    """
+
+    def __init__(self, options: NgcfOptions) -> None:
+        super().__init__()
+        self.dim = options.embedding_dim * (1 + options.num_layers)
+        self._dropout = options.dropout
+        layers = [NgcfLayer(options.embedding_dim, options.negative_edges) for _ in range(options.num_layers)]
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
+        parts = [nodes]
+        for layer in self.layers:
+            nodes = F.dropout(layer(nodes, edges), self._dropout, self.training)
+            parts.append(F.normalize(nodes))
+        return torch.cat(parts, dim=1)
+
+
+def build(options: NgcfOptions) -> MessagePassingEncoder:
+    return MessagePassingEncoder("ngcf", options, NgcfNetwork)
+
+
+COMPONENTS = [
+    Component(
+        name="ngcf",
+        options=NgcfOptions,
+        build=build,
+        summary="neural graph collaborative filtering: messages with weights and products, all layers side by side",
+        reference="Wang et al. 2019, Neural Graph Collaborative Filtering, arXiv 1905.08108",
+    )
+]

@@ -1,0 +1,61 @@
+"""Encoder ``signed-gcn``: the signed graph convolutional network, with the layers of torch_geometric."""
+
+from __future__ import annotations
+
+from typing import final
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from copl.graph.messages.geometric import geometric
+from copl.graph.messages.message_graph import SignedEdgeIndex
+from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.plugins import Component
+
+
+@final
+@attrs.frozen
+class SignedGcnOptions(MessagePassingOptions):
+    def __attrs_post_init__(self) -> None:
+        if self.embedding_dim % 2:
+            raise ValueError("embedding_dim must be even: half of it is for friends, half for foes")
+
+
+@final
+class SignedGcnNetwork(MessagePassingNetwork):
+    """Two embeddings a node, of friends and of foes, side by side; by `torch_geometric.nn.SignedConv`.
+
+    A friend of a friend and a foe of a foe are friends (balance theory). Means over neighbours, no edge values. Derr,
+    Ma and Tang 2018, arXiv 1808.06354.
+    """
+
+    def __init__(self, options: SignedGcnOptions) -> None:
+        super().__init__()
+        self.dim, half = options.embedding_dim, options.embedding_dim // 2
+        conv = geometric().nn.SignedConv
+        layers = [conv(options.embedding_dim, half, first_aggr=True)]
+        layers += [conv(half, half, first_aggr=False) for _ in range(options.num_layers - 1)]
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
+        chosen, rejected = edges.present()
+        for layer in self.layers[:-1]:
+            nodes = torch.tanh(layer(nodes, chosen, rejected))
+        last: Tensor = self.layers[-1](nodes, chosen, rejected)
+        return last
+
+
+def build(options: SignedGcnOptions) -> MessagePassingEncoder:
+    return MessagePassingEncoder("signed-gcn", options, SignedGcnNetwork)
+
+
+COMPONENTS = [
+    Component(
+        name="signed-gcn",
+        options=SignedGcnOptions,
+        build=build,
+        summary="signed graph convolution: embeddings of friends and of foes by balance theory",
+        reference="Derr, Ma and Tang 2018, Signed Graph Convolutional Network, arXiv 1808.06354",
+    )
+]

@@ -1,0 +1,1 @@
+"""Message passing over the preference graph: one stack for all networks."""

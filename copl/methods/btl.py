@@ -1,0 +1,88 @@
+"""Method ``btl``: one Bradley-Terry reward model for everybody, the baseline every personal method has to beat.
+
+The same backbone, LoRA rank of the shared expert, warm start and training as `copl`, without users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from copl.experts.options import MixtureOptions
+from copl.interfaces import PreferenceModel, Workspace
+from copl.methods.parts.text_reward import TextReward
+from copl.plugins import Component
+from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
+from copl.reward.options import PAPER_PRESET, RewardOptions
+from copl.runs.recipe import Stages
+
+
+@final
+@frozen
+class UniformOptions:
+    """The method has no options of its own; backbone, LoRA and training have."""
+
+
+@final
+class UniformMethod(PreferenceModel):
+    """A reward model that reads the text and takes no notice of the user."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._fitted: TextReward | None = None
+
+    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
+        self._fitted = TextReward.fit(data, None, self._stages, upstream={}, seed=seed, workspace=workspace)
+
+    def load(self, directory: Path) -> None:
+        self._fitted = TextReward.load(directory, self._stages)
+
+    def adapt(self, support: ComparisonSet) -> AdaptedUsers:
+        """Return empty embeddings: there is nothing to adapt."""
+        present = np.unique(support.comparisons.user)
+        num_users = len(present)
+        return AdaptedUsers(
+            user_ids=tuple(support.users.ids[row] for row in present),
+            embeddings=torch.zeros(num_users, 0),
+            how=("unpersonalised",) * num_users,
+            num_neighbours=np.zeros(num_users, dtype=np.int64),
+            confidence=np.zeros(num_users),
+        )
+
+    def seen_users(self) -> Collection[str]:
+        return ()
+
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+        if self._fitted is None:
+            raise RuntimeError("fit or load the method first")
+        return self._fitted.scores(requests, None)
+
+    def export(
+        self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
+    ) -> Mapping[str, Any]:
+        if self._fitted is None:
+            raise RuntimeError("fit or load the method first")
+        return self._fitted.export("everybody", None, self._stages, directory, merge=merge)
+
+
+def _build(options: UniformOptions, *, stages: Stages) -> UniformMethod:
+    return UniformMethod(stages)
+
+
+COMPONENTS = [
+    Component(
+        name="btl",
+        options=UniformOptions,
+        build=_build,
+        summary="one Bradley-Terry reward model for everybody: no personalisation",
+        reference="Bradley and Terry 1952",
+        uses=("backbone",),
+        sections={"mixture": MixtureOptions, "reward": RewardOptions},
+        presets={"paper": {"reward": PAPER_PRESET}},
+    )
+]

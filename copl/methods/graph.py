@@ -1,0 +1,78 @@
+"""Method ``graph``: the encoder alone, scoring by its own embeddings and no text.
+
+This is collaborative filtering: the quick way to compare encoders, and what a reward model has to add to. A response
+that was not in the graph scores 0, so comparisons of never-trained responses come out even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import final
+
+from attrs import frozen
+
+from copl.interfaces import OnlineUser, PreferenceModel, Workspace
+from copl.methods.parts.user_space import UserSpace
+from copl.plugins import Component
+from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests
+from copl.runs.recipe import Stages
+
+
+@final
+@frozen
+class GraphOptions:
+    """The method has no options of its own; choose the encoder and the adaptation strategy."""
+
+
+@final
+class GraphMethod(PreferenceModel):
+    """Scores e_u . e_r + b_r from the encoder's embeddings, up to a constant of each user."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._space: UserSpace | None = None
+
+    @property
+    def space(self) -> UserSpace:
+        if self._space is None:
+            raise RuntimeError("fit or load the method first")
+        return self._space
+
+    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
+        self._space = UserSpace.fit(data, self._stages, seed=seed, workspace=workspace)
+
+    def load(self, directory: Path) -> None:
+        self._space = UserSpace.load(directory, self._stages)
+
+    def adapt(self, support: ComparisonSet) -> AdaptedUsers:
+        return self.space.adapt(support)
+
+    def online(self, user_id: str) -> OnlineUser:
+        return self.space.online(user_id)
+
+    def seen_users(self) -> Collection[str]:
+        return self.space.trained.user_rows.keys()
+
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+        scores, _ = self.space.scores(requests, adapted)
+        return scores
+
+    def diagnostics(self) -> Diagnostics:
+        trained = self.space.trained
+        return Diagnostics(user_ids=trained.user_ids, user_embeddings=trained.users.double().numpy())
+
+
+def _build(options: GraphOptions, *, stages: Stages) -> GraphMethod:
+    return GraphMethod(stages)
+
+
+COMPONENTS = [
+    Component(
+        name="graph",
+        options=GraphOptions,
+        build=_build,
+        summary="the graph encoder alone: collaborative filtering without text",
+        uses=("encoder", "adapter"),
+    )
+]

@@ -1,0 +1,171 @@
+"""The text half of a method: a reward model over a language model, conditioned on user vectors or on nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from copl.interfaces import Backbone, ExpertGate, Workspace
+from copl.records import FloatArray, IntArray, PreferenceData, ScoreRequests, UserTable
+from copl.reward.export import export_user
+from copl.reward.model import PersonalRewardModel
+from copl.reward.reading.features import Read
+from copl.reward.reading.frozen_texts import FrozenTexts
+from copl.reward.scoring import score_responses
+from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.training.new_texts import NewTextMargins
+from copl.reward.training.train import train_reward_model
+from copl.reward.training.user_vectors import UserVectors, load_trained_users
+from copl.runs.recipe import Stages
+
+STAGE = "reward"
+
+
+@final
+class TextReward:
+    """A trained reward model and how it is trained as a stage.
+
+    Attributes:
+        model: the reward model.
+        users: the seen users, where they were trained along with it.
+        texts: the frozen features of the data set's texts, where the adapters are zero, so that nothing else counts.
+        new_texts: what it said of texts that it had not learnt from.
+    """
+
+    def __init__(
+        self,
+        model: PersonalRewardModel,
+        new_texts: NewTextMargins,
+        users: UserVectors | None = None,
+        texts: FrozenTexts | None = None,
+    ) -> None:
+        self.model = model
+        self.new_texts = new_texts
+        self.users = users
+        self.texts = texts
+
+    @classmethod
+    def key(cls, data: PreferenceData, stages: Stages, *, upstream: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+        """Return what the reward model depends on."""
+        parts = [name for name in ("gate", "backbone") if name in stages.parts]
+        return {
+            "data": data.digest("train", "validation"),
+            "seed": seed,
+            "users": upstream,
+            "weights": stages.build("backbone").fingerprint(),
+            **stages.key(*parts, "mixture", "reward"),
+        }
+
+    @classmethod
+    def fit(
+        cls,
+        data: PreferenceData,
+        users: UserVectors | None,
+        stages: Stages,
+        *,
+        upstream: Mapping[str, Any],
+        seed: int,
+        workspace: Workspace,
+    ) -> TextReward:
+        """Train the reward model, or take it from the workspace.
+
+        Args:
+            data: splits ``train`` and ``validation`` are used.
+            users: vectors of the seen users, or None for a reward model without users.
+            stages: the recipe's parts; ``backbone``, ``gate`` where there is one, and the sections
+                ``mixture`` and ``reward``.
+            upstream: what the user vectors depend on.
+            seed: the same seed gives the same model.
+            workspace: where the result is kept.
+        """
+        backbone: Backbone = stages.build("backbone")
+        key = cls.key(data, stages, upstream=upstream, seed=seed)
+        max_length = stages.options("reward").max_length
+
+        fit_texts = partial(FrozenTexts.fit, data.responses, stages, max_length=max_length, workspace=workspace)
+
+        def shared(rows: IntArray, read: Read) -> Tensor:
+            return fit_texts(read=read).of(data.responses, rows)
+
+        def compute(directory: Path) -> None:
+            train_reward_model(
+                data,
+                users,
+                backbone.load(),
+                _gate(stages, 0 if users is None else int(users.values.shape[1]), seed),
+                stages.options("mixture"),
+                stages.options("reward"),
+                seed=seed,
+                directory=directory,
+                progress=workspace.progress,
+                shared=shared,
+            )
+
+        directory = workspace.stage(STAGE, key=key, compute=compute, together=True)
+        return cls._open(directory, stages, fit_texts)
+
+    @classmethod
+    def load(cls, directory: Path, stages: Stages) -> TextReward:
+        """Read the reward model of a run directory."""
+        max_length = stages.options("reward").max_length
+        return cls._open(directory / STAGE, stages, partial(FrozenTexts.load, directory, stages, max_length=max_length))
+
+    @classmethod
+    def _open(cls, directory: Path, stages: Stages, texts: Callable[..., FrozenTexts]) -> TextReward:
+        backbone: Backbone = stages.build("backbone")
+        model = load_reward_model(directory, backbone.load().on_accelerator(), lambda dim: _gate(stages, dim, seed=0))
+        is_frozen = read_reward_card(directory).kept_frozen
+        return cls(
+            model,
+            NewTextMargins.load(directory),
+            load_trained_users(directory),
+            texts(open_backbone=model.without_adapters) if is_frozen else None,
+        )
+
+    def own_vectors(self, users: UserTable) -> Tensor:
+        """Return the vectors [U, D] of users that were trained along; anybody else gets the mean of them all."""
+        assert self.users is not None
+        values, rows = self.users.values, {user: row for row, user in enumerate(self.users.ids)}
+        mean = values.mean(dim=0)
+        found = [values[rows[user]] if user in rows else mean for user in users.ids]
+        return torch.stack(found) if found else values[:0]
+
+    def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
+        """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""
+        users = None if vectors is None else vectors[torch.from_numpy(requests.user)]
+        features = None if self.texts is None else partial(self.texts.of, requests.responses)
+        scores = score_responses(self.model, requests.responses, users, requests.response, features=features)
+        return np.asarray(scores, dtype=np.float64)
+
+    @torch.no_grad()
+    def levels(self, vectors: Tensor) -> FloatArray:
+        """Return the reward of the average text for each user [U], from their vectors [U, D]."""
+        model = self.model
+        levels: FloatArray = model.level(model.tell(vectors)).double().cpu().numpy()
+        return levels
+
+    def export(
+        self, user: str, vector: Tensor | None, stages: Stages, directory: Path, *, merge: bool
+    ) -> Mapping[str, Any]:
+        """Write the reward model of the user with the vector [D] as a plain classifier (`copl.reward.export`)."""
+        backbone: Backbone = stages.build("backbone")
+        written = export_user(self.model, vector, user, backbone.load(), directory, merge=merge)
+        return {"user": user, "directory": str(written.directory), **written.facts()}
+
+
+def _gate(stages: Stages, embedding_dim: int, seed: int) -> ExpertGate:
+    """Build the gate with weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if "gate" in stages.parts:
+            gate: ExpertGate = stages.build("gate", embedding_dim=embedding_dim)
+            return gate
+        from copl.experts.gates import NoGate
+
+        return NoGate()

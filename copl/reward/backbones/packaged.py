@@ -1,0 +1,138 @@
+"""Language models that come inside installed Python distributions, so that no model hub is needed.
+
+Only the weight files are used; the code around them is never imported and its dependencies are not needed. A GGUF file
+is dequantised once and kept as safetensors under ``backbones/`` in the cache directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import final
+
+from attrs import frozen
+
+from copl.errors import BackboneError
+from copl.reward.backbones.checkpoints import missing_files, quiet
+from copl.system.files import cache_directory, sha256
+
+
+@final
+@frozen
+class PackagedFiles:
+    """Files of an installed distribution, known by their checksums.
+
+    Attributes:
+        distribution: name of the distribution, as it is installed.
+        folder: where in it the files lie.
+        sha256: checksum of each file that is used.
+    """
+
+    distribution: str
+    folder: str
+    sha256: Mapping[str, str]
+
+    def install_command(self) -> str:
+        """Return the command that installs the distribution without the dependencies nobody needs here."""
+        return f"pip install --no-deps {self.distribution}"
+
+    def is_installed(self) -> bool:
+        try:
+            distribution(self.distribution)
+        except PackageNotFoundError:
+            return False
+        return True
+
+    def locate(self) -> Path:
+        """Return the directory of the files after checking each.
+
+        Raises:
+            BackboneError: the distribution is not installed, or a file is missing or differs from what is expected.
+        """
+        if not self.is_installed():
+            raise BackboneError(f"the weights are not installed: {self.install_command()}")
+        directory = Path(str(distribution(self.distribution).locate_file(self.folder)))
+        faults = []
+        for name, expected in self.sha256.items():
+            path = directory / name
+            if not path.is_file():
+                faults.append(f"{path} is missing; reinstall: {self.install_command()} --force-reinstall")
+            elif sha256(path) != expected:
+                faults.append(
+                    f"{path} is damaged or another version: its checksum is not {expected[:12]}...; "
+                    f"reinstall: {self.install_command()} --force-reinstall"
+                )
+        if faults:
+            raise BackboneError(faults)
+        return directory
+
+
+def cached_directory(name: str, gguf: PackagedFiles) -> Path:
+    """Return where the dequantised model of a one-file GGUF distribution is kept, whether it is there or not."""
+    (checksum,) = gguf.sha256.values()
+    return cache_directory() / "backbones" / f"{name}-{checksum[:16]}"
+
+
+def dequantised(name: str, gguf: PackagedFiles) -> Path:
+    """Return the directory of the dequantised model, making it on first use.
+
+    Raises:
+        BackboneError: the distribution or the ``gguf`` package is not installed, or the cache cannot be written.
+    """
+    target = cached_directory(name, gguf)
+    if not missing_files(target):
+        return target
+    if not gguf.is_installed():
+        raise BackboneError(f"the weights are not installed: {gguf.install_command()} && pip install gguf")
+    if find_spec("gguf") is None:
+        raise BackboneError("reading these weights for the first time needs one more package: pip install gguf")
+    source = gguf.locate()
+    (file,) = gguf.sha256
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise BackboneError(f"cannot write to {target.parent}: {error}; set COPL_CACHE to another directory") from error
+    try:
+        _dequantise(source, file, scratch)
+        if target.exists():  # incomplete: `missing_files` said so
+            shutil.rmtree(target)
+        scratch.chmod(0o755)
+        os.replace(scratch, target)
+    except OSError as error:
+        if missing_files(target):  # else another process was faster
+            raise BackboneError(f"cannot keep the dequantised weights in {target}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _dequantise(source: Path, file: str, target: Path) -> None:
+    """Write the weights of a GGUF file as float32 safetensors, with an ordinary configuration and the tokenizer."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModel, AutoTokenizer
+
+    # The GGUF reader shows its bar whatever it is told.
+    with quiet(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")  # third-party code reads third-party files; the outcome is checked on loading
+        model = AutoModel.from_pretrained(source, gguf_file=file, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file, local_files_only=True)
+        tokenizer.save_pretrained(target)
+    config = model.config.to_dict()
+    # The weights are plain float32 from here on.
+    config.pop("quantization_config", None)
+    config |= {"architectures": [type(model).__name__], "dtype": "float32"}
+    (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)

@@ -1,0 +1,99 @@
+"""The loss of a batch of comparisons."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from copl.records import TokenBatch
+from copl.reward.model import PersonalRewardModel
+from copl.reward.reading.packing import PackedPairs
+
+
+@final
+class BradleyTerryObjective(nn.Module):
+    """Mean of -log sigma(r_chosen - r_rejected), weighted, plus the gate's own loss; one forward pass for all texts.
+
+    Args:
+        model: the reward model.
+        trained_users: initial embeddings [U, D] of users that are to be trained along, in the encoder's scale.
+    """
+
+    user_table: nn.Parameter | None
+
+    def __init__(self, model: PersonalRewardModel, trained_users: Tensor | None = None) -> None:
+        super().__init__()
+        self.model = model
+        # In the model's own scale, so that the learning rate means the same whatever the encoder.
+        table = None if trained_users is None else nn.Parameter(model.condition(trained_users.to(model.device)))
+        self.register_parameter("user_table", table)
+
+    def trained_users(self) -> Tensor | None:
+        """Return the embeddings [U, D] of the users trained along as they are now, in the encoder's scale."""
+        if self.user_table is None:
+            return None
+        table = self.user_table.detach() * self.model.user_scale + self.model.user_centre
+        return table.cpu()
+
+    def forward(
+        self,
+        users: Tensor,
+        weight: Tensor,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        place: Tensor | None = None,
+        reader: Tensor | None = None,
+        user_rows: Tensor | None = None,
+        kept: Tensor | None = None,
+        segments: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        pooled: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the ``loss`` [] and the ``margins`` [B].
+
+        The texts come one by one (`input_ids`, `attention_mask`, `place`, `reader`), as packed pairs (`input_ids`,
+        `segments`, `position_ids`), or as their frozen features (`pooled`, `place`).
+
+        Args:
+            users: user embeddings [B, D].
+            weight: weight of each comparison [B].
+            input_ids: tokens of the texts [T, L] or pairs [B, L].
+            attention_mask: mask of the texts [T, L].
+            place: which text is the chosen one of each comparison, then which the rejected one [2 B].
+            reader: which comparison's user reads each text [T].
+            user_rows: row of the user of each comparison [B], where users are trained along.
+            kept: hidden states to go on from [T, L, H] or [B, L, H].
+            segments: which text the tokens of packed pairs belong to [B, L].
+            position_ids: places of the tokens of packed pairs [B, L].
+            pooled: frozen features [T, H].
+        """
+        model = self.model
+        if self.user_table is not None and user_rows is not None:
+            conditioned = F.embedding(user_rows, self.user_table)
+        else:
+            conditioned = model.condition(users)
+        gate = model.route(conditioned)
+        weights = gate.weights if model.gate.num_experts else None
+        if segments is not None and input_ids is not None and position_ids is not None:
+            features = model.pair_features(PackedPairs(input_ids, segments, position_ids), weights, kept)
+        else:
+            assert place is not None
+            if pooled is not None:
+                features = model.scaled(pooled)
+            else:
+                assert input_ids is not None
+                assert attention_mask is not None
+                assert reader is not None
+                own = None if weights is None else F.embedding(reader, weights)
+                features = model.features(TokenBatch(input_ids, attention_mask), own, kept)
+            # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
+            features = F.embedding(place, features)
+        told = model.told(conditioned, weights)
+        rewards = model.head(features, torch.cat([told, told]))
+        chosen, rejected = rewards.chunk(2)
+        margins = chosen - rejected
+        loss = (F.softplus(-margins) * weight).sum() / weight.sum().clamp_min(1e-12)
+        return {"loss": loss + gate.aux_loss, "margins": margins}

@@ -1,0 +1,1 @@
+"""Recipes, run directories and the pipeline that composes them."""

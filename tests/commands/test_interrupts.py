@@ -1,0 +1,115 @@
+"""What a person reads who ends a command with Ctrl-C, and that the same command goes on from what it says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copl.commands.interrupts import kept_of_run
+
+RunCopl = Callable[..., tuple[int, str, str]]
+LONG = ["--set", "encoder.name=mf", "--set", "encoder.embedding_dim=4", "--set", "reward.max_steps=3000"]
+LONG += ["--set", "reward.eval_every=2", "--set", "reward.batch_size=4", "--set", "reward.max_length=64"]
+LONG += ["--set", "reward.epochs=100000", "--set", "reward.patience=100000"]
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Have an interrupt raise KeyboardInterrupt, also where this test run is a background job of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def _interrupted_when(is_time: Callable[[], bool], words: list[str]) -> tuple[int, str]:
+    """Run `copl` in a process, interrupt it when it is time, and return its exit code and what it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "copl.cli", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs, such as this test run may be, with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while process.poll() is None and not is_time():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    return process.returncode, said
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
+    small_data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["train", str(small_data), "--out", str(run), "--backbone", str(tiny_model), *LONG, "--no-cache"]
+    checkpoints = run / "reward.partial" / "checkpoints"
+
+    def steps() -> list[int]:
+        complete = checkpoints.glob("checkpoint-*/trainer_state.json")
+        return sorted(int(path.parent.name.removeprefix("checkpoint-")) for path in complete)
+
+    code, said = _interrupted_when(lambda: bool(steps()), words)
+    line = f"copl: interrupted; {kept_of_run(run)}"
+    assert (code, said.splitlines()[-1]) == (130, line), said
+    assert "graph, what there is of reward; the same command goes on" in line
+    assert "Traceback" not in said
+    assert "encoder" in said
+    reached = steps()[-1]
+    code, said = _interrupted_when(lambda: steps()[-1:] > [reached], words)
+    assert (code, said.splitlines()[-1]) == (130, line), said
+    assert "encoder" not in said
+    assert min(steps()) >= reached
+
+
+def test_what_is_kept_of_a_run(tmp_path: Path) -> None:
+    nothing = "no stage was finished, the same command begins again"
+    assert kept_of_run(tmp_path / "absent") == nothing
+    (tmp_path / "graph.partial").mkdir()
+    (tmp_path / "graph.partial" / ".key").touch()
+    assert kept_of_run(tmp_path) == nothing
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "graph" / "stage.json").touch()
+    assert kept_of_run(tmp_path) == f"kept in {tmp_path}: graph; the same command goes on from there"
+
+
+def test_an_interrupted_evaluation_leaves_the_run_and_is_made_up_for(
+    interrupts: None, monkeypatch: pytest.MonkeyPatch, run_copl: RunCopl, small_data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert run_copl("train", small_data, "--out", run, "--method", "graph", *LONG[:4], "--no-cache")[0] == 0
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("copl.runs.pipeline.measure", interrupted)
+        code, out, err = run_copl("evaluate", run, "--no-cache")
+    line = "copl: interrupted; the run is kept as it was trained, and the same command measures what is missing"
+    assert (code, out, err.splitlines()[-1]) == (130, "", line)
+    assert not (run / "metrics.json").exists()
+    code, _, err = run_copl("evaluate", run, "--no-cache")
+    assert code == 0
+    assert "evaluate: done" not in err  # the margins were there
+    assert (run / "metrics.json").exists()
+
+
+def test_a_command_that_keeps_nothing_says_that_it_was_interrupted(
+    interrupts: None, monkeypatch: pytest.MonkeyPatch, run_copl: RunCopl
+) -> None:
+    monkeypatch.setattr("copl.commands.doctor.examine", lambda: signal.raise_signal(signal.SIGINT))
+    assert run_copl("doctor") == (130, "", "copl: interrupted\n")
+
+
+def test_one_of_several_processes_speaks(interrupts: None, monkeypatch: pytest.MonkeyPatch, run_copl: RunCopl) -> None:
+    monkeypatch.setattr("copl.commands.doctor.examine", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert run_copl("doctor") == (130, "", "")

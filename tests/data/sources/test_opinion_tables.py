@@ -1,0 +1,133 @@
+"""Sources ``ratings`` and ``votes``."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from copl.data.sources.opinion_tables import OpinionTableSource, RatingOptions, VoteOptions
+from copl.errors import DataError
+from copl.records import PreferenceData
+from copl.testing.published import write_lines
+
+ALL_IN_TRAIN = {"test_fraction": 0.0, "validation_fraction": 0.0, "cold_fraction": 0.0, "unseen_fraction": 0.0}
+
+
+def ratings(path: Path, seed: int = 0, **options: Any) -> PreferenceData:
+    return OpinionTableSource("ratings", RatingOptions(path=path, **options)).load(seed=seed)
+
+
+def votes(path: Path, **options: Any) -> PreferenceData:
+    return OpinionTableSource("votes", VoteOptions(path=path, **options)).load(seed=0)
+
+
+def rows_of(data: PreferenceData, *splits: str) -> list[tuple[str, str, str, str]]:
+    table, found = data.responses, []
+    for name in splits or tuple(data.present()):
+        part = data.splits[name]
+        for user, chosen, rejected in zip(*(c.tolist() for c in (part.user, part.chosen, part.rejected)), strict=True):
+            assert table.prompts[chosen] == table.prompts[rejected]
+            found.append((data.users.ids[user], table.prompts[chosen], table.texts[chosen], table.texts[rejected]))
+    return sorted(found)
+
+
+def test_pairs_where_the_difference_reaches_the_margin(tmp_path: Path) -> None:
+    levels = {"a": 5, "b": 4.5, "c": 3, "d": 1}
+    path = write_lines(
+        tmp_path / "r.jsonl", [{"user_id": "u", "response": text, "rating": level} for text, level in levels.items()]
+    )
+    for margin in (0.5, 1.0, 1.5, 2.0, 3.6):
+        expected = sorted(
+            ("u", "A person stated:", one, other)
+            for one, other in itertools.permutations(levels, 2)
+            if levels[one] - levels[other] >= margin
+        )
+        assert rows_of(ratings(path, margin=margin, **ALL_IN_TRAIN)) == expected
+
+
+def test_only_responses_to_one_prompt_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("who,question,answer,stars\nu,p,a,1\nu,p,b,5\nu,q,c,3\nu,q,a,2\nv,p,a,4\nv,p,b,4\n")
+    names = {"user_id": "who", "prompt": "question", "response": "answer", "rating": "stars"}
+    data = ratings(path, columns=names, **ALL_IN_TRAIN)
+    assert rows_of(data) == [("u", "p", "b", "a"), ("u", "q", "c", "a")]
+    assert data.provenance["counts"]["ratings"] == 6
+
+
+def test_no_two_splits_of_a_user_share_a_response(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for prompts in (1, 8):
+        rows = [
+            {"user_id": f"u{u}", "prompt": f"p{p}", "response": f"r{p}-{n}", "rating": float(rng.integers(1, 8))}
+            for u in range(20)
+            for p in range(prompts)
+            for n in range(60 // prompts)
+        ]
+        data = ratings(write_lines(tmp_path / "r.jsonl", rows))
+        assert set(data.present()) == {"train", "validation", "test", "cold", "support", "heldout"}
+        known = {(r["user_id"], r["prompt"], r["response"]): r["rating"] for r in rows}
+        used: dict[tuple[str, str, str], str] = {}
+        for name in data.present():
+            for user, prompt, chosen, rejected in rows_of(data, name):
+                assert known[user, prompt, chosen] - known[user, prompt, rejected] >= 1
+                for text in (chosen, rejected):
+                    assert used.setdefault((user, prompt, text), name) == name
+        cold = {end for row in rows_of(data, "cold") for end in (row[1:3], row[1::2])}
+        assert not cold & {end for row in rows_of(data, "train", "support") for end in (row[1:3], row[1::2])}
+        again = ratings(tmp_path / "r.jsonl")
+        assert again.digest(*again.splits) == data.digest(*data.splits)
+
+
+def test_votes_go_up_and_down(tmp_path: Path) -> None:
+    spelt = {"a": "agree", "b": "-1", "c": 0, "d": "up", "e": "disagree"}
+    path = write_lines(
+        tmp_path / "v.jsonl", [{"user_id": "u", "response": text, "vote": vote} for text, vote in spelt.items()]
+    )
+    prompt = "In a survey, somebody stated:"
+    up_down = [("u", prompt, one, other) for one in "ad" for other in "be"]
+    assert rows_of(votes(path, prompt=prompt, **ALL_IN_TRAIN)) == up_down
+    middle = [*(("u", prompt, one, "c") for one in "ad"), *(("u", prompt, "c", other) for other in "be")]
+    assert rows_of(votes(path, prompt=prompt, use_passes=True, **ALL_IN_TRAIN)) == sorted([*up_down, *middle])
+
+
+def test_votes_tell_which_pairs_are_controversial(tmp_path: Path) -> None:
+    # Six users put a above b, three b above a: a third against the rest. Nobody who compares a with c puts c first.
+    rows = [
+        {"user_id": f"u{n}", "response": text, "vote": vote}
+        for n in range(9)
+        for text, vote in (("a", 1 if n < 6 else -1), ("b", -1 if n < 6 else 1), ("c", -1 if n < 6 else 0))
+    ]
+    data = votes(write_lines(tmp_path / "v.jsonl", rows), **ALL_IN_TRAIN)
+    part, texts = data.splits["train"], data.responses.texts
+    marks = {
+        frozenset((texts[c], texts[r])): mark
+        for c, r, mark in zip(part.chosen.tolist(), part.rejected.tolist(), part.controversial.tolist(), strict=True)
+    }
+    assert marks == {frozenset("ab"): 1, frozenset("ac"): 0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"rating": "high"}], "line 1: rating: expected a number, got 'high'"),
+        ([{"rating": None}], "line 1: rating: expected a number, got None"),
+        ([{"rating": 1, "response": ["a"]}], "line 1: response: a list where text belongs"),
+        ([{"rating": 1}, {"rating": 2}], "line 2: response: user 'u' gives a rating for this text in line 1 already"),
+        ([{"stars": 1}], "no column 'rating'"),
+        ([{"rating": 1}, {"rating": 1, "response": "b"}], "no user rates two responses to one prompt differently"),
+    ],
+)
+def test_faults_of_ratings(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    path = write_lines(tmp_path / "r.jsonl", [{"user_id": "u", "response": "a", **row} for row in rows])
+    with pytest.raises(DataError, match=message):
+        ratings(path)
+
+
+def test_faults_of_votes(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "v.jsonl", [{"user_id": "u", "response": "a", "vote": 2}])
+    with pytest.raises(DataError, match=r"line 1: vote: expected 1 \(up\), -1 \(down\) or 0 \(pass\), got 2"):
+        votes(path)

@@ -1,0 +1,269 @@
+"""Gemma, Llama, Qwen and BERT from the file system to scores: trained, saved, opened again and scoring alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from copl.data.chat import encode_messages
+from copl.errors import BackboneError, TrainingError
+from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
+from copl.experts.options import MixtureOptions
+from copl.records import PreferenceData, ResponseTable, TokenBatch
+from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions
+from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
+from copl.reward.model import PersonalRewardModel
+from copl.reward.options import RewardOptions
+from copl.reward.scoring import score_responses
+from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.training.train import train_reward_model
+from copl.reward.training.user_vectors import UserVectors
+from copl.system.progress import SilentProgress
+
+Planted = tuple[PreferenceData, UserVectors]
+KINDS = ["gemma", "gemma3", "llama", "qwen2", "qwen3", "bert"]
+CHAT = "{% for m in messages %}<turn> {{ m['role'] }} : {{ m['content'] }} <end> {% endfor %}"
+OPTIONS = RewardOptions(max_steps=3, batch_size=8, eval_every=2, max_length=64, learning_rate=3e-3, trainable_layers=0)
+DIALOGUE = [
+    {"role": "user", "content": "w1 w2"},
+    {"role": "assistant", "content": "w3"},
+    {"role": "user", "content": "w4"},
+]
+
+
+def tokenizer(kind: str, pad: str) -> PreTrainedTokenizerFast:
+    """Words of the planted data; decoders speak in turns, their padding is a token of its own, the end or missing.
+
+    Qwen2 models are always opened with byte pairs.
+    """
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<turn>", "<end>", "user", "assistant", ":", "Human", "Assistant", "a"]
+    vocabulary = {word: n for n, word in enumerate([*words, *(f"w{n}" for n in range(50))])}
+    if kind == "qwen2":
+        letters = ["[PAD]", "<end>", "Ġ", *"w0123456789:<>adeinrstu"]
+        made = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"own": {"pad_token": "[PAD]"}, "end": {"pad_token": "<end>"}, "none": {}}[pad]
+    unknown = {} if kind == "qwen2" else {"unk_token": "[UNK]"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", **unknown, **special)
+    if kind != "bert":
+        fast.chat_template = CHAT
+    return fast
+
+
+@pytest.fixture
+def saved(make_backbone: Callable[[str], LoadedBackbone], tmp_path: Path) -> Callable[..., HuggingFace]:
+    """Writes a tiny random transformer as people publish them, and gives the component that opens it."""
+
+    def save(kind: str, pad: str = "own") -> HuggingFace:
+        directory = tmp_path / f"{kind}-{pad}"
+        if not directory.exists():
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
+            make_backbone(kind).model.save_pretrained(directory)
+            tokenizer(kind, pad).save_pretrained(directory)
+        return HuggingFace(HuggingFaceOptions(path=str(directory)))
+
+    return save
+
+
+def gate(dim: int) -> LearnedGate:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LearnedGate(LearnedGateOptions(num_experts=3, hidden_dim=8), embedding_dim=dim, top_k=1)
+
+
+def train(
+    backbone: HuggingFace, planted: Planted, directory: Path, options: RewardOptions = OPTIONS, **mixture: Any
+) -> PersonalRewardModel:
+    data, users = planted
+    adapters = MixtureOptions(**{"shared_rank": 2, "expert_rank": 2, **mixture})
+    train_reward_model(
+        data,
+        users,
+        backbone.load(),
+        gate(2),
+        adapters,
+        options,
+        seed=0,
+        directory=directory,
+        progress=SilentProgress(),
+    )
+    return load_reward_model(directory, backbone.load(), gate)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pad"),
+    [*((kind, "own") for kind in KINDS), ("qwen2", "end"), ("qwen2", "none"), ("bert", "end"), ("bert", "none")],
+)
+def test_every_architecture_trains_saves_loads_and_scores(
+    kind: str,
+    pad: str,
+    saved: Callable[..., HuggingFace],
+    preferences: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, users = preferences
+    monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
+    backbone = saved(kind, pad)
+    # Without a warm start there is no frozen model to fall back on.
+    model = train(backbone, preferences, tmp_path / "run", attrs.evolve(OPTIONS, warm_start=False))
+    card = read_reward_card(tmp_path / "run")
+    assert card.training["steps"] == 3
+    assert card.backbone["hidden_size"] == 32
+    assert card.backbone["template"] == ("pair" if kind == "bert" else "chat")
+    adapter = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert any(tensor.any() for name, tensor in adapter.items() if "lora_B" in name)
+    rows = np.array([3, 1, 4, 1, 5])
+    together = score_responses(model, data.responses, users.values[:5], rows)
+    assert np.isfinite(together).all()
+    again = load_reward_model(tmp_path / "run", backbone.load(), gate)
+    for n in range(5):  # opened again, alone, and without any padding
+        alone = score_responses(again, data.responses, users.values[n : n + 1], rows[n : n + 1])
+        assert alone == pytest.approx(together[n : n + 1], abs=1e-4)
+    encoded = encode_responses(model.backbone, data.responses, rows, OPTIONS.max_length)
+    for side in ("left", "right"):
+        tokens = collate(encoded, np.arange(5), side)  # type: ignore[arg-type]  # the two sides there are
+        if side == "left" and kind == "bert":
+            continue  # absolute positions count from the first place of a row, padding or not
+        with torch.no_grad():
+            rewards = model(TokenBatch(tokens.input_ids, tokens.attention_mask), users.values[:5])
+        assert rewards.numpy() == pytest.approx(together, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "bert"])
+def test_conversations_are_scored_as_conversations(
+    kind: str, saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path
+) -> None:
+    data, users = preferences
+    prompts = [encode_messages(DIALOGUE), *data.responses.prompts[1:]]
+    talk = attrs.evolve(data, responses=ResponseTable(prompts, data.responses.texts))
+    model = train(saved(kind), (talk, users), tmp_path / "run")
+    table = ResponseTable([encode_messages(DIALOGUE), "w1 w2"], ["w5 w6"] * 2)
+    encoded = encode_responses(model.backbone, table, np.arange(2), 48)
+    spoken = model.backbone.tokenizer.decode(encoded.ids[: encoded.offsets[1]])
+    if kind == "qwen3":
+        turns = "<turn> user : w1 w2 <end> <turn> assistant : w3 <end> <turn> user : w4 <end>"
+        assert spoken == f"{turns} <turn> assistant : w5 w6 <end>"
+    scores = score_responses(model, table, users.values[:2], np.arange(2))
+    assert np.isfinite(scores).all()
+
+
+def test_a_tokenizer_that_does_not_know_the_texts_is_found_out(
+    saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path
+) -> None:
+    data, users = preferences
+    foreign = attrs.evolve(data, responses=ResponseTable(["?"] * 40, [f"unheard-of-{n}" for n in range(40)]))
+    with pytest.raises(BackboneError, match="same hidden state for all 40 texts; its tokenizer does not fit them"):
+        train(saved("llama"), (foreign, users), tmp_path / "run")
+    assert not (tmp_path / "run" / "reward.json").exists()
+
+
+def test_modules_that_are_not_there_are_named_and_nothing_is_overwritten(
+    saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path
+) -> None:
+    backbone, run = saved("llama"), tmp_path / "run"
+    train(backbone, preferences, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(BackboneError, match=r"target module 'q_porj' is not in LlamaModel \(did you mean 'q_proj'\?\)"):
+        train(backbone, preferences, run, target_modules=("q_porj",))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    named = train(backbone, preferences, tmp_path / "named", target_modules=("down_proj", "o_proj"))
+    assert all("down_proj" in name or "o_proj" in name for name in named.mixture.tensors())
+
+
+@pytest.mark.parametrize(
+    ("failure", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "training"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), "training"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "reading responses"),
+    ],
+)
+def test_exhausted_memory_says_what_to_do_and_overwrites_nothing(
+    failure: Exception,
+    where: str,
+    saved: Callable[..., HuggingFace],
+    preferences: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone, run = saved("llama"), tmp_path / "run"
+    train(backbone, preferences, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    forward = type(backbone.load().model).forward
+
+    def exhausted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.training == (where == "training"):
+            raise failure
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(backbone.load().model), "forward", exhausted)
+    with pytest.raises(TrainingError, match=rf"memory exhausted in {where}; lower reward\.batch_size"):
+        train(backbone, preferences, run, attrs.evolve(OPTIONS, warm_start=False, pack_pairs="off"))
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_other_errors_in_training_keep_their_traceback(
+    saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = saved("llama")
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(type(backbone.load().model), "forward", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(backbone, preferences, tmp_path, attrs.evolve(OPTIONS, pack_pairs="off"))
+
+
+@pytest.mark.parametrize("kind", ["gemma", "bert"])
+def test_bfloat16_trains_where_it_is_asked_for(
+    kind: str, saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path
+) -> None:
+    data, users = preferences
+    seen: list[torch.dtype] = []
+    options = attrs.evolve(OPTIONS, precision="bfloat16", warm_start=False, gradient_accumulation=2)
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: (
+            seen.append(output.dtype) if isinstance(module, torch.nn.Linear) and module.training else None
+        )
+    )
+    try:
+        model = train(saved(kind), preferences, tmp_path, options)
+    finally:
+        hook.remove()
+    assert torch.bfloat16 in seen
+    assert all(p.dtype == torch.float32 for p in model.parameters())  # weights and their sums stay exact
+    assert np.isfinite(score_responses(model, data.responses, users.values[:3], np.arange(3))).all()
+
+
+def test_trackers_are_those_that_are_named(
+    saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from copl.reward.training import trainer
+
+    asked: list[Any] = []
+    made = trainer.TrainingArguments
+
+    def arguments(**values: Any) -> Any:
+        asked.append(values["report_to"])
+        return made(**{**values, "report_to": "none"})
+
+    monkeypatch.setattr(trainer, "TrainingArguments", arguments)
+    for n, report_to in enumerate(((), ("tensorboard", "trackio"))):
+        train(saved("llama"), preferences, tmp_path / str(n), attrs.evolve(OPTIONS, max_steps=1, report_to=report_to))
+    assert asked == ["none", ["tensorboard", "trackio"]]

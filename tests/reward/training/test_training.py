@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from copl.errors import CoplError, DataError, RunError, TrainingError
+from copl.experts.options import MixtureOptions
+from copl.interfaces import ExpertGate
+from copl.records import Comparisons, PreferenceData, TokenBatch
+from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
+from copl.reward.model import PersonalRewardModel
+from copl.reward.options import PAPER_PRESET, RewardOptions
+from copl.reward.scoring import score_responses
+from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.training import trainer
+from copl.reward.training.batches import PairCollator
+from copl.reward.training.objective import BradleyTerryObjective
+from copl.reward.training.train import UserVectors, train_reward_model
+from copl.reward.training.trainer import RewardTrainer, _Steps
+from copl.system.progress import SilentProgress
+
+Planted = tuple[PreferenceData, UserVectors]
+WARM = RewardOptions(
+    max_steps=8,
+    batch_size=8,
+    eval_every=4,
+    max_length=32,
+    learning_rate=3e-3,
+    head_learning_rate=3e-2,
+    patience=99,
+    trainable_layers=0,
+)
+QUICK = attrs.evolve(WARM, warm_start=False)
+
+
+class Bench:
+    """Trains and loads tiny models."""
+
+    def __init__(self, make_backbone: Callable[[str], LoadedBackbone], make_gate: Callable[..., ExpertGate]) -> None:
+        self.make_backbone, self.make_gate = make_backbone, make_gate
+
+    def train(
+        self,
+        directory: Path,
+        preferences: Planted,
+        options: RewardOptions = QUICK,
+        *,
+        gate: str = "top1",
+        kind: str = "bert",
+        personal: bool = True,
+        progress: Any = None,
+        seed: int = 0,
+    ) -> PersonalRewardModel:
+        data, users = preferences
+        train_reward_model(
+            data,
+            users if personal else None,
+            self.make_backbone(kind),
+            self.gate(gate, 2 if personal else 0),
+            MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.1),
+            options,
+            seed=seed,
+            directory=directory,
+            progress=progress or SilentProgress(),
+        )
+        return self.load(directory, gate=gate, kind=kind)
+
+    def gate(self, name: str, dim: int) -> ExpertGate:
+        return self.make_gate(name, dim) if name == "none" else self.make_gate(name, dim, num_experts=3)
+
+    def load(self, directory: Path, *, gate: str = "top1", kind: str = "bert") -> PersonalRewardModel:
+        return load_reward_model(directory, self.make_backbone(kind), lambda dim: self.gate(gate, dim))
+
+
+@pytest.fixture
+def bench(make_backbone: Callable[[str], LoadedBackbone], make_gate: Callable[..., ExpertGate]) -> Bench:
+    return Bench(make_backbone, make_gate)
+
+
+def accuracy(model: PersonalRewardModel, preferences: Planted, split: str = "test") -> float:
+    data, users = preferences
+    pairs = data.splits[split]
+    vectors = users.values[torch.from_numpy(pairs.user)] if model.embedding_dim else None
+    chosen = score_responses(model, data.responses, vectors, pairs.chosen)
+    rejected = score_responses(model, data.responses, vectors, pairs.rejected)
+    return float((chosen > rejected).mean())
+
+
+def tensors(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors") | load_file(directory / "adapter" / "adapter_model.safetensors")
+
+
+def assert_equal_models(first: Path, second: Path, tolerance: float = 0.0) -> None:
+    a, b = tensors(first), tensors(second)
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        assert torch.allclose(tensor, b[name], rtol=0, atol=tolerance), name
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_personal_model_knows_what_each_group_wants(
+    kind: str, bench: Bench, preferences: Planted, tmp_path: Path
+) -> None:
+    personal = bench.train(tmp_path / "personal", preferences, WARM, kind=kind)
+    shared = bench.train(tmp_path / "shared", preferences, WARM, kind=kind, gate="none", personal=False)
+    assert accuracy(personal, preferences) > 0.75
+    assert accuracy(shared, preferences) < 0.65  # the groups want opposite things
+    card = read_reward_card(tmp_path / "personal")
+    assert (card.embedding_dim, card.num_experts, card.training["steps"]) == (2, 3, 8)
+    assert [point["step"] for point in card.training["curve"]] == [0, 4, 8]
+    assert not (tmp_path / "personal" / "checkpoints").exists()
+
+
+def test_experts_alone_learn_the_groups(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    options = attrs.evolve(QUICK, head="linear", max_steps=60, eval_every=10, batch_size=16)
+    model = bench.train(tmp_path, preferences, options)
+    assert accuracy(model, preferences) > 0.75
+    users = preferences[1].values
+    assert model.expert_weights(users) is not None
+    weights = model.expert_weights(users)
+    assert weights is not None
+    assert weights.shape == (16, 3)
+    assert ((weights > 0).sum(1) == 1).all()
+
+
+def test_without_steps_the_model_is_the_warm_start(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    model = bench.train(tmp_path, preferences, attrs.evolve(WARM, max_steps=0))
+    data, users = preferences
+    backbone = bench.make_backbone("bert")
+    rows = np.arange(10)
+    tokens = collate(encode_responses(backbone, data.responses, rows, 32), rows)
+    with torch.no_grad():
+        hidden = backbone.model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        mask = tokens.attention_mask.unsqueeze(-1)
+        features = ((hidden * mask).sum(1) / mask.sum(1) - model.feature_centre) / model.feature_scale
+        conditioned = model.condition(users.values[:10])
+        expected = model.head(features, conditioned) + model.level(conditioned)
+        assert torch.allclose(model(tokens, users.values[:10]), expected, atol=1e-5)
+    assert accuracy(model, preferences) > 0.75
+
+
+@pytest.mark.parametrize("gate", ["none", "top1"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_cached_training_equals_plain_training_of_the_same_layers(
+    gate: str, kind: str, bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = attrs.evolve(QUICK, trainable_layers=1)
+    data, users = preferences
+    monkeypatch.setattr(trainer, "best_of", lambda curve: curve[-1])
+    cached = bench.train(tmp_path / "cached", preferences, options, kind=kind, gate=gate)
+    monkeypatch.setattr(PairCollator, "__init__", _without_cache(PairCollator.__init__))
+    bench.train(tmp_path / "plain", preferences, options, kind=kind, gate=gate)
+    assert_equal_models(tmp_path / "cached", tmp_path / "plain", 2e-4)
+    adapter = load_file(tmp_path / "cached" / "adapter" / "adapter_model.safetensors")
+    assert all(".2." in name and tensor.abs().max() > 0 for name, tensor in adapter.items())
+    some = np.array([3, 3, 3, 8, 1, 1])
+    scores = score_responses(cached, data.responses, users.values[:6], some)
+    cached.trunk = None
+    assert np.allclose(scores, score_responses(cached, data.responses, users.values[:6], some), atol=1e-4)
+
+
+def _without_cache(original: Any) -> Any:
+    def init(self: PairCollator, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "kept": None})
+
+    return init
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [3, 10])
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    step: int, bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = attrs.evolve(QUICK, max_steps=12, gradient_accumulation=2)
+    bench.train(tmp_path / "whole", preferences, options)
+    original = _Steps.on_step_end
+
+    def die(self: _Steps, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        original(self, args, state, control, **kwargs)
+        if state.global_step == step:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Steps, "on_step_end", die)
+        with pytest.raises(KilledError):
+            bench.train(tmp_path / "killed", preferences, options)
+    with pytest.raises(RunError, match=r"reward\.json is missing"):
+        bench.load(tmp_path / "killed")
+    bench.train(tmp_path / "killed", preferences, options)
+    assert_equal_models(tmp_path / "whole", tmp_path / "killed", 1e-6)
+    whole, killed = (read_reward_card(tmp_path / name).training for name in ("whole", "killed"))
+    assert whole["curve"] == killed["curve"]
+
+
+def test_checkpoints_hold_only_what_is_trained(
+    bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: dict[str, int] = {}
+    original = RewardTrainer.run
+
+    def run(self: RewardTrainer) -> None:
+        original(self)
+        files = (tmp_path / "checkpoints").rglob("*")
+        sizes.update({file.name: file.stat().st_size for file in files if file.is_file()})
+
+    monkeypatch.setattr(RewardTrainer, "run", run)
+    bench.train(tmp_path, preferences)
+    frozen = sum(p.numel() * 4 for p in bench.make_backbone("bert").model.parameters())
+    assert sizes["trainable.safetensors"] < frozen / 2
+    assert "model.safetensors" not in sizes
+    assert "training_args.bin" not in sizes
+
+
+def test_the_same_seed_gives_the_same_model(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        bench.train(tmp_path / name, preferences, seed=seed)
+    assert_equal_models(tmp_path / "a", tmp_path / "b")
+    assert not torch.equal(tensors(tmp_path / "a")["head.weight"], tensors(tmp_path / "c")["head.weight"])
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+
+
+def test_the_best_look_is_kept_and_patience_ends_the_run(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    # with such a rate every step makes things worse than the warm start
+    options = attrs.evolve(WARM, learning_rate=3.0, head_learning_rate=3.0, max_steps=40, patience=2, eval_every=2)
+    model = bench.train(tmp_path, preferences, options)
+    training = read_reward_card(tmp_path).training
+    assert training["kept_step"] == 0
+    assert training["steps"] == 4
+    start = bench.train(tmp_path / "start", preferences, attrs.evolve(WARM, max_steps=0))
+    data, users = preferences
+    rows = np.arange(10)
+    pair = (score_responses(m, data.responses, users.values[:10], rows) for m in (model, start))
+    assert np.allclose(*pair, atol=1e-6)
+
+
+def test_scores_are_the_same_alone_in_any_batch_and_order(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    data, users = preferences
+    for gate in ("top1", "none"):
+        model = bench.train(tmp_path / gate, preferences, gate=gate)
+        rng = np.random.default_rng(0)
+        rows, user = rng.integers(40, size=60), torch.from_numpy(rng.integers(16, size=60))
+        together = score_responses(model, data.responses, users.values[user], rows)
+        order = rng.permutation(60)
+        shuffled = score_responses(model, data.responses, users.values[user[order]], rows[order])
+        assert np.allclose(shuffled, together[order], atol=1e-5)
+        for n in range(0, 60, 7):
+            alone = score_responses(model, data.responses, users.values[user[n : n + 1]], rows[n : n + 1])
+            assert alone == pytest.approx(together[n : n + 1], abs=1e-5)
+        encoded = encode_responses(model.backbone, data.responses, rows, 32)
+        tokens = collate(encoded, np.arange(60), "left" if gate == "top1" else "right")
+        if gate == "none":
+            with torch.no_grad():
+                forward = model(tokens, users.values[user])
+            assert np.allclose(forward.numpy(), together, atol=1e-5)
+        average = score_responses(model, data.responses, None, rows[:3])
+        centre = model.user_centre.expand(3, -1)
+        assert np.allclose(average, score_responses(model, data.responses, centre, rows[:3]))
+
+
+def test_no_requests_no_scores(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    model = bench.train(tmp_path, preferences, attrs.evolve(QUICK, max_steps=0))
+    assert score_responses(model, preferences[0].responses, None, np.zeros(0, dtype=np.int64)).shape == (0,)
+    with pytest.raises(ValueError, match="must have the shape"):
+        score_responses(model, preferences[0].responses, torch.zeros(1, 5), np.zeros(1, dtype=np.int64))
+
+
+def test_texts_shared_by_users_are_read_once(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    data, users = preferences
+    model = bench.train(tmp_path, preferences, gate="none")
+    read: list[int] = []
+    model.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    score_responses(model, data.responses, users.values[torch.arange(16).repeat(5)], np.repeat(np.arange(5), 16))
+    assert sum(read) == 5
+
+
+def test_the_loss_by_hand(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    data, users = preferences
+    model = bench.train(tmp_path, preferences)
+    pairs = Comparisons([0, 1, 0], [3, 4, 3], [5, 6, 7], np.array([1.0, 3.0, 0.0]), np.full(3, -1, dtype=np.int8))
+    encoded = encode_responses(model.backbone, data.responses, np.arange(40), 32)
+    collator = PairCollator(encoded, pairs, users.values, routes=None, kept=None)
+    with torch.no_grad():
+        outputs = BradleyTerryObjective(model).eval()(**collator([np.array([0, 1, 2])]))
+    scores = [
+        score_responses(model, data.responses, users.values[[0, 1, 0]], rows) for rows in (pairs.chosen, pairs.rejected)
+    ]
+    margins = scores[0] - scores[1]
+    assert outputs["margins"].numpy() == pytest.approx(margins, abs=1e-5)
+    expected = (np.log1p(np.exp(-margins)) * [1, 3, 0]).sum() / 4
+    assert float(outputs["loss"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_saves_nothing(
+    bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.train(tmp_path, preferences)
+    before = {name: tensor.clone() for name, tensor in tensors(tmp_path).items()}
+    forward = BradleyTerryObjective.forward
+    monkeypatch.setattr(
+        BradleyTerryObjective,
+        "forward",
+        lambda self, **batch: {k: v * float("nan") for k, v in forward(self, **batch).items()},
+    )
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 0; lower reward\.learning_rate"):
+        bench.train(tmp_path, preferences)
+    after = tensors(tmp_path)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_mistakes_are_told(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    data, users = preferences
+    empty = attrs.evolve(data, splits={"validation": data.splits["validation"]})
+    with pytest.raises(DataError, match="no comparisons in the split 'train'"):
+        bench.train(tmp_path, (empty, users))
+    fewer = UserVectors(users.ids[1:], users.values[1:])
+    with pytest.raises(DataError, match="1 users of the split 'train' have no embedding, such as 'user 0'"):
+        bench.train(tmp_path, (data, fewer))
+    broken = UserVectors(users.ids, users.values * float("nan"))
+    with pytest.raises(TrainingError, match="not finite"):
+        bench.train(tmp_path, (data, broken))
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_and_foreign_models_are_refused(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    bench.train(tmp_path, preferences, attrs.evolve(QUICK, max_steps=0))
+    with pytest.raises(RunError) as caught:
+        bench.load(tmp_path, gate="none", kind="llama")
+    assert len(caught.value.faults) >= 2
+    assert any("3 experts, this gate has 0" in fault for fault in caught.value.faults)
+    with pytest.raises(RunError, match="missing"):
+        bench.load(tmp_path / "nothing")
+    card, weights = tmp_path / "reward.json", tmp_path / "model.safetensors"
+    whole = card.read_text()
+    for text, message in (
+        (whole[:40], "cannot be read"),
+        ("[1]", "format version None"),
+        (json.dumps({**json.loads(whole), "format_version": 99}), "format version 99"),
+        (json.dumps({"format_version": 1}), "not what this version writes"),
+    ):
+        card.write_text(text)
+        with pytest.raises(RunError, match=message):
+            bench.load(tmp_path)
+    card.write_text(whole)
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(RunError, match="damaged"):
+        bench.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(CoplError, match="is missing"):
+        bench.load(tmp_path)
+
+
+def test_a_validation_split_is_not_required(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    data, users = preferences
+    model = bench.train(tmp_path, (attrs.evolve(data, splits={"train": data.splits["train"]}), users), WARM)
+    assert accuracy(model, preferences) > 0.75
+
+
+def test_gradient_checkpointing_changes_nothing(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    bench.train(tmp_path / "plain", preferences)
+    bench.train(tmp_path / "saving", preferences, attrs.evolve(QUICK, gradient_checkpointing=True))
+    assert_equal_models(tmp_path / "plain", tmp_path / "saving", 1e-5)
+
+
+def test_progress_shows_the_curve(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = []
+
+    class Listener:
+        def task(self, name: str, total: int | None = None) -> Any:
+            return SilentProgress().task(name, total)
+
+        def log(self, stage: str, **values: Any) -> None:
+            records.append({"stage": stage, **values})
+
+    bench.train(tmp_path, preferences, progress=Listener())
+    looks = [r for r in records if r.get("step", 0) > 0]
+    assert [r["step"] for r in looks] == [4, 8]
+    assert all({"stage", "loss", "validation_loss", "validation_accuracy"} <= r.keys() for r in looks)
+    assert all(r["stage"] == "reward" for r in records)
+
+
+def test_options_refuse_nonsense_and_the_published_settings_are_valid() -> None:
+    assert RewardOptions(**PAPER_PRESET).head == "linear"
+    for wrong in ({"max_steps": -1}, {"batch_size": 0}, {"warmup": 1.0}, {"trainable_layers": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            RewardOptions(**wrong)
+
+
+def test_texts_that_are_cut_are_counted(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    bench.train(tmp_path, preferences, attrs.evolve(QUICK, max_steps=0, max_length=12))
+    assert read_reward_card(tmp_path).training["num_truncated"] > 0
+
+
+def test_forward_is_the_contract(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
+    model = bench.train(tmp_path, preferences, kind="llama")
+    encoded = encode_responses(model.backbone, preferences[0].responses, np.arange(4), 32)
+    right, left = (collate(encoded, np.arange(4), side) for side in ("right", "left"))  # type: ignore[arg-type]
+    with torch.no_grad():
+        a = model(TokenBatch(right.input_ids, right.attention_mask), preferences[1].values[:4])
+        b = model(left, preferences[1].values[:4])
+    assert a.shape == (4,)
+    assert torch.allclose(a, b, atol=1e-4)

@@ -45,3 +45,12 @@ def test_the_published_settings_are_those_of_the_presets() -> None:
     assert published.options("reward").max_steps == 1500
     assert published.options("reward").learning_rate == 5e-5
     assert recipes["copl, published training, our graph and newcomers"].stages.options("reward").max_steps == 1500
+
+
+def test_the_study_of_sharing_compares_every_method_at_each_position_of_the_dial() -> None:
+    plugins = load()
+    planned = plan(load_study(CONFIGS / "sharing.toml", Flags()), plugins)
+    listed = {variant.recipe.method.name for variant in planned.variants} | set(planned.left_out)
+    ours = {"copl", "copl-baselines"}
+    assert listed >= {entry.component.name for entry in plugins.registry("method") if entry.package in ours}
+    assert [spec.options["own_wording"] for spec in planned.study.data] == [0.0, 0.5, 1.0]

@@ -11,6 +11,10 @@ and f the facets of the responses.
 
 **Splits.** ``train``, ``validation`` and ``test`` of seen users, ``support`` and ``heldout`` of unseen users, all on
 trained prompts and each user's on prompts of its own; ``cold`` of seen users on prompts nobody is trained on.
+
+**Sharing.** ``own_wording`` is a dial from a corpus whose responses all users share to one, as logs of conversations
+are, where no two comparisons have a response in common: the prompts of that share of the comparisons are put into
+words of their own, and nothing else changes.
 """
 
 from copl.data.sources.facets.source import COMPONENTS, FacetsOptions, generate

@@ -10,6 +10,7 @@ from attrs.validators import and_, ge, gt, le, lt
 
 from copl.data.sources.facets.corpus import FACETS, RESPONSES_PER_PROMPT, compose_corpus
 from copl.data.sources.facets.users import FacetsTruth, draw_comparisons, draw_group_weights, draw_users, group_names
+from copl.data.sources.facets.wording import in_own_words
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import Comparisons, IntArray, PreferenceData, UserTable
@@ -58,6 +59,11 @@ class FacetsOptions:
         0.12, help="standard deviation of a user's own weights, for each facet", validator=ge(0.0)
     )
     temperature: float = option(0.15, help="noise of the choices: 0.1 little, 0.5 much", validator=gt(0.0))
+    own_wording: float = option(
+        0.0,
+        help="share of the comparisons whose prompt is put into words of its own; with 1 no two share a response",
+        validator=and_(ge(0.0), le(1.0)),
+    )
 
     def __attrs_post_init__(self) -> None:
         faults = []
@@ -92,10 +98,11 @@ def _counts(mean: int, spread: float, num_users: int, rng: np.random.Generator) 
 def generate(options: FacetsOptions, seed: int) -> tuple[PreferenceData, FacetsTruth]:
     """Generate the data set and what it was made from.
 
-    The texts depend on the seed and the number of prompts alone. All comparisons a user gives are on different
-    prompts, so no response of a held-out comparison is among the user's training or support comparisons.
+    The texts depend on the seed and the number of prompts alone, but for prompts in words of their own: who prefers
+    what in which split is the same in whatever words. All comparisons a user gives are on different prompts, so no
+    response of a held-out comparison is among the user's training or support comparisons.
     """
-    streams = [np.random.default_rng([seed, stream]) for stream in range(4)]
+    streams = [np.random.default_rng([seed, stream]) for stream in range(5)]
     corpus = compose_corpus(options.num_prompts, facets_rng=streams[0], words_rng=streams[3])
     seen, unseen = options.num_seen_users, options.num_unseen_users
     group_weights = draw_group_weights(options.num_groups, len(FACETS), options.agreement, streams[1])
@@ -113,6 +120,8 @@ def generate(options: FacetsOptions, seed: int) -> tuple[PreferenceData, FacetsT
         [f"seen-{i:04d}" for i in range(seen)] + [f"unseen-{i:04d}" for i in range(unseen)],
         [names[group] for group in truth.user_groups],
     )
+    responses, made_from, splits = in_own_words(corpus.responses, splits, options.own_wording, streams[4])
+    truth = attrs.evolve(truth, facets=truth.facets[made_from])
     ceilings = truth.ceilings({**splits, "all": Comparisons.concat(list(splits.values()))})
     overall = ceilings["all"]
     provenance: dict[str, Any] = {
@@ -139,7 +148,7 @@ def generate(options: FacetsOptions, seed: int) -> tuple[PreferenceData, FacetsT
         ],
         "split": "response",
     }
-    return PreferenceData("facets", users, corpus.responses, splits, provenance), truth
+    return PreferenceData("facets", users, responses, splits, provenance), truth
 
 
 def _draw_splits(

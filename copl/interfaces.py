@@ -79,6 +79,11 @@ class Workspace(Protocol):
 class GraphEncoder(ABC):
     """Learns user and response embeddings from a preference graph."""
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether `fit` needs `PreferenceGraph.response_features`, the text embeddings of the responses."""
+        return False
+
     @abstractmethod
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Learn the embeddings of all users and responses of `graph`.

@@ -23,6 +23,8 @@ from copl.system.converters import flag_array, float_array, int_array, optional_
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from copl.passes import NewcomerPass
+
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -270,7 +272,8 @@ class NodeEmbeddings:
         responses: response embeddings [R, D].
         response_bias: what all users share about a response [R]; zeros where the encoder has no such term.
         comparisons: the training comparisons, rows as in `user_ids` and `response_keys`.
-        state: further tensors of the encoder's own (weights of an inductive pass, prior covariance).
+        newcomer_pass: how to embed a user who was not there in training, where the encoder can (`copl.passes`).
+        trainable_users: the user embeddings are but a start, for the reward model to train with its own weights.
     """
 
     user_ids: tuple[str, ...]
@@ -279,7 +282,8 @@ class NodeEmbeddings:
     responses: Tensor
     response_bias: Tensor
     comparisons: Comparisons
-    state: Mapping[str, Tensor] = field(factory=dict)
+    newcomer_pass: NewcomerPass | None = None
+    trainable_users: bool = False
 
     @property
     def dim(self) -> int:

@@ -78,8 +78,8 @@ class CoplMethod(PreferenceModel):
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
         space = UserSpace.fit(data, self._stages, seed=seed, workspace=workspace)
         groups = space.true_groups(data)
-        trainable = "trainable_users" in space.trained.state
-        users = UserVectors(space.trained.user_ids, space.trained.users, groups, trainable=trainable)
+        trained = space.trained
+        users = UserVectors(trained.user_ids, trained.users, groups, trainable=trained.trainable_users)
         upstream = {**UserSpace.key(data, self._stages, seed), "groups": list(groups)}
         reward = TextReward.fit(data, users, self._stages, upstream=upstream, seed=seed, workspace=workspace)
         self._fitted = space, reward

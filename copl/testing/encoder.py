@@ -9,6 +9,7 @@ import attrs
 import torch
 
 from copl.interfaces import GraphEncoder
+from copl.passes import tensors_of
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 from copl.system.progress import SilentProgress
 from copl.testing.check import (
@@ -60,7 +61,9 @@ def _require_valid(embeddings: NodeEmbeddings, graph: PreferenceGraph) -> None:
     bias = tuple(embeddings.response_bias.shape)
     require(bias == (graph.num_responses,), f"response_bias must be [{graph.num_responses}], got {list(bias)}")
     named = {"users": embeddings.users, "responses": embeddings.responses, "response_bias": embeddings.response_bias}
-    for name, tensor in {**named, **embeddings.state}.items():
+    left = embeddings.newcomer_pass
+    named |= {f"newcomer_pass.{name}": tensor for name, tensor in (() if left is None else tensors_of(left))}
+    for name, tensor in named.items():
         require(not tensor.requires_grad, f"{name} still requires gradients; detach it")
         require(bool(torch.isfinite(tensor.double()).all()), f"{name} holds values that are not finite")
     require(
@@ -73,6 +76,14 @@ def is_an_encoder(subject: _Subject) -> None:
     """build gives a GraphEncoder"""
     encoder = subject.build()
     require(isinstance(encoder, GraphEncoder), f"build gave {type(encoder).__name__}, which does not derive from it")
+
+
+def says_whether_it_reads_texts(subject: _Subject) -> None:
+    """reads_texts says whether fit needs text embeddings of the responses"""
+    reads = subject.build().reads_texts
+    require(isinstance(reads, bool), f"reads_texts must be True or False, got {reads!r}")
+    if not reads:
+        _require_valid(subject.fit(attrs.evolve(subject.case.graph, response_features=None)), subject.case.graph)
 
 
 def embeds_every_node(subject: _Subject) -> None:
@@ -130,6 +141,7 @@ def finds_the_groups(subject: _Subject) -> None:
 
 _CHECKS: list[Check[_Subject]] = [
     is_an_encoder,
+    says_whether_it_reads_texts,
     embeds_every_node,
     repeats_itself,
     leaves_the_world_alone,

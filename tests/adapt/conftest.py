@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -25,7 +25,6 @@ def planted_problem() -> Callable[..., Problem]:
         num_pairs: int = 15,
         num_newcomers: int = 6,
         support: int = 4,
-        **extra: Any,
     ) -> Problem:
         rng = np.random.default_rng(seed)
         side = np.where(np.arange(num_users) % 2 == 0, 1.0, -1.0)
@@ -46,7 +45,6 @@ def planted_problem() -> Callable[..., Problem]:
             torch.tensor(table, dtype=torch.float32),
             torch.tensor(0.1 * rng.normal(size=2 * num_pairs), dtype=torch.float32),
             votes(num_users, 6),
-            state={name: torch.as_tensor(value) for name, value in extra.items()},
         )
         newcomers = UserTable.ungrouped([f"new {row}" for row in range(num_newcomers)])
         return ComparisonSet(newcomers, responses, votes(num_newcomers, support)), trained

@@ -12,11 +12,12 @@ import torch
 
 from copl.adapt.strategies.encode import Encode, EncodeOptions
 from copl.graph.encoders import gcf, lightgcn, mf, mixture, stacked
-from copl.graph.inductive import pass_of, response_degrees, with_pass
 from copl.graph.latent_groups import Evidence, LatentGroups, Prior
 from copl.graph.messages.message_graph import MessageGraph
+from copl.graph.newcomers import response_degrees
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.options import parse_options
+from copl.passes import SignedPass
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, PreferenceGraph, UserTable
 from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
@@ -118,7 +119,7 @@ def test_gcf_takes_over_the_pass_of_the_factors_it_cannot_better() -> None:
     refined = gcf.Gcf(gcf.GcfOptions(num_epochs=1, learning_rate=1.0), factors=factors)
     trained = refined.fit(bare_graph(50, 20, rows), seed=0, progress=SilentProgress())
     assert torch.equal(trained.users, factors.users)
-    assert pass_of(trained).keys() == pass_of(factors).keys()
+    assert trained.newcomer_pass is factors.newcomer_pass
 
 
 def test_newcomers_of_the_published_settings_have_length_one() -> None:
@@ -145,7 +146,9 @@ def test_lightgcn_encodes_a_seen_user_as_in_training(negative_edges: bool) -> No
     )
     for user in (0, 5):
         degrees = response_degrees(rows, graph.num_responses)
-        trained = with_pass(bare, {**network.newcomer(nodes, edges), "start": nodes[user], "degrees": degrees})
+        layers, anywhere = network.newcomer(nodes, edges), torch.zeros(3, 0)
+        passed = SignedPass(nodes[user], anywhere, degrees, layers, slope=network.slope)
+        trained = attrs.evolve(bare, newcomer_pass=passed)
         found = encode(copies(rows.take(rows.user == user)), trained).embeddings[0]
         torch.testing.assert_close(found, expected[user], rtol=1e-5, atol=1e-5)
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 import torch
 
 from copl.errors import RunError
 from copl.graph.store import NODES_FILE, TENSORS_FILE, load_embeddings, save_embeddings
+from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
 from copl.records import Comparisons, NodeEmbeddings
 
 
@@ -18,7 +20,7 @@ def embeddings(**changes):
         "responses": torch.arange(6.0).reshape(2, 3).T,  # not contiguous
         "response_bias": torch.tensor([0.5, 0.0, -1.0]),
         "comparisons": Comparisons([0, 1], [2, 0], [1, 1], [1.0, 0.5], [1, -1]),
-        "state": {"layer.weight": torch.eye(2)},
+        "newcomer_pass": GaussianPass(torch.zeros(2), torch.eye(2), sharpness=0.1),
     }
     return NodeEmbeddings(**{**values, **changes})
 
@@ -35,14 +37,46 @@ def test_round_trip(tmp_path):
         before, after = getattr(saved.comparisons, column), getattr(loaded.comparisons, column)
         assert after.dtype == before.dtype
         assert after.tolist() == before.tolist()
-    assert loaded.state.keys() == {"layer.weight"}
-    assert torch.equal(loaded.state["layer.weight"], torch.eye(2))
+    assert torch.equal(loaded.newcomer_pass.factor, torch.eye(2))
+    assert (loaded.newcomer_pass.sharpness, loaded.newcomer_pass.power) == (0.1, 1.0)
+    assert not loaded.trainable_users
+
+
+def test_the_mark_of_trainable_users(tmp_path):
+    save_embeddings(embeddings(trainable_users=True, newcomer_pass=None), tmp_path)
+    loaded = load_embeddings(tmp_path)
+    assert loaded.trainable_users
+    assert loaded.newcomer_pass is None
+
+
+def parts(record):
+    """Return the class of a pass and all that is in it, parts alike."""
+    if isinstance(record, torch.Tensor):
+        return record.tolist()
+    if isinstance(record, tuple):
+        return [parts(part) for part in record]
+    if attrs.has(type(record)):
+        return type(record), {name: parts(value) for name, value in attrs.asdict(record, recurse=False).items()}
+    return record
+
+
+def test_every_kind_of_pass(tmp_path):
+    groups = GroupPass(torch.eye(2), torch.zeros(2), sharpness=1 / 3, correlation=0.1)
+    layers = (
+        LayerPass(torch.ones(3, 2), chosen=2 * torch.eye(2), bias=torch.ones(2)),
+        LayerPass(torch.zeros(3, 2), own=torch.eye(2)),
+    )
+    signed = SignedPass(torch.ones(2), torch.zeros(2, 0), torch.ones(2, 3), layers, slope=0.3, length=1.0)
+    inner = SideBySidePass((MemberPass(groups, 0.7, torch.ones(3)),))
+    both = SideBySidePass((MemberPass(signed, 2.0, torch.zeros(3)), MemberPass(inner, 0.5, torch.ones(3))))
+    save_embeddings(embeddings(newcomer_pass=both), tmp_path)
+    assert parts(load_embeddings(tmp_path).newcomer_pass) == parts(both)
 
 
 def test_tensors_that_share_memory(tmp_path):
     bias = torch.zeros(3)
-    save_embeddings(embeddings(response_bias=bias, state={"same": bias, "user_ids": bias}), tmp_path)
-    assert load_embeddings(tmp_path).state.keys() == {"same", "user_ids"}
+    save_embeddings(embeddings(response_bias=bias, newcomer_pass=GaussianPass(bias, bias[:, None])), tmp_path)
+    assert load_embeddings(tmp_path).newcomer_pass.factor.shape == (3, 1)
 
 
 def test_no_nodes(tmp_path):
@@ -77,8 +111,9 @@ def truncate(path):
         (lambda d: truncate(d / TENSORS_FILE), "embeddings.safetensors: damaged"),
         (lambda d: truncate(d / NODES_FILE), "nodes.json: damaged"),
         (lambda d: (d / NODES_FILE).write_text("[1]"), "nodes.json: damaged"),
-        (lambda d: edit_nodes(d, format=99), "format 99, this version of copl reads 1"),
+        (lambda d: edit_nodes(d, format=99), "format 99, this version of copl reads 2"),
         (lambda d: edit_nodes(d, users=["only one"]), "differ in their numbers of nodes"),
+        (lambda d: edit_nodes(d, newcomer_pass={"kind": "guess"}), "not a file of node embeddings"),
     ],
 )
 def test_damage_is_told(tmp_path, damage, message):

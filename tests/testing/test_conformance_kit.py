@@ -13,6 +13,7 @@ from attrs import evolve
 from copl.errors import OptionsError
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
+from copl.passes import GaussianPass
 from copl.plugins import Component, Registered
 from copl.records import (
     Comparisons,
@@ -56,7 +57,7 @@ def broken_encoder(
 def test_a_good_encoder_passes(kit: Any) -> None:
     results = kit.check("encoder", lambda options: ToyEncoder())
     assert kit.not_passed(results) == set()
-    assert len(results) == 14
+    assert len(results) == 15
 
 
 def _global_noise(e: NodeEmbeddings, graph: PreferenceGraph, seed: int) -> NodeEmbeddings:
@@ -88,8 +89,8 @@ def _not_a_number_for_isolated(e: NodeEmbeddings, graph: PreferenceGraph, seed: 
         (lambda e, g, s: evolve(e, users=e.users.requires_grad_()), "users still requires gradients"),
         (lambda e, g, s: evolve(e, comparisons=Comparisons.empty()), "comparisons must be the training comparisons"),
         (
-            lambda e, g, s: evolve(e, state={"prior": torch.tensor(float("nan"))}),
-            "prior holds values that are not finite",
+            lambda e, g, s: evolve(e, newcomer_pass=GaussianPass(torch.zeros(16), torch.full((16, 1), torch.nan))),
+            "newcomer_pass.factor holds values that are not finite",
         ),
         (lambda e, g, s: (e.users, e.responses), "fit returned tuple"),
         (_global_noise, "the global random state of torch was changed"),
@@ -147,7 +148,20 @@ def test_an_encoder_of_another_family_is_caught(kit: Any) -> None:
         def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
             return ToyEncoder().fit(graph, seed=seed, progress=progress)
 
-    assert kit.not_passed(kit.check("encoder", lambda options: Stranger())) == {"build gives a GraphEncoder"}
+    assert kit.not_passed(kit.check("encoder", lambda options: Stranger())) == {
+        "build gives a GraphEncoder",
+        "reads_texts says whether fit needs text embeddings of the responses",
+    }
+
+
+def test_an_encoder_that_reads_texts_without_saying_so_is_caught(kit: Any) -> None:
+    class Reader(ToyEncoder):
+        def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
+            if graph.response_features is None:
+                raise ValueError("no texts")
+            return super().fit(graph, seed=seed, progress=progress)
+
+    assert "no texts" in kit.caught(kit.check("encoder", lambda options: Reader()))
 
 
 # ---------------------------------------------------------------- what every component has

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from copl.graph.effects import best_scale
 from copl.graph.encoders.mf import Mf, MfOptions
-from copl.graph.inductive import pass_of, prior_of, response_degrees, with_pass
 from copl.graph.messages.adjacency import SignedAdjacency, SignedEdges
-from copl.graph.messages.layers import Formula, SignedLayer, SignedNetwork
+from copl.graph.messages.layers import NEGATIVE_SLOPE, Formula, SignedLayer, SignedNetwork
 from copl.graph.messages.receptive_field import ReceptiveField
+from copl.graph.newcomers import normal_prior, plain, response_degrees, with_pass
 from copl.graph.starts import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
@@ -30,6 +30,7 @@ from copl.graph.training import (
 )
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
+from copl.passes import SignedPass
 from copl.plugins import Component
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
@@ -167,19 +168,15 @@ class Gcf(GraphEncoder):
             # message passing may add nothing to the factors it started from; the held-out comparisons decide
             held = ComparisonTensors.of(validation if len(validation) else train)
             refined = Judgement.of(held, held.margins(users, responses, bias))
-            plain = Judgement.of(held, held.margins(factors.users, factors.responses, factors.response_bias))
-            if plain.loss < refined.loss:
+            unrefined = Judgement.of(held, held.margins(factors.users, factors.responses, factors.response_bias))
+            if unrefined.loss < refined.loss:
                 tables = factors.users, factors.responses, factors.response_bias
-                return with_pass(node_embeddings(graph, *tables), pass_of(factors))
+                return attrs.evolve(node_embeddings(graph, *tables), newcomer_pass=factors.newcomer_pass)
         if options.normalize_users:
             users = F.normalize(users)
-        state = {
-            **trainer.newcomer(scale),
-            "degrees": response_degrees(train, graph.num_responses),
-            "power": 1 / float(train.weight.mean()),
-            **({"length": 1.0} if options.normalize_users else {"scale": scale}),
-        }
-        return with_pass(node_embeddings(graph, users, responses, bias), state)
+        newcomer_pass = trainer.newcomer_pass(scale, plain(response_degrees(train, graph.num_responses)))
+        newcomer_pass = attrs.evolve(newcomer_pass, power=1 / float(train.weight.mean()))
+        return with_pass(node_embeddings(graph, users, responses, bias), newcomer_pass)
 
     def _network(
         self, train: Comparisons, graph: PreferenceGraph, factors: NodeEmbeddings | None, seed: int
@@ -300,14 +297,15 @@ class _Trainer:
             return users * best.scale, responses, self._network.response_bias * best.scale, best.scale
 
     @torch.no_grad()
-    def newcomer(self, scale: float) -> dict[str, Tensor | float]:
-        """Return the layers as an inductive pass has them and what a newcomer starts with, after training.
+    def newcomer_pass(self, scale: float, degrees: Tensor) -> SignedPass:
+        """Return the pass of the layers, after training.
 
         Seen users start with an embedding of their own. A newcomer's comes from the same comparisons as the messages,
         by the responses before the first layer, which are scaled so that they go best with the response effects.
 
         Args:
             scale: the scale of the margins.
+            degrees: degrees of the responses [2, R].
         """
         network, held = self._network, self._validation
         bias = network.response_bias * scale
@@ -316,9 +314,18 @@ class _Trainer:
             for users, effects in ((network.users, 0 * bias), (0 * network.users, bias))
         )
         sharpness, _ = best_scale(personal, shared, held.weight.double().numpy())
-        start, factor = prior_of(network.users)
-        state: dict[str, Tensor | float] = {"start": start, "start_factor": factor, "start_sharpness": sharpness}
-        return {**network.newcomer(self._full), **state}
+        start, factor = normal_prior(network.users)
+        normalised = self._options.normalize_users
+        return SignedPass(
+            plain(start),
+            plain(factor),
+            degrees,
+            network.newcomer(self._full),
+            start_sharpness=sharpness,
+            slope=NEGATIVE_SLOPE,
+            scale=1.0 if normalised else scale,
+            length=1.0 if normalised else None,
+        )
 
     def _batches(self) -> Iterator[tuple[Tensor, SignedAdjacency]]:
         """Yield the rows that supervise each step of an epoch, with the adjacency they are read from."""

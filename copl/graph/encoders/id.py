@@ -13,9 +13,6 @@ from copl.options import option
 from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
-TRAINABLE_USERS = "trainable_users"
-"""Name in `NodeEmbeddings.state` of the mark (1) that the user embeddings are a start for the reward model to train."""
-
 
 @final
 @attrs.frozen
@@ -28,9 +25,8 @@ class FreeUsersOptions:
 class FreeUsers(GraphEncoder):
     """Small random embeddings, marked as trainable: the baseline I2E, where a user is known by an id and no more.
 
-    The mark is ``state["trainable_users"] = 1``; a reward model that finds it trains the embeddings with its own
-    weights. Responses are at 0, so the encoder alone tells nothing, and newcomers, about whom it cannot tell anything
-    either, get the mean embedding from the strategies that weigh seen users.
+    The mark is `NodeEmbeddings.trainable_users`. Responses are at 0, so the encoder alone tells nothing, and newcomers,
+    about whom it cannot tell anything either, get the mean embedding from the strategies that weigh seen users.
     """
 
     def __init__(self, options: FreeUsersOptions) -> None:
@@ -41,7 +37,7 @@ class FreeUsers(GraphEncoder):
         dim, generator = self._options.embedding_dim, torch.Generator().manual_seed(seed)
         users = self._options.scale * torch.randn(graph.num_users, dim, generator=generator)
         responses, bias = torch.zeros(graph.num_responses, dim), torch.zeros(graph.num_responses)
-        return attrs.evolve(node_embeddings(graph, users, responses, bias), state={TRAINABLE_USERS: torch.tensor(1)})
+        return attrs.evolve(node_embeddings(graph, users, responses, bias), trainable_users=True)
 
 
 COMPONENTS = [

@@ -11,7 +11,9 @@ from torch import Tensor
 from copl.graph.messages.geometric import weighted_sum
 from copl.graph.messages.message_graph import SignedEdgeIndex
 from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.graph.newcomers import plain
 from copl.options import option
+from copl.passes import LayerPass
 from copl.plugins import Component
 
 
@@ -37,13 +39,15 @@ class LightGcnNetwork(MessagePassingNetwork):
     def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
         return torch.stack(self._rounds(nodes, edges)).mean(dim=0)
 
-    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> dict[str, Tensor | float]:
+    slope = 1.0
+
+    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> tuple[LayerPass, ...]:
         # nothing a user receives depends on the user, so all rounds are one over the sum of what they bring
         *heard, _ = self._rounds(nodes, edges)
         share = torch.eye(self.dim) / (len(heard) + 1)
-        layer = {"own": share, "chosen": share, **({"rejected": -share} if self._options.negative_edges else {})}
-        state = {f"layer.0.{name}": value for name, value in layer.items()}
-        return {**state, "responses.0": torch.stack(heard).sum(dim=0)[edges.num_users :], "slope": 1.0}
+        responses = torch.stack(heard).sum(dim=0)[edges.num_users :]
+        rejected = -share if self._options.negative_edges else None
+        return (LayerPass(plain(responses), own=share, chosen=share, rejected=rejected),)
 
     def _rounds(self, nodes: Tensor, edges: SignedEdgeIndex) -> list[Tensor]:
         """Return the embeddings before the first layer and after each."""

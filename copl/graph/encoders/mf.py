@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from copl.graph.inductive import with_pass
+from copl.graph.newcomers import plain, with_pass
 from copl.graph.starts import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
@@ -21,6 +21,7 @@ from copl.graph.training import (
 )
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
+from copl.passes import GaussianPass
 from copl.plugins import Component
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
@@ -84,15 +85,13 @@ class Mf(GraphEncoder):
         assert best is not None  # there is at least one precision
         users, responses, bias = (best.tensors[name] for name in ("users", "responses", "bias"))
         fitted = node_embeddings(graph, users * best.scale, responses, bias * best.scale)
-        return with_pass(
-            fitted,
-            {
-                "mean": torch.zeros(fitted.dim),
-                "factor": torch.eye(fitted.dim) * best.scale / chosen**0.5,
-                "sharpness": 1 / best.scale,  # users were fitted by the margins before they are scaled
-                "power": 1 / float(train.weight.mean()),
-            },
+        prior = GaussianPass(
+            mean=torch.zeros(fitted.dim),
+            factor=plain(torch.eye(fitted.dim) * best.scale / chosen**0.5),
+            sharpness=1 / best.scale,  # users were fitted by the margins before they are scaled
+            power=1 / float(train.weight.mean()),
         )
+        return with_pass(fitted, prior)
 
     def _fit_one(
         self,

@@ -9,12 +9,13 @@ import attrs
 import numpy as np
 import torch
 
-from copl.graph.inductive import with_pass
 from copl.graph.latent_groups import Evidence, Groups, LatentGroups, Prior, random_start, start_at
+from copl.graph.newcomers import plain, with_pass
 from copl.graph.starts import clusters, user_directions
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress, Task
 from copl.options import option
+from copl.passes import GroupPass
 from copl.plugins import Component
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
@@ -156,17 +157,15 @@ class FoundGroups:
         users, responses, bias = as_embeddings(self.groups)
         found = node_embeddings(graph, users * self.scale, responses, bias * self.scale)
         corners = np.eye(self.groups.num_groups) - _mean_membership(self.groups)
-        return with_pass(
-            found,
-            {
-                "points": torch.from_numpy(corners * self.scale),
-                "log_share": torch.from_numpy(np.log(self.groups.shares)),
-                "sharpness": 1 / self.scale,  # memberships are judged by the margins before they are scaled
-                "power": 1 / self.unit,
-                # the exponent was chosen for as many comparisons as seen users have; a newcomer's few depend less
-                "correlation": (1 / self.setting.power - 1) / max(self.per_user - 1, 1),
-            },
+        posterior = GroupPass(
+            points=plain(torch.from_numpy(corners * self.scale)),
+            log_share=plain(torch.from_numpy(np.log(self.groups.shares))),
+            sharpness=1 / self.scale,  # memberships are judged by the margins before they are scaled
+            power=1 / self.unit,
+            # the exponent was chosen for as many comparisons as seen users have; a newcomer's few depend less
+            correlation=(1 / self.setting.power - 1) / max(self.per_user - 1, 1),
         )
+        return with_pass(found, posterior)
 
 
 def as_embeddings(groups: Groups) -> tuple[Tensor, Tensor, Tensor]:

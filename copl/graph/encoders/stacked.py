@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from copl.graph.encoders.gcf import Gcf, GcfOptions
 from copl.graph.encoders.mf import Mf, MfOptions
 from copl.graph.encoders.mixture import FoundGroups, Mixture, MixtureOptions
-from copl.graph.inductive import side_by_side, with_pass
+from copl.graph.newcomers import side_by_side, with_pass
 from copl.graph.training import ComparisonTensors, held_out, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from copl.graph.messages.adjacency import SignedAdjacency
 from copl.graph.messages.receptive_field import LayerField, Messages, ReceptiveField
+from copl.graph.newcomers import plain
+from copl.passes import LayerPass
 
 NEGATIVE_SLOPE = 0.2
 
@@ -28,7 +30,7 @@ class NodeUpdate(nn.Module, ABC):
 
     @abstractmethod
     def maps(self) -> dict[str, Tensor]:
-        """Return the matrices and the sum of the biases, by the names that an inductive pass has for them."""
+        """Return the matrices and the sum of the biases, by the names of `copl.passes.LayerPass`."""
 
     @abstractmethod
     def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
@@ -270,14 +272,14 @@ class SignedNetwork(nn.Module):
             users, responses = layer(users, responses, adjacency)
             yield users, responses
 
-    def newcomer(self, adjacency: SignedAdjacency) -> dict[str, Tensor]:
-        """Return the layers as an inductive pass has them, without what a newcomer starts with."""
-        state: dict[str, Tensor] = {}
-        for number, (layer, (_, responses)) in enumerate(zip(self.layers, self.rounds(adjacency), strict=False)):
+    def newcomer(self, adjacency: SignedAdjacency) -> tuple[LayerPass, ...]:
+        """Return what the layers make of a newcomer."""
+        layers = []
+        for layer, (_, responses) in zip(self.layers, self.rounds(adjacency), strict=False):
             assert isinstance(layer, SignedLayer)
-            state[f"responses.{number}"] = responses
-            state |= {f"layer.{number}.{name}": value for name, value in layer.of_users.maps().items()}
-        return state
+            maps = {name: plain(value) for name, value in layer.of_users.maps().items()}
+            layers.append(LayerPass(plain(responses), **maps))
+        return tuple(layers)
 
     def within(self, field: ReceptiveField) -> tuple[Tensor, Tensor]:
         """Return the embeddings of the users and responses of a batch, as `forward` has them."""

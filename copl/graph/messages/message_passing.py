@@ -8,7 +8,7 @@ is the shortest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar, final
 
 import attrs
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from copl.errors import DataError
-from copl.graph.inductive import response_degrees, with_pass
 from copl.graph.messages.batches import Batch, neighbourhoods, user_parts, whole_graph
 from copl.graph.messages.geometric import require_pyg_lib
 from copl.graph.messages.message_graph import MessageGraph, SignedEdgeIndex
 from copl.graph.messages.node_table import NodeTable
+from copl.graph.newcomers import plain, response_degrees, with_pass
 from copl.graph.starts import signed_incidence, truncated_svd
 from copl.graph.training import (
     BestState,
@@ -34,6 +34,7 @@ from copl.graph.training import (
 )
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
+from copl.passes import LayerPass, SignedPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 STAGE = "graph"
@@ -95,9 +96,11 @@ class MessagePassingNetwork(nn.Module, ABC):
 
     Attributes:
         dim: width of what `forward` returns.
+        slope: slope of the LeakyReLU after each of the layers that `newcomer` returns.
     """
 
     dim: int
+    slope: float = 0.2
 
     @abstractmethod
     def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
@@ -108,14 +111,14 @@ class MessagePassingNetwork(nn.Module, ABC):
             edges: the edges among these nodes.
         """
 
-    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> Mapping[str, Tensor | float]:
-        """Return the layers as an inductive pass has them (`copl.adapt.inductive`); empty where there is none.
+    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> tuple[LayerPass, ...]:
+        """Return what the layers make of a newcomer; nothing where that is no `copl.passes.SignedPass`.
 
         Args:
             nodes: all nodes before the first layer, users first [U + R, D].
             edges: the edges of the whole graph.
         """
-        return {}
+        return ()
 
 
 @final
@@ -141,6 +144,10 @@ class MessagePassingEncoder(GraphEncoder):
         self._options: MessagePassingOptions = options
         self._network: Callable[[], MessagePassingNetwork] = lambda: network(options)
 
+    @property
+    def reads_texts(self) -> bool:
+        return self._options.response_features
+
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Learn the embeddings.
 
@@ -159,9 +166,9 @@ class MessagePassingEncoder(GraphEncoder):
             learnt = attrs.evolve(graph, comparisons=train, validation=validation)
             training = _Training(learnt, network, self._options, seed)
             *tables, scale = training.run(self._name, progress)
-            state = training.newcomer()
+            newcomer_pass = training.newcomer_pass(scale)
         fitted = node_embeddings(graph, *tables)
-        return with_pass(fitted, {**state, "scale": scale}) if state else fitted
+        return fitted if newcomer_pass is None else with_pass(fitted, newcomer_pass)
 
 
 @final
@@ -237,14 +244,16 @@ class _Training:
         return users * best.scale, responses, bias * best.scale, best.scale
 
     @torch.no_grad()
-    def newcomer(self) -> dict[str, Tensor | float]:
-        """Return the state of the network's inductive pass, after training; a newcomer starts as the mean user."""
+    def newcomer_pass(self, scale: float) -> SignedPass | None:
+        """Return the network's pass, after training; a newcomer starts as the mean user."""
         graph = self._graph
         nodes, _ = self._table(torch.arange(graph.num_users), torch.arange(graph.num_responses))
         layers = self._network.newcomer(nodes, self._whole)
         if not layers:
-            return {}
-        return {**layers, "start": nodes[: graph.num_users].mean(dim=0), "degrees": self._degrees}
+            return None
+        start = plain(nodes[: graph.num_users].mean(dim=0))
+        nowhere = start.new_zeros(len(start), 0)
+        return SignedPass(start, nowhere, plain(self._degrees), layers, slope=self._network.slope, scale=scale)
 
     @torch.no_grad()
     def _embeddings(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from copl.errors import OptionsError
-from copl.interfaces import Workspace
+from copl.interfaces import GraphEncoder, Workspace
 from copl.records import PreferenceData
 from copl.reward.options import RewardOptions
 from copl.reward.reading.frozen_texts import FrozenTexts, features_key
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def wants_response_features(stages: Stages) -> bool:
-    """Return whether the encoder's options ask for features: whether it has an option ``response_features`` that is on.
+    """Return whether the encoder takes text embeddings of the responses (`GraphEncoder.reads_texts`).
 
     Raises:
-        OptionsError: it does, and the method has no backbone to make features with.
+        OptionsError: it does, and the method has no backbone to make them with.
     """
-    encoder = stages.parts["encoder"]
-    wanted = bool(getattr(encoder.options, "response_features", False))
-    if wanted and "backbone" not in stages.parts:
+    encoder: GraphEncoder = stages.build("encoder")
+    if encoder.reads_texts and "backbone" not in stages.parts:
         raise OptionsError(
-            f"encoder.{encoder.name}.response_features: this method has no backbone that could read the responses; "
-            "choose a method with one, such as copl"
+            f"encoder.{stages.parts['encoder'].name}: as it is set, it takes text embeddings of the responses "
+            "(response_features), but this method has no backbone that could read them; choose a method with one, such "
+            "as copl"
         )
-    return wanted
+    return encoder.reads_texts
 
 
 def response_features_key(stages: Stages) -> Mapping[str, Any]:

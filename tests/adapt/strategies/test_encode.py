@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from copl.adapt.inductive import FoldIn, GaussianPass, GroupPass, SideBySidePass, SignedPass, inductive_pass
+from copl.adapt.inductive import FoldIn, RecordedPass, inductive_pass
 from copl.adapt.strategies.encode import Encode, EncodeOptions
-from copl.graph.inductive import response_degrees, with_pass
 from copl.graph.messages.adjacency import SignedEdges
 from copl.graph.messages.layers import SignedLayer, SignedNetwork
+from copl.graph.newcomers import plain, response_degrees
+from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 RELEASED, PAPER = "released", "paper"
-
-
-def prefixed(**state: Any) -> dict[str, torch.Tensor]:
-    """Return the state of an inductive pass; `__` stands for a dot."""
-    return {"inductive." + name.replace("__", "."): torch.as_tensor(value) for name, value in state.items()}
 
 
 def sigmoid(value: float) -> float:
@@ -63,15 +59,11 @@ def test_a_seen_user_is_encoded_as_in_training(values: Any, planted_problem: Any
     adjacency = SignedEdges(rows, 40, 30).adjacency(torch.from_numpy(rows.weight).float())
     expected, _ = network(adjacency)
     for user in (0, 7):
-        state = {
-            **network.newcomer(adjacency),
-            "start": network.users[user],
-            "degrees": response_degrees(rows, 30),
-            "scale": 3.0,
-        }
+        layers, degrees = network.newcomer(adjacency), response_degrees(rows, 30)
+        own_start = SignedPass(plain(network.users[user]), torch.zeros(3, 0), degrees, layers, scale=3.0)
         own = rows.take(rows.user == user)
         support = asking(Comparisons(0 * own.user, own.chosen, own.rejected, own.weight))
-        adapted = Encode(EncodeOptions()).adapt(support, with_pass(trained, state))
+        adapted = Encode(EncodeOptions()).adapt(support, attrs.evolve(trained, newcomer_pass=own_start))
         assert adapted.how == ("encode",)
         torch.testing.assert_close(adapted.embeddings[0], 3 * expected[user].detach(), atol=3e-5, rtol=1e-5)
 
@@ -80,28 +72,29 @@ def test_signed_pass_by_hand(planted_problem: Any) -> None:
     _, trained = planted_problem()
     one, degrees = torch.ones(1, 1), torch.zeros(2, 30)
     degrees[0, 3] = degrees[1, 4] = 4.0
-    layer = {"layer__0__own": one, "layer__0__chosen": one, "layer__0__rejected": -one, "layer__0__bias": [0.5]}
-    state = prefixed(start=[2.0], degrees=degrees, responses__0=torch.arange(30.0)[:, None], scale=10.0, **layer)
-    lone = attrs.evolve(trained, users=torch.zeros(40, 1), responses=torch.zeros(30, 1), state=state)
+    layer = LayerPass(torch.arange(30.0)[:, None], one, chosen=one, rejected=-one, bias=torch.tensor([0.5]))
+    signed = SignedPass(torch.tensor([2.0]), torch.zeros(1, 0), degrees, (layer,), scale=10.0)
+    lone = attrs.evolve(trained, users=torch.zeros(40, 1), responses=torch.zeros(30, 1), newcomer_pass=signed)
     asked = asking(Comparisons([0, 1, 2], [3, 4, 1], [4, 3, 9]))
     found = Encode(EncodeOptions()).adapt(asked, lone).embeddings[:, 0].tolist()
     # own 2 and bias 1/2, plus 3 / sqrt(1 x 4) chosen, minus 4 / sqrt(1 x 4) rejected; the other way round the degrees
     # are 0 and count as 1; the third is negative and shrunk
     assert found == pytest.approx([10 * (2.5 + 3 / 2 - 4 / 2), 10 * (2.5 + 4 - 3), 0.2 * 10 * (2.5 + 1 - 9)])
-    linear = attrs.evolve(lone, state={**state, **prefixed(slope=1.0)})
+    linear = attrs.evolve(lone, newcomer_pass=attrs.evolve(signed, slope=1.0))
     assert float(Encode(EncodeOptions()).adapt(asked, linear).embeddings[2]) == pytest.approx(10 * (2.5 + 1 - 9))
-    short = attrs.evolve(lone, state={**state, **prefixed(length=7.0, scale=1.0)})
+    short = attrs.evolve(lone, newcomer_pass=attrs.evolve(signed, length=7.0, scale=1.0))
     assert Encode(EncodeOptions()).adapt(asked, short).embeddings[:, 0].tolist() == pytest.approx([7.0, 7.0, -7.0])
 
 
 def test_signed_pass_starts_at_the_mode_of_a_posterior(planted_problem: Any) -> None:
     """Without messages, what the layers return is the start; it is that of a pass by factors."""
     support, trained = planted_problem()
-    start = {"start": [1.0, 0.0, 0.0], "start_factor": 2 * torch.eye(3), "start_sharpness": 0.5}
-    table = {"degrees": torch.zeros(2, 30), "responses__0": trained.responses, "layer__0__own": torch.eye(3)}
-    signed = attrs.evolve(trained, responses=torch.zeros(30, 3), state=prefixed(**start, **table, slope=1.0))
-    prior = {"mean": start["start"], "factor": start["start_factor"]}
-    factors = attrs.evolve(trained, responses=0.5 * trained.responses, state=prefixed(**prior))
+    mean, factor = torch.tensor([1.0, 0.0, 0.0]), 2 * torch.eye(3)
+    layers = (LayerPass(trained.responses, own=torch.eye(3)),)
+    passed = SignedPass(mean, factor, torch.zeros(2, 30), layers, start_sharpness=0.5, power=3.0, slope=1.0)
+    signed = attrs.evolve(trained, responses=torch.zeros(30, 3), newcomer_pass=passed)
+    prior = GaussianPass(mean, factor, power=3.0)
+    factors = attrs.evolve(trained, responses=0.5 * trained.responses, newcomer_pass=prior)
     found, expected = (Encode(EncodeOptions()).adapt(support, model).embeddings for model in (signed, factors))
     torch.testing.assert_close(found, expected)
 
@@ -115,18 +108,13 @@ def one_response(trained: NodeEmbeddings, **changes: Any) -> NodeEmbeddings:
     )
 
 
-GROUPS = {
-    "points": [[3.0], [-1.0]],
-    "log_share": np.log([0.75, 0.25]),
-    "sharpness": 0.5,
-    "power": 3.0,
-    "correlation": 0.2,
-}
+GROUPS = GroupPass(
+    torch.tensor([[3.0], [-1.0]]), torch.tensor([0.75, 0.25]).log(), sharpness=0.5, power=3.0, correlation=0.2
+)
 
 
 def test_group_pass_by_hand(planted_problem: Any) -> None:
-    model = one_response(planted_problem()[1], state=prefixed(**GROUPS))
-    assert isinstance(inductive_pass(model), GroupPass)
+    model = one_response(planted_problem()[1], newcomer_pass=GROUPS)
     asked = asking(Comparisons([0, 0], [0, 0], [1, 2]))
     found = float(Encode(EncodeOptions()).adapt(asked, model).embeddings[0])
     # two comparisons count as 3 each, and 6 of correlation 0.2 as 6 / (1 + 5 x 0.2) = 3
@@ -134,12 +122,11 @@ def test_group_pass_by_hand(planted_problem: Any) -> None:
     assert found == pytest.approx((3 * first - second) / (first + second), abs=1e-6)
 
 
-FACTORS = {"mean": [1.0], "factor": [[2.0]], "sharpness": 0.5, "power": 3.0}
+FACTORS = GaussianPass(torch.tensor([1.0]), torch.tensor([[2.0]]), sharpness=0.5, power=3.0)
 
 
 def test_gaussian_pass_by_hand(planted_problem: Any) -> None:
-    model = one_response(planted_problem()[1], state=prefixed(**FACTORS))
-    assert isinstance(inductive_pass(model), GaussianPass)
+    model = one_response(planted_problem()[1], newcomer_pass=FACTORS)
     asked = asking(Comparisons([0, 1, 1], [0, 1, 1], [1, 0, 0]))
     first, second = Encode(EncodeOptions()).adapt(asked, model).embeddings[:, 0].tolist()
     # the pull of the comparisons, 3 x 0.5 each at margin 0.5 (e + 1/2), is that of the prior
@@ -150,26 +137,23 @@ def test_gaussian_pass_by_hand(planted_problem: Any) -> None:
 def test_passes_side_by_side(planted_problem: Any) -> None:
     support, trained = planted_problem()
     bias = torch.linspace(-1, 1, 30)
-    corners = {"points": torch.eye(2), "log_share": np.log([0.5, 0.5])}
-    weights = {"member__0__weight": 2.0, "member__1__weight": 0.25}
-    biases = {"member__0__response_bias": bias, "member__1__response_bias": -bias}
-    members = {f"member__{k}__{name}": value for k, own in enumerate((corners, FACTORS)) for name, value in own.items()}
-    joined = attrs.evolve(trained, state=prefixed(**weights, **biases, **members))
-    assert isinstance(inductive_pass(joined), SideBySidePass)
+    corners = GroupPass(torch.eye(2), torch.tensor([0.5, 0.5]).log())
+    members = MemberPass(corners, 2.0, bias), MemberPass(FACTORS, 0.25, -bias)
+    joined = attrs.evolve(trained, newcomer_pass=SideBySidePass(members))
     found = Encode(EncodeOptions()).adapt(support, joined).embeddings
     groups = attrs.evolve(
         trained,
         users=trained.users[:, :2],
         responses=trained.responses[:, :2],
         response_bias=bias,
-        state=prefixed(**corners),
+        newcomer_pass=corners,
     )
     factors = attrs.evolve(
         trained,
         users=trained.users[:, 2:],
         responses=trained.responses[:, 2:],
         response_bias=-bias,
-        state=prefixed(**FACTORS),
+        newcomer_pass=FACTORS,
     )
     alone = [Encode(EncodeOptions()).adapt(support, model).embeddings for model in (groups, factors)]
     torch.testing.assert_close(found, torch.cat([2 * alone[0], 0.25 * alone[1]], dim=1))
@@ -183,8 +167,7 @@ def test_without_a_pass_a_linear_map_is_learnt(planted_problem: Any) -> None:
     assert np.sign(adapted.embeddings[:, 0].numpy()).tolist() == [1.0, -1.0] * 3
 
 
-def test_the_pass_is_made_once(planted_problem: Any) -> None:
+def test_the_linear_map_is_learnt_once(planted_problem: Any) -> None:
     _, trained = planted_problem()
     assert inductive_pass(trained) is inductive_pass(trained)
-    state = prefixed(start=torch.zeros(3), degrees=torch.zeros(2, 30), responses__0=torch.zeros(30, 3))
-    assert isinstance(inductive_pass(attrs.evolve(trained, state=state)), SignedPass)
+    assert isinstance(inductive_pass(one_response(trained, newcomer_pass=FACTORS)), RecordedPass)

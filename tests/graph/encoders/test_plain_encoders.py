@@ -95,7 +95,7 @@ def test_id_is_marked_as_trainable_and_the_mark_is_kept(tmp_path):
     graph = planted_graph().graph
     embeddings = fit(FREE, graph, embedding_dim=5, scale=0.5)
     save_embeddings(embeddings, tmp_path)
-    assert int(load_embeddings(tmp_path).state[free_users.TRAINABLE_USERS]) == 1
+    assert load_embeddings(tmp_path).trainable_users
     assert embeddings.users.shape == (graph.num_users, 5)
     assert embeddings.users.std() == pytest.approx(0.5, rel=0.25)
     assert not embeddings.responses.any()

@@ -8,19 +8,29 @@ other exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
-from typing import final
+from typing import Any, final
+
+_LONGEST_VALUE = 80
+_LONGEST_FAULT = 1000
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line breaks of every kind, changes of writing direction, halves of surrogate pairs."""
 
 
 class CoplError(Exception):
     """Base of all errors meant for the user.
 
     Args:
-        faults: one line for each thing that is wrong; a single string counts as one fault.
+        faults: one line for each thing that is wrong; a single string counts as one fault. Line breaks and other
+            control characters, which come from what is quoted, are written as escapes, and what is far too long is
+            cut in the middle.
     """
 
     def __init__(self, faults: str | Iterable[str]) -> None:
-        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
+        given = (faults,) if isinstance(faults, str) else faults
+        self.faults: tuple[str, ...] = tuple(_cut(one_line(fault), _LONGEST_FAULT) for fault in given)
         super().__init__("\n".join(self.faults))
 
     def __reduce__(self) -> tuple[type[CoplError], tuple[tuple[str, ...]]]:
@@ -67,3 +77,28 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known word, or an empty string when none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def one_line(text: str) -> str:
+    r"""Return a text that is one line wherever it is printed, and moves no cursor: control characters as escapes.
+
+    >>> print(one_line("a name\nof two lines"), one_line("\x1b[31mred"))
+    a name\nof two lines \x1b[31mred
+    """
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is quoted in a fault: on one line, and not longer than can be read.
+
+    >>> shown("gcf"), len(shown("x" * 1_000_000))
+    ("'gcf'", 80)
+    """
+    if isinstance(value, str):
+        value = value if len(value) <= _LONGEST_VALUE else value[:_LONGEST_VALUE] + value[-_LONGEST_VALUE:]
+    return _cut(one_line(repr(value)), _LONGEST_VALUE)
+
+
+def _cut(text: str, length: int) -> str:
+    """Return a text of at most `length` characters, its middle left out where it is longer."""
+    return text if len(text) <= length else f"{text[: length // 2]} … {text[3 + length // 2 - length :]}"

@@ -1,10 +1,15 @@
-"""Files written whole or not at all, their checksums, and where results are kept between runs."""
+"""Files and directories written whole or not at all, locks, checksums, and where results are kept between runs.
+
+What is being written lies in a scratch directory beside its place, ``.NAME.copl-tmp``, which whoever writes holds
+locked. A process that was killed leaves it unlocked, and the next one that writes there, or `sweep`, clears it away.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,30 +20,141 @@ try:
 except ImportError:  # not a POSIX system: what would be locked may be computed twice, never wrongly
     fcntl = None  # type: ignore[assignment]
 
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""Errors of writing that name no file."""
+
+SCRATCH_SUFFIX = ".copl-tmp"
+"""How the name of a scratch directory ends; nothing below one is part of any result."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file so that a reader sees the old content or the new one, never a part.
+    """Write a file so that a reader sees the old content or the new one, never a part; who may read it is up to umask.
 
     Args:
         path: the file; its directory is made where missing.
-        write: writes the content to the temporary path it is given.
+        write: writes the content to the temporary path it is given, whose ending is that of `path`.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _scratch_beside(path) as scratch:
+        temporary = scratch / path.name
         write(temporary)
-        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.chmod(scratch.stat().st_mode & 0o666)  # some libraries make files that nobody else may read
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Give a directory to fill; when the block ends without an error it takes its place at `path`.
+
+    Args:
+        path: where it goes; must not exist or be an empty directory. Its parents are made where missing.
+
+    Raises:
+        OSError: it cannot be written, or `path` holds something by now; the error names `path`.
+    """
+    with _scratch_beside(path) as scratch:
+        filling = scratch / path.name
+        filling.mkdir()
+        yield filling
+        filling.replace(path)  # takes the place of an empty directory, too
+
+
+@contextmanager
+def _scratch_beside(path: Path) -> Iterator[Path]:
+    """Give an empty directory beside `path` that no other process writes to, and remove it in the end."""
+    path = path if path.name not in ("", "..") else path.resolve()
+    scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")
+    try:
+        _make_parents(path)
+        with _locked_directory(scratch):
+            for left in scratch.iterdir():  # by a process that was killed
+                _remove(left)
+            try:
+                yield scratch
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        file = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if error.errno in _OF_THE_DISK if file is None else is_scratch(file):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def _make_parents(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
+
+
+@contextmanager
+def _locked_directory(path: Path) -> Iterator[None]:
+    """Make a directory and hold it locked; whoever removes it holds it."""
+    while True:
+        path.mkdir(exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # removed in between
+            continue
+        try:
+            _lock(handle)
+            if _is_at(handle, path):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool = True) -> bool:
+    """Lock an open file or directory; return whether that worked, which it always does where locks are unknown."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            pass
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_scratch(path: Path) -> bool:
+    """Return whether a path is, or lies in, what is being written or was left by a process that was killed."""
+    return any(part.startswith(".") and part.endswith(SCRATCH_SUFFIX) for part in path.parts)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what killed processes left anywhere below a directory; what living ones write stays."""
+    for scratch in directory.rglob(f".*{SCRATCH_SUFFIX}"):
+        try:
+            handle = os.open(scratch, os.O_RDONLY)
+        except FileNotFoundError:  # inside another one that is gone
+            continue
+        try:
+            if _lock(handle, wait=False) and _is_at(handle, scratch):
+                shutil.rmtree(scratch, ignore_errors=True)
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -50,8 +166,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file.fileno())
         yield
 
 
@@ -63,6 +178,7 @@ def sha256(path: Path) -> str:
 
 def cache_directory() -> Path:
     """Return where results are shared between runs: ``$COPL_CACHE``, else ``copl`` in the user's cache directory."""
-    if "COPL_CACHE" in os.environ:
-        return Path(os.environ["COPL_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "copl"
+    own = os.environ.get("COPL_CACHE", "").strip()
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "copl"

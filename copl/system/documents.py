@@ -1,0 +1,206 @@
+"""Our own JSON files: attrs records, read through one typed reader that says file, key and what was expected.
+
+What a file holds is a frozen attrs class; its fields may be ``str``, ``int``, ``float``, ``bool``, ``Any``,
+``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and other such classes. Nothing is converted in silence: a number
+is no text, text no list, and what JSON cannot say (NaN, infinity, whole numbers beyond 64 bits) is a fault. Keys that a
+class does not have are left alone, so that a later version may add some.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_factory
+from cattrs.gen import make_dict_structure_fn
+from cattrs.strategies import configure_union_passthrough
+
+from copl.errors import CoplError, RunError, shown
+from copl.system.files import write_text
+
+T = TypeVar("T")
+
+_SHOWN = 5
+"""Faults of one file that are told; the others come to light when these are mended."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _MismatchError(ValueError):
+    """A value of another type than its field."""
+
+    def __init__(self, expected: str, value: Any) -> None:
+        super().__init__(f"expected {expected}, got {'nothing' if value is None else shown(value)}")
+
+
+def write_document(path: Path, value: Any) -> None:
+    """Write a record, or plain JSON values, as a JSON file, whole or not at all.
+
+    Raises:
+        ValueError: it holds a number that is not finite.
+    """
+    write_text(path, to_json(value, indent=1) + "\n")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a record, or plain JSON values, as JSON."""
+    return json.dumps(_converter.unstructure(value), indent=indent, allow_nan=False)
+
+
+def read_document(
+    path: Path,
+    kind: type[T],
+    *,
+    advice: str,
+    version: Mapping[str, Any] | None = None,
+    error: type[CoplError] = RunError,
+) -> T:
+    """Read a JSON file that `write_document` wrote.
+
+    Args:
+        path: the file.
+        kind: the record it holds, or a type such as ``tuple[Record, ...]``.
+        advice: what to do when it cannot be read.
+        version: keys that tell what the file is, with the value that is read here; looked at before the rest.
+        error: what to raise.
+
+    Raises:
+        CoplError: of the type `error`: the file is missing, damaged, foreign or of another version, a line a fault.
+    """
+    if not path.is_file():
+        raise error(f"{path}: {'not a file' if path.exists() else 'missing'}; {advice}")
+    try:
+        content = path.read_bytes()
+    except OSError as reason:
+        raise error(f"{path}: cannot be read: {reason.strerror}; {advice}") from reason
+    return parse_document(content, kind, where=str(path), advice=advice, version=version, error=error)
+
+
+def parse_document(
+    content: bytes | str,
+    kind: type[T],
+    *,
+    where: str,
+    advice: str,
+    version: Mapping[str, Any] | None = None,
+    error: type[CoplError] = RunError,
+) -> T:
+    """Read JSON that lies elsewhere than in a file of its own, as `read_document`; `where` names it."""
+    try:
+        value = _parsed(content)
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{where}: damaged: {_not_json(reason)}; {advice}") from reason
+    for key, wanted in (version or {}).items():
+        there = value.get(key) if isinstance(value, dict) else None
+        if there != wanted or type(there) is not type(wanted):
+            told = "nothing" if there is None else shown(there)
+            raise error(f"{where}: {key} is {told}, this version of copl reads {wanted!r}; {advice}")
+    try:
+        return _converter.structure(value, kind)
+    except Exception as reason:  # noqa: BLE001  # whatever a class says of its values; cattrs gathers it in groups
+        faults = cattrs.transform_error(reason, path="", format_exception=_in_words)
+    raise error([f"{where}: {_placed(fault)}; {advice}" for fault in faults[:_SHOWN]])
+
+
+def _parsed(content: bytes | str) -> Any:
+    raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    value = json.loads(raw.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    if _SURROGATE.search(raw):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no text
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"a whole number of {len(text.lstrip('-'))} digits")
+    return int(text)
+
+
+def _not_json(reason: Exception) -> str:
+    if isinstance(reason, RecursionError):
+        return "nested too deeply"
+    if isinstance(reason, UnicodeError):
+        return "not text in UTF-8"
+    if isinstance(reason, json.JSONDecodeError):
+        return f"not JSON at line {reason.lineno}, column {reason.colno}"
+    return str(reason)
+
+
+def _in_words(reason: BaseException, kind: type | None) -> str:
+    return "missing" if isinstance(reason, KeyError) else str(reason)
+
+
+def _placed(fault: str) -> str:
+    """Return a fault of cattrs, ``what @ .key``, with the key first."""
+    what, _, key = fault.rpartition(" @ ")
+    return f"{key.removeprefix('.')}: {what}" if key else what
+
+
+def _exactly(kind: type, expected: str) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise _MismatchError(expected, value)
+        return value
+
+    return structure
+
+
+def _number(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise _MismatchError("a number", value)
+    return float(value)
+
+
+def _of(kind: type, expected: str, structure: Any) -> Callable[[Any, Any], Any]:
+    """Let values of the right JSON type through to what looks inside."""
+
+    def checked(value: Any, wanted: Any) -> Any:
+        if not isinstance(value, kind):
+            raise _MismatchError(expected, value)
+        return structure(value, wanted)
+
+    return checked
+
+
+def _is_made_of(kind: Any, container: type) -> bool:
+    origin: Any = typing.get_origin(kind)
+    return isinstance(origin, type) and issubclass(origin, container)
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    for kind, expected in ((str, "text"), (int, "a whole number"), (bool, "true or false")):
+        converter.register_structure_hook(kind, _exactly(kind, expected))
+    converter.register_structure_hook(float, _number)
+    configure_union_passthrough(str | int | float | bool | None, converter)
+    converter.register_structure_hook_factory(
+        attrs.has, lambda kind: _of(dict, "a table of values", make_dict_structure_fn(kind, converter))
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: _is_made_of(kind, tuple),
+        lambda kind: _of(list, "a list", homogenous_tuple_structure_factory(kind, converter)),
+    )
+    converter.register_structure_hook_factory(
+        lambda kind: _is_made_of(kind, Mapping),
+        lambda kind: _of(dict, "a table of values", mapping_structure_factory(kind, converter, structure_to=dict)),
+    )
+    return converter
+
+
+_converter = _make_converter()

@@ -1,0 +1,206 @@
+"""Tensors on disk: one way to write them, whole or not at all, and one way to read them, checked.
+
+What is read is what was meant to be there: the names, numbers of the right kind, sizes that agree with one another, and
+nothing that is not finite. So a file that was damaged, cut short or made by somebody else is told in one line instead
+of ending in scores that mean nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, final
+
+import numpy as np
+import torch
+from attrs import frozen
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from copl.errors import CoplError, RunError
+from copl.system.documents import parse_document, to_json
+from copl.system.files import write_atomically
+
+T = TypeVar("T")
+
+Size: TypeAlias = int | str
+"""How long a tensor is in one direction: a number, or a name that stands for one number in the whole file."""
+
+
+@final
+@frozen
+class Expected:
+    """What a tensor has to be.
+
+    Attributes:
+        kind: floating-point numbers, whole numbers, or truth values.
+        shape: its size in each direction, such as ``("U", "D")``; None where any shape will do.
+        finite: whether NaN and infinity are faults.
+    """
+
+    kind: Literal["float", "int", "bool"]
+    shape: tuple[Size, ...] | None
+    finite: bool = True
+
+
+def floats(*shape: Size) -> Expected:
+    """Finite floating-point numbers of a shape."""
+    return Expected("float", shape)
+
+
+def integers(*shape: Size) -> Expected:
+    """Whole numbers of a shape."""
+    return Expected("int", shape)
+
+
+def booleans(*shape: Size) -> Expected:
+    """Truth values of a shape."""
+    return Expected("bool", shape)
+
+
+_HEADER = "copl"
+
+ANY_FLOATS = Expected("float", None)
+"""Finite floating-point numbers of any shape."""
+
+_KINDS: Mapping[str, tuple[str, frozenset[torch.dtype]]] = {
+    "float": ("floating-point numbers", frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})),
+    "int": ("whole numbers", frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})),
+    "bool": ("truth values", frozenset({torch.bool})),
+}
+
+
+@final
+@frozen(eq=False)
+class TensorFile:
+    """What was read from a file.
+
+    Attributes:
+        path: the file.
+        tensors: the tensors by name.
+        header: what `save_tensors` was given beside them, as JSON; empty where nothing was.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    header: str
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def array(self, name: str) -> Any:
+        """Return a tensor as a NumPy array."""
+        return self.tensors[name].numpy()
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names begin with `prefix`, without it."""
+        return {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
+
+    def read_header(
+        self,
+        kind: type[T],
+        *,
+        advice: str,
+        version: Mapping[str, Any] | None = None,
+        error: type[CoplError] = RunError,
+    ) -> T:
+        """Return what is kept beside the tensors, checked as `copl.system.documents.read_document` does."""
+        return parse_document(
+            self.header or "null", kind, where=f"{self.path}: header", advice=advice, version=version, error=error
+        )
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Any], *, header: Any = None) -> None:
+    """Write tensors or NumPy arrays as safetensors, whole or not at all; equal ones give equal files.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        header: a record, or plain JSON values, to keep beside them.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+    """
+    plain = dict(_apart(tensors))
+    # one entry only: safetensors writes several in any order
+    metadata = {"format": "pt"} if header is None else {_HEADER: to_json(header)}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:  # its text is all that is left of the system's error
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
+
+    write_atomically(path, write)
+
+
+def _apart(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor on the processor, in one piece, in memory of its own."""
+    seen: set[int] = set()
+    for name in sorted(tensors):
+        value = tensors[name]
+        tensor = torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        yield name, tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+
+
+def load_tensors(
+    path: Path,
+    expected: Mapping[str, Expected],
+    *,
+    advice: str,
+    others: Mapping[str, Expected] | None = None,
+    error: type[CoplError] = RunError,
+) -> TensorFile:
+    """Read tensors that `save_tensors` wrote.
+
+    Args:
+        path: the file.
+        expected: what has to be there.
+        advice: what to do when it cannot be read.
+        others: what may be there besides, by the beginning of the names; nothing else may.
+        error: what to raise.
+
+    Raises:
+        CoplError: of the type `error`: the file is missing or damaged, or a line for each tensor that is missing, of
+            another kind or size, or not finite.
+    """
+    if not path.is_file():
+        raise error(f"{path}: {'not a file' if path.exists() else 'missing'}; {advice}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            read = TensorFile(path, tensors, (file.metadata() or {}).get(_HEADER, ""))
+    except (SafetensorError, OSError, ValueError) as reason:
+        raise error(f"{path}: damaged, or not a file of tensors; {advice}") from reason
+    sizes: dict[str, int] = {}
+    faults = [f"{name} is missing" for name in expected if name not in read.tensors]
+    for name, tensor in read.tensors.items():
+        wanted = expected.get(name) or next((e for p, e in (others or {}).items() if name.startswith(p)), None)
+        faults += [f"{name} does not belong there"] if wanted is None else _faults(name, tensor, wanted, sizes)
+    if faults:
+        raise error([f"{path}: {fault}; {advice}" for fault in faults])
+    return read
+
+
+def _faults(name: str, tensor: Tensor, wanted: Expected, sizes: dict[str, int]) -> Iterator[str]:
+    words, types = _KINDS[wanted.kind]
+    if tensor.dtype not in types:
+        yield f"{name}: expected {words}, got {str(tensor.dtype).removeprefix('torch.')}"
+        return
+    if wanted.shape is not None:
+        known = [sizes.get(size, size) if isinstance(size, str) else size for size in wanted.shape]
+        sizes |= {size: there for size, there in zip(known, tensor.shape, strict=False) if isinstance(size, str)}
+        if [sizes.get(size, size) if isinstance(size, str) else size for size in known] != list(tensor.shape):
+            yield f"{name}: expected shape [{', '.join(map(str, known))}], got {list(tensor.shape)}"
+            return
+    if wanted.finite and wanted.kind == "float" and not bool(torch.isfinite(tensor).all()):
+        yield f"{name}: holds what is no finite number"

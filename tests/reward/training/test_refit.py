@@ -124,8 +124,8 @@ def test_the_frozen_model_comes_back_where_adapters_have_spoilt_the_texts(
 ) -> None:
     data, users = preferences
     frozen = train_tiny(tmp_path / "frozen", data, users, attrs.evolve(OPTIONS, max_steps=0))
-    for module in ("trainer", "training"):  # a look that is bad is taken for the best one
-        monkeypatch.setattr(f"copl.reward.{module}.best_of", lambda curve: curve[-1])
+    for module in ("trainer", "train"):  # a look that is bad is taken for the best one
+        monkeypatch.setattr(f"copl.reward.training.{module}.best_of", lambda curve: curve[-1])
     spoiling = attrs.evolve(OPTIONS, learning_rate=3.0, head_learning_rate=3.0, max_steps=4, eval_every=4)
     model = train_tiny(tmp_path / "spoilt", data, users, spoiling)
     training = read_reward_card(tmp_path / "spoilt").training

@@ -14,9 +14,9 @@ def copl_graph_encoders() -> list[Component]:
         gat,
         gcf,
         id,  # noqa: A004 - the name of the component
+        latent_groups,
         lightgcn,
         mf,
-        mixture,
         ngcf,
         none,
         signed_gcn,
@@ -24,7 +24,7 @@ def copl_graph_encoders() -> list[Component]:
         stacked,
     )
 
-    modules = (stacked, mixture, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral, id, none)
+    modules = (stacked, latent_groups, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral, id, none)
     return [component for module in modules for component in module.COMPONENTS]
 
 

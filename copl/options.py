@@ -27,6 +27,12 @@ def option(default: Any = attrs.NOTHING, *, help: str, validator: Any = None) ->
 
 @final
 @attrs.frozen
+class NoOptions:
+    """The component has no options."""
+
+
+@final
+@attrs.frozen
 class OptionInfo:
     """One option as shown to a person."""
 

@@ -45,6 +45,7 @@ class Component:
         uses: for preference models, the kinds of components the method is composed of, such as ``("encoder", "gate")``.
         sections: for preference models, further recipe sections and their options classes, such as ``{"reward": ...}``.
         presets: named sets of option values, such as the published settings.
+        formerly: names that it had before; who asks by one of them is told the new one.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Component:
     uses: tuple[str, ...] = ()
     sections: Mapping[str, type] = attrs.field(factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    formerly: tuple[str, ...] = ()
 
 
 _spec = pluggy.HookspecMarker("copl")
@@ -178,9 +180,9 @@ class Registry:
         """
         if name in self._found:
             return self._found[name]
-        faults = [
-            f"unknown {self.kind} {name!r}{suggest(name, self._found)}; `copl plugins list {self.kind}` shows all"
-        ]
+        renamed = [new for new, registered in self._found.items() if name in registered.component.formerly]
+        hint = f" (now called {renamed[0]!r})" if renamed else suggest(name, self._found)
+        faults = [f"unknown {self.kind} {name!r}{hint}; `copl plugins list {self.kind}` shows all"]
         faults += [
             f"it may belong to package {b.package!r}, whose plugin {b.entry_point!r} is broken: {b.cause}"
             for b in self.broken

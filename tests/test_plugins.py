@@ -72,6 +72,13 @@ def test_an_unknown_name_suggests_the_closest() -> None:
         registry.get("ligthgcn")
 
 
+def test_a_former_name_tells_the_new_one() -> None:
+    moved = attrs.evolve(component("latent-groups"), formerly=("mixture",))
+    registry = loaded(copl_graph_encoders=lambda: [moved, component("mixtures")]).registry("encoder")
+    with pytest.raises(UnknownComponentError, match=r"unknown encoder 'mixture' \(now called 'latent-groups'\)"):
+        registry.get("mixture")
+
+
 def test_an_unknown_kind_suggests_the_closest() -> None:
     with pytest.raises(OptionsError, match=r"unknown kind 'encoders' \(did you mean 'encoder'\?\)"):
         Plugins().registry("encoders")

@@ -1,15 +1,12 @@
-"""From a data set to the preference graph its encoder learns from, and on to torch_geometric."""
+"""From a data set to the preference graph its encoder learns from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from copl.errors import DataError
-from copl.graph.messages.adjacency import SignedEdges
-from copl.graph.messages.geometric import geometric
 from copl.records import Comparisons, PreferenceData, PreferenceGraph
 
 if TYPE_CHECKING:
@@ -74,49 +71,3 @@ def _renumbered(comparisons: Comparisons, user_rows: IntArray, response_rows: In
     return Comparisons(
         user[keep], chosen[keep], rejected[keep], comparisons.weight[keep], comparisons.controversial[keep]
     )
-
-
-def to_hetero_data(graph: PreferenceGraph) -> Any:
-    """Return the graph as `torch_geometric.data.HeteroData`.
-
-    Node types ``user`` and ``response``, whose names are ``user_ids`` and ``response_keys``; edge types ``(user,
-    chosen, response)`` and ``(user, rejected, response)``, each distinct edge once, as a `torch_geometric.EdgeIndex`
-    sorted by user, with the sum of its comparisons' weights as ``edge_weight`` and its normalised value
-    1/sqrt(deg_u deg_r) as ``edge_norm``; the reversed edge types ``chosen_by`` and ``rejected_by``. The training and
-    validation comparisons lie on the user store as ``comparisons`` and ``validation`` [N, 3] (user, chosen, rejected),
-    their weights as ``comparisons_weight`` and ``validation_weight`` [N].
-    """
-    data = geometric().data.HeteroData()
-    data["user"].num_nodes = graph.num_users
-    data["response"].num_nodes = graph.num_responses
-    data.user_ids, data.response_keys = graph.user_ids, graph.response_keys
-    if graph.response_features is not None:
-        data["response"].x = graph.response_features
-    for name, rows in (("comparisons", graph.comparisons), ("validation", graph.validation)):
-        data["user"][name] = torch.from_numpy(np.stack([rows.user, rows.chosen, rows.rejected], axis=1))
-        data["user"][f"{name}_weight"] = torch.from_numpy(rows.weight)
-    edges = SignedEdges(graph.comparisons, graph.num_users, graph.num_responses)
-    weight = torch.from_numpy(graph.comparisons.weight).float()
-    for sign, part in (("chosen", edges.chosen), ("rejected", edges.rejected)):
-        index, weights = part.index, part.sum_weights(weight)
-        size = (graph.num_users, graph.num_responses)
-        there = geometric().EdgeIndex(index, sparse_size=size, sort_order="row")
-        back = geometric().EdgeIndex(index.flip(0), sparse_size=size[::-1], sort_order="col")
-        for kind, edge_index in ((("user", sign, "response"), there), (("response", f"{sign}_by", "user"), back)):
-            data[kind].edge_index = edge_index
-            data[kind].edge_weight = weights
-            data[kind].edge_norm = part.normalise(weights)
-    return data
-
-
-def from_hetero_data(data: Any) -> PreferenceGraph:
-    """Return the preference graph that `to_hetero_data` made `data` of; edges are read from the comparisons."""
-    comparisons, validation = (
-        Comparisons(user, chosen, rejected, weight)
-        for (user, chosen, rejected), weight in (
-            (data["user"][name].T.numpy(), data["user"][f"{name}_weight"].numpy())
-            for name in ("comparisons", "validation")
-        )
-    )
-    features = data["response"].x if "x" in data["response"] else None
-    return PreferenceGraph(tuple(data.user_ids), tuple(data.response_keys), comparisons, validation, features)

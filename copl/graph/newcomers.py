@@ -23,18 +23,22 @@ def plain(value: Tensor) -> Tensor:
     return value.detach().float().contiguous()
 
 
-def with_pass(embeddings: NodeEmbeddings, newcomer_pass: NewcomerPass) -> NodeEmbeddings:
+def with_pass(embeddings: NodeEmbeddings, newcomer_pass: NewcomerPass | None) -> NodeEmbeddings:
     """Return the embeddings with a pass."""
     return attrs.evolve(embeddings, newcomer_pass=newcomer_pass)
 
 
-def side_by_side(members: Sequence[NodeEmbeddings], weights: Sequence[float]) -> SideBySidePass:
-    """Return the passes of members that have one, whose embeddings lie side by side, users scaled by the weights."""
-    parts = []
-    for member, weight in zip(members, weights, strict=True):
-        assert member.newcomer_pass is not None
-        parts.append(MemberPass(member.newcomer_pass, weight, member.response_bias))
-    return SideBySidePass(tuple(parts))
+def side_by_side(members: Sequence[NodeEmbeddings], weights: Sequence[float]) -> SideBySidePass | None:
+    """Return the passes of members whose embeddings lie side by side, users scaled by the weights.
+
+    None where a member has no pass: a newcomer would lack its part.
+    """
+    parts = [
+        MemberPass(member.newcomer_pass, weight, member.response_bias)
+        for member, weight in zip(members, weights, strict=True)
+        if member.newcomer_pass is not None
+    ]
+    return SideBySidePass(tuple(parts)) if len(parts) == len(members) else None
 
 
 def normal_prior(users: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from copl.adapt.strategies.encode import Encode, EncodeOptions
-from copl.graph.encoders import gcf, lightgcn, mf, mixture, stacked
-from copl.graph.latent_groups import Evidence, LatentGroups, Prior
+from copl.graph.encoders import gcf, latent_groups, lightgcn, mf, stacked
+from copl.graph.encoders.latent_groups.em import EffectPrior, LatentGroups
+from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.newcomers import response_degrees
 from copl.graph.store import load_embeddings, save_embeddings
@@ -22,7 +23,7 @@ from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbedding
 from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
 
-COMPONENTS = {c.name: c for module in (mixture, mf, gcf, lightgcn, stacked) for c in module.COMPONENTS}
+COMPONENTS = {c.name: c for module in (latent_groups, mf, gcf, lightgcn, stacked) for c in module.COMPONENTS}
 EVERY = pytest.mark.parametrize("name", sorted(COMPONENTS))
 QUICK: dict[str, dict[str, Any]] = {
     "gcf": {"num_epochs": 20, "validate_every": 10, "start": "spectral"},
@@ -78,19 +79,20 @@ def test_the_unit_of_weights_does_not_matter(name: str) -> None:
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
 
 
-def test_mixture_gives_the_posterior_of_a_newcomer() -> None:
+def test_latent_groups_give_the_posterior_of_a_newcomer() -> None:
     """The pass over a seen user's comparisons is the encoder's own posterior with nothing left out.
 
     All seen users have as many comparisons, so that the exponent for a mean user is that for each.
     """
     graph = planted_graph().graph
-    encoder = mixture.Mixture(mixture.MixtureOptions(num_groups=(3,), power=(0.3,), group_precision=(0.5,)))
+    options = latent_groups.LatentGroupsOptions(num_groups=(3,), power=(0.3,), group_precision=(0.5,))
+    encoder = latent_groups.LatentGroupsEncoder(options)
     found = encoder.find(graph, seed=0, progress=SilentProgress())
     assert found is not None
     trained, groups = found.embeddings(graph), found.groups
     algorithm = LatentGroups(
         Evidence(graph.comparisons, graph.num_users, graph.num_responses),
-        Prior(found.setting.precision, found.options.shared_precision),
+        EffectPrior(found.setting.precision, found.options.shared_precision),
         power=found.setting.power,
         leave_one_out=False,
     )
@@ -155,7 +157,7 @@ def test_lightgcn_encodes_a_seen_user_as_in_training(negative_edges: bool) -> No
 
 def test_stacked_has_the_passes_of_its_members() -> None:
     graph = planted_graph().graph
-    members = [fit("mixture", graph), fit("lightgcn", graph, num_steps=4, validate_every=2)]
+    members = [fit("latent-groups", graph), fit("lightgcn", graph, num_steps=4, validate_every=2)]
     weights = np.array([2.0, 0.25])
     joined = stacked._side_by_side(graph, members, weights)
     support, _ = newcomers(Planted.make())

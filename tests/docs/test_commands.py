@@ -143,7 +143,7 @@ def _lies_in(place: str, directories: set[str]) -> bool:
 SMALL_CORPUS = ["num_seen_users=40", "num_unseen_users=10", "num_prompts=30"]
 SMALL_POLIS = ["pairs_per_user=5", "eval_pairs_per_user=2"]
 FEW_STEPS = {
-    "stacked": ["encoder.members=mixture"],
+    "stacked": ["encoder.members=latent-groups"],
     "gcf": ["encoder.num_epochs=10"],
     "mf": ["encoder.num_steps=10"],
     "reward": ["reward.max_steps=2", "reward.eval_every=1", "reward.batch_size=4", "reward.max_length=64"],

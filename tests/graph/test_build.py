@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from copl.errors import DataError
-from copl.graph.build import build_graph, from_hetero_data, to_hetero_data
-from copl.records import Comparisons, PreferenceData, PreferenceGraph, ResponseTable, UserTable, response_key
+from copl.graph.build import build_graph
+from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable, response_key
 
 TEXTS = ("a", "b", "c", "d", "e")
 
@@ -71,33 +70,3 @@ def test_features_keep_all_responses():
 def test_nothing_to_learn_from():
     with pytest.raises(DataError, match="toy: no comparisons to train on"):
         build_graph(data(test=Comparisons([0], [0], [1])))
-
-
-def test_hetero_data():
-    comparisons = Comparisons([0, 0, 1], [0, 0, 1], [1, 2, 0], [1.0, 2.0, 1.0])
-    graph = PreferenceGraph(("u", "v"), ("a", "b", "c"), comparisons, response_features=torch.ones(3, 4))
-    exported = to_hetero_data(graph)
-    exported.validate()
-    assert exported["user"].num_nodes == 2
-    assert exported["response"].x.shape == (3, 4)
-    chosen = exported["user", "chosen", "response"]
-    assert chosen.edge_index.tolist() == [[0, 1], [0, 1]]
-    assert chosen.edge_weight.tolist() == [3.0, 1.0]
-    assert chosen.edge_norm.tolist() == [1.0, 1.0]
-    rejected = exported["user", "rejected", "response"]
-    assert rejected.edge_index.tolist() == [[0, 0, 1], [1, 2, 0]]
-    np.testing.assert_allclose(rejected.edge_norm, [1 / 3**0.5, 2 / 6**0.5, 1.0], rtol=1e-6)
-    back = exported["response", "rejected_by", "user"]
-    assert back.edge_index.tolist() == [[1, 2, 0], [0, 0, 1]]
-    assert exported["user"].comparisons.tolist() == [[0, 0, 1], [0, 0, 2], [1, 1, 0]]
-
-
-def test_hetero_data_and_back():
-    comparisons = Comparisons([0, 0, 1], [0, 0, 1], [1, 2, 0], [1.0, 2.0, 1.0])
-    graph = PreferenceGraph(("u", "v"), ("a", "b", "c"), comparisons, comparisons.take(np.array([1])), torch.ones(3, 4))
-    back = from_hetero_data(to_hetero_data(graph))
-    assert (back.user_ids, back.response_keys) == (graph.user_ids, graph.response_keys)
-    for before, after in ((graph.comparisons, back.comparisons), (graph.validation, back.validation)):
-        for column in ("user", "chosen", "rejected", "weight"):
-            np.testing.assert_array_equal(getattr(after, column), getattr(before, column))
-    assert torch.equal(back.response_features, graph.response_features)

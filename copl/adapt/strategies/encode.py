@@ -27,10 +27,10 @@ class EncodeOptions:
 class Encode(PlacingStrategy):
     r"""What the trained encoder makes of the newcomer's comparisons, as if they had been there in training.
 
-    The encoder leaves the pass with the embeddings (`copl.passes`), as ``stacked``, ``mixture``, ``mf``, ``gcf`` and
-    ``lightgcn`` do; then `how` is ``encode``. Where it left none, a linear map learnt from the seen users' comparisons
-    and embeddings takes its place (``fold-in``). A newcomer who says nothing about any trained response gets the mean
-    of the seen users (``population``).
+    The encoder leaves the pass with the embeddings (`copl.passes`), as ``stacked``, ``latent-groups``, ``mf``, ``gcf``
+    and ``lightgcn`` do; then `how` is ``encode``. Where it left none, a linear map learnt from the seen users'
+    comparisons and embeddings takes its place (``fold-in``). A newcomer who says nothing about any trained response
+    gets the mean of the seen users (``population``).
 
     Confidence is n/(n+1) times d/(1+d), with d how far the embedding lies from the mean, in units of the seen users'
     root mean square distance. All seen users take part, through the encoder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
@@ -9,6 +10,7 @@ import attrs
 import numpy as np
 import torch
 from attrs.validators import ge
+from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from copl.errors import DataError
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray
 
 _ROWS_AT_ONCE = 1024
-_MAX_ROUNDS = 100
+_ROUNDS = 30
 
 
 @final
@@ -110,24 +112,11 @@ def _clusters(
 
 
 def _k_means(users: FloatArray, count: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
-    """Lloyd's algorithm from k-means++ seeds (Arthur and Vassilvitskii, 2007); centres and squared distances."""
-    centres = users[[int(rng.integers(len(users)))]]
-    while len(centres) < count:
-        distance = _squared_distances(users, centres).min(axis=1)
-        centres = np.concatenate([centres, users[[rng.choice(len(users), p=distance / distance.sum())]]])
-    nearest = np.full(len(users), -1)
-    for _ in range(_MAX_ROUNDS):
-        distances = _squared_distances(users, centres)
-        before, nearest = nearest, distances.argmin(axis=1)
-        if np.array_equal(before, nearest):
-            break
-        for cluster in np.unique(nearest):
-            centres[cluster] = users[nearest == cluster].mean(axis=0)
-    return centres, float(_squared_distances(users, centres).min(axis=1).sum())
-
-
-def _squared_distances(users: FloatArray, centres: FloatArray) -> FloatArray:
-    return np.stack([np.square(users - centre).sum(axis=1) for centre in centres], axis=1)
+    """Return the centres of k-means, started by k-means++, and the sum of the squared distances to them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a cluster that runs empty keeps its centre
+        centres, nearest = kmeans2(users, count, iter=_ROUNDS, minit="++", seed=rng)
+    return centres, float(np.square(users - centres[nearest]).sum())
 
 
 def _true_groups(

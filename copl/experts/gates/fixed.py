@@ -10,15 +10,9 @@ from attrs.validators import ge
 from torch import Tensor
 
 from copl.interfaces import ExpertGate
-from copl.options import option
+from copl.options import NoOptions, option
 from copl.plugins import Component
 from copl.records import GateWeights
-
-
-@final
-@attrs.frozen
-class NoGateOptions:
-    """The gate `none` has no options."""
 
 
 @final
@@ -90,7 +84,7 @@ class RandomGate(ExpertGate):
         return GateWeights(weights, weights.new_zeros(()))
 
 
-def build_none(options: NoGateOptions, *, embedding_dim: int) -> NoGate:
+def build_none(options: NoOptions, *, embedding_dim: int) -> NoGate:
     return NoGate()
 
 
@@ -103,7 +97,7 @@ def build_random(options: RandomGateOptions, *, embedding_dim: int) -> RandomGat
 
 
 COMPONENTS = [
-    Component("none", NoGateOptions, build_none, "no routed experts: one LoRA shared by all users"),
+    Component("none", NoOptions, build_none, "no routed experts: one LoRA shared by all users"),
     Component("uniform", UniformGateOptions, build_uniform, "all experts alike for every user (a control)"),
     Component("random", RandomGateOptions, build_random, "each user has one expert drawn at random (a control)"),
 ]

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
-import attrs
 import torch
 
 from copl.graph.effects import response_effects
 from copl.graph.training import learnable, node_embeddings
 from copl.interfaces import GraphEncoder, Progress
+from copl.options import NoOptions
 from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
-
-
-@final
-@attrs.frozen
-class NoneOptions:
-    """The encoder has no options."""
 
 
 @final
@@ -27,7 +21,7 @@ class NoGraph(GraphEncoder):
     The ablation of the graph: a reward model on top of it sees users, but no difference between them.
     """
 
-    def __init__(self, options: NoneOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self._options = options
 
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
@@ -40,7 +34,7 @@ class NoGraph(GraphEncoder):
 COMPONENTS = [
     Component(
         name="none",
-        options=NoneOptions,
+        options=NoOptions,
         build=NoGraph,
         summary="no graph: the same embedding for every user and Bradley-Terry response effects",
         reference="Bradley and Terry 1952, Rank Analysis of Incomplete Block Designs",

@@ -11,8 +11,8 @@ import torch
 from scipy.optimize import minimize
 
 from copl.graph.encoders.gcf import Gcf, GcfOptions
+from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder, LatentGroupsOptions
 from copl.graph.encoders.mf import Mf, MfOptions
-from copl.graph.encoders.mixture import FoundGroups, Mixture, MixtureOptions
 from copl.graph.newcomers import side_by_side, with_pass
 from copl.graph.training import ComparisonTensors, held_out, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
@@ -28,14 +28,14 @@ STAGE = "graph"
 _SMALL_LOSS = 0.1
 """Where nearly everything is explained, a share of what is left is not worth another fit."""
 
-Member = Literal["mixture", "mf", "gcf"]
+Member = Literal["latent-groups", "mf", "gcf"]
 
 
 @final
 @attrs.frozen
 class StackedOptions:
     members: tuple[Member, ...] = option(
-        ("mixture", "mf", "gcf"),
+        ("latent-groups", "mf", "gcf"),
         help="encoders to combine, in the order they are tried in, with their default options; gcf refines mf",
         validator=attrs.validators.min_len(1),
     )
@@ -90,8 +90,8 @@ class Stacked(GraphEncoder):
         large = len(train) > self._options.max_comparisons
         members = dict.fromkeys(self._options.members)  # each once, in order
         for name in list(members)[:1] if large else members:
-            if name == "mixture":
-                groups = Mixture(MixtureOptions()).find(inner, seed=seed, progress=progress)
+            if name == "latent-groups":
+                groups = LatentGroupsEncoder(LatentGroupsOptions()).find(inner, seed=seed, progress=progress)
                 assert groups is not None  # there are comparisons
                 found = groups.embeddings(inner)
             else:
@@ -107,9 +107,9 @@ class Stacked(GraphEncoder):
             if best - loss < self._options.worthwhile * max(best, _SMALL_LOSS):
                 break
             kept[name], best, weights = found, loss, tried
-        if groups is not None and "mixture" in kept and len(validation) > len(graph.validation):
+        if groups is not None and "latent-groups" in kept and len(validation) > len(graph.validation):
             # Some training comparisons were held out for the choice; they are learnt from now.
-            kept["mixture"] = groups.with_all_of(graph).embeddings(graph)
+            kept["latent-groups"] = groups.with_all_of(graph).embeddings(graph)
         return _side_by_side(graph, list(kept.values()), weights)
 
     def _weigh(self, members: Sequence[NodeEmbeddings], judge: ComparisonTensors) -> tuple[float, float, FloatArray]:

@@ -167,8 +167,7 @@ class MessagePassingEncoder(GraphEncoder):
             training = _Training(learnt, network, self._options, seed)
             *tables, scale = training.run(self._name, progress)
             newcomer_pass = training.newcomer_pass(scale)
-        fitted = node_embeddings(graph, *tables)
-        return fitted if newcomer_pass is None else with_pass(fitted, newcomer_pass)
+        return with_pass(node_embeddings(graph, *tables), newcomer_pass)
 
 
 @final

@@ -98,8 +98,8 @@ def test_dearer_members_are_not_tried_when_one_adds_nothing():
     graph = PreferenceGraph(*ids, rows.take(place < 9), rows.take(place >= 9))
     progress = Recorded()
     found = build(worthwhile=0.9).fit(graph, seed=0, progress=progress)
-    assert [record["member"] for record in progress.records] == ["mixture", "mf"]
-    alone = build(members=["mixture"]).fit(graph, seed=0, progress=SilentProgress())
+    assert [record["member"] for record in progress.records] == ["latent-groups", "mf"]
+    alone = build(members=["latent-groups"]).fit(graph, seed=0, progress=SilentProgress())
     torch.testing.assert_close(found.users, alone.users)
     large = build(max_comparisons=10).fit(graph, seed=0, progress=SilentProgress())
     torch.testing.assert_close(large.users, alone.users)

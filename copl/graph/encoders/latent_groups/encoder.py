@@ -1,4 +1,4 @@
-"""Encoder ``mixture``: latent groups of users, found by expectation-maximisation with leave-one-out evidence."""
+"""The encoder: searches for the number of groups and the priors by held-out loss."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import attrs
 import numpy as np
 import torch
 
-from copl.graph.latent_groups import Evidence, Groups, LatentGroups, Prior, random_start, start_at
+from copl.graph.encoders.latent_groups.em import EffectPrior, Groups, LatentGroups, random_start, start_at
+from copl.graph.encoders.latent_groups.evidence import Evidence
+from copl.graph.encoders.latent_groups.starts import clusters, user_directions
 from copl.graph.newcomers import plain, with_pass
-from copl.graph.starts import clusters, user_directions
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress, Task
 from copl.options import option
 from copl.passes import GroupPass
-from copl.plugins import Component
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _some_positive: Any = attrs.validators.deep_iterable(_positive, attrs.validators
 
 @final
 @attrs.frozen
-class MixtureOptions:
+class LatentGroupsOptions:
     num_groups: tuple[int, ...] = option(
         (1, 2, 3, 4, 6, 8, 12),
         help="numbers of groups K to choose from by validation loss",
@@ -74,28 +74,28 @@ class MixtureOptions:
 
 @final
 @attrs.frozen
-class Setting:
+class Candidate:
     """One point of the search: number of groups, prior precision of their differences, exponent of the evidence."""
 
     num_groups: int
     precision: float
     power: float
 
-    def algorithm(self, evidence: Evidence, options: MixtureOptions) -> LatentGroups:
+    def algorithm(self, evidence: Evidence, options: LatentGroupsOptions) -> LatentGroups:
         """Return the algorithm at this point."""
-        prior = Prior(self.precision, options.shared_precision)
+        prior = EffectPrior(self.precision, options.shared_precision)
         return LatentGroups(evidence, prior, power=self.power, leave_one_out=options.leave_one_out)
 
 
 @final
-class Mixture(GraphEncoder):
+class LatentGroupsEncoder(GraphEncoder):
     r"""Users are mixtures of latent groups, posterior weights :math:`\pi_{ug}` of which give the margin.
 
     .. math::
         m = \sum_g \pi_{ug} (t_{gc} - t_{gr})
 
-    See `copl.graph.latent_groups` for the model. The embedding of a user is the posterior weights less the shares of
-    the groups, that of a response its effects in each group less their mean, which is the response bias.
+    See `copl.graph.encoders.latent_groups.em` for the model. The embedding of a user is the posterior weights less the
+    shares of the groups, that of a response its effects in each group less their mean, which is the response bias.
 
     The settings are chosen by validation loss, one option after the other: the precision and the power of the evidence
     with a middling number of groups, then fewer or more groups, then a finer precision. Groups that the data have no
@@ -103,7 +103,7 @@ class Mixture(GraphEncoder):
     from in the end.
     """
 
-    def __init__(self, options: MixtureOptions) -> None:
+    def __init__(self, options: LatentGroupsOptions) -> None:
         self._options = options
 
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
@@ -137,11 +137,11 @@ class FoundGroups:
     """
 
     groups: Groups
-    setting: Setting
+    setting: Candidate
     scale: float
     unit: float
     per_user: float
-    options: MixtureOptions
+    options: LatentGroupsOptions
 
     def with_all_of(self, graph: PreferenceGraph) -> FoundGroups:
         """Return the groups after further rounds on all comparisons of a graph, those held out included."""
@@ -191,7 +191,7 @@ class _Search:
         graph: PreferenceGraph,
         train: Comparisons,
         held: ComparisonTensors,
-        options: MixtureOptions,
+        options: LatentGroupsOptions,
         seed: int,
         progress: Progress,
     ) -> None:
@@ -203,7 +203,7 @@ class _Search:
         rounds = round(options.num_rounds * _AFFORDABLE / max(self._evidence.num_rows, 1))
         self._num_rounds = min(max(rounds, _FEWEST_ROUNDS), options.num_rounds)
         self._starts: dict[int, Groups] = {}
-        self._losses: dict[Setting, float] = {}
+        self._losses: dict[Candidate, float] = {}
         self._chosen: tuple[Groups, Judgement] | None = None
 
     def run(self) -> FoundGroups:
@@ -212,8 +212,8 @@ class _Search:
         numbers = sorted(set(options.num_groups))
         middle = min(range(len(numbers)), key=lambda i: abs(numbers[i] - 4))
         total = len(options.group_precision) + len(options.power) + len(numbers) + len(_FINER)
-        with self._progress.task("graph encoder mixture", total=total) as task:
-            first = Setting(numbers[middle], options.group_precision[0], options.power[0])
+        with self._progress.task("graph encoder latent-groups", total=total) as task:
+            first = Candidate(numbers[middle], options.group_precision[0], options.power[0])
             settings = [attrs.evolve(first, precision=p) for p in options.group_precision]
             best = self._best(task, settings, patience=len(settings))
             best = self._best(task, [attrs.evolve(best, power=p) for p in options.power])
@@ -229,7 +229,7 @@ class _Search:
             groups, judgement = settled, final_judgement
         return FoundGroups(groups, best, judgement.scale, self._evidence.unit, self._evidence.per_user, options)
 
-    def _best(self, task: Task, settings: Sequence[Setting], patience: int = 1) -> Setting:
+    def _best(self, task: Task, settings: Sequence[Candidate], patience: int = 1) -> Candidate:
         """Return the best of the settings, tried in order until `patience` of them have been no better."""
         best, since = settings[0], 0
         for setting in settings:
@@ -243,7 +243,7 @@ class _Search:
                 break
         return best
 
-    def _loss(self, setting: Setting) -> float:
+    def _loss(self, setting: Candidate) -> float:
         """Return the validation loss of a setting; the groups of the lowest so far are kept."""
         if setting not in self._losses:
             if setting.num_groups not in self._starts:
@@ -273,14 +273,3 @@ class _Search:
         directions = user_directions(self._evidence, num_groups, rng)
         hard = np.eye(num_groups)[clusters(directions, num_groups, rng)]
         return start_at(_CLUSTER_WEIGHT * hard + (1 - _CLUSTER_WEIGHT) / num_groups, self._evidence)
-
-
-COMPONENTS = [
-    Component(
-        name="mixture",
-        options=MixtureOptions,
-        build=Mixture,
-        summary="latent groups of users by expectation-maximisation, each user judged by the others' comparisons",
-        reference="Krzakala et al., Spectral redemption in clustering sparse networks, arXiv 1306.5550 (leave-one-out)",
-    )
-]

@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
 
-from copl.graph.encoders import mixture
-from copl.graph.latent_groups import Evidence, Groups, LatentGroups, Prior, random_start, start_at
-from copl.graph.starts import clusters, user_directions
+from copl.graph.encoders import latent_groups
+from copl.graph.encoders.latent_groups.em import EffectPrior, Groups, LatentGroups, random_start, start_at
+from copl.graph.encoders.latent_groups.encoder import as_embeddings
+from copl.graph.encoders.latent_groups.evidence import Evidence
+from copl.graph.encoders.latent_groups.starts import clusters, user_directions
 from copl.graph.training import ComparisonTensors
 from copl.options import parse_options
 from copl.records import Comparisons, PreferenceGraph
 from copl.system.progress import SilentProgress
 
-PRIOR = Prior(group=1.0, shared=1.0)
+PRIOR = EffectPrior(group=1.0, shared=1.0)
 
 
 def build(**values):
-    return mixture.Mixture(parse_options(mixture.MixtureOptions, values, where="mixture"))
+    return latent_groups.LatentGroupsEncoder(
+        parse_options(latent_groups.LatentGroupsOptions, values, where="latent-groups")
+    )
 
 
 def log_prior(effects, prior):
@@ -117,7 +121,7 @@ def test_no_step_of_the_effects_lowers_their_posterior(make):
     rows = make()
     evidence = Evidence(rows, 80, 12)
     membership = np.random.default_rng(2).dirichlet(np.ones(3), 80)
-    algorithm, prior = LatentGroups(evidence, Prior(0.2, 0.7)), Prior(0.2, 0.7)
+    algorithm, prior = LatentGroups(evidence, EffectPrior(0.2, 0.7)), EffectPrior(0.2, 0.7)
     wins, losses = evidence.counts(membership)
     effects = np.random.default_rng(3).normal(size=(12, 3)) * 3
     values = []
@@ -132,7 +136,7 @@ def test_no_step_of_the_effects_lowers_their_posterior(make):
 
 def test_without_leaving_out_no_round_lowers_the_posterior():
     evidence = Evidence(disjoint(), 60, 12)
-    algorithm, prior = LatentGroups(evidence, Prior(0.5, 0.5), leave_one_out=False), Prior(0.5, 0.5)
+    algorithm, prior = LatentGroups(evidence, EffectPrior(0.5, 0.5), leave_one_out=False), EffectPrior(0.5, 0.5)
     groups = random_start(3, evidence, np.random.default_rng(0))
     membership, effects = groups.membership, groups.effects
     values = []
@@ -148,7 +152,7 @@ def test_blocks_of_users_change_nothing(monkeypatch):
     membership, shares = np.random.default_rng(4).dirichlet(np.ones(2), 80), np.array([0.5, 0.5])
     effects = np.random.default_rng(5).normal(size=(7, 2))
     whole = LatentGroups(Evidence(rows, 80, 7), PRIOR).update_membership(membership, effects, shares)
-    monkeypatch.setattr("copl.graph.latent_groups._BLOCK", 20)
+    monkeypatch.setattr("copl.graph.encoders.latent_groups.evidence._BLOCK", 20)
     evidence = Evidence(rows, 80, 7)
     assert len(evidence.blocks) > 20
     parts = LatentGroups(evidence, PRIOR).update_membership(membership, effects, shares)
@@ -190,7 +194,7 @@ def test_clusters_of_separate_points():
 def test_embeddings_have_the_margins_of_the_groups():
     rng = np.random.default_rng(6)
     groups = Groups(rng.dirichlet(np.ones(3), 5), rng.normal(size=(4, 3)), np.full(3, 1 / 3), ())
-    users, responses, bias = mixture.as_embeddings(groups)
+    users, responses, bias = as_embeddings(groups)
     asked = Comparisons([0, 3, 4], [0, 1, 2], [3, 0, 1])
     expected = (groups.membership[asked.user] * (groups.effects[asked.chosen] - groups.effects[asked.rejected])).sum(1)
     np.testing.assert_allclose(ComparisonTensors.of(asked).margins(users, responses, bias), expected, atol=1e-5)
@@ -226,7 +230,8 @@ def test_a_power_below_one_tempers_memberships():
     evidence = Evidence(disjoint(), 60, 12)
     start = random_start(2, evidence, np.random.default_rng(0))
     sharp, soft = (
-        LatentGroups(evidence, Prior(0.1, 0.1), power=p).fit(start, 10).membership.max(axis=1).mean() for p in (1, 0.1)
+        LatentGroups(evidence, EffectPrior(0.1, 0.1), power=p).fit(start, 10).membership.max(axis=1).mean()
+        for p in (1, 0.1)
     )
     assert soft < sharp
 

@@ -14,7 +14,8 @@ from copl.data.sources.planted import PlantedOptions, generate
 from copl.plugins import load
 from copl.records import ComparisonSet, NodeEmbeddings, PreferenceData
 
-SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
+DOWNLOADS = Path(__file__).resolve().parents[1] / "downloads"
+"""Where `copl data fetch` puts real sets, called from the checkout."""
 
 PLANTED: Mapping[str, str] = {"planted 2 x 7": "2x7", "planted 4 x 15": "4x15"}
 """Planted sets: the case of `benchmarks.planted_cases` whose seen users and comparisons they have."""
@@ -23,12 +24,12 @@ UNSEEN = 1_000
 """Unseen users of a planted set."""
 
 REAL: Mapping[str, tuple[str, str]] = {
-    "bowling-green": ("polis", "polis/american-assembly.bowling-green"),
-    "land-bank": ("polis", "polis/ssis.land-bank-farmland.2rumnecbeh.2021-08-01"),
-    "taxes": ("polis", "polis/scoop-hivemind.taxes"),
+    "bowling-green": ("polis", "polis/bowling-green"),
+    "land-bank": ("polis", "polis/land-bank"),
+    "taxes": ("polis", "polis/taxes"),
     "llmfao": ("llmfao", "llmfao"),
 }
-"""Real sets: source and place below ../shared/data. A fifth of the users is unseen."""
+"""Real sets: source and place below downloads/. A fifth of the users is unseen."""
 
 SUPPORT = 16
 """Support comparisons of an unseen user: of planted ones exactly, of others at most."""
@@ -36,7 +37,7 @@ SUPPORT = 16
 
 def present() -> list[str]:
     """Return the names of the sets that can be made here."""
-    return [*PLANTED, *(name for name, (_, place) in REAL.items() if (SHARED / place).is_dir())]
+    return [*PLANTED, *(name for name, (_, place) in REAL.items() if (DOWNLOADS / place).is_dir())]
 
 
 def planted_options(name: str, scale: float = 1.0) -> PlantedOptions:
@@ -50,7 +51,7 @@ def make(name: str, seed: int, scale: float = 1.0) -> PreferenceData:
     if name in PLANTED:
         return generate(planted_options(name, scale), seed)[0]
     source, place = REAL[name]
-    options = {"path": SHARED / place, "unseen_fraction": 0.2, "cold_fraction": 0.0, "support": SUPPORT}
+    options = {"path": DOWNLOADS / place, "unseen_fraction": 0.2, "cold_fraction": 0.0, "support": SUPPORT}
     real: PreferenceData = load().registry("source").create(source, options).load(seed=seed)
     return real
 

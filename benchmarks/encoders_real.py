@@ -1,6 +1,6 @@
 """The default graph encoder beside tuned baselines on real votes and crowd comparisons.
 
-    python -m benchmarks.encoders_real --data ../shared/data
+    python -m benchmarks.encoders_real --data downloads
 
 Three Polis conversations, where no two splits of a user share a statement, and LLMFAO. ``mf`` chooses its precision by
 validation; ``gcf:tuned`` is the published network (all embeddings random at first, no response effects, every edge
@@ -25,9 +25,9 @@ from copl.runs.recipe import DEFAULTS
 from copl.system.files import write_text
 
 SETS = {
-    "bowling-green": ("polis", "polis/american-assembly.bowling-green"),
-    "land-bank": ("polis", "polis/ssis.land-bank-farmland.2rumnecbeh.2021-08-01"),
-    "taxes": ("polis", "polis/scoop-hivemind.taxes"),
+    "bowling-green": ("polis", "polis/bowling-green"),
+    "land-bank": ("polis", "polis/land-bank"),
+    "taxes": ("polis", "polis/taxes"),
     "llmfao": ("llmfao", "llmfao"),
 }
 TUNED = "gcf:tuned"
@@ -61,7 +61,7 @@ def fit_cell(source: str, path: str, seed: int, encoder: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encoders_real", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with polis/ and llmfao/")
+    parser.add_argument("--data", type=Path, default=Path("downloads"), help="where `copl data fetch` put them")
     parser.add_argument("--sets", default=",".join(SETS), help=f"data sets, of {', '.join(SETS)}")
     parser.add_argument("--encoders", default=f"{DEFAULTS['encoder']},mf,{TUNED}", help="encoders by name")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, counted from 0")

@@ -14,6 +14,13 @@ settings.register_profile("untimed", settings.default, deadline=None)
 settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
+FETCHED = {
+    "polis/bowling-green": "polis/american-assembly.bowling-green",
+    "polis/land-bank": "polis/ssis.land-bank-farmland.2rumnecbeh.2021-08-01",
+    "polis/taxes": "polis/scoop-hivemind.taxes",
+    "llmfao": "llmfao",
+}
+"""Data by the name it is fetched by, and where it lies below ../shared/data."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +81,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `downloads` of a checkout, alone in it, with all that can be fetched."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside this checkout")
+    directory = tmp_path_factory.mktemp("checkout") / "downloads"
+    for name, place in FETCHED.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).symlink_to((SHARED / "data" / place).resolve())
+    return directory

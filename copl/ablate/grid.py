@@ -12,6 +12,7 @@ import attrs
 from attrs import frozen
 
 from copl.ablate.study import NAME, Axis, DataSpec, HandWritten, Study
+from copl.data.fetching import advice
 from copl.errors import CoplError, OptionsError, suggest
 from copl.options import parse_options
 from copl.plugins import KINDS, Component, Plugins
@@ -217,7 +218,7 @@ def _check_data(spec: DataSpec, plugins: Plugins, study: Study, faults: list[str
         return
     for name, path in source_paths(options, study.root).items():
         if not path.exists():
-            faults.append(f"data {spec.name!r}: {name} {path}: no such file or directory")
+            faults.append(f"data {spec.name!r}: {name} {path}: no such file or directory{advice(path)}")
 
 
 def source_paths(options: Any, root: Path) -> dict[str, Path]:

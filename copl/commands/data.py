@@ -1,4 +1,4 @@
-"""``copl data``: make, describe and check data sets."""
+"""``copl data``: fetch, make, describe and check data sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, SEED_OPTION, component_values
 from copl.commands.display import open_progress, say, show_json, show_table
 
-app = typer.Typer(no_args_is_help=True, help="Make, describe and check data sets.")
+app = typer.Typer(no_args_is_help=True, help="Fetch, make, describe and check data sets.")
 
 
 @app.command("sources")
@@ -23,6 +23,39 @@ def sources(as_json: JSON_OPTION = False) -> None:
         show_json([dict(zip(("name", "summary", "package"), row, strict=True)) for row in found])
     else:
         show_table("Sources; options: copl plugins show source NAME", ("source", "what it is", "package"), found)
+
+
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[str | None, typer.Argument(help="What to fetch; without a name, what there is.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Directory of the files; downloads/NAME unless named.")
+    ] = None,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Fetch public votes or comparisons from where they are published, and check them.
+
+    Files that are there are only checked, so copies brought from another machine do without a connection.
+    """
+    from copl.data.fetching import DOWNLOADS, PUBLICATIONS, fetch, publication
+
+    if name is None:
+        rows = [(entry.name, entry.source, entry.licence, entry.address) for entry in PUBLICATIONS]
+        heads = ("name", "source", "licence", "address")
+        if as_json:
+            show_json([dict(zip(heads, row, strict=True)) for row in rows])
+        else:
+            show_table("To fetch; then: copl data make SOURCE --set path=downloads/NAME", heads, rows)
+        return
+    published = publication(name)
+    directory = out or DOWNLOADS / name
+    states = fetch(published, directory)
+    if as_json:
+        show_json({"directory": str(directory), "files": states, "licence": published.licence})
+        return
+    show_table(f"In {directory}", ("file", "state"), list(states.items()))
+    say(f"licence {published.licence}: {published.attribution}")
+    say(f"next: copl data make {published.source} --set path={directory} --out DATA")
 
 
 @app.command("make")

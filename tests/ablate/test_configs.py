@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from copl.ablate.grid import plan
 from copl.ablate.study import Flags, load_study
+from copl.errors import OptionsError
 from copl.plugins import load
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SHARED = {"small.toml"}
 
 
 def test_the_studies_are_there() -> None:
@@ -20,14 +22,21 @@ def test_the_studies_are_there() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
 def test_a_study_can_be_planned(path: Path, request: pytest.FixtureRequest) -> None:
-    if path.name in SHARED:
-        request.getfixturevalue("shared")
+    if "../downloads" in path.read_text(encoding="utf-8"):
+        checkout = request.getfixturevalue("downloads").parent
+        path = Path(shutil.copytree(CONFIGS, checkout / "configs", dirs_exist_ok=True)) / path.name
     planned = plan(load_study(path, Flags()), load())
     assert len(planned.variants) >= 3
     assert planned.num_cells == len(planned.variants) * len(planned.study.data) * len(planned.study.seeds)
     assert set(planned.left_out.values()) <= {"copl-baselines"}
     used = {variant.recipe.method.name for variant in planned.variants}
     assert "copl" in used
+
+
+def test_a_study_says_what_to_fetch(tmp_path: Path) -> None:
+    study = load_study(Path(shutil.copy(CONFIGS / "gates.toml", tmp_path)), Flags())
+    with pytest.raises(OptionsError, match=re.escape("; get it by: copl data fetch polis/bowling-green --out ")):
+        plan(study, load())
 
 
 def test_the_small_study_on_the_embedded_corpus_needs_no_other_files() -> None:

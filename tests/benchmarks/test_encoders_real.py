@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_one_set_and_one_encoder(shared: Path, tmp_path: Path) -> None:
+def test_one_set_and_one_encoder(downloads: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     encoders_real.main(
-        ["--data", str(shared / "data"), "--sets", "llmfao", "--encoders", "mf", "--seeds", "1", "--out", str(out)]
+        ["--data", str(downloads), "--sets", "llmfao", "--encoders", "mf", "--seeds", "1", "--out", str(out)]
     )
     row = next(line for line in out.read_text().splitlines() if line.startswith("| mf |"))
     accuracy, mean = (float(cell.split()[0]) for cell in row.strip("| ").split("|")[1:])
@@ -21,5 +21,5 @@ def test_one_set_and_one_encoder(shared: Path, tmp_path: Path) -> None:
     assert 0.75 < accuracy < 0.95
 
 
-def test_every_set_is_there(shared: Path) -> None:
-    assert all((shared / "data" / path).is_dir() for _, path in encoders_real.SETS.values())
+def test_every_set_is_there(downloads: Path) -> None:
+    assert all((downloads / path).is_dir() for _, path in encoders_real.SETS.values())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,6 @@ from copl.data.sources.tables import read_comparisons
 from copl.testing.published import PUBLISHED, write_copy
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT / "../shared"
 RUN_LANGUAGES = {"sh", "console", "bash"}
 FILE_LANGUAGES = {"json", "jsonl", "toml", "csv"}
 # The tutorial installs a package; tests/plugins/test_tutorial.py follows it, in an environment of its own.
@@ -77,6 +77,14 @@ class Command:
     def outputs(self) -> set[str]:
         return {pair[1] for pair in self.flags if pair[0] in ("--out", "-o")}
 
+    @property
+    def fetches(self) -> str | None:
+        """Name of the public data that the command fetches."""
+        match self.positionals:
+            case ["copl", "data", "fetch", name]:
+                return name
+        return None
+
     def __str__(self) -> str:
         return shlex.join(self.words)
 
@@ -118,16 +126,16 @@ def commands_of(block: str) -> Iterator[Command]:
 
 
 def steps_of(page: str) -> Iterator[tuple[Block | Command, bool]]:
-    """Yield what a reader does: files to write, commands to run, Python to execute; and whether it needs ../shared.
+    """Yield what a reader does: files to write, commands to run, Python to execute; and whether it needs fetched data.
 
-    What is made from ../shared needs it, too.
+    What is made from fetched data needs it, too.
     """
     made: set[str] = set()
     for block in blocks_of(page):
         if block.language in RUN_LANGUAGES:
             for command in commands_of(block.text):
                 named = {place for word in command.words for place in (word, word.rpartition("=")[2])}
-                needs = any(_lies_in(place, {"../shared", *made}) for place in named)
+                needs = command.fetches is not None or any(_lies_in(place, {"downloads", *made}) for place in named)
                 made |= command.outputs if needs else set()
                 yield command, needs
         elif block.language == "python" and "Model" in block.text:
@@ -158,11 +166,13 @@ class Reader:
         run_copl: runs the program.
         rows: rows of comparisons to fill own files with, so that there is something to train on.
         model: directory of a tiny language model.
+        downloads: folder with all that can be fetched, since there may be no connection.
     """
 
     run_copl: RunCopl
     rows: Sequence[Row]
     model: Path
+    downloads: Path | None = None
     shown: dict[str, list[Row]] = field(factory=dict)
     copies: dict[str, Row] = field(factory=dict)
 
@@ -215,6 +225,9 @@ class Reader:
     def _bring_along(self, command: Command) -> None:
         """Write the files that a command reads and that a reader has to have."""
         match command.positionals[1:]:
+            case ["data", "fetch", name]:
+                assert self.downloads is not None
+                shutil.copytree(self.downloads / name, Path("downloads") / name, dirs_exist_ok=True)
             case ["data", "make", "jsonl" | "csv" | "parquet"]:
                 values = dict(pair[1].split("=", 1) for pair in command.flags if pair[0] == "--set")
                 names = dict(pair.split("=") for pair in values.get("columns", "").split(",") if pair)
@@ -277,33 +290,28 @@ def own_rows(small_data: Path) -> list[Row]:
 
 
 CASES = [
-    pytest.param(page, needs, id=f"{name}{'-with-shared' if needs else ''}")
+    pytest.param(page, needs, id=f"{name}{'-with-fetched-data' if needs else ''}")
     for name, page in PAGES.items()
     for needs in (False, True)
     if any(found == needs and not (isinstance(step, Block) and step.file) for step, found in steps_of(page))
 ]
 
 
-@pytest.mark.parametrize(("page", "needs_shared"), CASES)
+@pytest.mark.parametrize(("page", "needs_data"), CASES)
 def test_what_a_page_shows_can_be_done(
     page: str,
-    needs_shared: bool,
+    needs_data: bool,
     run_copl: RunCopl,
     own_rows: list[Row],
     tiny_model: Path,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    directory = tmp_path / "page"
-    directory.mkdir()
-    if needs_shared:
-        if not SHARED.is_dir():
-            pytest.skip("no ../shared beside this checkout")
-        (tmp_path / "shared").symlink_to(SHARED.resolve())
-    monkeypatch.chdir(directory)
-    reader = Reader(run_copl, own_rows, tiny_model)
+    monkeypatch.chdir(tmp_path)
+    reader = Reader(run_copl, own_rows, tiny_model, request.getfixturevalue("downloads") if needs_data else None)
     for step, needs in steps_of(page):
-        if needs == needs_shared or (isinstance(step, Block) and step.file):
+        if needs == needs_data or (isinstance(step, Block) and step.file):
             reader.obey(step)
 
 
@@ -337,8 +345,9 @@ PAGE = """
 - in a list:
 
   ```console
+  $ copl data fetch polis/taxes
   $ copl data make polis \\
-      --set path=../shared/x --out d   # votes
+      --set path=downloads/polis/taxes --out d   # votes
   some output
   $ copl train d -o r && copl plugins list
   ```
@@ -358,9 +367,10 @@ Model.open("r/x")
 
 
 def test_a_page_is_read_as_a_person_reads_it() -> None:
-    make = ("copl", "data", "make", "polis", "--set", "path=../shared/x", "--out", "d")
+    make = ("copl", "data", "make", "polis", "--set", "path=downloads/polis/taxes", "--out", "d")
     assert list(steps_of(PAGE)) == [
         (Block("json", '{"user_id": "u"}\n', "rows.jsonl"), False),
+        (Command(("copl", "data", "fetch", "polis/taxes")), True),
         (Command(make), True),
         (Command(("copl", "train", "d", "-o", "r")), True),
         (Command(("copl", "plugins", "list")), False),

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any, final
 
-_LONGEST_VALUE = 80
-_LONGEST_FAULT = 1000
+_LONGEST_FAULT = 2000
+_LONGEST_VALUE = 200
+_LONGEST_WORD = 200
+"""Nobody mistypes a longer name, and comparing it with known ones would take long."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line breaks of every kind, changes of writing direction, halves of surrogate pairs."""
@@ -75,8 +82,8 @@ class RunError(CoplError):
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known word, or an empty string when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = difflib.get_close_matches(word[:_LONGEST_WORD], list(known), n=1, cutoff=0.6)
+    return f" (did you mean {quoted(close[0])}?)" if close else ""
 
 
 def one_line(text: str) -> str:
@@ -88,15 +95,13 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def shown(value: Any) -> str:
-    """Return a value as it is quoted in a fault: on one line, and not longer than can be read.
+def quoted(value: Any) -> str:
+    """Return a value as it is shown in a fault: as Python writes it, with the middle of a long one left out.
 
-    >>> shown("gcf"), len(shown("x" * 1_000_000))
+    >>> quoted("gcf"), len(quoted("x" * 1_000_000))
     ("'gcf'", 80)
     """
-    if isinstance(value, str):
-        value = value if len(value) <= _LONGEST_VALUE else value[:_LONGEST_VALUE] + value[-_LONGEST_VALUE:]
-    return _cut(one_line(repr(value)), _LONGEST_VALUE)
+    return _cut(_SHORT.repr(value), _LONGEST_VALUE)
 
 
 def _cut(text: str, length: int) -> str:

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from copl import errors
-from copl.errors import CoplError, DataError, OptionsError, suggest
+from copl.errors import CoplError, DataError, OptionsError, quoted, suggest
 
 SUBCLASSES = [
     value
@@ -46,3 +46,12 @@ def test_nothing_is_suggested_when_nothing_is_close() -> None:
 def test_options_error_is_caught_as_copl_error() -> None:
     with pytest.raises(CoplError, match="no such"):
         raise OptionsError("no such option")
+
+
+def test_what_is_quoted_breaks_no_line_and_fills_no_screen() -> None:
+    (fault,) = CoplError("row\n3\r\u2028: \x1b[31m" + "x" * 1_000_000 + "; do this").faults
+    assert fault.startswith("row\\n3\\r\\u2028: \\x1b[31mxxx")
+    assert fault.endswith("xxx; do this")
+    assert len(fault) == 2000
+    assert CoplError("ä 日本語 👩‍👩‍👧").faults == ("ä 日本語 👩‍👩‍👧",)
+    assert len(quoted([["x" * 1000] * 1000] * 1000)) == 200

@@ -1,32 +1,33 @@
-"""Adapted users as a file: embeddings as safetensors, ids and how each was obtained in its metadata."""
+"""Adapted users as a file: embeddings as safetensors, ids and how each was obtained in its header."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import final
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from attrs import frozen
 
 from copl.errors import RunError
 from copl.records import AdaptedUsers
-from copl.system.files import write_atomically
+from copl.system.tensors import floats, integers, load_tensors, save_tensors
 
-_FORMAT = "copl-adapted-users-1"
+FORMAT = 2
+_EXPECTED = {"embeddings": floats("N", "D"), "num_neighbours": integers("N"), "confidence": floats("N")}
+_AGAIN = "`copl adapt` writes files of adapted users"
+
+
+@final
+@frozen
+class _Header:
+    adapted_users: int
+    user_ids: tuple[str, ...]
+    how: tuple[str, ...]
 
 
 def save_adapted(adapted: AdaptedUsers, path: Path) -> None:
     """Write adapted users to `path`, whole or not at all."""
-    import torch
-
-    tensors = {
-        "embeddings": adapted.embeddings.contiguous(),
-        "num_neighbours": torch.from_numpy(np.ascontiguousarray(adapted.num_neighbours)),
-        "confidence": torch.from_numpy(np.ascontiguousarray(adapted.confidence)),
-    }
-    metadata = {"format": _FORMAT, "user_ids": json.dumps(adapted.user_ids), "how": json.dumps(adapted.how)}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    tensors = {name: getattr(adapted, name) for name in _EXPECTED}
+    save_tensors(path, tensors, header=_Header(FORMAT, adapted.user_ids, adapted.how))
 
 
 def load_adapted(path: Path) -> AdaptedUsers:
@@ -35,19 +36,11 @@ def load_adapted(path: Path) -> AdaptedUsers:
     Raises:
         RunError: the file is missing, damaged or of another kind.
     """
-    if not path.is_file():
-        raise RunError(f"{path}: no such file of adapted users; `copl adapt` writes one")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise RunError(f"{path}: not a file of adapted users; `copl adapt` writes one")
-            return AdaptedUsers(
-                user_ids=tuple(json.loads(metadata["user_ids"])),
-                embeddings=file.get_tensor("embeddings"),
-                how=tuple(json.loads(metadata["how"])),
-                num_neighbours=file.get_tensor("num_neighbours").numpy(),
-                confidence=file.get_tensor("confidence").numpy(),
-            )
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise RunError(f"{path}: damaged or not a file of adapted users ({error})") from error
+    tensors = load_tensors(path, _EXPECTED, advice=_AGAIN)
+    header = tensors.read_header(_Header, advice=_AGAIN, version={"adapted_users": FORMAT})
+    count = len(tensors["embeddings"])
+    if not len(header.user_ids) == len(header.how) == count or len(set(header.user_ids)) != count:
+        raise RunError(f"{path}: damaged: {count} embeddings are not those of so many different users; {_AGAIN}")
+    return AdaptedUsers(
+        header.user_ids, tensors["embeddings"], header.how, tensors.array("num_neighbours"), tensors.array("confidence")
+    )

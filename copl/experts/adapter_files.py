@@ -8,19 +8,19 @@ stops instead at an initialisation it does not know, whose name says what to do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
-from safetensors.torch import load_file, save_file
 
 from copl.errors import OptionsError, RunError
 from copl.experts.layout import RankLayout
 from copl.experts.options import MixtureOptions
 from copl.options import options_to_dict, parse_options
-from copl.system.files import sha256, write_atomically, write_text
+from copl.system.documents import read_document, write_document
+from copl.system.files import sha256
+from copl.system.tensors import ANY_FLOATS, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,19 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 MARKER_FILE = "mixture.json"
 FORMAT = "copl mixture of LoRA experts"
 FORMAT_VERSION = 1
+_AGAIN = "train again or restore it"
+_CONFIG: Any = Mapping[str, Any]
 REFUSAL = "a copl mixture of experts: open the run with copl.Model, or write one user's adapter with `copl export`"
+
+
+@final
+@attrs.frozen
+class _Marker:
+    format: str
+    version: int
+    layout: RankLayout
+    options: Mapping[str, Any]
+    sha256: Mapping[str, str]
 
 
 @final
@@ -51,11 +63,6 @@ class SavedMixture:
     tensors: Mapping[str, Tensor]
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    write_text(path, text)
-
-
 def write_adapter(directory: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write the two stock PEFT files, each atomically.
 
@@ -66,11 +73,8 @@ def write_adapter(directory: Path, config: Mapping[str, Any], tensors: Mapping[s
     """
     directory.mkdir(parents=True, exist_ok=True)
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(
-        directory / WEIGHTS_FILE, lambda temporary: save_file(contiguous, temporary, metadata={"format": "pt"})
-    )
-    _write_json(directory / CONFIG_FILE, plain)
+    save_tensors(directory / WEIGHTS_FILE, tensors)
+    write_document(directory / CONFIG_FILE, dict(sorted(plain.items())))
 
 
 def write_mixture(
@@ -84,34 +88,19 @@ def write_mixture(
     """Write the stock PEFT files and then the marker that makes them a mixture."""
     (directory / MARKER_FILE).unlink(missing_ok=True)
     write_adapter(directory, {**config, "init_lora_weights": REFUSAL}, tensors)
-    marker = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "layout": attrs.asdict(layout),
-        "options": options_to_dict(options),
-        "sha256": {name: sha256(directory / name) for name in (CONFIG_FILE, WEIGHTS_FILE)},
-    }
-    _write_json(directory / MARKER_FILE, marker)
+    checksums = {name: sha256(directory / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    write_document(
+        directory / MARKER_FILE, _Marker(FORMAT, FORMAT_VERSION, layout, options_to_dict(options), checksums)
+    )
 
 
-def _read_marker(directory: Path) -> dict[str, Any]:
+def _read_marker(directory: Path) -> _Marker:
     path = directory / MARKER_FILE
     if not path.is_file():
         if (directory / CONFIG_FILE).is_file():
             raise RunError(f"{directory} holds a plain adapter, not a mixture of experts: it has no {MARKER_FILE}")
         raise RunError(f"{directory} holds no adapter: {MARKER_FILE} is missing; train again")
-    try:
-        marker = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}); train again or restore it") from error
-    if not isinstance(marker, dict) or marker.get("format") != FORMAT:
-        raise RunError(f"{path} was not written by copl: it does not say {FORMAT!r}")
-    if marker.get("version") != FORMAT_VERSION:
-        raise RunError(
-            f"{path} has format version {marker.get('version')!r}, this copl reads {FORMAT_VERSION}; "
-            "use the copl that wrote it, or train again"
-        )
-    return marker
+    return read_document(path, _Marker, advice=_AGAIN, version={"format": FORMAT, "version": FORMAT_VERSION})
 
 
 def _check_files(directory: Path, checksums: Mapping[str, Any]) -> None:
@@ -134,12 +123,10 @@ def read_mixture(directory: Path) -> SavedMixture:
     """
     marker = _read_marker(directory)
     try:
-        layout = RankLayout(**marker["layout"])
-        options = parse_options(MixtureOptions, marker["options"], where=MARKER_FILE)
-        checksums = dict(marker["sha256"])
-    except (KeyError, TypeError, ValueError, OptionsError) as error:
-        raise RunError(f"{directory / MARKER_FILE} is damaged ({error}); train again or restore it") from error
-    _check_files(directory, checksums)
-    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    config["init_lora_weights"] = True
-    return SavedMixture(layout, options, config, load_file(directory / WEIGHTS_FILE))
+        options = parse_options(MixtureOptions, marker.options, where=f"{directory / MARKER_FILE}: options")
+    except OptionsError as error:
+        raise RunError(error.faults) from error
+    _check_files(directory, marker.sha256)
+    config = {**read_document(directory / CONFIG_FILE, _CONFIG, advice=_AGAIN), "init_lora_weights": True}
+    tensors = load_tensors(directory / WEIGHTS_FILE, {}, others={"": ANY_FLOATS}, advice=_AGAIN)
+    return SavedMixture(marker.layout, options, config, tensors.tensors)

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from copl.errors import RunError
-from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
+from copl import passes
+from copl.errors import RunError, quoted
 from copl.records import Comparisons, NodeEmbeddings
-from copl.system.files import sha256, write_atomically, write_text
+from copl.system.documents import read_document, strict_converter, structure, write_document
+from copl.system.files import sha256
+from copl.system.tensors import ANY_FLOATS, TensorFile, floats, integers, load_tensors, save_tensors
 
-FORMAT = 2
+if TYPE_CHECKING:
+    import cattrs
+
+FORMAT = 3
 TENSORS_FILE = "embeddings.safetensors"
 NODES_FILE = "nodes.json"
 
-_NODE_TENSORS = ("users", "responses", "response_bias")
-_COLUMNS = ("user", "chosen", "rejected", "weight", "controversial")
-_PASS = "newcomer_pass"
-_KINDS: Mapping[str, type[Any]] = {
-    "groups": GroupPass,
-    "gaussian": GaussianPass,
-    "signed": SignedPass,
-    "layer": LayerPass,
-    "side-by-side": SideBySidePass,
-    "member": MemberPass,
+_AGAIN = "train the graph encoder again (remove the directory first)"
+_PASS = "newcomer_pass."
+_EXPECTED = {
+    "users": floats("U", "D"),
+    "responses": floats("R", "D"),
+    "response_bias": floats("R"),
+    "comparisons.user": integers("N"),
+    "comparisons.chosen": integers("N"),
+    "comparisons.rejected": integers("N"),
+    "comparisons.weight": floats("N"),
+    "comparisons.controversial": integers("N"),
 }
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+_KINDS: Mapping[type, str] = {
+    passes.GroupPass: "groups",
+    passes.GaussianPass: "gaussian",
+    passes.SignedPass: "signed",
+    passes.SideBySidePass: "side-by-side",
+}
+for _kind in (*_KINDS, passes.LayerPass, passes.MemberPass):
+    attrs.resolve_types(_kind, {**vars(passes), "Tensor": Tensor})
+
+
+@final
+@attrs.frozen
+class _Nodes:
+    format: int
+    tensors_sha256: str
+    users: tuple[str, ...]
+    responses: tuple[str, ...]
+    trainable_users: bool
+    newcomer_pass: Mapping[str, Any] | None
 
 
 def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
@@ -42,22 +62,21 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
     The file of ids is taken away first and written last, with a checksum of the tensors: without it, or with another
     write's, the set does not load.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: getattr(embeddings, name) for name in _NODE_TENSORS}
-    tensors |= {f"comparisons.{c}": torch.from_numpy(getattr(embeddings.comparisons, c)) for c in _COLUMNS}
-    outline = _outline(embeddings.newcomer_pass, _PASS, tensors)
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    rows = embeddings.comparisons
+    tensors = {n: getattr(rows if n.startswith("comparisons.") else embeddings, n.split(".")[-1]) for n in _EXPECTED}
+    own = embeddings.newcomer_pass
+    outline = None if own is None else _converter(tensors).unstructure(own, passes.NewcomerPass)
     (directory / NODES_FILE).unlink(missing_ok=True)
-    write_atomically(directory / TENSORS_FILE, lambda path: save_file(plain, path))
-    nodes = {
-        "format": FORMAT,
-        "tensors_sha256": sha256(directory / TENSORS_FILE),
-        "users": embeddings.user_ids,
-        "responses": embeddings.response_keys,
-        "trainable_users": embeddings.trainable_users,
-        "newcomer_pass": outline,
-    }
-    write_text(directory / NODES_FILE, json.dumps(nodes))
+    save_tensors(directory / TENSORS_FILE, tensors)
+    nodes = _Nodes(
+        FORMAT,
+        sha256(directory / TENSORS_FILE),
+        embeddings.user_ids,
+        embeddings.response_keys,
+        embeddings.trainable_users,
+        outline,
+    )
+    write_document(directory / NODES_FILE, nodes)
 
 
 def load_embeddings(directory: Path) -> NodeEmbeddings:
@@ -66,69 +85,58 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
     Raises:
         RunError: a file is missing, damaged, of another kind or of another format.
     """
-    again = "train the graph encoder again (remove the directory first)"
-    missing = [name for name in (NODES_FILE, TENSORS_FILE) if not (directory / name).is_file()]
-    if missing:
-        raise RunError([f"{directory / name}: missing; {again}" for name in missing])
-    nodes = _read_nodes(directory / NODES_FILE, again)
     path = directory / TENSORS_FILE
-    if sha256(path) != nodes["tensors_sha256"]:
-        raise RunError(f"{path}: damaged, or not the file that {NODES_FILE} belongs to; {again}")
-    try:
-        tensors = load_file(path)
-        embeddings = NodeEmbeddings(
-            tuple(nodes["users"]),
-            tuple(nodes["responses"]),
-            tensors["users"],
-            tensors["responses"],
-            tensors["response_bias"],
-            comparisons=Comparisons(*(tensors[f"comparisons.{column}"].numpy() for column in _COLUMNS)),
-            newcomer_pass=_rebuilt(nodes["newcomer_pass"], tensors),
-            trainable_users=nodes["trainable_users"],
-        )
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: not a file of node embeddings ({error!r}); {again}") from error
-    counts = len(embeddings.users), len(embeddings.responses)
-    if counts != (len(embeddings.user_ids), len(embeddings.response_keys)):
-        raise RunError(f"{directory}: {NODES_FILE} and {TENSORS_FILE} differ in their numbers of nodes; {again}")
-    return embeddings
+    nodes = read_document(directory / NODES_FILE, _Nodes, advice=_AGAIN, version={"format": FORMAT})
+    tensors = load_tensors(path, _EXPECTED, others={_PASS: ANY_FLOATS}, advice=_AGAIN)
+    if sha256(path) != nodes.tensors_sha256:
+        raise RunError(f"{path}: damaged, or not the file that {NODES_FILE} belongs to; {_AGAIN}")
+    newcomer_pass = None if nodes.newcomer_pass is None else _read_pass(nodes.newcomer_pass, tensors, directory)
+    counts = len(tensors["users"]), len(tensors["responses"])
+    if counts != (len(nodes.users), len(nodes.responses)):
+        raise RunError(f"{directory}: {NODES_FILE} and {TENSORS_FILE} differ in their numbers of nodes; {_AGAIN}")
+    rows = [tensors.array(name) for name in _EXPECTED if name.startswith("comparisons.")]
+    return NodeEmbeddings(
+        nodes.users,
+        nodes.responses,
+        tensors["users"],
+        tensors["responses"],
+        tensors["response_bias"],
+        comparisons=Comparisons(*rows),
+        newcomer_pass=newcomer_pass,
+        trainable_users=nodes.trainable_users,
+    )
 
 
-def _read_nodes(path: Path, again: str) -> dict[str, Any]:
-    try:
-        nodes = json.loads(path.read_text(encoding="utf-8"))
-        found = nodes["format"]
-        complete = {"tensors_sha256", "users", "responses", "trainable_users", "newcomer_pass"} <= nodes.keys()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}: damaged, or not a file of graph nodes; {again}") from error
-    if found != FORMAT:
-        raise RunError(f"{path}: format {found!r}, this version of copl reads {FORMAT}; {again}")
-    if not complete:
-        raise RunError(f"{path}: damaged, or not a file of graph nodes; {again}")
-    return dict(nodes)
+def _read_pass(outline: Mapping[str, Any], tensors: TensorFile, directory: Path) -> Any:
+    where, union = f"{directory / NODES_FILE}: newcomer_pass", passes.NewcomerPass
+    return structure(outline, union, where=where, advice=_AGAIN, converter=_converter(dict(tensors.tensors)))
 
 
-def _outline(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return a pass, or a part of one, as JSON values, a tensor as the name it has in `tensors`, where it is put."""
-    if isinstance(value, Tensor):
-        tensors[name] = value
+def _converter(tensors: dict[str, Tensor]) -> cattrs.Converter:
+    """Return what turns passes into JSON values and back; their tensors go into and come from `tensors` by name."""
+
+    def put(tensor: Tensor) -> str:
+        name = f"{_PASS}{len(tensors) - len(_EXPECTED)}"
+        tensors[name] = tensor
         return name
-    if isinstance(value, tuple):
-        return [_outline(part, f"{name}.{number}", tensors) for number, part in enumerate(value)]
-    if type(value) in _NAMES:
-        fields = [field.name for field in attrs.fields(type(value))]
-        parts = {field: _outline(getattr(value, field), f"{name}.{field}", tensors) for field in fields}
-        return {"kind": _NAMES[type(value)], **parts}
-    return value
 
+    def take(name: Any, _: Any) -> Tensor:
+        if name not in tensors:
+            raise ValueError(f"expected the name of a tensor in {TENSORS_FILE}, got {quoted(name)}")
+        return tensors[name]
 
-def _rebuilt(outline: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the pass whose outline this is."""
-    if isinstance(outline, str):
-        return tensors[outline]
-    if isinstance(outline, list):
-        return tuple(_rebuilt(part, tensors) for part in outline)
-    if isinstance(outline, dict):
-        parts = {name: _rebuilt(part, tensors) for name, part in outline.items() if name != "kind"}
-        return _KINDS[outline["kind"]](**parts)
-    return outline
+    def put_pass(value: Any) -> dict[str, Any]:
+        return {"kind": _KINDS[type(value)], **converter.unstructure(value)}
+
+    def take_pass(value: Any, _: Any) -> Any:
+        kinds = [kind for kind, name in _KINDS.items() if isinstance(value, dict) and value.get("kind") == name]
+        if not kinds:
+            raise ValueError(f"expected a pass of kind {', '.join(_KINDS.values())}, got {quoted(value)}")
+        return converter.structure(value, kinds[0])
+
+    converter = strict_converter()
+    converter.register_unstructure_hook(Tensor, put)
+    converter.register_structure_hook(Tensor, take)
+    converter.register_unstructure_hook(passes.NewcomerPass, put_pass)
+    converter.register_structure_hook(passes.NewcomerPass, take_pass)
+    return converter

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from attrs import frozen
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from copl.errors import OptionsError, RunError
@@ -26,11 +23,25 @@ from copl.reward.heads import make_head
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
 from copl.reward.reading.cached import FrozenTrunk
+from copl.system.documents import read_document, write_document
+from copl.system.tensors import ANYTHING, like, load_tensors, save_tensors
 
 FORMAT_VERSION = 1
 _CARD = "reward.json"
 _TENSORS = "model.safetensors"
 _ADAPTER = "adapter"
+_AGAIN = "train the reward model again"
+
+
+@final
+@frozen
+class _CardFile:
+    format_version: int
+    options: Mapping[str, Any]
+    embedding_dim: int
+    num_experts: int
+    backbone: Mapping[str, Any]
+    training: Mapping[str, Any]
 
 
 @final
@@ -71,22 +82,17 @@ def describe_backbone(backbone: LoadedBackbone) -> dict[str, Any]:
 
 def save_reward_model(model: PersonalRewardModel, card: RewardCard, directory: Path) -> None:
     """Write a trained reward model; ``reward.json`` comes last and marks it as whole."""
-    directory.mkdir(parents=True, exist_ok=True)
     model.mixture.save(directory / _ADAPTER)
-    partial = directory / f"{_TENSORS}.partial"
-    save_file(_own_tensors(model), partial, metadata={"format": "copl-reward"})
-    partial.replace(directory / _TENSORS)
-    content = {
-        "format_version": FORMAT_VERSION,
-        "options": options_to_dict(card.options),
-        "embedding_dim": card.embedding_dim,
-        "num_experts": card.num_experts,
-        "backbone": dict(card.backbone),
-        "training": dict(card.training),
-    }
-    partial = directory / f"{_CARD}.partial"
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(directory / _CARD)
+    save_tensors(directory / _TENSORS, _own_tensors(model))
+    content = _CardFile(
+        FORMAT_VERSION,
+        options_to_dict(card.options),
+        card.embedding_dim,
+        card.num_experts,
+        card.backbone,
+        card.training,
+    )
+    write_document(directory / _CARD, content)
 
 
 def read_reward_card(directory: Path) -> RewardCard:
@@ -96,25 +102,12 @@ def read_reward_card(directory: Path) -> RewardCard:
         RunError: it is missing, damaged, foreign or from another version.
     """
     path = directory / _CARD
+    content = read_document(path, _CardFile, advice=_AGAIN, version={"format_version": FORMAT_VERSION})
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{directory} holds no trained reward model: {_CARD} is missing; train it again") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); train the reward model again") from error
-    found = content.get("format_version") if isinstance(content, dict) else None
-    if found != FORMAT_VERSION:
-        raise RunError(f"{path} has format version {found}, this version reads {FORMAT_VERSION}; train it again")
-    try:
-        return RewardCard(
-            options=parse_options(RewardOptions, content["options"], where=f"{path}: options"),
-            embedding_dim=int(content["embedding_dim"]),
-            num_experts=int(content["num_experts"]),
-            backbone=dict(content["backbone"]),
-            training=dict(content["training"]),
-        )
-    except (KeyError, TypeError, ValueError, OptionsError) as error:
-        raise RunError(f"{path} is not what this version writes ({error}); train the reward model again") from error
+        options = parse_options(RewardOptions, content.options, where=f"{path}: options")
+    except OptionsError as error:
+        raise RunError([f"{fault}; {_AGAIN}" for fault in error.faults]) from error
+    return RewardCard(options, content.embedding_dim, content.num_experts, content.backbone, content.training)
 
 
 def load_reward_model(
@@ -170,29 +163,14 @@ def make_trunk(backbone: LoadedBackbone, options: RewardOptions) -> FrozenTrunk 
 
 def _own_tensors(model: PersonalRewardModel) -> dict[str, Tensor]:
     """Everything but the transformer and its adapters."""
-    state = model.state_dict()
-    return {n: t.detach().cpu().contiguous() for n, t in state.items() if not n.startswith("transformer.")}
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("transformer.")}
 
 
 def _read_tensors(model: PersonalRewardModel, path: Path) -> None:
+    # what a gate has learnt by `bind` takes its shape from here
+    wanted = {n: ANYTHING if n.startswith("gate.") else like(t) for n, t in _own_tensors(model).items()}
+    found = load_tensors(path, wanted, advice="choose the gate and the head of the run, or train it again")
     try:
-        found = load_file(path)
-    except FileNotFoundError as error:
-        raise RunError(f"{path} is missing; train the reward model again") from error
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} is damaged ({error}); train the reward model again") from error
-    wanted = _own_tensors(model)
-    different = sorted(
-        name
-        for name in wanted.keys() | found.keys()
-        if name not in wanted
-        or name not in found
-        # what a gate has learnt by `bind` takes its shape from here
-        or (wanted[name].shape != found[name].shape and not name.startswith("gate."))
-    )
-    if different:
-        raise RunError(f"{path} does not belong to this gate and head: {', '.join(different[:5])} differ")
-    try:
-        model.load_state_dict(found, strict=False)
+        model.load_state_dict(found.tensors, strict=False)
     except RuntimeError as error:
         raise RunError(f"{path} does not belong to this gate: {' '.join(str(error).split())}") from error

@@ -14,7 +14,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 import cattrs
@@ -22,7 +22,7 @@ from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_fa
 from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
-from copl.errors import CoplError, RunError, shown
+from copl.errors import CoplError, RunError, quoted
 from copl.system.files import write_text
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class _MismatchError(ValueError):
     """A value of another type than its field."""
 
     def __init__(self, expected: str, value: Any) -> None:
-        super().__init__(f"expected {expected}, got {'nothing' if value is None else shown(value)}")
+        super().__init__(f"expected {expected}, got {'nothing' if value is None else quoted(value)}")
 
 
 def write_document(path: Path, value: Any) -> None:
@@ -100,10 +100,26 @@ def parse_document(
     for key, wanted in (version or {}).items():
         there = value.get(key) if isinstance(value, dict) else None
         if there != wanted or type(there) is not type(wanted):
-            told = "nothing" if there is None else shown(there)
-            raise error(f"{where}: {key} is {told}, this version of copl reads {wanted!r}; {advice}")
+            told = "nothing" if there is None else quoted(there)
+            writer = value.get("copl") if isinstance(value, dict) else None
+            by = f", written by copl {quoted(writer)}" if isinstance(writer, str) else ""
+            raise error(f"{where}: {key} is {told}{by}, this version of copl reads {wanted!r}; {advice}")
+    record: T = structure(value, kind, where=where, advice=advice, error=error)
+    return record
+
+
+def structure(
+    value: Any,
+    kind: Any,
+    *,
+    where: str,
+    advice: str,
+    error: type[CoplError] = RunError,
+    converter: cattrs.Converter | None = None,
+) -> Any:
+    """Make a record out of plain JSON values, as `read_document`; `converter` knows further types."""
     try:
-        return _converter.structure(value, kind)
+        return (converter or _converter).structure(value, kind)
     except Exception as reason:  # noqa: BLE001  # whatever a class says of its values; cattrs gathers it in groups
         faults = cattrs.transform_error(reason, path="", format_exception=_in_words)
     raise error([f"{where}: {_placed(fault)}; {advice}" for fault in faults[:_SHOWN]])
@@ -167,6 +183,17 @@ def _number(value: Any, _: Any) -> float:
     return float(value)
 
 
+def _one_of(kind: Any) -> Callable[[Any, Any], Any]:
+    choices = typing.get_args(kind)
+
+    def structure(value: Any, _: Any) -> Any:
+        if value not in choices:
+            raise _MismatchError(" or ".join(map(str, choices)), value)
+        return value
+
+    return structure
+
+
 def _of(kind: type, expected: str, structure: Any) -> Callable[[Any, Any], Any]:
     """Let values of the right JSON type through to what looks inside."""
 
@@ -178,16 +205,22 @@ def _of(kind: type, expected: str, structure: Any) -> Callable[[Any, Any], Any]:
     return checked
 
 
+def _is_literal(kind: Any) -> bool:
+    return bool(typing.get_origin(kind) == Literal)
+
+
 def _is_made_of(kind: Any, container: type) -> bool:
     origin: Any = typing.get_origin(kind)
     return isinstance(origin, type) and issubclass(origin, container)
 
 
-def _make_converter() -> cattrs.Converter:
+def strict_converter() -> cattrs.Converter:
+    """Return a converter of its own for a module whose files hold further types."""
     converter = cattrs.Converter()
     for kind, expected in ((str, "text"), (int, "a whole number"), (bool, "true or false")):
         converter.register_structure_hook(kind, _exactly(kind, expected))
     converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_factory(_is_literal, _one_of)
     configure_union_passthrough(str | int | float | bool | None, converter)
     converter.register_structure_hook_factory(
         attrs.has, lambda kind: _of(dict, "a table of values", make_dict_structure_fn(kind, converter))
@@ -203,4 +236,4 @@ def _make_converter() -> cattrs.Converter:
     return converter
 
 
-_converter = _make_converter()
+_converter = strict_converter()

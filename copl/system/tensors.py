@@ -37,14 +37,12 @@ class Expected:
     """What a tensor has to be.
 
     Attributes:
-        kind: floating-point numbers, whole numbers, or truth values.
+        kind: floating-point numbers, whole numbers, truth values, or any of these.
         shape: its size in each direction, such as ``("U", "D")``; None where any shape will do.
-        finite: whether NaN and infinity are faults.
     """
 
-    kind: Literal["float", "int", "bool"]
+    kind: Literal["float", "int", "bool", "any"]
     shape: tuple[Size, ...] | None
-    finite: bool = True
 
 
 def floats(*shape: Size) -> Expected:
@@ -67,11 +65,21 @@ _HEADER = "copl"
 ANY_FLOATS = Expected("float", None)
 """Finite floating-point numbers of any shape."""
 
+ANYTHING = Expected("any", None)
+"""Numbers or truth values of any shape."""
+
 _KINDS: Mapping[str, tuple[str, frozenset[torch.dtype]]] = {
     "float": ("floating-point numbers", frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})),
     "int": ("whole numbers", frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})),
     "bool": ("truth values", frozenset({torch.bool})),
 }
+_ANY_TYPE = frozenset[torch.dtype]().union(*(types for _, types in _KINDS.values()))
+
+
+def like(tensor: Tensor) -> Expected:
+    """What has the kind and the shape of `tensor`."""
+    kinds: tuple[Literal["float", "int", "bool"], ...] = ("float", "int", "bool")
+    return Expected(next(kind for kind in kinds if tensor.dtype in _KINDS[kind][1]), tuple(tensor.shape))
 
 
 @final
@@ -192,7 +200,7 @@ def load_tensors(
 
 
 def _faults(name: str, tensor: Tensor, wanted: Expected, sizes: dict[str, int]) -> Iterator[str]:
-    words, types = _KINDS[wanted.kind]
+    words, types = _KINDS.get(wanted.kind, ("numbers or truth values", _ANY_TYPE))
     if tensor.dtype not in types:
         yield f"{name}: expected {words}, got {str(tensor.dtype).removeprefix('torch.')}"
         return
@@ -202,5 +210,5 @@ def _faults(name: str, tensor: Tensor, wanted: Expected, sizes: dict[str, int]) 
         if [sizes.get(size, size) if isinstance(size, str) else size for size in known] != list(tensor.shape):
             yield f"{name}: expected shape [{', '.join(map(str, known))}], got {list(tensor.shape)}"
             return
-    if wanted.finite and wanted.kind == "float" and not bool(torch.isfinite(tensor).all()):
+    if not bool(torch.isfinite(tensor).all()):
         yield f"{name}: holds what is no finite number"

@@ -343,13 +343,13 @@ def test_a_directory_that_is_no_mixture_is_refused(tmp_path: Path) -> None:
 
     mixture.save(tmp_path)
     marker.write_text(written[:40])
-    assert "mixture.json is damaged" in refusal()
+    assert "mixture.json: damaged" in refusal()
     marker.write_text("[]")
-    assert "not written by copl" in refusal()
+    assert "mixture.json: format is nothing" in refusal()
     marker.write_text(json.dumps(json.loads(written) | {"version": 99}))
-    assert "format version 99" in refusal()
+    assert "version is 99" in refusal()
     marker.write_text(json.dumps({**json.loads(written), "layout": {"rank": 3}}))
-    assert "mixture.json is damaged" in refusal()
+    assert "mixture.json: layout.shared_rank: missing" in refusal()
 
 
 def test_an_adapter_for_another_backbone_is_refused(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_failed_save_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.Monk
     def full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("copl.experts.adapter_files.save_file", full_disk)
+    monkeypatch.setattr("copl.system.tensors.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         mixture.save(tmp_path)
     with pytest.raises(RunError, match="not a mixture"):

@@ -110,17 +110,23 @@ def truncate(path):
         (lambda d: (d / NODES_FILE).unlink(), "nodes.json: missing"),
         (lambda d: truncate(d / TENSORS_FILE), "embeddings.safetensors: damaged"),
         (lambda d: truncate(d / NODES_FILE), "nodes.json: damaged"),
-        (lambda d: (d / NODES_FILE).write_text("[1]"), "nodes.json: damaged"),
-        (lambda d: edit_nodes(d, format=99), "format 99, this version of copl reads 2"),
+        (lambda d: (d / NODES_FILE).write_text("[1]"), "nodes.json: format is nothing"),
+        (lambda d: edit_nodes(d, format=99), "format is 99, this version of copl reads 3"),
         (lambda d: edit_nodes(d, users=["only one"]), "differ in their numbers of nodes"),
-        (lambda d: edit_nodes(d, newcomer_pass={"kind": "guess"}), "not a file of node embeddings"),
+        (lambda d: edit_nodes(d, newcomer_pass={"kind": "guess"}), "newcomer_pass: expected a pass of kind groups, "),
+        (lambda d: edit_nodes(d, newcomer_pass={"kind": ["groups"]}), "newcomer_pass: expected a pass of kind"),
+        (lambda d: edit_nodes(d, newcomer_pass=[]), "newcomer_pass: expected a table of values"),
+        (lambda d: edit_nodes(d, newcomer_pass={"kind": "groups", "log_share": 1}), "points: missing"),
+        (lambda d: edit_nodes(d, users=["a", 2]), r"users\[1\]: expected text, got 2"),
+        (lambda d: edit_nodes(d, trainable_users=None), "trainable_users: expected true or false, got nothing"),
     ],
 )
 def test_damage_is_told(tmp_path, damage, message):
     save_embeddings(embeddings(), tmp_path)
     damage(tmp_path)
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(RunError, match=message) as caught:
         load_embeddings(tmp_path)
+    assert not any("\n" in fault for fault in caught.value.faults)
 
 
 def test_a_failed_write_leaves_no_set(tmp_path):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from copl.adapt.lookalikes import Lookalikes
-from copl.errors import RunError
 from copl.interfaces import Workspace
 from copl.records import PreferenceData, ResponseTable
 from copl.reward.reading.frozen_texts import FrozenTexts, OpenBackbone
 from copl.runs.recipe import Stages
-from copl.system.files import write_text
+from copl.system.documents import read_document, write_document
 
 STAGE = "texts"
 _FILE = "responses.json"
@@ -34,8 +32,7 @@ def fit_lookalikes(
     def compute(directory: Path) -> None:
         train = data.split("train").comparisons
         annotated = data.responses.take(np.unique(np.concatenate([train.chosen, train.rejected])))
-        content = {"prompts": annotated.prompts, "texts": annotated.texts}
-        write_text(directory / _FILE, json.dumps(content))
+        write_document(directory / _FILE, annotated)
 
     directory = workspace.stage(STAGE, key={"data": data.digest("train")}, compute=compute)
     texts = FrozenTexts.fit(
@@ -60,10 +57,6 @@ def load_lookalikes(directory: Path, stages: Stages, *, open_backbone: OpenBackb
 
 
 def _lookalikes(directory: Path, texts: FrozenTexts) -> Lookalikes:
-    try:
-        content = json.loads((directory / _FILE).read_text(encoding="utf-8"))
-        responses = ResponseTable(content["prompts"], content["texts"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{directory}: the annotated texts cannot be read ({error}); train the run again") from error
+    responses = read_document(directory / _FILE, ResponseTable, advice="train the run again")
     features = texts.of(responses, np.arange(len(responses)))
     return Lookalikes(responses, features, lambda asked: texts.of(asked, np.arange(len(asked))))

@@ -15,18 +15,15 @@ are scaled so that a T + b E[G | T] = T: scores of met and of new responses are 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import final
 
-import attrs
 import numpy as np
 from attrs import frozen
 from scipy.optimize import minimize
 
-from copl.errors import RunError
 from copl.records import BoolArray, FloatArray
-from copl.system.files import write_text
+from copl.system.documents import read_document, write_document
 
 STAGE = "blend"
 _FILE = "blend.json"
@@ -121,7 +118,7 @@ class Blend:
 
     def save(self, directory: Path) -> None:
         """Write the weights."""
-        write_text(directory / _FILE, json.dumps(attrs.asdict(self)) + "\n")
+        write_document(directory / _FILE, self)
 
     @classmethod
     def load(cls, directory: Path) -> Blend:
@@ -130,9 +127,4 @@ class Blend:
         Raises:
             RunError: they are missing or damaged.
         """
-        try:
-            content = json.loads((directory / _FILE).read_text(encoding="utf-8"))
-            pairs = [(float(content[name]["text"]), float(content[name]["graph"])) for name in ("met", "new")]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{directory / _FILE} cannot be read ({error}); train the run again") from error
-        return cls(*(Weights(*pair) for pair in pairs))
+        return read_document(directory / _FILE, cls, advice="train the run again")

@@ -21,17 +21,20 @@ from typing import TYPE_CHECKING, final
 
 import torch
 from attrs import frozen
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from copl.errors import RunError
 from copl.reward.model import AffineScaling
-from copl.system.files import write_atomically
+from copl.system.tensors import floats, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _FILE = "text_regression.safetensors"
+_EXPECTED = {
+    "centre": floats("F"),
+    "scale": floats("F"),
+    "landmarks": floats("m", "F"),
+    "coefficients": floats("m", "K"),
+}
 _RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 _USUAL_RIDGE = 0.3
 _MAX_LANDMARKS = 1024
@@ -121,10 +124,7 @@ class TextRegression:
 
     def save(self, directory: Path) -> None:
         """Write the regression."""
-        tensors = {
-            name: getattr(self, name).float().contiguous() for name in ("centre", "scale", "landmarks", "coefficients")
-        }
-        write_atomically(directory / _FILE, lambda temporary: save_file(tensors, temporary))
+        save_tensors(directory / _FILE, {name: getattr(self, name).float() for name in _EXPECTED})
 
     @classmethod
     def load(cls, directory: Path) -> TextRegression:
@@ -133,12 +133,8 @@ class TextRegression:
         Raises:
             RunError: it is missing or damaged.
         """
-        try:
-            tensors = load_file(directory / _FILE)
-            parts = [tensors[name].double() for name in ("centre", "scale", "landmarks", "coefficients")]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise RunError(f"{directory / _FILE} cannot be read ({error}); train the run again") from error
-        return cls(*parts)
+        tensors = load_tensors(directory / _FILE, _EXPECTED, advice="train the run again")
+        return cls(*(tensors[name].double() for name in _EXPECTED))
 
 
 def _kernel(one: Tensor, other: Tensor) -> Tensor:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-import numpy as np
-import torch
 from attrs import frozen
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from copl.errors import RunError
-from copl.system.files import write_atomically
+from copl.system.tensors import booleans, floats, integers, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray
 
 _FILE = "new_texts.safetensors"
+_EXPECTED = {"rows": integers("N"), "margins": floats("N"), "new": booleans("N", 2)}
 
 
 @final
@@ -37,8 +33,7 @@ class NewTextMargins:
 
     def save(self, directory: Path) -> None:
         """Write them into a reward model's directory."""
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in _NAMES}
-        write_atomically(directory / _FILE, lambda temporary: save_file(tensors, temporary))
+        save_tensors(directory / _FILE, {name: getattr(self, name) for name in _EXPECTED})
 
     @classmethod
     def load(cls, directory: Path) -> NewTextMargins:
@@ -47,11 +42,5 @@ class NewTextMargins:
         Raises:
             RunError: they are missing or damaged.
         """
-        try:
-            tensors = load_file(directory / _FILE)
-            return cls(*(tensors[name].numpy() for name in _NAMES))
-        except (OSError, SafetensorError, KeyError) as error:
-            raise RunError(f"{directory / _FILE} cannot be read ({error}); train the run again") from error
-
-
-_NAMES = ("rows", "margins", "new")
+        tensors = load_tensors(directory / _FILE, _EXPECTED, advice="train the run again")
+        return cls(*(tensors.array(name) for name in _EXPECTED))

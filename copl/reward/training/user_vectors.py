@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
-import torch
 from attrs import field, frozen
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from copl.errors import RunError
-from copl.system.files import write_atomically
+from copl.system.tensors import floats, load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FILE = "users.safetensors"
+_AGAIN = "train the reward model again"
+
+
+@final
+@frozen
+class _Header:
+    ids: tuple[str, ...]
 
 
 @final
@@ -46,10 +51,7 @@ class UserVectors:
 
 def save_trained_users(users: UserVectors, directory: Path) -> None:
     """Write the embeddings that were trained along, and whose they are, into a reward model's directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors = {"users": users.values.detach().float().cpu().contiguous()}
-    metadata = {"ids": json.dumps(users.ids)}
-    write_atomically(directory / _FILE, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    save_tensors(directory / _FILE, {"users": users.values.float()}, header={"ids": users.ids})
 
 
 def load_trained_users(directory: Path) -> UserVectors | None:
@@ -61,10 +63,8 @@ def load_trained_users(directory: Path) -> UserVectors | None:
     path = directory / _FILE
     if not path.is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            ids = json.loads((file.metadata() or {})["ids"])
-            values: Tensor = file.get_tensor("users")
-        return UserVectors(tuple(ids), torch.as_tensor(values), trainable=True)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged ({error}); train the reward model again") from error
+    tensors = load_tensors(path, {"users": floats("U", "D")}, advice=_AGAIN)
+    ids = tensors.read_header(_Header, advice=_AGAIN).ids
+    if len(ids) != len(tensors["users"]):
+        raise RunError(f"{path}: {len(ids)} ids for {len(tensors['users'])} users; {_AGAIN}")
+    return UserVectors(ids, tensors["users"], trainable=True)

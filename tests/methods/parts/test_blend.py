@@ -78,5 +78,5 @@ def test_weights_survive_saving_and_a_damaged_file_is_named(tmp_path: Path) -> N
     blend.save(tmp_path)
     assert Blend.load(tmp_path) == blend
     (tmp_path / "blend.json").write_text("{")
-    with pytest.raises(RunError, match=r"blend\.json cannot be read"):
+    with pytest.raises(RunError, match=r"blend\.json: damaged"):
         Blend.load(tmp_path)

@@ -109,5 +109,5 @@ def test_it_survives_saving_and_a_missing_file_is_named(tmp_path: Path) -> None:
     regression.save(tmp_path)
     loaded = TextRegression.load(tmp_path)
     torch.testing.assert_close(loaded.predict(features), regression.predict(features), rtol=1e-4, atol=1e-5)
-    with pytest.raises(RunError, match=r"text_regression\.safetensors cannot be read"):
+    with pytest.raises(RunError, match=r"text_regression\.safetensors: missing"):
         TextRegression.load(tmp_path / "elsewhere")

@@ -68,5 +68,5 @@ def test_margins_are_those_of_the_model_on_validation_comparisons_with_a_held_ou
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"new_texts\.safetensors cannot be read"):
+    with pytest.raises(RunError, match=r"new_texts\.safetensors: missing"):
         NewTextMargins.load(tmp_path)

@@ -276,6 +276,7 @@ def random_backbone(size: str, device: torch.device) -> LoadedBackbone:
         target_modules=("q_proj", "v_proj"),
         pad_id=0,
         max_positions=2048,
+        state_size=config.hidden_size,
     )
 
 

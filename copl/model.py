@@ -29,6 +29,7 @@ from copl.interfaces import OnlineUser, PreferenceModel
 from copl.plugins import load
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, ResponseTable, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
+from copl.runs.recipe import ANY_BACKBONE
 from copl.runs.sharing import fetch_portable, publish, save_portable
 
 Prompt = str | Sequence[Mapping[str, str]]
@@ -153,7 +154,7 @@ class Model:
         Raises:
             RunError: the run is missing, unfinished, damaged, foreign or from another version.
         """
-        changes = {"backbone": {"name": "hf", "path": backbone}} if backbone else {}
+        changes = {"backbone": {"name": ANY_BACKBONE, "path": backbone}} if backbone else {}
         run = open_run(fetch_portable(name, revision), load(), changes)
         return cls(run, run.load_method())
 

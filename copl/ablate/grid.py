@@ -16,7 +16,7 @@ from copl.data.fetching import advice
 from copl.errors import CoplError, OptionsError, suggest
 from copl.options import parse_options
 from copl.plugins import KINDS, Component, Plugins
-from copl.runs.recipe import DEFAULTS, Draft, Recipe, canonical_hash, merge, resolve
+from copl.runs.recipe import ANY_BACKBONE, DEFAULTS, Draft, Recipe, canonical_hash, is_model_name, merge, resolve
 
 _CONSTANT = "btl"
 """The variant taken as reference where none is named and there is one of this name."""
@@ -178,8 +178,8 @@ def _applies(axis: Axis, draft: Draft, plugins: Plugins) -> bool:
 def _component(kind: str, draft: Draft, plugins: Plugins) -> Component | None:
     name = str(draft.get(kind, {}).get(NAME, DEFAULTS.get(kind, "")))
     registry = plugins.registry(kind)
-    if kind == "backbone" and name not in registry and ("/" in name or Path(name).exists()):
-        name = "hf"
+    if kind == "backbone" and is_model_name(name, registry):
+        name = ANY_BACKBONE
     return registry.get(name).component if name in registry else None
 
 

@@ -7,6 +7,7 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 
 from copl.errors import CoplError
+from copl.options import describe_options
 from copl.plugins import KINDS, load
 from copl.runs.directory import installed_versions
 from copl.system.files import cache_directory
@@ -60,7 +61,7 @@ def _backbones() -> list[Finding]:
         try:
             registry.create(name).fingerprint()
         except CoplError as error:
-            if name != "hf":  # that one needs a path
+            if not any(info.required for info in describe_options(registered.component.options)):
                 findings.append((f"backbone {name}", "missing", error.faults[0]))
         else:
             findings.append((f"backbone {name}", "ok", registered.component.summary))

@@ -35,7 +35,7 @@ class ClassifierForm:
     Attributes:
         task: PEFT's name of the task.
         auto_class: the transformers class that opens it.
-        prefix: name of the backbone inside the classifier.
+        prefix: path of the backbone inside the classifier.
         head: name of its linear layer.
         has_bias: whether that layer has a bias.
     """
@@ -47,12 +47,13 @@ class ClassifierForm:
     has_bias: bool
 
 
-def classifier_form(model: PreTrainedModel, pooling: str) -> ClassifierForm:
+def classifier_form(model: PreTrainedModel, pooling: str, config: Any = None) -> ClassifierForm:
     """Find the classifier of a backbone.
 
     Args:
         model: the backbone, with or without adapters.
         pooling: ``last`` or ``mean``.
+        config: configuration of what the backbone is part of; its own unless given.
 
     Raises:
         BackboneError: transformers has no classifier for it that is linear in the hidden states.
@@ -61,28 +62,29 @@ def classifier_form(model: PreTrainedModel, pooling: str) -> ClassifierForm:
     if pooling == "last":
         candidates.insert(0, ("SEQ_CLS", "AutoModelForSequenceClassification"))
     for task, auto_class in candidates:
-        form = _form(model, task, auto_class)
+        form = _form(model, model.config if config is None else config, task, auto_class)
         # A sequence classifier with a bias pools the first token through a layer of its own, as BERT does.
         if form is not None and not (task == "SEQ_CLS" and form.has_bias):
             return form
     raise BackboneError(f"transformers has no linear classifier on {type(model).__name__}; this backbone has no export")
 
 
-def _form(model: PreTrainedModel, task: Task, auto_class: str) -> ClassifierForm | None:
+def _form(model: PreTrainedModel, config: Any, task: Task, auto_class: str) -> ClassifierForm | None:
     import transformers
 
-    config = copy.deepcopy(model.config)
+    config = copy.deepcopy(config)
     config.num_labels = 1
     try:
         with torch.device("meta"):
-            classifier = getattr(transformers, auto_class).from_config(config)
+            classifier = getattr(transformers, auto_class).from_config(config, trust_remote_code=False)
     except ValueError:  # the class has no entry for this architecture
         return None
-    prefix = classifier.base_model_prefix
-    heads = [n for n, child in classifier.named_children() if n != prefix and isinstance(child, nn.Linear)]
-    if not hasattr(classifier, prefix) or len(heads) != 1:
+    prefix = next((path for path, part in classifier.named_modules() if type(part) is type(model)), None)
+    others = [(n, child) for n, child in classifier.named_children() if not f"{prefix}.".startswith(f"{n}.")]
+    heads = [(name, child) for name, child in others if any(True for _ in child.parameters())]
+    if not prefix or len(heads) != 1 or not isinstance(heads[0][1], nn.Linear):
         return None
-    return ClassifierForm(task, auto_class, prefix, heads[0], getattr(classifier, heads[0]).bias is not None)
+    return ClassifierForm(task, auto_class, prefix, heads[0][0], heads[0][1].bias is not None)
 
 
 def write_user_classifier(
@@ -93,6 +95,8 @@ def write_user_classifier(
     offset: float,
     base: str,
     directory: Path,
+    *,
+    revision: str | None = None,
 ) -> int:
     """Write one user's slice of a mixture, with the head, as a plain PEFT adapter.
 
@@ -104,6 +108,7 @@ def write_user_classifier(
         offset: what is added to it; has to be 0 where the classifier has no bias.
         base: path or id of the backbone's weights.
         directory: where the adapter goes.
+        revision: commit of an id.
 
     Returns:
         the rank of the adapter.
@@ -116,12 +121,18 @@ def write_user_classifier(
     tensors[f"{wrapped}{form.head}.weight"] = head.detach().float().reshape(1, -1)
     if form.has_bias:
         tensors[f"{wrapped}{form.head}.bias"] = torch.tensor([offset], dtype=torch.float32)
-    changes = {"task_type": form.task, "modules_to_save": [form.head], "base_model_name_or_path": base}
+    changes: dict[str, Any] = {"task_type": form.task, "modules_to_save": [form.head]}
+    changes |= {"base_model_name_or_path": base, "revision": revision}
+    if "." in form.prefix:  # other parts of the model have modules of the same names
+        adapted = {name.removeprefix(wrapped).rpartition(".lora_")[0] for name in tensors if ".lora_" in name}
+        changes |= {"target_modules": sorted(adapted), "layers_to_transform": None, "layers_pattern": None}
     write_adapter(directory, config | changes, tensors)
     return rank
 
 
-def merge_user_classifier(directory: Path, base: str, form: ClassifierForm, pad_id: int, out: Path) -> None:
+def merge_user_classifier(
+    directory: Path, base: str, form: ClassifierForm, pad_id: int, out: Path, *, revision: str | None = None
+) -> None:
     """Merge an exported adapter into its backbone and write the whole classifier.
 
     Args:
@@ -130,6 +141,7 @@ def merge_user_classifier(directory: Path, base: str, form: ClassifierForm, pad_
         form: the classifier.
         pad_id: the padding token that the classifier's configuration names.
         out: where the model goes.
+        revision: commit of an id.
     """
     import transformers
     from peft import PeftModel
@@ -138,6 +150,10 @@ def merge_user_classifier(directory: Path, base: str, form: ClassifierForm, pad_
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5 for a property under its former name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        model = opener.from_pretrained(base, num_labels=1, pad_token_id=pad_id, dtype=torch.float32)
+        model = opener.from_pretrained(
+            base, num_labels=1, dtype=torch.float32, revision=revision, trust_remote_code=False
+        )
         merged = PeftModel.from_pretrained(model, directory).merge_and_unload()
+    if form.task == "SEQ_CLS":  # by it the classifier finds the last token; elsewhere it may stand for a position
+        merged.config.get_text_config().pad_token_id = pad_id
     merged.save_pretrained(out)

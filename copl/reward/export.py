@@ -8,19 +8,27 @@ import tempfile
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 from torch import Tensor
 
-from copl.errors import OptionsError
+from copl.data.chat import encode_messages
+from copl.errors import BackboneError, OptionsError
 from copl.experts.classifier import ClassifierForm, classifier_form, merge_user_classifier, write_user_classifier
+from copl.records import ResponseTable
+from copl.reward.backbones import standalone
 from copl.reward.backbones.checkpoints import quiet
 from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.model import PersonalRewardModel
+from copl.reward.scoring import score_responses
 from copl.reward.usage import usage_page
 from copl.system.files import write_text
 
 CARD = "export.json"
+SCRIPT = "score.py"
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+_ROUGH_TOLERANCE = 5e-2  # of half precision, where the order of sums matters
 
 
 @final
@@ -31,6 +39,8 @@ class Export:
     Attributes:
         directory: where the classifier is.
         base: path or id of the backbone it stands on; the directory itself where it was merged.
+        revision: commit of an id.
+        dtype: floating-point type it is to be opened in.
         rank: rank of the plain adapter.
         task: PEFT's name of the classifier's task.
         score: how logits become the reward: ``logit``, ``mean of the tokens' logits`` or ``logit of the last token``.
@@ -38,6 +48,8 @@ class Export:
 
     directory: Path
     base: str
+    revision: str | None
+    dtype: str
     rank: int
     task: str
     score: str
@@ -56,33 +68,37 @@ def export_user(
     *,
     merge: bool = False,
 ) -> Export:
-    """Write one user's reward model.
+    """Write one user's reward model, and check that it scores as the model does.
 
     Args:
         model: the trained reward model.
         user: the user's embedding [D]; None for a model without users.
         user_id: named in the usage page.
         clean: the backbone once more, without adapters; written beside the adapter where it has no name of its own.
+            Its weights are given up, for the sake of memory.
         directory: where the classifier goes; must not exist or be empty.
         merge: write the whole classifier with the adapter merged into its weights.
 
     Raises:
         OptionsError: the head is not linear in the hidden states, or the directory holds something.
-        BackboneError: transformers has no classifier for the backbone.
+        BackboneError: transformers has no classifier for the backbone, or one that says something else.
     """
     if not model.head.linear_in_features:
         raise OptionsError("reward.head: a classifier's head is linear; train with reward.head=bilinear or linear")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise OptionsError(f"{directory}: already there; choose another --out")
-    form = classifier_form(model.backbone.model, model.backbone.pooling)
+    form = classifier_form(model.backbone.model, model.backbone.pooling, _config_of(clean))
     vector = torch.zeros(1, model.embedding_dim) if user is None else user.unsqueeze(0)
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        found = _write(model, vector, form, clean, scratch, merge=merge)
-        where = Export(directory, found.base, found.rank, found.task, found.score)
-        write_text(scratch / CARD, json.dumps({"user": user_id, **_card(where, model, form)}, indent=2) + "\n")
-        write_text(scratch / "README.md", usage_page(user_id, model.backbone, form, _pad_id(clean), merged=merge))
+        where = evolve(_write(model, vector, form, clean, scratch, merge=merge), directory=directory)
+        card = _card(where, model, form, _pad_id(clean))
+        write_text(scratch / CARD, json.dumps({"user": user_id, **card}, indent=2) + "\n")
+        write_text(scratch / "README.md", usage_page(user_id, card))
+        write_text(scratch / SCRIPT, Path(standalone.__file__).read_text(encoding="utf-8"))
+        clean.model.to("meta")
+        _require_equal(model, vector, scratch)
         scratch.chmod(0o755)
         if directory.exists():
             directory.rmdir()
@@ -90,6 +106,17 @@ def export_user(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return where
+
+
+def _config_of(backbone: LoadedBackbone) -> Any:
+    """The configuration of what the classifier is opened from, which may be more than the part that reads."""
+    if backbone.source is None:
+        return backbone.model.config
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(
+        backbone.source, revision=backbone.revision, local_files_only=True, trust_remote_code=False
+    )
 
 
 def _write(
@@ -107,19 +134,74 @@ def _write(
     if base is None:
         with quiet():
             clean.model.save_pretrained(place)
-        clean.tokenizer.save_pretrained(place)
     named = base or "base"
     rank = write_user_classifier(
-        model.mixture, None if weights is None else weights[0], form, linear_weights(model, vector), 0.0, named, adapter
+        model.mixture,
+        None if weights is None else weights[0],
+        form,
+        linear_weights(model, vector),
+        0.0,
+        named,
+        adapter,
+        revision=clean.revision,
     )
     if merge:
         with quiet():
-            merge_user_classifier(adapter, base or str(place), form, _pad_id(clean), out)
+            merge_user_classifier(adapter, base or str(place), form, _pad_id(clean), out, revision=clean.revision)
         shutil.rmtree(adapter)
         shutil.rmtree(place, ignore_errors=True)
         named = "."
     clean.tokenizer.save_pretrained(out)
-    return Export(out, named, rank, form.task, _how(form, model.backbone.pooling))
+    revision = None if merge else clean.revision
+    dtype = "float32" if merge else str(model.backbone.model.dtype).removeprefix("torch.")
+    return Export(out, named, revision, dtype, rank, form.task, _how(form, model.backbone.pooling))
+
+
+@torch.no_grad()
+def _require_equal(model: PersonalRewardModel, user: Tensor, directory: Path) -> None:
+    """Score a few texts both ways.
+
+    Raises:
+        BackboneError: the scores differ.
+    """
+    name = type(model.backbone.model).__name__
+    try:
+        with quiet():
+            reward = standalone.PersonalReward(directory)
+    except Exception as error:  # whatever the tools of others come upon
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BackboneError(f"{name} has no export: the classifier cannot be opened again ({reason})") from error
+    expected, scores = [], []
+    for prompt, response in _samples(model):
+        key = prompt if isinstance(prompt, str) else encode_messages(prompt)
+        try:
+            own = score_responses(model, ResponseTable([key], [response]), user.to(model.device), np.zeros(1, int))
+        except BackboneError:
+            continue  # a chat template that does not take such a conversation
+        expected.append(float(own[0]))
+        scores.append(reward(prompt, response))
+    worst = float(np.max(np.abs(np.subtract(expected, scores)), initial=0.0))
+    tolerance = _TOLERANCE.get(model.backbone.model.dtype, _ROUGH_TOLERANCE)
+    if not worst <= tolerance * max(1.0, float(np.max(np.abs(expected), initial=0.0))):
+        raise BackboneError(
+            f"{name} has no export: transformers' {reward.card['classifier']['auto_class']} scores otherwise than copl "
+            f"(up to {worst:.1e} apart)"
+        )
+
+
+def _samples(model: PersonalRewardModel) -> list[tuple[Any, str]]:
+    """Texts of each kind: short, a conversation, with the tokenizer's own marks inside, too long."""
+    tokenizer = model.backbone.tokenizer
+    marks = " ".join(str(mark) for mark in tokenizer.all_special_tokens[:8])
+    talk = [("user", "How do I boil an egg?"), ("assistant", "How soft?"), ("user", "Soft.")]
+    messages = [{"role": role, "content": content} for role, content in talk]
+    return [
+        ("How do I fry an egg?", "Hot pan, three minutes."),
+        ("", "Not every response has a prompt.\n"),
+        (messages, " Four minutes, then cold water.  "),
+        (f"What does {marks} mean?", f"They are {marks}"),
+        ("all the words of a long prompt " * (model.max_length // 4), "The end."),
+    ]
 
 
 @torch.no_grad()
@@ -146,11 +228,14 @@ def _pad_id(backbone: LoadedBackbone) -> int:
     return fit[0] if fit else backbone.pad_id
 
 
-def _card(export: Export, model: PersonalRewardModel, form: ClassifierForm) -> dict[str, Any]:
+def _card(export: Export, model: PersonalRewardModel, form: ClassifierForm, pad_id: int) -> dict[str, Any]:
     return {
         **export.facts(),
+        "revision": export.revision,
+        "dtype": export.dtype,
         "classifier": asdict(form),
         "pooling": model.backbone.pooling,
         "template": model.backbone.template,
-        "max_length": model.max_length,
+        "max_length": min(model.max_length, model.backbone.max_positions),
+        "pad_token_id": pad_id,
     }

@@ -1,72 +1,54 @@
-"""The page beside an exported classifier: how to score with it, as code that runs without `copl`."""
+"""The page beside an exported classifier: how to score with it without `copl`."""
 
 from __future__ import annotations
 
-from copl.experts.classifier import ClassifierForm
-from copl.reward.backbones.loaded import LoadedBackbone
+from collections.abc import Mapping
+from typing import Any
 
-_INPUTS = {
-    "chat": """messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, date_string="26 Jul 2024")
-    inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")""",
-    "pair": """texts = [prompt, response] if prompt else [response]
-    inputs = tokenizer(*texts, return_tensors="pt")""",
-    "response": 'inputs = tokenizer(response, return_tensors="pt")',
-    "plain": """text = f"Human: {prompt}\\n\\nAssistant: {response}" if prompt else response
-    inputs = tokenizer(text, return_tensors="pt")""",
+_STOCK = {
+    ("SEQ_CLS", "last"): "the logit is the reward",
+    ("TOKEN_CLS", "mean"): "the mean of the tokens' logits is the reward",
+    ("TOKEN_CLS", "last"): "the logit of the last token is the reward",
+}
+_TEMPLATES = {
+    "chat": "as a conversation by the tokenizer's chat template, with no other special tokens than it writes, and"
+    " on the 26th of July 2024 where it writes the date",
+    "pair": "as a pair of texts, without `token_type_ids`",
+    "response": "as the response alone",
+    "plain": "as `Human: ...`, an empty line and `Assistant: ...`",
 }
 
-_REWARDS = {
-    ("SEQ_CLS", "last"): "logits[0, 0]",
-    ("TOKEN_CLS", "mean"): "logits[0, :, 0].mean()",
-    ("TOKEN_CLS", "last"): "logits[0, -1, 0]",
-}
 
-_ADAPTER = """base = json.load(open(here + "/adapter_config.json"))["base_model_name_or_path"]
-base = here + "/base" if base == "base" else base
-model = {auto_class}.from_pretrained(base, num_labels=1, pad_token_id={pad_id})
-model = PeftModel.from_pretrained(model, here).eval()"""
-
-_MERGED = "model = {auto_class}.from_pretrained(here).eval()"
-
-
-def usage_page(user: str, backbone: LoadedBackbone, form: ClassifierForm, pad_id: int, *, merged: bool) -> str:
+def usage_page(user: str, card: Mapping[str, Any]) -> str:
     """Return the page.
 
     Args:
         user: id of the user.
-        backbone: its template and pooling decide how texts are joined and logits read.
-        form: the classifier.
-        pad_id: a padding token that no text ends with.
-        merged: whether the adapter is merged into the weights.
+        card: what ``export.json`` says.
     """
-    load = (_MERGED if merged else _ADAPTER).format(auto_class=form.auto_class, pad_id=pad_id)
-    imports = ["import torch", f"from transformers import AutoTokenizer, {form.auto_class}"]
-    if not merged:
-        imports = ["import json", "", *imports[:1], "from peft import PeftModel", *imports[1:]]
-    code = "\n".join(
-        [
-            *imports,
-            "",
-            'here = "."  # this directory',
-            load,
-            "tokenizer = AutoTokenizer.from_pretrained(here)",
-            "",
-            "",
-            "def reward(prompt, response):",
-            f"    {_INPUTS[backbone.template]}",
-            "    with torch.no_grad():",
-            "        logits = model(**inputs).logits",
-            f"    return float({_REWARDS[form.task, backbone.pooling]})",
-        ]
-    )
-    kind = "model" if merged else "PEFT adapter"
-    return f"""# Personal reward model of user {user}
+    merged = card["base"] == "."
+    kind, packages = ("model", "torch and transformers") if merged else ("PEFT adapter", "torch, transformers and peft")
+    name = "".join(letter if letter.isprintable() else " " for letter in user)
+    more = "" if merged or card["base"] == "base" else f" The backbone, `{card['base']}`, has to be where it was."
+    rounded = "" if card["dtype"] == "float32" else f", as far as {card['dtype']} goes"
+    padding = ""
+    if card["task"] == "SEQ_CLS":
+        padding = f" In a batch, `pad_token_id` has to be {card['pad_token_id']}: the last other token gives the logit."
+    return f"""# Personal reward model of user {name}
 
-An ordinary {kind} for `{form.auto_class}`. It scores a response to a prompt; higher means that the user likes it
-more, and only differences between responses have a meaning.
+An ordinary {kind} for `{card["classifier"]["auto_class"]}`. It scores a response to a prompt; higher means that the
+user likes it more, and only differences between responses have a meaning.
 
 ```python
-{code}
+from score import PersonalReward
+
+reward = PersonalReward(".")  # this directory
+reward("How do I fry an egg?", "Hot pan, three minutes.")
 ```
+
+`score.py` needs {packages}; its scores are those of `copl`{rounded}. A prompt is text or a list of messages with `role`
+and `content`.{more}
+
+With other tools: {_STOCK[card["task"], card["pooling"]]}. Prompt and response are read
+{_TEMPLATES[card["template"]]}; {card["max_length"]} tokens at most, of which the prompt loses the first.{padding}
 """

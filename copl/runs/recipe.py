@@ -26,7 +26,7 @@ from attrs import field, frozen
 
 from copl.errors import CoplError, OptionsError, suggest
 from copl.options import describe_options, options_to_dict, parse_options
-from copl.plugins import KINDS, Plugins, Registered
+from copl.plugins import KINDS, Plugins, Registered, Registry
 
 DEFAULTS: Mapping[str, str] = {
     "method": "copl",
@@ -36,6 +36,9 @@ DEFAULTS: Mapping[str, str] = {
     "backbone": "minilm",
 }
 """The component that plays each part unless another is chosen."""
+
+ANY_BACKBONE = "hf"
+"""The backbone that is any model by its Hugging Face id or path."""
 
 Draft = dict[str, dict[str, Any]]
 """Option values by section, before they are checked."""
@@ -287,12 +290,17 @@ def _listing(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
+def is_model_name(name: str, registry: Registry) -> bool:
+    """Whether what is given as a backbone's name is that of a model: an id on the hub or a path."""
+    return name not in registry and ("/" in name or Path(name).exists())
+
+
 def _choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[str]) -> Choice | None:
     values = dict(values)
     name = str(values.pop("name", DEFAULTS.get(kind, "")))
     registry = plugins.registry(kind)
-    if kind == "backbone" and name not in registry and ("/" in name or Path(name).exists()):
-        name, values = "hf", {"path": name, **values}
+    if kind == "backbone" and is_model_name(name, registry):
+        name, values = ANY_BACKBONE, {"path": name, **values}
     try:
         registered = registry.get(name)
         preset = values.pop("preset", None)

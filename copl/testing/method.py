@@ -16,7 +16,7 @@ from copl.interfaces import PreferenceModel, Progress
 from copl.options import parse_options
 from copl.plugins import Plugins, load
 from copl.records import AdaptedUsers, FloatArray, PreferenceData, ScoreRequests, UserTable
-from copl.runs.recipe import DEFAULTS, Choice, Stages
+from copl.runs.recipe import ANY_BACKBONE, DEFAULTS, Choice, Stages
 from copl.system.progress import SilentProgress
 from copl.testing.check import Check, CheckResult, Once, fingerprint_of, require, run_checks
 from copl.testing.common import Described
@@ -65,7 +65,7 @@ class _Subject:
         name, values = DEFAULTS[kind], {}
         if kind == "backbone":
             texts = (*self.data.responses.prompts, *self.data.responses.texts, "Human : Assistant : user assistant")
-            name, values = "hf", {"path": str(write_tiny_model(self.root / "model", texts))}
+            name, values = ANY_BACKBONE, {"path": str(write_tiny_model(self.root / "model", texts))}
         registered = plugins.registry(kind).get(name)
         return Choice(kind, name, parse_options(registered.component.options, values, where=kind), registered)
 

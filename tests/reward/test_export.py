@@ -39,6 +39,8 @@ logging.disable_progress_bar()
 results = {}
 for directory in sys.argv[2:]:
     os.chdir(directory)
+    sys.modules.pop("score", None)
+    sys.path[:1] = [directory]
     space = {}
     exec(re.search(r"```python\\n(.*?)```", open("README.md").read(), re.S).group(1), space)
     results[directory] = [space["reward"](prompt, text) for prompt, text in json.loads(sys.argv[1])]

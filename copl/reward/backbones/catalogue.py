@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from copl.errors import BackboneError
 from copl.options import option
 from copl.plugins import Component
-from copl.reward.backbones.checkpoints import fingerprint_directory, missing_files, quiet
+from copl.reward.backbones.checkpoints import FILES, fingerprint_directory, missing_files, quiet
 from copl.reward.backbones.packaged import PackagedFiles, cached_directory, dequantised
+from copl.runs.recipe import ANY_BACKBONE
 
 if TYPE_CHECKING:
     from copl.reward.backbones.loaded import LoadedBackbone
@@ -62,12 +63,21 @@ class SmolLm2Options:
     template: Literal["chat", "plain", "response"] = option("chat", help=_TEMPLATE_HELP)
 
 
+def _in_full(path: str) -> str:
+    """A directory by its whole path, so that it is the same one from wherever a run is opened; else an id as it is."""
+    directory = Path(path).expanduser()
+    return str(directory.absolute()) if directory.is_dir() else path
+
+
 @final
 @frozen
 class HuggingFaceOptions:
     """Options of any other backbone."""
 
-    path: str = option(help="Hugging Face id such as google/gemma-2b-it, or the path of a local model directory")
+    path: str = field(
+        converter=_in_full,
+        metadata={"help": "Hugging Face id such as google/gemma-2b-it, or the path of a local model directory"},
+    )
     revision: str | None = option(None, help="branch, tag or commit of a Hugging Face id")
     dtype: Dtype = option("float32", help=_DTYPE_HELP)
     pooling: Literal["last", "mean"] | None = option(
@@ -134,8 +144,16 @@ class SmolLm2:
             BackboneError: it is neither in the cache nor installed.
         """
         if not cached_directory("smollm2-135m", self._files).is_dir() and not self._files.is_installed():
-            dequantised("smollm2-135m", self._files)
+            self.directory()
         return "smollm2-135m:" + ",".join(self._files.sha256.values())
+
+    def directory(self) -> Path:
+        """Return where it lies as an ordinary model, which ``AutoModelForCausalLM.from_pretrained`` opens.
+
+        Raises:
+            BackboneError: it is not installed or damaged.
+        """
+        return dequantised("smollm2-135m", self._files)
 
     def load(self) -> LoadedBackbone:
         """Load the language model, dequantising its weights on first use.
@@ -143,7 +161,7 @@ class SmolLm2:
         Raises:
             BackboneError: it is not installed or damaged.
         """
-        directory = dequantised("smollm2-135m", self._files)
+        directory = self.directory()
         try:
             return _open(directory, self._options.dtype, self._options.pooling, self._options.template)
         except BackboneError as error:
@@ -174,29 +192,31 @@ class HuggingFace:
         """
         directory = self._find()
         loaded = _open(directory, self._options.dtype, self._options.pooling, self._options.template)
-        local = Path(self._options.path).expanduser().is_dir()
-        return evolve(loaded, source=str(directory.resolve()) if local else self._options.path)
+        if Path(self._options.path).is_dir():
+            return evolve(loaded, source=self._options.path)
+        return evolve(loaded, source=self._options.path, revision=directory.name)  # a snapshot is named by its commit
 
     def _find(self) -> Path:
         if self._directory is None:
-            path = Path(self._options.path).expanduser()
+            path = Path(self._options.path)
             self._directory = path if path.is_dir() else self._snapshot(path)
         return self._directory
 
     def _snapshot(self, path: Path) -> Path:
         name = self._options.path
         if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-            raise BackboneError(f"there is no model directory {path}")
+            raise BackboneError(
+                f"there is no model directory {path}; put it back, or open the run with "
+                "copl.Model.from_pretrained(run, backbone=...) from where it is now"
+            )
         from huggingface_hub import snapshot_download
-
-        wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
         def fetch(*, local: bool) -> Path:
             return Path(
                 snapshot_download(
                     name,
                     revision=self._options.revision,
-                    allow_patterns=wanted,
+                    allow_patterns=list(FILES),
                     ignore_patterns=["*/*"],  # other formats of the same weights
                     local_files_only=local,
                 )
@@ -214,8 +234,9 @@ class HuggingFace:
         except Exception as error:  # the hub client raises errors of its HTTP library too
             reason = " ".join(str(error).split())[:200]
             raise BackboneError(
-                f"backbone {name!r} is neither a local directory nor in the local Hugging Face cache, and the hub did "
-                f"not give it ({reason}); check the name, log in if it is gated, or download it and give its path"
+                f"backbone {name!r} is neither a directory in {Path.cwd()} nor in the local Hugging Face cache, and "
+                f"the hub did not give it ({reason}); check the name, log in if it is gated, or download it and give "
+                "its path"
             ) from error
 
 
@@ -234,5 +255,5 @@ COMPONENTS = [
         "SmolLM2-135M-Instruct: small chat language model",
         "Ben Allal et al. 2025, arXiv:2502.02737",
     ),
-    Component("hf", HuggingFaceOptions, HuggingFace, "any decoder or encoder by Hugging Face id or local path"),
+    Component(ANY_BACKBONE, HuggingFaceOptions, HuggingFace, "any decoder or encoder by Hugging Face id or local path"),
 ]

@@ -1,4 +1,4 @@
-"""Opening a transformer from a directory: quietly, without the network, and never half.
+"""Opening a transformer from a directory: quietly, without the network, without running code of its own, never half.
 
 torch and transformers are imported where they are used, so that looking for files does not load them.
 """
@@ -12,17 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
 from copl.errors import BackboneError
 from copl.system.files import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_INDEX = "model.safetensors.index.json"
-# What transformers raises on files that are missing, damaged or of a kind it does not know.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
+_INDEX = f"{_WEIGHTS}.index.json"
+_ADAPTER = "adapter_config.json"
+_TOKENIZER = "tokenizer.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_VOCABULARIES = (
+    *(_TOKENIZER, "tokenizer.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model"),
+    *("vocab.txt", "vocab.json", "tekken.json"),
+)
+_FEW_LAYERS = 256  # some models run the same layers again
+_WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.codes", "*.tiktoken")
+"""What a model directory is read from: configuration, weights, tokenizer and chat templates."""
 
 
 @contextmanager
@@ -43,26 +52,42 @@ def quiet() -> Iterator[None]:
 
 def missing_files(directory: Path) -> list[str]:
     """Return the names of the files a model directory lacks: configuration, safetensors weights, tokenizer."""
-    lacking = [] if (directory / "config.json").is_file() else ["config.json"]
-    shards = ["model.safetensors"]
+    lacking = [] if (directory / _CONFIG).is_file() else [_CONFIG]
+    shards = [_WEIGHTS]
     if (directory / _INDEX).is_file():
         try:
-            shards = sorted(set(json.loads((directory / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            shards = sorted({str(shard) for shard in _json(directory / _INDEX)["weight_map"].values()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             shards = [f"a readable {_INDEX}"]
     lacking += [name for name in shards if not (directory / name).is_file()]
-    if not any(
-        (directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
+    if not any((directory / name).is_file() for name in _VOCABULARIES) and not _reads_bytes(directory):
+        lacking.append(_TOKENIZER)
+    elif (directory / "vocab.json").is_file() and not any(
+        (directory / name).is_file() for name in (_TOKENIZER, "merges.txt", "bpe.codes")
     ):
-        lacking.append("tokenizer.json")
+        lacking.append("merges.txt")
     return lacking
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _reads_bytes(directory: Path) -> bool:
+    """Whether the tokenizer is one that needs no vocabulary."""
+    try:
+        return str(_json(directory / _TOKENIZER_CONFIG)["tokenizer_class"]) in _WITHOUT_VOCABULARY
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def fingerprint_directory(directory: Path) -> str:
     """Return a hash of all configuration, weight and tokenizer files of a model directory."""
     digest = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        if path.is_file() and path.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
+    kept = {pattern.removeprefix("*") for pattern in FILES}
+    templates = directory / "additional_chat_templates"
+    for path in sorted([*directory.iterdir(), *(templates.iterdir() if templates.is_dir() else [])]):
+        if path.is_file() and path.suffix in kept:
             digest.update(f"{path.name}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
 
@@ -80,17 +105,28 @@ def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTr
     lacking = missing_files(directory)
     if lacking:
         raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}")
+    if (directory / _ADAPTER).is_file() and any(directory.glob("adapter_model.*")):
+        raise BackboneError(
+            f"{directory} holds a whole model and an adapter; merge the adapter into it, or move adapter_* elsewhere"
+        )
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-    try:
-        with quiet():
-            model, info = AutoModel.from_pretrained(directory, dtype=getattr(torch, dtype), **options)
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BackboneError(f"cannot load the model in {directory}: {reason}") from error
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    # An adapter's configuration that was left behind is not looked for where there is no such folder.
+    no_adapter = {"adapter_kwargs": {"subfolder": "no-adapter"}} if (directory / _ADAPTER).is_file() else {}
+    with quiet(), _told(directory):
+        _require_plausible(directory)
+        model, info = AutoModel.from_pretrained(
+            directory,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+            **no_adapter,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+        _require_vocabulary(directory, tokenizer)
     # Poolers sit on top of the last hidden state, which is all that is used here.
     absent = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if absent:
@@ -99,3 +135,76 @@ def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTr
             "they would be random"
         )
     return model, tokenizer
+
+
+@contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    """Turn whatever foreign code comes upon in foreign files into one line.
+
+    Raises:
+        BackboneError: the files cannot be read.
+    """
+    try:
+        yield
+    except BackboneError:
+        raise
+    except Exception as error:
+        raise BackboneError(_reason(directory, error)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # that of the tokenizers library, which is written in Rust
+            raise
+        raise BackboneError(_reason(directory, error)) from error
+
+
+def _reason(directory: Path, error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    if "trust_remote_code" in text:
+        return (
+            f"the model in {directory} brings Python code of its own, which could do anything here, so copl never runs "
+            "it; choose a model whose architecture transformers knows"
+        )
+    if "sentencepiece" in text and "install" in text:
+        return f"the tokenizer in {directory} needs one more package: pip install sentencepiece"
+    return f"cannot load the model in {directory}: {text}"
+
+
+def _require_plausible(directory: Path) -> None:
+    """Check what nobody else does before it hurts: sizes no computer has room for, and attention from elsewhere.
+
+    Raises:
+        BackboneError: the configuration is none, has more layers than tensors, or names attention kernels to download.
+    """
+    from safetensors import safe_open
+    from transformers import AutoConfig
+
+    raw = _json(directory / _CONFIG)
+    if not isinstance(raw, dict):
+        raise BackboneError(f"{directory / _CONFIG} is no configuration: it holds {type(raw).__name__}")
+    kernel = str(raw.get("attn_implementation") or raw.get("_attn_implementation") or "")
+    if "/" in kernel:
+        raise BackboneError(
+            f"{directory / _CONFIG} asks for attention code from elsewhere ({kernel}), which copl does not run; "
+            "delete attn_implementation there"
+        )
+    count = 0
+    for path in directory.glob("*.safetensors"):
+        with safe_open(path, "pt") as tensors:
+            count += len(tensors.keys())
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).get_text_config()
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > max(count, _FEW_LAYERS):
+        raise BackboneError(f"{directory / _CONFIG} says {layers} layers, but there are only {count} tensors")
+
+
+def _require_vocabulary(directory: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the tokenizer had the files it is made from: without them it would come with a vocabulary of nothing.
+
+    Raises:
+        BackboneError: it had not.
+    """
+    if (directory / _TOKENIZER).is_file():
+        return
+    named = [tokenizer.vocab_files_names.get(kind) for kind in ("vocab_file", "merges_file")]
+    lacking = [name for name in named if name and not (directory / name).is_file()]
+    if lacking:
+        raise BackboneError(f"{directory} lacks {' and '.join(lacking)}, which {type(tokenizer).__name__} is made from")

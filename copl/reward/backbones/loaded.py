@@ -1,31 +1,23 @@
 """The transformer under a reward model: its parts, its texts as tokens, and the pooling of its hidden states.
 
-A text is a prompt and a response joined the way the backbone was taught: with the tokenizer's chat template, as a
-sentence pair for encoders, else as ``Human: ... Assistant: ...``; or the response is read alone, since the prompt is
-the same for both sides of a comparison and takes its part of an encoder's mean. Every text is four runs of tokens,
-
-    opening | prompt | response | closing
-
-so that one that is too long loses the beginning of its prompt, and of its response only what alone exceeds the limit.
+How a text is joined of prompt and response, and what is cut where it is too long, says
+`copl.reward.backbones.standalone`, which exported models share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 import torch
 from attrs import frozen
-from jinja2 import TemplateError
 from torch import Tensor, nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from copl.data.chat import decode_prompt
 from copl.errors import BackboneError
-from copl.experts.targets import default_target_modules
+from copl.experts.targets import default_target_modules, modules_called_otherwise
 from copl.records import ResponseTable, TokenBatch
+from copl.reward.backbones.standalone import TextError, chat_template, encode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,9 +29,6 @@ Pooling = Literal["last", "mean"]
 Template = Literal["chat", "pair", "plain", "response"]
 Side = Literal["left", "right"]
 
-_Specials: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-_PLACEHOLDER = "copl-response-b3f1"
-
 
 @final
 @frozen(eq=False)
@@ -49,15 +38,17 @@ class LoadedBackbone:
     Attributes:
         model: the transformer; returns ``last_hidden_state`` [B, L, H].
         tokenizer: its tokenizer; never changed.
-        hidden_size: size H of the hidden states, from the configuration.
+        hidden_size: size H of the hidden states that the transformer returns.
         num_layers: number of transformer layers.
         pooling: how hidden states become one vector: of the last token, or their mean.
         template: how prompt and response are joined.
-        target_modules: the linear modules LoRA adapts unless others are named.
+        target_modules: the linear modules LoRA adapts unless others are named; none where its names tell nothing.
         pad_id: token id that fills up batches. Attention masks tell padding from text, never this id: it may be the
             end-of-text token, and is that (else 0) where the tokenizer has no padding token.
         max_positions: the longest input the model takes, in tokens.
+        state_size: size of the hidden states between its layers, which some models project before they return them.
         source: Hugging Face id or path by which others find the same weights; None where there is none.
+        revision: the commit of a Hugging Face id.
     """
 
     model: PreTrainedModel
@@ -69,7 +60,9 @@ class LoadedBackbone:
     target_modules: tuple[str, ...]
     pad_id: int
     max_positions: int
+    state_size: int
     source: str | None = None
+    revision: str | None = None
 
     def on_accelerator(self) -> LoadedBackbone:
         """Move the transformer to this process's GPU, where there is one, in place; return itself."""
@@ -88,37 +81,110 @@ def prepare_backbone(
     """Freeze a model and find out what a reward model has to know of it.
 
     Args:
-        model: a transformer without head; put into evaluation mode, in place.
-        tokenizer: its tokenizer, a fast one.
+        model: a transformer without head; put into evaluation mode, in place. Of one that sees or hears too, only the
+            part that reads is kept.
+        tokenizer: its tokenizer.
         pooling: None: the mean for encoders, the last token for decoders.
         template: None: the chat template where there is one, a sentence pair for encoders, else plain text.
 
     Raises:
-        BackboneError: an encoder-decoder, a model whose query and value projections cannot be found, or a chat template
+        BackboneError: an encoder-decoder, a model that does not give a hidden state for each token, or a chat template
             asked for where there is none.
     """
-    config = model.config.get_text_config()
+    # Imported here, as whoever loads a model has done: others need only what this module knows of tokens.
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
     if model.config.is_encoder_decoder:
         raise BackboneError(f"{type(model).__name__} is an encoder-decoder; a decoder or an encoder is needed")
+    model = _reader(model)
+    config = model.config.get_text_config()
     is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    has_chat = bool(tokenizer.chat_template)
-    if template == "chat" and not has_chat:
-        raise BackboneError(f"the tokenizer of {type(model).__name__} has no chat template; use template=plain")
-    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     config.use_cache = False  # nothing is generated
     model.requires_grad_(False)
     model.eval()
+    hidden_size, unfit = _try_out(model)
     return LoadedBackbone(
         model=model,
         tokenizer=tokenizer,
-        hidden_size=int(config.hidden_size),
-        num_layers=int(config.num_hidden_layers),
+        hidden_size=hidden_size,
+        num_layers=_num_layers(model),
         pooling=pooling or ("mean" if is_encoder else "last"),
-        template=template or ("chat" if has_chat else "pair" if is_encoder else "plain"),
-        target_modules=default_target_modules(model),
-        pad_id=next(int(i) for i in ids if i is not None),
+        template=_template_of(model, tokenizer, template, "pair" if is_encoder else "plain"),
+        target_modules=default_target_modules(model, without=unfit),
+        pad_id=_pad_id(model, tokenizer),
         max_positions=_max_positions(model, tokenizer),
+        state_size=int(getattr(config, "hidden_size", hidden_size)),
     )
+
+
+def _reader(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a model that reads text, where it has others too."""
+    config = model.config.get_text_config()
+    parts = (module for module in model.modules() if getattr(module, "config", None) is config)
+    reader: PreTrainedModel = model if config is model.config else next(parts, model)  # the outermost comes first
+    return reader
+
+
+@torch.no_grad()
+def _try_out(model: PreTrainedModel) -> tuple[int, frozenset[str]]:
+    """Read two short texts.
+
+    Returns:
+        the size of the hidden states, and the linear modules that are called with something else than a row a text.
+    """
+    rows, length = 2, 8
+    ids = torch.ones(rows, length, dtype=torch.long, device=model.device)
+    name = type(model).__name__
+    try:
+        with modules_called_otherwise(model, rows) as unfit:
+            hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            shape = tuple(hidden.shape)
+    except RuntimeError:  # short of memory, or a fault of the model's own: said where texts are read
+        return int(model.config.get_text_config().hidden_size), frozenset()
+    except Exception as error:  # whatever a model of another kind says to text
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BackboneError(f"{name} does not read plain text ({reason}); a decoder or an encoder is needed") from error
+    if shape[:2] != (rows, length) or len(shape) != 3:
+        raise BackboneError(f"{name} gives hidden states {shape} for {rows} texts of {length} tokens, not one for each")
+    return shape[2], frozenset(unfit)
+
+
+def _num_layers(model: PreTrainedModel) -> int:
+    """The number of layers as modules; some models run the same ones several times."""
+    wanted = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    lengths = [len(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return int(wanted) if wanted in lengths else max(lengths, default=1)
+
+
+def _template_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template | None, other: Template
+) -> Template:
+    """The template to use: the one asked for, else the chat template, else `other`."""
+    if template not in (None, "chat"):
+        return template
+    try:
+        has_chat = chat_template(tokenizer) is not None
+    except TextError as error:
+        raise BackboneError(f"{type(model).__name__}: {error}") from error
+    if template == "chat" and not has_chat:
+        raise BackboneError(f"the tokenizer of {type(model).__name__} has no chat template; use template=plain")
+    return "chat" if has_chat else other
+
+
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """A token to fill up batches with; it is masked, so any will do that the model has an embedding of."""
+    count = num_embeddings(model)
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(i) for i in ids if i is not None and (count is None or i < count))
+
+
+def num_embeddings(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model has embeddings of; None where it has none as other models have them."""
+    try:
+        count = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except (NotImplementedError, AttributeError):
+        return None
+    return int(count) if count else None
 
 
 def _max_positions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -128,7 +194,7 @@ def _max_positions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         # RoBERTa and its kin count positions from behind the padding index.
         if isinstance(table, nn.Embedding) and table.padding_idx is not None:
             limits.append(table.num_embeddings - table.padding_idx - 1)
-    return int(min(limit for limit in limits if limit))
+    return int(min(limit for limit in limits if isinstance(limit, int | float) and limit > 0))
 
 
 @final
@@ -174,24 +240,10 @@ class EncodedResponses:
         )
 
 
-@final
-@frozen
-class _Joint:
-    """What stands around the responses of one prompt; `opening` and `closing` are never cut."""
-
-    prompt: str
-    opening: tuple[int, ...] = ()
-    divider: tuple[int, ...] = ()
-    closing: tuple[int, ...] = ()
-    closing_text: str = ""
-    before_response: str = ""
-    strips: bool = False
-
-
 def encode_responses(
     backbone: LoadedBackbone, responses: ResponseTable, rows: IntArray, max_length: int
 ) -> EncodedResponses:
-    """Join prompt and response of some rows and turn them into tokens; each prompt is tokenised once.
+    """Join prompt and response of some rows and turn them into tokens.
 
     Args:
         backbone: whose tokenizer and template to use.
@@ -200,110 +252,44 @@ def encode_responses(
         max_length: limit in tokens; where the model takes fewer, its own limit holds.
 
     Raises:
-        BackboneError: the chat template refuses a prompt, or the limit leaves no room for a response.
+        BackboneError: the chat template refuses a prompt, the limit leaves no room for a response, or the tokenizer
+            gives tokens that the model has no embedding of.
     """
-    chosen = [int(row) for row in rows]
-    special = cache(partial(_special_tokens, backbone.tokenizer))
-    distinct = dict.fromkeys(responses.prompts[row] for row in chosen)
-    joints = {prompt: _joint(backbone, prompt, special) for prompt in distinct}
     limit = min(max_length, backbone.max_positions)
-    prompts = _tokenise(backbone, [joint.prompt for joint in joints.values()])
-    closings = _tokenise(backbone, [joint.closing_text for joint in joints.values()])
-    of_prompt = dict(zip(joints, zip(joints.values(), prompts, closings, strict=True), strict=True))
-    texts = [_response_text(joints[responses.prompts[row]], responses.texts[row]) for row in chosen]
-    kept: list[list[int]] = []
-    prompt_lengths: list[int] = []
-    num_truncated = num_responses_cut = 0
-    for row, response in zip(chosen, _tokenise(backbone, texts), strict=True):
-        joint, prompt, closing = of_prompt[responses.prompts[row]]
-        opening, prompt = _split_opening(backbone, joint, prompt)
-        tail = [*joint.closing, *closing]
-        room = limit - len(opening) - len(joint.divider) - len(tail)
-        if room < 1:
-            raise BackboneError(f"max_length {limit} leaves no room for a response beside the template's own tokens")
-        num_truncated += len(prompt) + len(response) > room
-        num_responses_cut += len(response) > room
-        response = response[:room]
-        spare = room - len(response)
-        front = [*opening, *(prompt[-spare:] if spare else []), *joint.divider]
-        kept.append([*front, *response, *tail])
-        prompt_lengths.append(len(front))
-    offsets = np.zeros(len(kept) + 1, dtype=np.int64)
-    np.cumsum([len(ids) for ids in kept], out=offsets[1:])
-    flat = np.fromiter((i for ids in kept for i in ids), dtype=np.int32, count=int(offsets[-1]))
-    lengths = np.asarray(prompt_lengths, dtype=np.int64)
-    return EncodedResponses(flat, offsets, lengths, backbone.pad_id, limit, num_truncated, num_responses_cut)
-
-
-def _tokenise(backbone: LoadedBackbone, texts: Sequence[str]) -> list[list[int]]:
-    distinct = list(dict.fromkeys(texts))
-    if not distinct:
-        return []
-    ids = backbone.tokenizer(distinct, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    found = dict(zip(distinct, ids["input_ids"], strict=True))
-    return [found[text] for text in texts]
-
-
-def _split_opening(backbone: LoadedBackbone, joint: _Joint, prompt: list[int]) -> tuple[list[int], list[int]]:
-    """A chat template writes the begin-of-text token itself; it is not part of what may be cut."""
-    if not joint.opening and prompt and prompt[0] == backbone.tokenizer.bos_token_id:
-        return prompt[:1], prompt[1:]
-    return list(joint.opening), prompt
-
-
-def _response_text(joint: _Joint, text: str) -> str:
-    return joint.before_response + (text.strip() if joint.strips else text)
-
-
-def _joint(backbone: LoadedBackbone, prompt: str, special: Callable[[str | None], _Specials]) -> _Joint:
-    content = "" if backbone.template == "response" else decode_prompt(prompt)
-    if backbone.template == "chat":
-        return _chat_joint(backbone.tokenizer, content)
-    if backbone.template == "pair" and (isinstance(content, str) or len(content) == 1):
-        content = content if isinstance(content, str) else content[0]["content"]
-    elif content != "":
-        content = _spoken(content)
-    opening, divider, closing = special(None)
-    if content == "":
-        return _Joint("", opening, closing=closing)
-    if backbone.template == "pair":
-        opening, divider, closing = special("a")
-        return _Joint(content, opening, divider, closing)
-    return _Joint(f"{content}\n\nAssistant:", opening, closing=closing, before_response=" ")
-
-
-def _spoken(content: str | list[dict[str, str]]) -> str:
-    """A conversation as plain text: Human: ... Assistant: ..."""
-    if isinstance(content, str):
-        return f"Human: {content}"
-    names = {"user": "Human", "assistant": "Assistant"}
-    return "\n\n".join(f"{names.get(m['role'], m['role'].capitalize())}: {m['content']}" for m in content)
-
-
-def _chat_joint(tokenizer: Any, content: str | list[dict[str, str]]) -> _Joint:
-    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
-    answer = {"role": "assistant", "content": f"\t{_PLACEHOLDER}\t"}
+    texts = [(responses.prompts[int(row)], responses.texts[int(row)]) for row in rows]
     try:
-        # Some templates print today's date unless they are given one; a score must not depend on the day.
-        text = tokenizer.apply_chat_template([*messages, answer], tokenize=False, date_string="26 Jul 2024")
-    except TemplateError as error:
+        tokens = encode(backbone.tokenizer, backbone.template, texts, limit)
+    except TextError as error:
+        raise BackboneError(str(error)) from error
+    offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
+    np.cumsum([len(text.ids) for text in tokens], out=offsets[1:])
+    flat = np.fromiter((i for text in tokens for i in text.ids), dtype=np.int32, count=int(offsets[-1]))
+    _require_embeddings(backbone, flat)
+    return EncodedResponses(
+        ids=flat,
+        offsets=offsets,
+        prompt_lengths=np.asarray([text.prompt_length for text in tokens], dtype=np.int64),
+        pad_id=backbone.pad_id,
+        max_length=limit,
+        num_truncated=sum(text.is_cut for text in tokens),
+        num_responses_cut=sum(text.response_is_cut for text in tokens),
+    )
+
+
+def _require_embeddings(backbone: LoadedBackbone, ids: NDArray[np.int32]) -> None:
+    """Check that the model has an embedding of every token.
+
+    Raises:
+        BackboneError: it has not.
+    """
+    count = num_embeddings(backbone.model)
+    strange = np.unique(ids[ids >= count]) if count is not None else ids[:0]
+    if len(strange):
+        token = backbone.tokenizer.convert_ids_to_tokens(int(strange[0]))
         raise BackboneError(
-            f"the chat template refuses the prompt {str(content)[:80]!r}: {error}; use the backbone's template=plain"
-        ) from error
-    before, found, after = text.rpartition(_PLACEHOLDER)
-    if not found:
-        raise BackboneError("the chat template drops the response; use the backbone's template=plain")
-    strips = not (before.endswith("\t") and after.startswith("\t"))
-    return _Joint(before.removesuffix("\t"), closing_text=after.removeprefix("\t"), strips=strips)
-
-
-def _special_tokens(tokenizer: Any, second: str | None) -> _Specials:
-    """The tokens that the tokenizer itself puts before, between and after one text or two."""
-    encoding = tokenizer("a", second)
-    ids, parts = encoding["input_ids"], encoding.sequence_ids(0)
-    inside = [place for place, part in enumerate(parts) if part is not None]
-    between = tuple(i for place, i in enumerate(ids) if parts[place] is None and inside[0] < place < inside[-1])
-    return tuple(ids[: inside[0]]), between, tuple(ids[inside[-1] + 1 :])
+            f"the tokenizer gives token {strange[0]} ({token!r}), but {type(backbone.model).__name__} has {count} "
+            "embeddings; take the tokenizer that belongs to the model, or resize its embeddings and save it again"
+        )
 
 
 def collate(encoded: EncodedResponses, rows: Sequence[int] | IntArray, side: Side = "right") -> TokenBatch:

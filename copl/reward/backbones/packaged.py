@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -24,6 +23,8 @@ from attrs import frozen
 from copl.errors import BackboneError
 from copl.reward.backbones.checkpoints import missing_files, quiet
 from copl.system.files import cache_directory, sha256
+
+_FORM = "lm"  # how they are kept; another form gets another name
 
 
 @final
@@ -79,7 +80,7 @@ class PackagedFiles:
 def cached_directory(name: str, gguf: PackagedFiles) -> Path:
     """Return where the dequantised model of a one-file GGUF distribution is kept, whether it is there or not."""
     (checksum,) = gguf.sha256.values()
-    return cache_directory() / "backbones" / f"{name}-{checksum[:16]}"
+    return cache_directory() / "backbones" / f"{name}-{checksum[:16]}-{_FORM}"
 
 
 def dequantised(name: str, gguf: PackagedFiles) -> Path:
@@ -117,22 +118,21 @@ def dequantised(name: str, gguf: PackagedFiles) -> Path:
 
 
 def _dequantise(source: Path, file: str, target: Path) -> None:
-    """Write the weights of a GGUF file as float32 safetensors, with an ordinary configuration and the tokenizer."""
+    """Write a GGUF file as an ordinary language model: float32 safetensors, its configuration and the tokenizer."""
     import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    options = {"gguf_file": file, "local_files_only": True, "trust_remote_code": False}
     # The GGUF reader shows its bar whatever it is told.
     with quiet(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")  # third-party code reads third-party files; the outcome is checked on loading
-        model = AutoModel.from_pretrained(source, gguf_file=file, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file, local_files_only=True)
-        tokenizer.save_pretrained(target)
-    config = model.config.to_dict()
-    # The weights are plain float32 from here on.
-    config.pop("quantization_config", None)
-    config |= {"architectures": [type(model).__name__], "dtype": "float32"}
-    (target / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-    (target / "model.safetensors").chmod(0o644)
+        read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
+        AutoTokenizer.from_pretrained(source, **options).save_pretrained(target)
+        # What was read from GGUF takes itself for quantised, and will neither be trained nor saved.
+        values = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=torch.float32)
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.tie_weights()
+        model.generation_config = read.generation_config
+        model.save_pretrained(target)

@@ -126,16 +126,6 @@ def test_unfit_models_are_refused() -> None:
     t5 = T5Model(T5Config(vocab_size=300, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2))
     with pytest.raises(BackboneError, match="encoder-decoder"):
         prepare_backbone(t5, characters(eos_token="<eos>"))
-
-    class Renamed(BertModel):
-        def __init__(self, config: BertConfig) -> None:
-            super().__init__(config)
-            for layer in self.encoder.layer:
-                layer.attention.self.wanted = layer.attention.self.query
-                del layer.attention.self.query
-
-    with pytest.raises(BackboneError, match=r"set target_modules to some of .*: dense, key, value, wanted"):
-        prepare_backbone(Renamed(BertConfig(**SMALL)), characters(pad_token="[PAD]"))
     with pytest.raises(BackboneError, match="no chat template"):
         llama(template="chat")
 

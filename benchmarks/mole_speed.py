@@ -274,6 +274,7 @@ def random_backbone(size: str, device: torch.device) -> LoadedBackbone:
         pooling="last",
         template="plain",
         target_modules=("q_proj", "v_proj"),
+        unfit_modules=frozenset(),
         pad_id=0,
         max_positions=2048,
         state_size=config.hidden_size,

@@ -85,13 +85,19 @@ def default_target_modules(model: nn.Module, *, without: Collection[str] = ()) -
     return ()
 
 
-def require_target_modules(model: nn.Module, names: Iterable[str]) -> None:
-    """Check that there are target modules and that every name belongs to a linear module of `model`.
+def require_target_modules(model: nn.Module, names: Iterable[str], *, without: Collection[str] = ()) -> None:
+    """Check that there are target modules, each the name of a linear module of `model` that can be adapted.
+
+    Args:
+        model: the transformer.
+        names: the target modules.
+        without: names that cannot be adapted, from `modules_called_otherwise`.
 
     Raises:
         BackboneError: there are none, or one fault for each name that does not, listing the names that do.
     """
-    paths, present, names = _linear_paths(model), linear_module_names(model), tuple(names)
+    paths, names = _linear_paths(model), tuple(names)
+    present = [name for name in linear_module_names(model) if name not in without]
     if not names:
         raise BackboneError(
             f"cannot tell which modules of {type(model).__name__} to adapt; "
@@ -102,6 +108,12 @@ def require_target_modules(model: nn.Module, names: Iterable[str]) -> None:
         f"its linear modules are {', '.join(sorted(present)) or '(none)'}"
         for name in names
         if not any(_matches(path, name) for path in paths)
+    ]
+    faults += [
+        f"target module {name!r} of {type(model).__name__} does not read text after text, so it cannot differ between "
+        f"users; others are {', '.join(sorted(present)) or '(none)'}"
+        for name in names
+        if name in without
     ]
     if faults:
         raise BackboneError(faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
@@ -18,6 +19,8 @@ from copl.reward.backbones.loaded import LoadedBackbone, pool
 from copl.reward.heads import Head
 from copl.reward.reading.cached import FrozenTrunk
 from copl.reward.reading.packing import CHOSEN, REJECTED, PackedPairs, packed_inputs
+
+_RATES = re.compile(r"drop|jitter")  # of whole layers and of routers too
 
 
 @final
@@ -232,7 +235,14 @@ def _gate_for(mixture: MixtureOfLora, gate: ExpertGate) -> ExpertGate:
 
 
 def silence_dropout(model: nn.Module) -> None:
-    """Turn off a frozen transformer's own dropout, for good: it would only add noise to what does not learn."""
+    """Turn off a frozen transformer's own dropout, for good: it would only add noise to what does not learn.
+
+    Many models drop by functions, whose rates they keep in their modules and read from their configuration.
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        for keeper in (module, getattr(module, "config", None)):
+            for name, value in list(getattr(keeper, "__dict__", {}).items()):
+                if isinstance(value, float) and _RATES.search(name):
+                    setattr(keeper, name, 0.0)

@@ -186,7 +186,7 @@ def _read(
 def _keep(model: PersonalRewardModel, encoded: EncodedResponses, scratch: Path) -> HiddenCache:
     """Run the frozen layers once for each text."""
     assert model.trunk is not None
-    cache = HiddenCache(encoded.lengths, model.backbone.hidden_size, model.backbone.model.dtype, scratch)
+    cache = HiddenCache(encoded.lengths, model.backbone.state_size, model.backbone.model.dtype, scratch)
     idle = torch.zeros(1, model.gate.num_experts, device=model.device)
     for batch in length_batches(encoded.lengths):
         tokens = collate(encoded, batch)

@@ -43,6 +43,7 @@ class LoadedBackbone:
         pooling: how hidden states become one vector: of the last token, or their mean.
         template: how prompt and response are joined.
         target_modules: the linear modules LoRA adapts unless others are named; none where its names tell nothing.
+        unfit_modules: linear modules that do not read text after text, and so cannot differ between users.
         pad_id: token id that fills up batches. Attention masks tell padding from text, never this id: it may be the
             end-of-text token, and is that (else 0) where the tokenizer has no padding token.
         max_positions: the longest input the model takes, in tokens.
@@ -58,6 +59,7 @@ class LoadedBackbone:
     pooling: Pooling
     template: Template
     target_modules: tuple[str, ...]
+    unfit_modules: frozenset[str]
     pad_id: int
     max_positions: int
     state_size: int
@@ -111,6 +113,7 @@ def prepare_backbone(
         pooling=pooling or ("mean" if is_encoder else "last"),
         template=_template_of(model, tokenizer, template, "pair" if is_encoder else "plain"),
         target_modules=default_target_modules(model, without=unfit),
+        unfit_modules=unfit,
         pad_id=_pad_id(model, tokenizer),
         max_positions=_max_positions(model, tokenizer),
         state_size=int(getattr(config, "hidden_size", hidden_size)),
@@ -206,6 +209,7 @@ class EncodedResponses:
         ids: the token ids of all texts, one after the other.
         offsets: where each text begins in `ids`, and where the last one ends [N + 1].
         prompt_lengths: number of tokens before the response in each text, opening included [N].
+        unfit_modules: linear modules that do not read text after text, and so cannot differ between users.
         pad_id: token id that fills up batches.
         max_length: the limit in tokens that was applied.
         num_truncated: texts that were too long and lost tokens.

@@ -233,8 +233,9 @@ def _as_text(messages: Sequence[Mapping[str, str]]) -> str:
 
 def added_tokens(tokenizer: Any, *, second: bool) -> tuple[list[int], list[int], list[int]]:
     """Return the tokens that the tokenizer itself puts before, between and after one text, or two."""
-    samples = ((sample, _tokenise(tokenizer, [sample])[0]) for sample in ("a", "1", ".", *tokenizer.get_vocab()))
-    sample, inside = next((sample, ids) for sample, ids in samples if ids)
+    words = ("a", "1", ".", *tokenizer.get_vocab())
+    samples = ((word, list(tokenizer(word, add_special_tokens=False)["input_ids"])) for word in words)
+    sample, inside = next((word, ids) for word, ids in samples if ids)
     ids = list(tokenizer(sample, sample if second else None)["input_ids"])
     size = len(inside)
     places = [n for n in range(len(ids) - size + 1) if ids[n : n + size] == inside]

@@ -54,7 +54,7 @@ class FrozenTrunk:
         self._below, self._above = layers[: num_layers - trainable_layers], layers[num_layers - trainable_layers :]
         self._first = self._above[0]
         self.layers = tuple(range(num_layers - trainable_layers, num_layers))
-        self._returns_tuple = False
+        self._beside: tuple[None, ...] | None = None
 
     @contextmanager
     def keeping(self) -> Iterator[list[Tensor]]:
@@ -65,7 +65,7 @@ class FrozenTrunk:
             kept.append((args[0] if args else kwargs["hidden_states"]).detach())
 
         def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._returns_tuple = isinstance(output, tuple)
+            self._beside = (None,) * (len(output) - 1) if isinstance(output, tuple) else None
 
         with ExitStack() as stack:
             stack.callback(self._first.register_forward_pre_hook(keep, with_kwargs=True).remove)
@@ -94,7 +94,7 @@ class FrozenTrunk:
     @contextmanager
     def _skipping(self, layers: Sequence[Any]) -> Iterator[None]:
         def passed(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return (hidden_states,) if self._returns_tuple else hidden_states
+            return hidden_states if self._beside is None else (hidden_states, *self._beside)
 
         with ExitStack() as stack:
             for layer in layers:
@@ -152,18 +152,24 @@ def check_replay(model: nn.Module, trunk: FrozenTrunk, tokens: TokenBatch) -> No
     """
     device = next(model.parameters()).device
     tokens = TokenBatch(tokens.input_ids.to(device), tokens.attention_mask.to(device))
+    mask = tokens.attention_mask.bool()
+    reason = "its layers are not called as modules, one after the other"
     with torch.no_grad():
         with trunk.keeping() as kept:
             plain = _last_hidden(model, tokens)
-        with trunk.replaying(kept[0]):
-            cached = _last_hidden(model, tokens)
-    mask = tokens.attention_mask.bool()
-    worst = (plain[mask] - cached[mask]).abs().max() / plain[mask].abs().max().clamp_min(1e-12)
-    if not float(worst) <= _TOLERANCE:
-        raise BackboneError(
-            f"hidden states of {type(model).__name__} cannot be cached (they differ by {float(worst):.1e} of the "
-            "largest value); set reward.trainable_layers to 0"
-        )
+        if kept and kept[0].shape[:2] == mask.shape:
+            try:
+                with trunk.replaying(kept[0]):
+                    cached = _last_hidden(model, tokens)
+                worst = (plain[mask] - cached[mask]).abs().max() / plain[mask].abs().max().clamp_min(1e-12)
+                if float(worst) <= _TOLERANCE:
+                    return
+                reason = f"they differ by {float(worst):.1e} of the largest value"
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                reason = f"{type(error).__name__}: {error}"
+    raise BackboneError(
+        f"hidden states of {type(model).__name__} cannot be cached ({reason}); set reward.trainable_layers to 0"
+    )
 
 
 def _last_hidden(model: nn.Module, tokens: TokenBatch) -> Tensor:

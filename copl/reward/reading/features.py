@@ -126,7 +126,7 @@ def frozen_pass(
     """
     if trunk is None:
         return FrozenPass(_features(backbone, encoded, None, shared, rows, progress), None)
-    kept = HiddenCache(encoded.lengths, backbone.hidden_size, backbone.model.dtype, directory)
+    kept = HiddenCache(encoded.lengths, backbone.state_size, backbone.model.dtype, directory)
     name = _digest(backbone, encoded, trunk)
     left = _restored(directory / _FILE, name, kept) if resumable else None
     if left is None:

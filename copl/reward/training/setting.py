@@ -119,7 +119,8 @@ def assemble(
         TrainingError: memory is exhausted.
     """
     targets = mixture.target_modules or backbone.target_modules
-    require_target_modules(backbone.model, targets)  # before anything that takes long
+    # Before anything that takes long.
+    require_target_modules(backbone.model, targets, without=backbone.unfit_modules if gate.num_experts else ())
     if weights_are_split():
         from copl.reward.training.sharding import split_weights
 

@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights demo test lint types contract pytest alone docs clean
+.PHONY: help venv weights demo test lint types contract pytest alone docs docs-build docs-serve clean
 
 help: ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 venv: $(VENV)/.installed weights ## make .venv with pinned dependencies and the weights of the default backbones
 
@@ -24,7 +24,7 @@ $(VENV)/.python:
 # setuptools goes in first: the project is then built with the pinned one, not with whatever is newest.
 $(VENV)/.installed: $(VENV)/.python pyproject.toml plugins/copl-baselines/pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt setuptools
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' > $(VENV)/dev.txt
+	@$(BIN)/python -c 'import tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*groups["dev"], *groups["docs"], sep="\n")' > $(VENV)/dev.txt
 	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf]' -e plugins/copl-baselines
 	@touch $@
 
@@ -37,7 +37,7 @@ $(VENV)/.weights: $(VENV)/.installed
 demo: venv ## the main job: train, evaluate and adapt on the embedded data set
 	$(BIN)/copl demo
 
-test: lint types contract pytest ## everything that must pass before a change lands
+test: lint types contract docs-build pytest ## everything that must pass before a change lands
 
 lint: $(VENV)/.installed ## style and formatting
 	$(BIN)/ruff check
@@ -63,6 +63,13 @@ alone: venv ## the tests that use what lies beside a checkout, in a copy with no
 docs: $(VENV)/.installed ## write the generated pages of the documentation
 	$(BIN)/python docs/generate.py
 
+# The notice is about a later version of MkDocs; the one that is pinned builds the site.
+docs-build: $(VENV)/.installed ## build the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+docs-serve: $(VENV)/.installed ## show the site on this machine, built anew at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 clean: ## remove everything that make and the tools have made
-	rm -rf $(VENV) build dist *.egg-info plugins/*/build plugins/*/*.egg-info plugins/*/src/*.egg-info
+	rm -rf $(VENV) build dist site *.egg-info plugins/*/build plugins/*/*.egg-info plugins/*/src/*.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov demo-run demo-data

@@ -1,4 +1,6 @@
-"""Writes the pages of the documentation that follow from the code; with ``--check`` only says whether they are stale.
+"""Writes what follows from the code or from one place: pages, and the style of pictures.
+
+With ``--check`` it only says what is stale.
 
 make docs        or        python docs/generate.py [--check]
 """
@@ -104,11 +106,21 @@ def _cell(text: str) -> str:
 PAGES = {"cli.md": command_line, "components.md": components}
 
 
+def styled(picture: str) -> str:
+    """Return a picture with the style that all pictures share."""
+    style = (DOCS / "pictures" / "style.css").read_text(encoding="utf-8")
+    before, _, rest = picture.partition("<style>\n")
+    return f"{before}<style>\n{style}{rest[rest.index('</style>') :]}"
+
+
 def main() -> int:
-    """Write the pages, or check them; returns the exit code."""
+    """Write what is stale, or name it; returns the exit code."""
     stale = []
-    for name, page in PAGES.items():
-        path, text = DOCS / name, page()
+    texts = {name: page() for name, page in PAGES.items()}
+    for picture in sorted(DOCS.glob("pictures/*.svg")):
+        texts[picture.relative_to(DOCS).as_posix()] = styled(picture.read_text(encoding="utf-8"))
+    for name, text in texts.items():
+        path = DOCS / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)

@@ -187,7 +187,7 @@ class Reader:
     def _run(self, command: Command) -> None:
         program, *words = command.words
         if program == "make":
-            targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+            targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
             assert set(words) <= targets, f"{command}: the Makefile has no such target"
         elif program == "copl":
             self._bring_along(command)

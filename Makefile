@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights demo test lint types contract pytest alone docs docs-build docs-serve clean
+.PHONY: help venv weights demo test lint types contract pytest alone docs docs-build docs-serve release clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -69,6 +69,13 @@ docs-build: $(VENV)/.installed ## build the documentation as a site, in site/; a
 
 docs-serve: $(VENV)/.installed ## show the site on this machine, built anew at every change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+release: $(VENV)/.installed ## build wheels and source archives of all packages into dist/, and check them
+	@rm -rf dist build plugins/*/build
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["release"], sep="\n")' > $(VENV)/release.txt
+	$(PIP) install -c constraints.txt -r $(VENV)/release.txt
+	for package in . plugins/*/; do $(BIN)/python -m build --no-isolation --outdir dist $$package >/dev/null || exit 1; done
+	$(BIN)/python -m twine check --strict dist/*
 
 clean: ## remove everything that make and the tools have made
 	rm -rf $(VENV) build dist site *.egg-info plugins/*/build plugins/*/*.egg-info plugins/*/src/*.egg-info

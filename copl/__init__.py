@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from copl.model import Model
     from copl.plugins import Component
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Component", "Model", "__version__"]
 
 _LAZY = {"Model": "copl.model", "Component": "copl.plugins"}

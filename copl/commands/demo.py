@@ -36,6 +36,9 @@ def run_demo(out: Path, *, backbone: str | None, assignments: Sequence[str], see
     recipes = {
         name: resolve(merge({"method": {"name": name}}, chosen, settings), plugins, seed=seed) for name in METHODS
     }
+    for recipe in recipes.values():
+        if "backbone" in recipe.stages.parts:
+            recipe.stages.build("backbone").fingerprint()  # an error now, rather than with half a demo on disk
     data_directory = out / "data"
     source = plugins.registry("source").create("facets", source_options)
     if not data_directory.exists():

@@ -1,8 +1,9 @@
-"""Prompts that are chat messages, kept as canonical JSON text.
+"""Prompts in their one form: text, or chat messages as canonical JSON text.
 
 A prompt is either text or a list of messages ``{"role": ..., "content": ...}``. Tables and files hold both as text;
-`encode_messages` writes a conversation in one fixed way, so equal conversations are equal text, and `decode_prompt`
-gives the messages back. Text that only resembles JSON stays text.
+`encode_prompt` writes a prompt in one fixed way, so that equal prompts are equal text, and `decode_prompt` gives the
+messages back. A single message of the user is the same prompt as its text, and is kept as that. Text that only
+resembles JSON stays text.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from copl.data.canonical import canonical_text, text_fault
+from copl.errors import quoted
 
 _OPENING = '[{"role":"'
 
@@ -24,16 +28,18 @@ def message_fault(value: Any) -> str | None:
         if not isinstance(message, Mapping):
             return f"message {place} is {type(message).__name__}, not an object with 'role' and 'content'"
         for key in ("role", "content"):
-            if not isinstance(message.get(key), str) or not message[key].strip():
+            if not isinstance(message.get(key), str) or not canonical_text(message[key]):
                 return f"message {place} has no text under {key!r}"
+            if fault := text_fault(message[key]):
+                return f"message {place}: {fault}"
         others = [key for key, held in message.items() if key not in ("role", "content") and held is not None]
         if others:
-            return f"message {place} has {', '.join(map(repr, others))}; only 'role' and 'content' are understood"
+            return f"message {place} has {', '.join(map(quoted, others))}; only 'role' and 'content' are understood"
     return None
 
 
 def encode_messages(messages: Sequence[Mapping[str, str]]) -> str:
-    """Return a conversation as canonical JSON text.
+    """Return a conversation as canonical JSON text, each content in its one spelling.
 
     Args:
         messages: objects with ``role`` and ``content``, in order; other keys may be there when they hold None.
@@ -47,17 +53,30 @@ def encode_messages(messages: Sequence[Mapping[str, str]]) -> str:
     fault = message_fault(messages)
     if fault:
         raise ValueError(fault)
+    return _written([{**message, "content": canonical_text(message["content"])} for message in messages])
+
+
+def _written(messages: Sequence[Mapping[str, str]]) -> str:
     plain = [{"role": message["role"], "content": message["content"]} for message in messages]
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def encode_prompt(prompt: str | Sequence[Mapping[str, str]]) -> str:
-    """Return a prompt as it stands in tables: text as it is, chat messages as canonical JSON text.
+    """Return a prompt as it stands in tables: text in its one spelling, several chat messages as canonical JSON text.
+
+    >>> encode_prompt([{"role": "user", "content": "Hello"}])
+    'Hello'
 
     Raises:
         ValueError: this is neither text nor a list of chat messages.
     """
-    return prompt if isinstance(prompt, str) else encode_messages(prompt)
+    messages = decode_prompt(prompt) if isinstance(prompt, str) else prompt
+    if isinstance(messages, str):
+        return canonical_text(messages)
+    encoded = encode_messages(messages)
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return encode_prompt(messages[0]["content"])
+    return encoded
 
 
 def decode_prompt(prompt: str) -> str | list[dict[str, str]]:
@@ -72,7 +91,6 @@ def decode_prompt(prompt: str) -> str | list[dict[str, str]]:
         return prompt
     try:
         messages = json.loads(prompt)
-        canonical = encode_messages(messages) == prompt
     except (ValueError, RecursionError):
         return prompt
-    return messages if canonical else prompt
+    return messages if message_fault(messages) is None and _written(messages) == prompt else prompt

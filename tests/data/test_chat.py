@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from copl.data.canonical import canonical_text, text_fault
 from copl.data.chat import decode_prompt, encode_messages, encode_prompt, message_fault
 
-SPOKEN = st.text(min_size=1, max_size=20).filter(lambda text: text.strip() != "")
+SPOKEN = st.text(max_size=20).map(canonical_text).filter(lambda text: text_fault(text) is None)
 MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": SPOKEN}),
     min_size=1,
@@ -25,14 +26,37 @@ def test_messages_survive_the_way_through_a_prompt(messages: list[dict[str, str]
 @settings(max_examples=60)
 @given(st.text(max_size=40))
 def test_text_stays_text(text: str) -> None:
-    assert encode_prompt(text) == text
+    assert encode_prompt(text) == canonical_text(text)
     assert decode_prompt(text) == text
 
 
 def test_equal_conversations_are_equal_text() -> None:
-    first = [{"role": "user", "content": "Grüße"}]
-    second = [{"content": "Grüße", "role": "user", "name": None}]
-    assert encode_messages(first) == encode_prompt(second) == '[{"role":"user","content":"Grüße"}]'
+    first = [{"role": "system", "content": "Grüße"}]
+    second = [{"content": "Gru\u0308ße\u00a0", "role": "system", "name": None}]
+    assert encode_messages(first) == encode_prompt(second) == '[{"role":"system","content":"Grüße"}]'
+
+
+@pytest.mark.parametrize("text", ["Why?", "[1] Why?", '[{"role":"user","content":"a"}'])
+def test_one_message_of_the_user_is_the_same_prompt_as_its_text(text: str) -> None:
+    message = {"role": "user", "content": f"{text}\n"}
+    assert encode_prompt([message]) == encode_prompt(text) == encode_prompt(encode_messages([message])) == text
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_one_message_of_another_role_is_not(role: str) -> None:
+    messages = [{"role": role, "content": "Why?"}]
+    assert decode_prompt(encode_prompt(messages)) == messages
+
+
+@given(st.one_of(st.text(max_size=40), MESSAGES))
+def test_a_prompt_in_its_one_form_stays_so(prompt: str | list[dict[str, str]]) -> None:
+    assert encode_prompt(encode_prompt(prompt)) == encode_prompt(prompt)
+
+
+def test_messages_of_earlier_data_sets_are_still_messages() -> None:
+    # written before texts had one spelling
+    prompt = '[{"role":"user","content":"Why? "},{"role":"user","content":"Cafe\u0301"}]'
+    assert decode_prompt(prompt) == json.loads(prompt)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +81,9 @@ def test_what_only_resembles_messages_stays_text(text: str) -> None:
         (["text"], "message 1 is str"),
         ([{"role": "user", "content": "a"}, {"role": "user"}], "message 2 has no text under 'content'"),
         ([{"role": "", "content": "a"}], "no text under 'role'"),
+        ([{"role": "user", "content": "a\0b"}], "message 1: the text holds a NUL byte"),
+        ([{"role": "user", "content": "a\ud800"}], "message 1: the text holds half of a surrogate pair"),
+        ([{"role": "user", "content": "\u200b"}], "no text under 'content'"),
         ([{"role": "user", "content": "a", "tools": []}], "'tools'"),
     ],
 )

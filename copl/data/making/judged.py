@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import numpy as np
 
+from copl.data.canonical import canonical_id, canonical_text
+from copl.data.chat import encode_prompt
 from copl.data.making.origin import Origin, left_out
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users, repeats
@@ -49,8 +51,11 @@ class Judged:
         self.left_out[reason] = self.left_out.get(reason, 0) + count
 
     def add(self, user: str, prompt: str, chosen: str, rejected: str, *, published_test: bool = False) -> bool:
-        """Add a comparison unless it is empty or of a text with itself; return whether it was added."""
-        if not (prompt.strip() and chosen.strip() and rejected.strip()):
+        """Add a comparison, its texts in their one form, unless one is empty or both are the same; return whether."""
+        user, prompt, chosen, rejected = (
+            canonical_id(user), encode_prompt(prompt), canonical_text(chosen), canonical_text(rejected)
+        )  # fmt: skip
+        if not (prompt and chosen and rejected):
             self.drop("with an empty text")
         elif chosen == rejected:
             self.drop("between equal texts")

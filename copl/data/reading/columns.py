@@ -42,6 +42,11 @@ class EncodedColumn:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def to_list(self) -> list[Any]:
+        """Return the value of each row, None where it has none."""
+        values = [*self.values, None]
+        return [values[code] for code in self.codes.tolist()]
+
     def rows_where(self, mask: BoolArray | Sequence[bool], *, nothing: bool = False) -> IntArray:
         """Return the rows, in order, whose value is marked in `mask` [values]; rows without a value if `nothing`."""
         rows: IntArray = np.flatnonzero(np.append(np.asarray(mask, dtype=np.bool_), nothing)[self.codes])

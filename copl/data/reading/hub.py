@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import attrs
 
-from copl.data.reading.files import is_packed, open_bytes, read_csv, unpacked_name
-from copl.data.reading.lines import iterate_json_lines
-from copl.errors import DataError, suggest
+from copl.data.reading.faults import Faults
+from copl.data.reading.files import is_packed, open_bytes, require_file, unpacked_name
+from copl.data.reading.parts import csv_parts, json_parts
+from copl.errors import DataError, quoted, suggest
 from copl.options import option
 
 Row: TypeAlias = dict[str, Any]
+Names: TypeAlias = dict[str, None]
+
+Read: TypeAlias = Callable[[tuple[str, ...], Names], Iterator[tuple[str, Row]]]
+"""Yields rows with their labels, of the columns wanted at least, and adds the names of all columns there are."""
 
 _BATCH = 1000
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq", ".arrow")
@@ -64,6 +69,7 @@ class PublishedRows:
     Attributes:
         where: name of the data set or file, for messages.
         place: name of the row last given, for messages, such as ``a.jsonl: line 7``.
+        names: names of all columns met so far, those not asked for among them.
     """
 
     def __init__(
@@ -73,12 +79,13 @@ class PublishedRows:
         self._wanted = (*columns, *optional)
         self.where = parts[0].where if len(parts) == 1 else origin
         self.place = self.where
+        self.names: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[Row]:
         kinds: dict[str, tuple[str, str]] = {}
         for part in self._parts:
             fresh = True
-            for label, row in part.rows(self._wanted):
+            for label, row in part.read(self._wanted, self.names):
                 self.place = f"{part.where}: {label}"
                 if fresh:
                     self._check_columns(part.where, row)
@@ -92,8 +99,8 @@ class PublishedRows:
         if lacking:
             raise DataError(
                 [
-                    f"{where}: no column {name!r}{suggest(name, row)}; it has {', '.join(row)}; is this a copy of "
-                    f"{self._origin}?"
+                    f"{where}: no column {quoted(name)}{suggest(name, row)}; it has {', '.join(row)}; is this a copy "
+                    f"of {self._origin}?"
                     for name in lacking
                 ]
             )
@@ -105,8 +112,8 @@ class PublishedRows:
         first, place = kinds.setdefault(name, (kind, self.place))
         if first != kind:
             raise DataError(
-                f"{self.place}: column {name!r} holds {kind}, but {first} in {place}; write ids in one way throughout, "
-                "or one user may be taken for two"
+                f"{self.place}: column {quoted(name)} holds {kind}, but {first} in {place}; write ids in one way "
+                "throughout, or one user may be taken for two"
             )
 
 
@@ -116,11 +123,7 @@ class _Part:
     """One file, or one split of the Hub."""
 
     where: str
-    read: Any  # a function of the columns wanted, giving pairs of a label and a row
-
-    def rows(self, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
-        found: Iterator[tuple[str, Row]] = self.read(columns)
-        return found
+    read: Read
 
 
 def read_published(
@@ -197,7 +200,8 @@ def _hub_part(published: Published, revision: str | None, split: str) -> _Part |
         return None
     part = data[split]
 
-    def rows(columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
+    def rows(columns: tuple[str, ...], names: Names) -> Iterator[tuple[str, Row]]:
+        names.update(dict.fromkeys(part.column_names))
         for number, row in enumerate(part.select_columns(_present(columns, part.column_names)), start=1):
             yield f"row {number}", row
 
@@ -223,12 +227,12 @@ def _by_split(path: Path, published: Published) -> Mapping[str, list[Path]]:
         files = [file for file in files if published.config in file.stem]
     if not files:
         raise DataError(f"{path}: holds no file of {', '.join(_ENDINGS)}; name a copy of {published.repository}")
-    found: dict[str, list[Path]] = {}
+    by_split: dict[str, list[Path]] = {}
     for file in files:
         words = _SPLIT.findall(str(file.relative_to(path)).lower())
         split = words[-1] if words else "train"
-        found.setdefault(_SPLIT_WORDS.get(split, split), []).append(file)
-    return found
+        by_split.setdefault(_SPLIT_WORDS.get(split, split), []).append(file)
+    return by_split
 
 
 def _is_data(path: Path) -> bool:
@@ -252,16 +256,16 @@ def _saved_files(directory: Path) -> list[Path]:
     return [directory / name for name in listed]
 
 
-def _reader(path: Path) -> Any:
+def _reader(path: Path) -> Read:
     ending = unpacked_name(path).suffix.lower()
     readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows, ".arrow": _arrow_rows}
     if ending not in _ENDINGS:
-        raise DataError(f"{path}: unknown kind of file {ending!r}; known are {', '.join(_ENDINGS)}")
+        raise DataError(f"{path}: unknown kind of file {quoted(ending)}; known are {', '.join(_ENDINGS)}")
     read = readers.get(ending, _json_rows)
-    return lambda columns: read(path, columns)
+    return lambda columns, names: read(path, columns, names)
 
 
-def _json_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
+def _json_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterator[tuple[str, Row]]:
     with open_bytes(path) as file:
         opening = file.read(256).lstrip()[:1] if not is_packed(path) else b""
     if opening == b"[":
@@ -271,37 +275,51 @@ def _json_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]
             raise DataError(f"{path}: not JSON, or cut short") from error
         if not all(isinstance(value, dict) for value in values):
             raise DataError(f"{path}: a list of objects is expected")
-        yield from ((f"object {number}", row) for number, row in enumerate(values, start=1))
+        for number, row in enumerate(values, start=1):
+            names.update(dict.fromkeys(row))
+            yield f"object {number}", row
         return
-    yield from ((f"line {number}", row) for number, row in iterate_json_lines(path))
+    faults = Faults(str(path))
+    for part in json_parts(path, faults):
+        faults.raise_any()
+        for number, row in zip(part.lines.tolist(), part.objects, strict=True):
+            names.update(dict.fromkeys(row))
+            yield f"line {number}", row
+    faults.raise_any()
 
 
-def _csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
-    table = read_csv(path)
-    names = list(table.columns)
-    for place, values in enumerate(zip(*table.columns.values(), strict=True)):
-        yield table.label(place), dict(zip(names, values, strict=True))
+def _csv_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterator[tuple[str, Row]]:
+    faults = Faults(str(path))
+    for header, records, lines in csv_parts(path, faults):
+        faults.raise_any()
+        names.update(dict.fromkeys(header))
+        for number, record in zip(lines.tolist(), records, strict=True):
+            yield f"line {number}", dict(zip(header, record, strict=True))
+    faults.raise_any()
 
 
-def _parquet_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterator[tuple[str, Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with path.open("rb") as handle:
+        with open_bytes(path) as handle:
             file = pq.ParquetFile(handle)
+            names.update(dict.fromkeys(file.schema_arrow.names))
             wanted = _present(columns, file.schema_arrow.names)
             yield from _numbered(file.iter_batches(batch_size=_BATCH, columns=wanted))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _arrow_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
+def _arrow_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterator[tuple[str, Row]]:
     import pyarrow as pa
 
     try:
+        require_file(path)
         with pa.memory_map(str(path)) as source:
             stream = pa.ipc.open_stream(source)
+            names.update(dict.fromkeys(stream.schema.names))
             wanted = _present(columns, stream.schema.names)
             yield from _numbered(batch.select(wanted) for batch in stream)
     except (pa.ArrowException, OSError) as error:

@@ -2,12 +2,12 @@
 
 A row has ``user_id``, ``prompt`` (text or chat messages), ``chosen`` and ``rejected`` (text, or a list of one assistant
 message), and may have ``split``, ``group``, ``controversial``, ``weight`` and ``timestamp`` (which nothing uses yet).
+Ids and texts are read in their one spelling (`copl.data.canonical`), and the notes say which were written otherwise.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,15 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from copl.data.chat import encode_messages, message_fault
+from copl.data.canonical import ValueFaultError
 from copl.data.pairs import intern_responses, intern_users
+from copl.data.reading import values
 from copl.data.reading.columns import NOTHING, EncodedColumn, encode, encode_together, first_places
-from copl.data.reading.files import Faults, Table, table_of_objects
-from copl.errors import suggest
-from copl.records import SPLITS, Comparisons, ComparisonSet, UserTable
+from copl.data.reading.table import Table, table_of_objects
+from copl.errors import quoted, suggest
+from copl.records import Comparisons, ComparisonSet, UserTable
 
 if TYPE_CHECKING:
-    from copl.records import BoolArray, FloatArray, IntArray
+    from copl.data.reading.values import Convert
+    from copl.records import FloatArray, IntArray
 
 REQUIRED = ("user_id", "prompt", "chosen", "rejected")
 USED = ("split", "group", "controversial", "weight")
@@ -40,23 +42,34 @@ class Rows:
         data: the comparisons, in the order of the rows.
         split: the split each row names, or None where the table has no such column.
         table: the table they were read from, for messages.
-        notes: what a person should know: columns that were not used.
+        unread: a remark on each column that is not part of the schema.
+        respelt: a remark on each column with values in another spelling.
     """
 
     data: ComparisonSet
     split: EncodedColumn | None
     table: Table
-    notes: tuple[str, ...]
+    unread: tuple[str, ...]
+    respelt: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know."""
+        return (*self.unread, *self.respelt)
 
 
 def read_comparison_rows(rows: Sequence[Mapping[str, Any]]) -> ComparisonSet:
     """Return rows given as objects as comparisons; a split they name is not regarded.
 
+    Warns of keys that are not part of the schema.
+
     Raises:
         DataError: one fault for each row that is wrong.
     """
-    objects = [dict(row) for row in rows]
-    return parse_rows(table_of_objects("rows", objects, list(range(1, len(objects) + 1)), "row")).data
+    read = parse_rows(table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row"))
+    for note in read.unread:
+        warnings.warn(note, UserWarning, stacklevel=3)
+    return read.data
 
 
 def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
@@ -67,19 +80,16 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
         columns: names of columns in the table, by the schema's name, where they differ.
 
     Raises:
-        DataError: one fault for each missing column and each wrong value, with row and column.
+        DataError: one fault for each row that could not be read, each missing column and each wrong value, with row and
+            column.
     """
     reader = RowReader(table, columns)
     user = reader.text("user_id")
     prompt = reader.text("prompt")
-    chosen = reader.text("chosen")
-    rejected = reader.text("rejected")
-    chosen, rejected = encode_together([chosen, rejected])
-    same = np.flatnonzero((chosen.codes == rejected.codes) & (chosen.codes != NOTHING))
-    reader.report("chosen", same, "chosen and rejected are the same text; a comparison needs two different responses")
-    split = reader.optional("split", _split)
-    group = reader.optional("group", _group)
-    controversial = reader.optional("controversial", _controversial)
+    chosen, rejected = reader.different("chosen", "rejected", "a comparison needs two different responses")
+    split = reader.optional("split", values.split)
+    group = reader.optional("group", values.group)
+    controversial = reader.optional("controversial", values.controversial)
     weight = reader.weights()
     reader.faults.raise_any()
 
@@ -93,116 +103,12 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     marked = marks.mapped(marks.values, -1, np.int8)
     comparisons = Comparisons(user_row, chosen_row, rejected_row, weight, marked)
     data = ComparisonSet(UserTable(ids, groups), responses, comparisons)
-    return Rows(data, split, table, reader.notes())
-
-
-class ValueFaultError(Exception):
-    """What is wrong with one value."""
-
-
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {
-        list: "a list",
-        dict: "an object",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        bytes: "bytes",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _user_id(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueFaultError(f"expected text, got {_kind(value)}")
-    return str(value)
-
-
-def _prompt(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    fault = message_fault(value) if isinstance(value, list) else f"expected text or chat messages, got {_kind(value)}"
-    if fault:
-        raise ValueFaultError(fault)
-    return encode_messages(value)
-
-
-def _response(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise ValueFaultError(f"expected text, got {_kind(value)}")
-    if not value or not all(isinstance(message, Mapping) for message in value):
-        raise ValueFaultError("a list where text belongs; a response is text or a list of one assistant message")
-    if len(value) != 1:
-        raise ValueFaultError(
-            f"a list of {len(value)} messages; a response is one assistant message, the others belong to the prompt"
-        )
-    fault = message_fault(value)
-    if fault:
-        raise ValueFaultError(fault)
-    if value[0]["role"] != "assistant":
-        raise ValueFaultError(f"a message of role {value[0]['role']!r}; a response is by the 'assistant'")
-    return str(value[0]["content"])
-
-
-def _split(value: Any) -> str:
-    if value is None:
-        raise ValueFaultError("empty; where the table has a split column every row needs one")
-    if value not in SPLITS:
-        raise ValueFaultError(f"unknown split {value!r}{suggest(str(value), SPLITS)}; there are {', '.join(SPLITS)}")
-    return str(value)
-
-
-def _group(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueFaultError(f"expected text, got {_kind(value)}")
-    return str(value)
-
-
-_TRUTH = {"1": 1, "true": 1, "yes": 1, "0": 0, "false": 0, "no": 0, "-1": None}
-
-
-def _controversial(value: Any) -> int | None:
-    if value is None:
-        return None
-    # Not `value in (0, 1)`: 1.0 comes from tables where some rows have no value.
-    spelt = str(int(value)) if isinstance(value, bool | int | float) and value == int(value) else str(value).lower()
-    if spelt not in _TRUTH:
-        raise ValueFaultError(f"expected 1, 0 or nothing, got {value!r}")
-    return _TRUTH[spelt]
-
-
-def _weight(value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        weight = float(value)
-    except (TypeError, ValueError):
-        raise ValueFaultError(f"expected a number, got {value!r}") from None
-    if not math.isfinite(weight) or weight <= 0:
-        raise ValueFaultError(f"a weight must be positive and finite, got {value!r}")
-    return weight
-
-
-_TEXTS: Mapping[str, Callable[[Any], str]] = {
-    "user_id": _user_id,
-    "prompt": _prompt,
-    "chosen": _response,
-    "rejected": _response,
-    "response": _response,
-    "first": _response,
-    "second": _response,
-}
+    return Rows(data, split, table, reader.unread(), reader.respelt())
 
 
 @final
 class RowReader:
-    """Takes columns out of a table, collecting faults.
+    """Takes columns out of a table, collecting faults, those of the table among them.
 
     Args:
         table: the table.
@@ -216,20 +122,27 @@ class RowReader:
         columns = columns or {}
         self._table = table
         self._names = {name: columns.get(name, name) for name in (*required, *OPTIONAL)}
-        self.faults = Faults(table.where)
+        self._respelt: list[str] = []
+        self.faults = table.faults
+        if not len(table):
+            if not len(self.faults):
+                self.faults.add("there are no rows")
+            self.faults.raise_any()
         known = ", ".join(table.columns)
         for name in columns:
             if name not in self._names:
-                self.faults.add(f"option columns: {name!r} is no column of the schema{suggest(name, self._names)}")
-            elif columns[name] not in table.columns:
-                self.faults.add(f"no column {columns[name]!r}{suggest(columns[name], table.columns)}; it has {known}")
-        for name in required:
-            if name not in columns and name not in table.columns:
-                self.faults.add(f"no column {name!r}{suggest(name, table.columns)}; it has {known}")
-        if not table.columns or not len(table):
-            self.faults = Faults(table.where)
-            self.faults.add("there are no rows")
+                self.faults.add(
+                    f"option columns: {quoted(name)} is no column of the schema{suggest(name, self._names)}"
+                )
+        for name in (*required, *(name for name in OPTIONAL if name in columns)):
+            column = self._names[name]
+            if column not in table.columns:
+                self.faults.add(f"no column {quoted(column)}{suggest(column, table.columns)}; it has {known}")
         self.faults.raise_any()
+
+    def _unread_columns(self) -> list[str]:
+        used = set(self._names.values())
+        return [name for name in self._table.columns if name not in used]
 
     def report(self, name: str, places: IntArray, message: str | Callable[[int], str]) -> None:
         """Add a fault for each of some rows.
@@ -248,41 +161,40 @@ class RowReader:
         self.faults.add_each(places, tell)
 
     def text(self, name: str) -> EncodedColumn:
-        """Return a column of text; values at fault are left out and have been reported."""
+        """Return a column of text in its one spelling; values at fault are left out and have been reported."""
         column = encode(self._table.columns[self._names[name]])
-        texts, wrong = self._converted(name, column, _TEXTS[name])
-        self._report_values(name, column, wrong, "missing")
+        # where a file does not tell text from lists, chat messages stand there as JSON text
+        spoken = name == "prompt" and not column.is_typed
+        convert = values.TEXTS[name]
+        texts, wrong = _converted(column, lambda value: convert(values.messages_in_text(value) if spoken else value))
+        self._report_values(name, column, wrong, f"missing{suggest(name, self._unread_columns())}")
         if name == "user_id":
             self._check_kinds(column)
-        made = column.converted(texts)
-        array = pa.array(made.values, pa.large_string())
-        empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0)
-        self.report(name, made.rows_where(_mask(empty)), "empty text")
-        nul = pc.match_substring(array, "\x00")
-        self.report(name, made.rows_where(_mask(nul)), "the text holds a NUL byte; remove it")
-        return made
+        spelt = column.converted(texts)
+        self._note_spelling(name, column, spelt, texts)
+        return spelt
 
-    def _converted(
-        self, name: str, column: EncodedColumn, convert: Callable[[Any], Any]
-    ) -> tuple[list[Any], dict[int, str]]:
-        """Return what each distinct value means, None where that is nothing, and what is wrong with which."""
-        converted: list[Any] = []
-        wrong: dict[int, str] = {}
-        for code, value in enumerate(column.values):
-            made = None
-            try:
-                # In CSV, chat messages can only stand as JSON text, in whatever spacing.
-                is_json = name == "prompt" and not column.is_typed and _looks_like_messages(value)
-                made = convert(json.loads(value) if is_json else value)
-                if isinstance(made, str):
-                    made.encode("utf-8")
-            except ValueFaultError as fault:
-                wrong[code] = str(fault)
-            except UnicodeEncodeError:
-                made = None
-                wrong[code] = "the text holds half of a surrogate pair, which is no character; remove it"
-            converted.append(made)
-        return converted, wrong
+    def different(self, one: str, other: str, why: str) -> list[EncodedColumn]:
+        """Return two columns of text with the same values, which must differ in every row."""
+        first, second = encode_together([self.text(one), self.text(other)])
+        same = np.flatnonzero((first.codes == second.codes) & (first.codes != NOTHING))
+        self.report(one, same, f"{one} and {other} are the same text; {why}")
+        return [first, second]
+
+    def _note_spelling(self, name: str, column: EncodedColumn, spelt: EncodedColumn, texts: Sequence[Any]) -> None:
+        respelt = [
+            isinstance(value, str) and text not in (None, value) and values.messages_in_text(value) is value
+            for value, text in zip(column.values, texts, strict=True)
+        ]
+        if not any(respelt):
+            return
+        example = respelt.index(True)
+        merged = sum(text is not None for text in texts) - len(spelt.values)
+        self._respelt.append(
+            f"{len(column.rows_where(respelt)):,} values of column {quoted(self._names[name])} were put into the one "
+            f"spelling of texts, such as {quoted(column.values[example])} into {quoted(texts[example])}"
+            + (f"; {merged:,} thereby became the same as others." if merged else ".")
+        )
 
     def _report_values(self, name: str, column: EncodedColumn, wrong: Mapping[int, str], nothing: str | None) -> None:
         """Add a fault for each row with a wrong value, or with none where `nothing` says what is wrong with that."""
@@ -296,7 +208,7 @@ class RowReader:
         """Ids are numbers or text: 7 and "7" are hardly two users, and "007" hardly the same."""
         first: dict[str, int] = {}
         for code, value in enumerate(column.values):
-            if isinstance(value, str | int) and not isinstance(value, bool):
+            if values.fault_of(values.user_id, value) is None:
                 first.setdefault("text" if isinstance(value, str) else "a number", code)
         if len(first) > 1:
             places = first_places(column.codes, len(column.values))
@@ -304,30 +216,26 @@ class RowReader:
             message = f"{other} here, {kind} in {self._table.label(place)}; write ids in one way throughout"
             self.report("user_id", np.array([later]), message)
 
-    def optional(self, name: str, convert: Callable[[Any], Any]) -> EncodedColumn | None:
+    def optional(self, name: str, convert: Convert) -> EncodedColumn | None:
         """Return an optional column, or None where the table has no such column; its values may be None."""
         if self._names[name] not in self._table.columns:
             return None
         column = encode(self._table.columns[self._names[name]])
-
-        def made(value: Any) -> Any:
-            return convert(None if value == "" or (isinstance(value, float) and math.isnan(value)) else value)
-
-        values, wrong = self._converted(name, column, made)
-        self._report_values(name, column, wrong, _fault(convert, None))
-        return column.converted(values)
+        converted, wrong = _converted(column, convert)
+        self._report_values(name, column, wrong, values.fault_of(convert, None))
+        return column.converted(converted)
 
     def weights(self) -> FloatArray:
         """Return the weight of each row, 1 where it has none."""
-        values = self._table.columns.get(self._names["weight"])
-        if not isinstance(values, pa.Array | pa.ChunkedArray) or not pa.types.is_floating(values.type):
-            column = self.optional("weight", _weight)
+        given = self._table.columns.get(self._names["weight"])
+        if not isinstance(given, pa.Array | pa.ChunkedArray) or not pa.types.is_floating(given.type):
+            column = self.optional("weight", values.weight)
             ones = np.ones(len(self._table), dtype=np.float64)
             return ones if column is None else column.mapped(column.values, 1.0, np.float64)
-        numbers = pc.fill_null(values.cast(pa.float64()), math.nan).to_numpy()
-        wrong = np.flatnonzero(~np.isnan(numbers) & ~(np.isfinite(numbers) & (numbers > 0)))
-        self.report("weight", wrong, lambda place: _fault(_weight, values[place].as_py()) or "")
-        return np.where(np.isnan(numbers), 1.0, numbers)
+        numbers = pc.fill_null(given.cast(pa.float64()), 1.0).to_numpy()
+        wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
+        self.report("weight", wrong, lambda place: values.fault_of(values.weight, given[place].as_py()) or "")
+        return np.asarray(numbers, dtype=np.float64)
 
     def groups(self, ids: tuple[str, ...], user: IntArray, group: EncodedColumn | None) -> list[str | None]:
         """Return the group of each user; two groups for one user are a fault."""
@@ -335,59 +243,50 @@ class RowReader:
             return [None] * len(ids)
         places = np.flatnonzero(group.codes != NOTHING)
         first = first_places(user[places], len(ids))
-        found = np.append(group.codes[places], NOTHING)[first]
+        of_user = np.append(group.codes[places], NOTHING)[first]
         names = [*group.values, None]
-        other = places[group.codes[places] != found[user[places]]]
 
         def tell(place: int) -> str:
-            here, before = names[group.codes[place]], names[found[user[place]]]
-            return f"user {ids[user[place]]!r} is in group {here!r} here and in {before!r} before"
+            here, before = names[group.codes[place]], names[of_user[user[place]]]
+            return f"user {quoted(ids[user[place]])} is in group {quoted(here)} here and in {quoted(before)} before"
 
-        self.report("group", other, tell)
-        return [names[code] for code in found.tolist()]
+        self.report("group", places[group.codes[places] != of_user[user[places]]], tell)
+        return [names[code] for code in of_user.tolist()]
 
     def check_split_users(self, ids: tuple[str, ...], user: IntArray, split: EncodedColumn) -> None:
         """A user is seen or unseen, not both."""
         unseen = split.mapped([name in ("support", "heldout") for name in split.values], False, np.bool_)
         never = len(user)
-        here, there = (
+        first_unseen, first_seen = (
             np.append(np.flatnonzero(mask), never)[first_places(user[mask], len(ids))] for mask in (unseen, ~unseen)
         )
 
         def tell(place: int) -> str:
-            one, other = (split.values[split.codes[row]] for row in (place, there[user[place]]))
-            return f"user {ids[user[place]]!r} is unseen ({one}) here but also in {other}"
+            one, other = (split.values[split.codes[row]] for row in (place, first_seen[user[place]]))
+            return f"user {quoted(ids[user[place]])} is unseen ({one}) here but also in {other}"
 
-        self.report("split", np.sort(here[(here < never) & (there < never)]), tell)
+        self.report("split", np.sort(first_unseen[(first_unseen < never) & (first_seen < never)]), tell)
 
-    def notes(self) -> tuple[str, ...]:
-        """Return remarks on columns that are not used."""
-        used = set(self._names.values())
-        schema = [name for name in self._names if self._names[name] not in self._table.columns]
+    def unread(self) -> tuple[str, ...]:
+        """Return a remark on each column that is not used."""
         return tuple(
-            f"Column {name!r} is not part of the row schema and was not read{suggest(name, schema)}."
-            for name in self._table.columns
-            if name not in used
+            f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, self._names)}."
+            for name in self._unread_columns()
         )
 
-
-def _fault(convert: Callable[[Any], Any], value: Any) -> str | None:
-    try:
-        convert(value)
-    except ValueFaultError as fault:
-        return str(fault)
-    return None
+    def respelt(self) -> tuple[str, ...]:
+        """Return a remark on each column of text taken so far that has values in another spelling."""
+        return tuple(self._respelt)
 
 
-def _mask(values: Any) -> BoolArray:
-    mask: BoolArray = values.to_numpy(zero_copy_only=False).astype(np.bool_)
-    return mask
-
-
-def _looks_like_messages(value: Any) -> bool:
-    if not isinstance(value, str) or not value.startswith(("[{", "[ {")):
-        return False
-    try:
-        return message_fault(json.loads(value)) is None
-    except (ValueError, RecursionError):
-        return False
+def _converted(column: EncodedColumn, convert: Convert) -> tuple[list[Any], dict[int, str]]:
+    """Return what each distinct value means, None where that is nothing, and what is wrong with which."""
+    converted: list[Any] = []
+    wrong: dict[int, str] = {}
+    for code, value in enumerate(column.values):
+        try:
+            converted.append(convert(value))
+        except ValueFaultError as fault:
+            converted.append(None)
+            wrong[code] = str(fault)
+    return converted, wrong

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from copl.data.chat import encode_messages
+from copl.data.canonical import canonical_text
+from copl.data.chat import encode_prompt
 
 ASSISTANT = "\n\nAssistant:"
 HUMAN = "\n\nHuman:"
 
 
-def clean(value: Any) -> str:
+def storable(value: Any) -> str:
     """Return a text without NUL bytes and halves of surrogate pairs, which no file can keep; nothing for no text."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
     if "\x00" in text:
@@ -19,8 +20,15 @@ def clean(value: Any) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
+def clean(value: Any) -> str:
+    """Return a text as published in its one spelling (`copl.data.canonical`), without what no file can keep."""
+    return canonical_text(storable(value))
+
+
 def split_transcript(text: str) -> tuple[str, str] | None:
     """Return prompt and response of a transcript ``Human: ... Assistant: ...``, cut before its last answer.
+
+    Both are in their one form, as in tables.
 
     The prompt of a single turn is what the human said; that of several turns is chat messages, in the form of
     `copl.data.chat`. None where this is no such transcript.
@@ -31,11 +39,8 @@ def split_transcript(text: str) -> tuple[str, str] | None:
     begin = text.rfind(ASSISTANT)
     if begin < 0:
         return None
-    response = text[begin + len(ASSISTANT) :].strip()
     messages = _turns(text[:begin])
-    if messages is None:
-        return None
-    return (messages[0]["content"] if len(messages) == 1 else encode_messages(messages)), response
+    return None if messages is None else (encode_prompt(messages), canonical_text(text[begin + len(ASSISTANT) :]))
 
 
 def _turns(text: str) -> list[dict[str, str]] | None:

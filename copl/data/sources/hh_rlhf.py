@@ -14,7 +14,7 @@ from copl.data.making.judged import Judged, JudgedOptions
 from copl.data.making.origin import Origin
 from copl.data.making.splits import generator
 from copl.data.reading.hub import Published, read_published
-from copl.data.reading.texts import clean, split_transcript
+from copl.data.reading.texts import split_transcript, storable
 from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
@@ -61,11 +61,11 @@ class HhRlhfSource:
         groups: dict[str, str] = {}
         counts: dict[str, int] = {}
         for group in GROUPS:
-            found = self._read(group, judged)
-            counts[group] = len(found)
-            num_users = max(round(len(found) / self._options.comparisons_per_user), 1)
-            dealt = generator(seed, group).permutation(len(found)) % num_users
-            for user, (prompt, chosen, rejected, test) in zip(dealt.tolist(), found, strict=True):
+            judgements = self._read(group, judged)
+            counts[group] = len(judgements)
+            num_users = max(round(len(judgements) / self._options.comparisons_per_user), 1)
+            dealt = generator(seed, group).permutation(len(judgements)) % num_users
+            for user, (prompt, chosen, rejected, test) in zip(dealt.tolist(), judgements, strict=True):
                 name = f"{group}-{user:04d}"
                 groups[name] = group
                 judged.add(name, prompt, chosen, rejected, published_test=test)
@@ -81,19 +81,19 @@ class HhRlhfSource:
 
     def _read(self, group: str, judged: Judged) -> list[tuple[str, str, str, bool]]:
         published = Published("Anthropic/hh-rlhf", directory=f"{group}-base")
-        found = []
+        judgements = []
         for split in ("train", "test"):
             rows = read_published(published, self._options, columns=("chosen", "rejected"), split=split)
             for row in rows or ():
-                sides = [split_transcript(clean(row[name])) for name in ("chosen", "rejected")]
+                sides = [split_transcript(storable(row[name])) for name in ("chosen", "rejected")]
                 if sides[0] is None or sides[1] is None:
                     place = rows.place if rows else ""
                     raise DataError(f"{place}: expected transcripts of 'Human:' and 'Assistant:'; is this HH-RLHF?")
                 if sides[0][0] != sides[1][0]:
                     judged.drop("whose two transcripts differ before the last answer")
                     continue
-                found.append((sides[0][0], sides[0][1], sides[1][1], split == "test"))
-        return found
+                judgements.append((sides[0][0], sides[0][1], sides[1][1], split == "test"))
+        return judgements
 
 
 def _build(options: HhRlhfOptions) -> DatasetSource:

@@ -12,13 +12,16 @@ from copl.data.checking.positions import one_sided_users
 from copl.data.making.origin import finding
 from copl.data.making.splits import SPLIT_VERSION, ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users
-from copl.data.reading.files import Faults, Table, read_csv, read_jsonl
-from copl.errors import CoplError, DataError, suggest
+from copl.data.reading.faults import Faults
+from copl.data.reading.scan import scan_csv, scan_jsonl
+from copl.data.reading.texts import clean
+from copl.errors import CoplError, DataError, quoted, suggest
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, UserTable
 
 if TYPE_CHECKING:
+    from copl.data.reading.table import Table
     from copl.interfaces import DatasetSource
     from copl.records import BoolArray, IntArray
 
@@ -77,20 +80,20 @@ class LlmfaoSource:
             DataError: one fault for each file that is missing or damaged and each row that is wrong.
         """
         options = self._options
-        found = _read(options.path)
-        biased = one_sided_users(found.user, found.picked_left, len(found.workers))
-        usable, reasons = _usable(found, biased & options.drop_one_sided)
-        responses, chosen, rejected = intern_responses(found.prompt, found.chosen, found.rejected)
-        comparisons = Comparisons(found.user, chosen, rejected).take(usable)
+        judged = _read(options.path)
+        biased = one_sided_users(judged.user, judged.picked_left, len(judged.workers))
+        usable, reasons = _usable(judged, biased & options.drop_one_sided)
+        responses, chosen, rejected = intern_responses(judged.prompt, judged.chosen, judged.rejected)
+        comparisons = Comparisons(judged.user, chosen, rejected).take(usable)
         made = make_splits(
-            ComparisonSet(UserTable.ungrouped(found.workers), responses, comparisons), options, seed=seed
+            ComparisonSet(UserTable.ungrouped(judged.workers), responses, comparisons), options, seed=seed
         )
-        users, responses, splits = compact(UserTable.ungrouped(found.workers), responses, made.splits)
+        users, responses, splits = compact(UserTable.ungrouped(judged.workers), responses, made.splits)
         notes = [
-            _position_note([found.workers[row] for row in np.flatnonzero(biased).tolist()], options.drop_one_sided),
-            f"{found.counts['ties']:,} ties are left out: a tie says nothing about which is preferred.",
-            f"{found.counts['empty_answers']:,} of {found.counts['answers']:,} answers that were shown are empty.",
-            f"{found.counts['repeated_answers']:,} answers that were shown repeat another answer to the same prompt "
+            _position_note([judged.workers[row] for row in np.flatnonzero(biased).tolist()], options.drop_one_sided),
+            f"{judged.counts['ties']:,} ties are left out: a tie says nothing about which is preferred.",
+            f"{judged.counts['empty_answers']:,} of {judged.counts['answers']:,} answers that were shown are empty.",
+            f"{judged.counts['repeated_answers']:,} answers that were shown repeat another answer to the same prompt "
             "word by word; they are one response here.",
             *(f"{count:,} comparisons were left out: {reason}." for reason, count in reasons.items() if count),
             *(f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()),
@@ -101,20 +104,20 @@ class LlmfaoSource:
             "seed": seed,
             "licence": "CC BY 4.0",
             "attribution": ATTRIBUTION,
-            "counts": {**found.counts, "one_sided_workers": int(biased.sum()), "kept": sum(map(len, splits.values()))},
+            "counts": {**judged.counts, "one_sided_workers": int(biased.sum()), "kept": sum(map(len, splits.values()))},
             "notes": notes,
             "split": options.strategy,
             "split_version": SPLIT_VERSION,
-            "positions": {"judgements": len(found.user), "first": int(found.picked_left.sum())},
-            "findings": _findings(found, biased, options.drop_one_sided),
+            "positions": {"judgements": len(judged.user), "first": int(judged.picked_left.sum())},
+            "findings": _findings(judged, biased, options.drop_one_sided),
         }
         return PreferenceData("llmfao", users, responses, splits, provenance)
 
 
-def _usable(found: _Judgements, dropped_users: BoolArray) -> tuple[BoolArray, dict[str, int]]:
+def _usable(judged: _Judgements, dropped_users: BoolArray) -> tuple[BoolArray, dict[str, int]]:
     """Return which comparisons to keep [N], and how many are left out for each reason."""
-    biased = dropped_users[found.user]
-    sides = list(zip(found.chosen, found.rejected, strict=True))
+    biased = dropped_users[judged.user]
+    sides = list(zip(judged.chosen, judged.rejected, strict=True))
     empty = np.array([not a.strip() or not b.strip() for a, b in sides], dtype=np.bool_)
     same = np.array([a == b for a, b in sides], dtype=np.bool_)
     reasons = {
@@ -125,9 +128,9 @@ def _usable(found: _Judgements, dropped_users: BoolArray) -> tuple[BoolArray, di
     return ~biased & ~empty & ~same, reasons
 
 
-def _findings(found: _Judgements, biased: BoolArray, dropped: bool) -> list[dict[str, Any]]:
+def _findings(judged: _Judgements, biased: BoolArray, dropped: bool) -> list[dict[str, Any]]:
     """Return what was found in the published files, for `copl.data.checking.checks`."""
-    counts, workers = found.counts, ", ".join(sorted(found.workers[row] for row in np.flatnonzero(biased)))
+    counts, workers = judged.counts, ", ".join(sorted(judged.workers[row] for row in np.flatnonzero(biased)))
     entries = [
         finding(
             "info" if dropped else "warning",
@@ -161,7 +164,7 @@ def _read(directory: Path) -> _Judgements:
         raise DataError(f"{directory}: no such directory; name the data directory of llmfao")
     faults: list[str] = []
     tables: dict[str, Table] = {}
-    readers = {_PROMPTS: read_jsonl, _ANSWERS: read_jsonl, _JUDGEMENTS: read_csv}
+    readers = {_PROMPTS: scan_jsonl, _ANSWERS: scan_jsonl, _JUDGEMENTS: scan_csv}
     columns = {
         _PROMPTS: ("id", "text"),
         _ANSWERS: ("model", "prompt", "result"),
@@ -169,7 +172,7 @@ def _read(directory: Path) -> _Judgements:
     }
     for name, reader in readers.items():
         try:
-            table = tables[name] = reader(directory / name)
+            table = tables[name] = reader(directory / name, columns[name]).checked()
         except CoplError as error:
             faults += error.faults
             continue
@@ -180,32 +183,31 @@ def _read(directory: Path) -> _Judgements:
         ]
     if faults:
         raise DataError(faults)
-    return _join(tables[_PROMPTS].columns, tables[_ANSWERS].columns, tables[_JUDGEMENTS])
+    return _join(tables[_PROMPTS], tables[_ANSWERS], tables[_JUDGEMENTS])
 
 
-def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -> _Judgements:
-    text = {str(key): _clean(value) for key, value in zip(prompts["id"], prompts["text"], strict=True)}
-    answer = {
-        (str(prompt), str(model)): _clean(value)
-        for prompt, model, value in zip(answers["prompt"], answers["model"], answers["result"], strict=True)
-    }
+def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
+    text = {str(key): clean(value) for key, value in zip(prompts.values("id"), prompts.values("text"), strict=True)}
     raw = {
         (str(prompt), str(model)): str(value or "")
-        for prompt, model, value in zip(answers["prompt"], answers["model"], answers["result"], strict=True)
+        for prompt, model, value in zip(*map(answers.values, ("prompt", "model", "result")), strict=True)
     }
-    columns = judgements.columns
-    rows = list(zip(*(columns[name] for name in ("prompt", "model_x", "model_y", "worker", "winner")), strict=True))
+    answer = {key: clean(value) for key, value in raw.items()}
+    rows = list(zip(*map(judgements.values, ("prompt", "model_x", "model_y", "worker", "winner")), strict=True))
     faults = Faults(judgements.where)
     for place, (prompt, left, right, _, winner) in enumerate(rows):
         row, label = judgements.rows[place], judgements.label(place)
         if prompt not in text:
-            faults.add(f"prompt: {prompt!r} is not in {_PROMPTS}", row=row, label=label)
+            faults.add(f"prompt: {quoted(prompt)} is not in {_PROMPTS}", row=row, label=label)
         for model in (left, right):
             if (prompt, model) not in answer:
-                faults.add(f"model {model!r} has no answer to prompt {prompt!r} in {_ANSWERS}", row=row, label=label)
+                message = f"model {quoted(model)} has no answer to prompt {quoted(prompt)} in {_ANSWERS}"
+                faults.add(message, row=row, label=label)
         if winner not in _WINNERS:
             faults.add(
-                f"winner: {winner!r}{suggest(winner, _WINNERS)}; expected left, right or tie", row=row, label=label
+                f"winner: {quoted(winner)}{suggest(winner, _WINNERS)}; expected left, right or tie",
+                row=row,
+                label=label,
             )
     faults.raise_any()
     shown = {(row[0], model) for row in rows for model in row[1:3]}
@@ -221,7 +223,7 @@ def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -
         "judgements": len(rows),
         "decisive": len(decided),
         "ties": len(rows) - len(decided),
-        "workers": len(set(columns["worker"])),
+        "workers": len({row[3] for row in rows}),
         "prompts": len({row[0] for row in rows}),
         "models": len({model for _, model in shown}),
         "answers": len(shown),
@@ -238,10 +240,6 @@ def _join(prompts: dict[str, Any], answers: dict[str, Any], judgements: Table) -
         picked_left,
         counts,
     )
-
-
-def _clean(value: Any) -> str:
-    return str(value or "").replace("\x00", "").strip()
 
 
 def _build(options: LlmfaoOptions) -> DatasetSource:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import attrs
 import numpy as np
 
+from copl.data.canonical import ValueFaultError
+from copl.data.chat import encode_prompt
+from copl.data.making.decimals import on_whole_scale
 from copl.data.making.opinions import (
     OpinionOptions,
     Opinions,
@@ -26,16 +29,17 @@ from copl.data.making.opinions import (
 )
 from copl.data.making.origin import Origin
 from copl.data.making.splits import drop_stranded
-from copl.data.pairs import compact, intern_responses, intern_users, number_rows
-from copl.data.reading.rows import RowReader, ValueFaultError
+from copl.data.pairs import compact, first_rows, intern_responses, intern_users, number_rows
+from copl.data.reading import values
+from copl.data.reading.rows import RowReader
 from copl.data.sources.tables import read_table
-from copl.errors import DataError
+from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData, ResponseTable, UserTable
 
 if TYPE_CHECKING:
-    from copl.data.reading.files import Table
+    from copl.data.reading.table import Table
     from copl.interfaces import DatasetSource
     from copl.records import BoolArray, FloatArray, IntArray
 
@@ -55,6 +59,11 @@ class OpinionTableOptions(OpinionOptions):
     )
     prompt: str = option(
         "A person stated:", help="what all responses answer, where the file has no prompt column", validator=None
+    )
+    repeated: Literal["error", "first", "last"] = option(
+        "error",
+        help="a text a user judges more than once: error names the rows; first or last takes that judgement alone, as "
+        "where somebody has changed their mind",
     )
     licence: str = option("", help="licence of the data, kept with the data set")
     attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
@@ -94,6 +103,9 @@ class _Read:
     level: FloatArray
     notes: tuple[str, ...]
 
+    def take(self, rows: BoolArray) -> _Read:
+        return attrs.evolve(self, user=self.user[rows], response=self.response[rows], level=self.level[rows])
+
 
 @final
 class OpinionTableSource:
@@ -111,48 +123,36 @@ class OpinionTableSource:
         """
         options = self._options
         column = "rating" if isinstance(options, RatingOptions) else "vote"
-        found = _read(read_table(options.path), column, options)
-        passes = found.level == 0 if isinstance(options, VoteOptions) else np.zeros(len(found.user), dtype=np.bool_)
-        used = ~passes | (isinstance(options, VoteOptions) and options.use_passes)
-        prompt = _prompt_numbers(found.responses)
-        opinions = Opinions.of(
-            found.user[used],
-            found.response[used],
-            found.level[used],
-            prompt[found.response[used]],
-            num_users=len(found.users),
-            num_responses=len(found.responses),
-            margin=options.margin if isinstance(options, RatingOptions) else 1.0,
-        )
+        read = _read(read_table(options.path), column, options)
+        opinions, prompt = _opinions(read, options)
         cold = choose_cold(opinions, prompt, options.cold_fraction, seed)
         unseen = choose_unseen(can_be_unseen(opinions.take(~cold[opinions.response])), options.unseen_fraction, seed)
         splits = draw_splits(opinions, cold, unseen, options, seed)
         if not len(splits["train"]):
             raise DataError(f"{options.path}: no user rates two responses to one prompt differently enough to compare")
-        if (
-            isinstance(options, VoteOptions)
-            and len(found.responses) * max(len(found.responses), len(found.users)) <= _MATRIX
-        ):
-            verdict = _controversial(found, unseen, options.use_passes)
+        size = len(read.responses) * max(len(read.responses), len(read.users))
+        if isinstance(options, VoteOptions) and size <= _MATRIX:
+            verdict = _controversial(read, unseen, options.use_passes)
             verdict[prompt[:, None] != prompt[None, :]] = -1
             splits = {name: with_controversial(part, verdict) for name, part in splits.items()}
-        made = drop_stranded(splits, {})
-        users, responses, kept = compact(found.users, found.responses, made.splits)
+        sound = drop_stranded(splits, {})
+        users, responses, kept = compact(read.users, read.responses, sound.splits)
         origin = Origin(
             self._name,
             options.licence,
             options.attribution,
             f"Comparisons drawn from {column}s: the higher against the lower of one user on one prompt.",
         )
+        passes = int((read.level == 0).sum()) if isinstance(options, VoteOptions) else 0
         notes = [
-            *found.notes,
-            f"{int(passes.sum()):,} of {len(found.user):,} votes are passes." if passes.any() else "",
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()),
+            *read.notes,
+            f"{passes:,} of {len(read.user):,} votes are passes." if passes else "",
+            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in sound.dropped.items()),
         ]
         counts = {
-            f"{column}s": len(found.user),
-            "users": len(found.users),
-            "responses": len(found.responses),
+            f"{column}s": len(read.user),
+            "users": len(read.users),
+            "responses": len(read.responses),
             "cold responses": int(cold.sum()),
             "unseen users": int(unseen.sum()),
         }
@@ -160,15 +160,36 @@ class OpinionTableSource:
         return PreferenceData(options.path.stem, users, responses, kept, provenance)
 
 
+def _opinions(read: _Read, options: RatingOptions | VoteOptions) -> tuple[Opinions, IntArray]:
+    """Return the opinions that comparisons are drawn from, and the number of each response's prompt."""
+    if isinstance(options, VoteOptions):
+        used = read if options.use_passes else read.take(read.level != 0)
+        level, margin = used.level, 1.0
+    else:
+        used = read
+        level, margin = on_whole_scale(read.level.tolist(), options.margin)
+    prompt = _prompt_numbers(read.responses)
+    opinions = Opinions.of(
+        used.user,
+        used.response,
+        level,
+        prompt[used.response],
+        num_users=len(read.users),
+        num_responses=len(read.responses),
+        margin=margin,
+    )
+    return opinions, prompt
+
+
 def _prompt_numbers(responses: ResponseTable) -> IntArray:
     number: dict[str, int] = {}
     return np.array([number.setdefault(prompt, len(number)) for prompt in responses.prompts], dtype=np.int64)
 
 
-def _controversial(found: _Read, unseen: BoolArray, use_passes: bool) -> Any:
-    shape = (len(found.users), len(found.responses))
+def _controversial(read: _Read, unseen: BoolArray, use_passes: bool) -> Any:
+    shape = (len(read.users), len(read.responses))
     levels = np.full(shape, np.nan, dtype=np.float32)
-    levels[found.user, found.response] = found.level
+    levels[read.user, read.response] = read.level
     levels = levels[~unseen]
     agree, disagree, passed = ((levels == level).astype(np.float32) for level in (1, -1, 0))
     return controversial_pairs(agree, disagree, passed if use_passes else None)
@@ -180,49 +201,61 @@ def _read(table: Table, column: str, options: RatingOptions | VoteOptions) -> _R
         names.append("prompt")
     reader = RowReader(table, options.columns, required=names)
     user, text = reader.text("user_id"), reader.text("response")
-    prompt = reader.text("prompt") if "prompt" in names else [options.prompt] * len(table)
+    prompt = reader.text("prompt") if "prompt" in names else [encode_prompt(options.prompt)] * len(table)
     levels = reader.optional(column, _rating if column == "rating" else _vote)
-    group = reader.optional("group", lambda value: None if value is None else str(value))
+    group = reader.optional("group", values.group)
     reader.faults.raise_any()
     ids, user_row = intern_users(user)
     responses, response, _ = intern_responses(prompt, text, text)
     groups = reader.groups(ids, user_row, group)
-    key = number_rows(user_row, response)
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-
-    def tell(place: int) -> str:
-        again = table.label(int(first[inverse[place]]))
-        return f"user {ids[user_row[place]]!r} gives a {column} for this text in {again} already"
-
-    reader.report("response", np.flatnonzero(first[inverse] != np.arange(len(key))), tell)
-    reader.faults.raise_any()
     level = np.empty(0) if levels is None else levels.mapped(levels.values, np.nan, np.float64)
-    return _Read(UserTable(ids, groups), responses, user_row, response, level, reader.notes())
+    read = _Read(UserTable(ids, groups), responses, user_row, response, level, (*reader.unread(), *reader.respelt()))
+    judged = number_rows(user_row, response)
+    first = first_rows(judged)
+    again = first != np.arange(len(judged))
+    if options.repeated == "error":
+
+        def tell(place: int) -> str:
+            who, before = quoted(ids[user_row[place]]), table.label(int(first[place]))
+            return (
+                f"user {who} gives a {column} for this text in {before} already; remove one, or set repeated=last "
+                "(or first)"
+            )
+
+        reader.report("response", np.flatnonzero(again), tell)
+    reader.faults.raise_any()
+    if not again.any():
+        return read
+    is_last = (first_rows(judged[::-1]) == np.arange(len(judged)))[::-1]
+    note = f"{int(again.sum()):,} {column}s were left out: a user's {options.repeated} {column} of a text counts."
+    return attrs.evolve(read.take(is_last if options.repeated == "last" else ~again), notes=(*read.notes, note))
 
 
 def _rating(value: Any) -> float:
     try:
-        rating = math.nan if isinstance(value, bool) or value is None else float(value)
-    except (TypeError, ValueError):
-        rating = math.nan
-    if not math.isfinite(rating):
-        raise ValueFaultError(f"expected a number, got {value!r}")
-    return rating
+        return values.number(value)
+    except ValueFaultError:
+        raise ValueFaultError(f"expected a number, got {quoted(value)}") from None
 
 
 _VOTES = {
-    **dict.fromkeys(("1", "+1", "up", "agree", "like", "yes", "true"), 1.0),
-    **dict.fromkeys(("-1", "down", "disagree", "dislike", "no", "false"), -1.0),
-    **dict.fromkeys(("0", "pass", "neutral"), 0.0),
+    **dict.fromkeys(("up", "agree", "like", "yes", "true"), 1.0),
+    **dict.fromkeys(("down", "disagree", "dislike", "no", "false"), -1.0),
+    **dict.fromkeys(("pass", "neutral"), 0.0),
 }
 
 
 def _vote(value: Any) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    spelt = str(int(value)) if number else str(value).strip().lower()
-    if spelt not in _VOTES:
-        raise ValueFaultError(f"expected 1 (up), -1 (down) or 0 (pass), got {value!r}")
-    return _VOTES[spelt]
+    spelt = str(value).strip().lower()
+    if spelt in _VOTES:
+        return _VOTES[spelt]
+    try:
+        vote = values.number(value)
+    except ValueFaultError:
+        vote = math.nan
+    if vote not in (1.0, 0.0, -1.0):
+        raise ValueFaultError(f"expected 1 (up), -1 (down) or 0 (pass), got {quoted(value)}")
+    return vote
 
 
 def _ratings(options: RatingOptions) -> DatasetSource:

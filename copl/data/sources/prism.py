@@ -8,12 +8,14 @@ only through the texts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import attrs
 
-from copl.data.chat import encode_messages
+from copl.data.chat import encode_prompt
+from copl.data.making.decimals import exact
 from copl.data.making.judged import Judged, JudgedOptions
 from copl.data.making.origin import Origin
 from copl.data.reading.hub import Published, require_published
@@ -63,7 +65,7 @@ class _Answer:
     """One answer a person saw."""
 
     text: str
-    score: float
+    score: Decimal
     chosen: bool
 
 
@@ -101,7 +103,7 @@ class PrismSource:
             if not question.strip():
                 return
             said.append({"role": "user", "content": question})
-            yield (question if len(said) == 1 else encode_messages(said)), answers
+            yield encode_prompt(said), answers
             chosen = [answer for answer in answers if answer.chosen and answer.text.strip()]
             if not chosen or self._options.turns == "first":
                 return
@@ -110,23 +112,23 @@ class PrismSource:
     def _preferences(self, answers: Iterable[_Answer]) -> Iterator[tuple[_Answer, _Answer]]:
         for one, other in permutations(answers, 2):
             by_choice = one.chosen and not other.chosen
-            by_score = one.score - other.score >= self._options.margin
+            by_score = one.score - other.score >= exact(self._options.margin)
             if by_choice if self._options.preference == "choice" else by_score:
                 yield one, other
 
 
 def _read(options: PrismOptions) -> dict[tuple[str, str], _Turns]:
     rows = require_published(_PUBLISHED, options, columns=_COLUMNS, ids=("user_id", "conversation_id"))
-    found: dict[tuple[str, str], _Turns] = {}
+    conversations: dict[tuple[str, str], _Turns] = {}
     for row in rows:
         try:
             key = str(row["user_id"]), str(row["conversation_id"])
-            answer = _Answer(clean(row["model_response"]), float(row["score"]), _truth(row["if_chosen"]))
-            _, answers = found.setdefault(key, {}).setdefault(int(row["turn"]), (clean(row["user_prompt"]), []))
+            answer = _Answer(clean(row["model_response"]), exact(row["score"]), _truth(row["if_chosen"]))
+            _, answers = conversations.setdefault(key, {}).setdefault(int(row["turn"]), (clean(row["user_prompt"]), []))
         except (TypeError, ValueError) as error:
             raise DataError(f"{rows.place}: turn and score are numbers, if_chosen is true or false") from error
         answers.append(answer)
-    return found
+    return conversations
 
 
 def _truth(value: Any) -> bool:

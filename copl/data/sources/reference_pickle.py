@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import numpy as np
 
+from copl.data.canonical import canonical_id, canonical_text
 from copl.data.making.origin import Origin, left_out
 from copl.data.making.splits import drop_stranded
 from copl.data.pairs import compact
 from copl.data.reading.plain_pickle import read_plain_pickle
-from copl.data.reading.texts import clean
+from copl.data.reading.texts import storable
 from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
@@ -69,18 +70,18 @@ class ReferencePickleSource:
             raise DataError(f"{options.path}: expected a pair: responses by number, and a list of users")
         texts = _texts(held[0], options.path)
         rows = {number: row for row, number in enumerate(texts)}
-        found = _users(held[1], rows, options.path, ("train", "validation", "cold"), "")
+        users = _users(held[1], rows, options.path, ("train", "validation", "cold"), "")
         if options.unseen_path is not None:
             held = read_plain_pickle(options.unseen_path)
-            users = held[1] if isinstance(held, tuple) and len(held) == 2 else held
-            unseen = _users(users, rows, options.unseen_path, ("support", "support", "heldout"), "unseen-")
-            found = found.joined(unseen)
+            entries = held[1] if isinstance(held, tuple) and len(held) == 2 else held
+            unseen = _users(entries, rows, options.unseen_path, ("support", "support", "heldout"), "unseen-")
+            users = users.joined(unseen)
         prompts = [_apart(text) for text in texts.values()]
         responses, merged = _merge(prompts)
         dropped: dict[str, int] = {}
-        splits = {name: _comparisons(found.rows.get(name, []), merged, dropped) for name in SPLITS}
+        splits = {name: _comparisons(users.rows.get(name, []), merged, dropped) for name in SPLITS}
         made = drop_stranded(splits, {})
-        table, kept, splits = compact(UserTable(found.ids, found.groups), responses, made.splits)
+        table, kept, splits = compact(UserTable(users.ids, users.groups), responses, made.splits)
         bare = sum(not prompt for prompt, _ in prompts)
         notes = [
             *left_out(dropped, "comparisons"),
@@ -90,7 +91,7 @@ class ReferencePickleSource:
             if bare
             else "",
         ]
-        counts = {"users": len(found.ids), "texts": len(texts)}
+        counts = {"users": len(users.ids), "texts": len(texts)}
         provenance = ORIGIN.provenance(options, seed=seed, split="given", counts=counts, notes=notes)
         return PreferenceData(options.path.stem, table, kept, splits, provenance)
 
@@ -120,20 +121,20 @@ def _texts(held: Any, path: Path) -> dict[int, str]:
         text = entry.get("full_text", entry.get("text")) if isinstance(entry, dict) else None
         if not isinstance(number, int) or not isinstance(text, str):
             raise DataError(f"{path}: response {number!r}: expected a number and a dict with text under 'full_text'")
-        texts[number] = clean(text)
+        texts[number] = storable(text)
     return texts
 
 
 def _users(held: Any, rows: Mapping[int, int], path: Path, splits: Sequence[str], prefix: str) -> _Users:
     if not isinstance(held, list) or not all(isinstance(entry, dict) for entry in held):
         raise DataError(f"{path}: expected a list of users, each a dict, got {type(held).__name__}")
-    found = _Users([], [], {name: [] for name in splits})
+    users = _Users([], [], {name: [] for name in splits})
     for place, entry in enumerate(held):
         if not isinstance(entry.get("user"), int | str):
             raise DataError(f"{path}: user {place + 1} of the list: expected a number or text under 'user'")
-        found.ids.append(f"{prefix}{entry['user']}")
+        users.ids.append(f"{prefix}{canonical_id(entry['user'])}")
         kind = entry.get("user_type")
-        found.groups.append(None if kind is None else str(kind))
+        users.groups.append(None if kind is None else str(kind))
         for key, split in zip(("context", "context_unseen", "target"), splits, strict=True):
             try:
                 pairs = [(rows[chosen], rows[rejected]) for chosen, rejected in entry.get(key, [])]
@@ -141,20 +142,20 @@ def _users(held: Any, rows: Mapping[int, int], path: Path, splits: Sequence[str]
                 raise DataError(
                     f"{path}: user {entry.get('user')!r}: {key}: expected pairs of numbers of responses in the file"
                 ) from error
-            found.rows[split] += [(place, chosen, rejected) for chosen, rejected in pairs]
-    if len(set(found.ids)) != len(found.ids):
+            users.rows[split] += [(place, chosen, rejected) for chosen, rejected in pairs]
+    if len(set(users.ids)) != len(users.ids):
         raise DataError(f"{path}: a user stands there twice")
-    return found
+    return users
 
 
 def _apart(text: str) -> tuple[str, str]:
     """Return prompt and response of a text; the prompt is empty where the text is a response alone."""
     if text.startswith("Human: "):
         for marker in _MARKERS:
-            before, found, after = text.partition(marker)
-            if found:
-                return before.removeprefix("Human: "), after
-    return "", text
+            before, divider, after = text.partition(marker)
+            if divider:
+                return canonical_text(before.removeprefix("Human: ")), canonical_text(after)
+    return "", canonical_text(text)
 
 
 def _merge(texts: Sequence[tuple[str, str]]) -> tuple[ResponseTable, Any]:

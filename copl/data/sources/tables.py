@@ -12,20 +12,20 @@ import numpy as np
 from copl.data.making.origin import Origin
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, contradictions, first_rows, number_rows, pair_numbers, repeats
-from copl.data.reading.files import Faults, Table, is_packed, unpacked_name
-from copl.data.reading.rows import REQUIRED, USED, Rows, parse_rows, read_comparison_rows
+from copl.data.reading.faults import Faults
+from copl.data.reading.files import is_packed, unpacked_name
+from copl.data.reading.rows import REQUIRED, USED, Rows, parse_rows
 from copl.data.reading.scan import scan_csv, scan_jsonl, scan_parquet
-from copl.errors import DataError
+from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
 
 if TYPE_CHECKING:
     from copl.data.reading.columns import EncodedColumn
+    from copl.data.reading.table import Table
     from copl.interfaces import DatasetSource, Progress
     from copl.records import BoolArray, ResponseTable
-
-__all__ = ["COMPONENTS", "TableOptions", "TableSource", "read_comparison_rows", "read_comparisons", "read_table"]
 
 _NO_NAMES: Any = attrs.Factory(dict)
 
@@ -68,6 +68,9 @@ READERS: dict[str, Callable[..., Table]] = {"jsonl": scan_jsonl, "csv": scan_csv
 def read_table(path: Path) -> Table:
     """Read a file of rows, its format told by its ending; text may be compressed: ``.jsonl.gz``, ``.csv.gz``.
 
+    Returns:
+        the rows that could be read, and what is wrong with the others.
+
     Raises:
         DataError: an unknown ending, or a file that cannot be read.
     """
@@ -75,17 +78,10 @@ def read_table(path: Path) -> Table:
     name = {".ndjson": "jsonl", ".pq": "parquet"}.get(ending.lower(), ending.lower().lstrip("."))
     if name not in READERS or (is_packed(path) and name == "parquet"):
         kind = ending + path.suffix if is_packed(path) else ending
-        raise DataError(f"{path}: unknown kind of file {kind!r}; known are .jsonl, .csv (or with .gz) and .parquet")
+        raise DataError(
+            f"{path}: unknown kind of file {quoted(kind)}; known are .jsonl, .csv (or with .gz) and .parquet"
+        )
     return READERS[name](path)
-
-
-def read_comparisons(path: Path) -> ComparisonSet:
-    """Read the comparisons of one file; a split column is not regarded.
-
-    Raises:
-        DataError: the file cannot be read, or one fault for each row that is wrong.
-    """
-    return parse_rows(read_table(path)).data
 
 
 @final
@@ -138,23 +134,23 @@ def data_of_rows(
         DataError: rows that repeat or contradict others, where the options make that an error.
     """
     keep, counts = _sift(rows, options)
-    told = [*notes, *rows.notes]
+    notes = [*notes, *rows.notes]
     comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
     sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
     if rows.split is None:
         made = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
         splits = dict(made.splits)
-        told += [f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()]
+        notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()]
     else:
         splits = _given_splits(sifted.comparisons, rows.split, keep)
-        told.append("The splits are those of the file's split column.")
+        notes.append("The splits are those of the file's split column.")
     users, responses, splits = compact(sifted.users, sifted.responses, splits)
     provenance = Origin(source, options.licence, options.attribution, "").provenance(
         options,
         seed=seed,
         split="given" if rows.split is not None else options.strategy,
         counts={"rows": len(rows.table), **counts, "kept": sum(map(len, splits.values()))},
-        notes=told,
+        notes=notes,
     )
     return PreferenceData(name, users, responses, splits, provenance)
 
@@ -167,7 +163,7 @@ def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:
     def add_each(wrong: BoolArray, tell: Callable[[int], str]) -> None:
         faults.add_each(
             np.flatnonzero(wrong),
-            lambda row: (int(table.rows[row]), f"user {ids[user[row]]!r} {tell(row)}", table.label(row)),
+            lambda row: (int(table.rows[row]), f"user {quoted(ids[user[row]])} {tell(row)}", table.label(row)),
         )
 
     if options.duplicates == "error" and again.any():

@@ -3,24 +3,30 @@
 A row has a column with the user, and the responses in one of TRL's four forms: with the prompt in a column of its own
 (explicit) or at the beginning of both responses (implicit), as plain text or as chat messages. From the implicit form
 the prompt is taken out: the messages both sides share, or the transcript before the last answer, or the beginning both
-texts share.
+texts share. A column ``system`` is the first message of the prompt; other columns, such as ``tools``, are named in the
+notes as not read.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
 
-from copl.data.chat import encode_messages, message_fault
-from copl.data.reading.files import Faults, Table
+from copl.data.canonical import ValueFaultError, canonical_text, kind_of
+from copl.data.chat import decode_prompt, encode_prompt
+from copl.data.reading.faults import Faults
 from copl.data.reading.hub import Published, PublishedOptions, read_published
 from copl.data.reading.rows import OPTIONAL, parse_rows
-from copl.data.reading.texts import clean, common_messages, common_text, split_transcript
+from copl.data.reading.table import table_of_objects
+from copl.data.reading.texts import common_messages, common_text, split_transcript, storable
+from copl.data.reading.values import fault_of, is_nothing
+from copl.data.reading.values import prompt as prompt_of
 from copl.data.sources.tables import RowOptions, data_of_rows
-from copl.errors import DataError
+from copl.errors import DataError, quoted, suggest
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
@@ -28,6 +34,13 @@ from copl.records import PreferenceData
 if TYPE_CHECKING:
     from copl.interfaces import DatasetSource
     from copl.records import BoolArray, ResponseTable
+
+
+_COLUMNS = ("prompt", "chosen", "rejected", "system")
+
+_SYSTEM = "{} prompts begin with the row's system text, as a message of its own."
+_OTHER_SYSTEM = "{} rows have a system text beside another in the prompt; that in the prompt is used."
+_OTHER_PROMPT = "{} rows have a prompt beside whole conversations that begin otherwise; the conversations are used."
 
 
 @final
@@ -63,67 +76,76 @@ class TrlSource:
             DataError: the data set cannot be read, or one fault for each row that is wrong.
         """
         options = self._options
-        rows = self._rows("train")
-        test = self._rows(options.test_split) if options.test_split is not None else []
-        known = {_key(row["prompt"]) for row in rows}
-        fresh = [row for row in test if _key(row["prompt"]) not in known]
-        objects = [*rows, *fresh]
-        if not objects:
-            raise DataError(f"{options.path or options.repository}: there are no rows")
-        names = dict.fromkeys(name for row in objects for name in row if name != "place")
-        table = Table(
-            str(options.path or options.repository),
-            {name: [row.get(name) for row in objects] for name in names},
-            list(range(1, len(objects) + 1)),
-            "row",
-        )
-        cold_prompts = {_key(row["prompt"]) for row in fresh}
-        notes = []
-        if test:
-            notes.append(f"{len(fresh):,} rows of the published test part are never trained on (split cold).")
-        if len(test) > len(fresh):
-            stale = len(test) - len(fresh)
-            notes.append(f"{stale:,} rows of the test part are on prompts of the training part and were left out.")
+        faults = Faults(str(options.path or options.repository))
+        train = self._rows("train", faults)
+        test = self._rows(options.test_split, faults) if options.test_split is not None else _Read()
+        known = {row["prompt"] for row in train.rows}
+        fresh = [row for row in test.rows if row["prompt"] not in known]
+        numbers = [
+            *train.numbers,
+            *(n for n, row in zip(test.numbers, test.rows, strict=True) if row["prompt"] not in known),
+        ]
+        table = table_of_objects(faults.where, [*train.rows, *fresh], numbers, "row", faults)
+        # columns that are there and were not read, so that a line says so
+        table.columns.update(dict.fromkeys(name for name in (train.names | test.names) if name not in table.columns))
+        cold_prompts = {row["prompt"] for row in fresh}
+        stale = len(test.rows) - len(fresh)
+        counted = {
+            f"{len(fresh):,} rows of the published test part are never trained on (split cold).": len(test.rows),
+            f"{stale:,} rows of the test part are on prompts of the training part and were left out.": stale,
+            **{note.format(f"{count:,}"): count for note, count in (train.counts + test.counts).items()},
+        }
         return data_of_rows(
-            parse_rows(table, {name: given for name, given in options.columns.items() if given in names}),
+            parse_rows(table),
             options,
             source="trl",
             name=options.path.resolve().stem if options.path else options.repository.rpartition("/")[2],
             seed=seed,
             cold=lambda responses: _cold(responses, cold_prompts),
-            notes=notes,
+            notes=[note for note, count in counted.items() if count],
         )
 
-    def _rows(self, split: str) -> list[dict[str, Any]]:
+    def _rows(self, split: str, faults: Faults) -> _Read:
         """Return the rows of a split in the row schema, with the prompt taken out."""
         options = self._options
         published = Published(options.repository or str(options.path), options.config)
-        names = {name: options.columns.get(name, name) for name in ("prompt", "chosen", "rejected", *OPTIONAL)}
+        names = {name: options.columns.get(name, name) for name in (*_COLUMNS, *OPTIONAL)} | {"user_id": options.user}
+        if unknown := [name for name in options.columns if name not in names]:
+            raise DataError(
+                f"option columns: {quoted(unknown[0])} is no column of the schema{suggest(unknown[0], names)}"
+            )
         rows = read_published(
             published,
             options,
             columns=(options.user, names["chosen"], names["rejected"]),
-            optional=(names["prompt"], *(names[name] for name in OPTIONAL)),
+            optional=tuple(names.values()),
             split=split,
             ids=(options.user,),
         )
-        found: list[dict[str, Any]] = []
-        faults = Faults(str(options.path or options.repository))
+        read = _Read()
         for number, row in enumerate(rows or (), start=1):
-            sides = row[names["chosen"]], row[names["rejected"]]
-            prompt, chosen, rejected = _explicit(row.get(names["prompt"]), *sides)
-            if prompt is None:
-                message = (
-                    "no prompt column, and chosen and rejected do not begin alike; name it with columns=prompt=..."
-                )
-                faults.add(message, row=number, label=f"row {number}")
+            values = {name: row[column] for name, column in names.items() if column in row}
+            try:
+                prompt, chosen, rejected = _explicit(values, read.counts)
+            except ValueFaultError as fault:
+                faults.add(str(fault), row=number, label=f"row {number}")
                 continue
-            kept = {name: row[names[name]] for name in OPTIONAL if names[name] in row}
-            found.append(
-                {"user_id": row[options.user], "prompt": prompt, "chosen": chosen, "rejected": rejected} | kept
-            )
-        faults.raise_any()
-        return found
+            kept = {name: values[name] for name in ("user_id", *OPTIONAL) if name in values}
+            read.numbers.append(number)
+            read.rows.append({**kept, "prompt": prompt, "chosen": chosen, "rejected": rejected})
+        read.names.update(dict.fromkeys(name for name in (rows.names if rows else ()) if name not in names.values()))
+        return read
+
+
+@final
+@attrs.frozen(eq=False)
+class _Read:
+    """Rows of one split in the row schema, with their numbers, columns that were not read, and counts by note."""
+
+    numbers: list[int] = attrs.field(factory=list)
+    rows: list[dict[str, Any]] = attrs.field(factory=list)
+    names: dict[str, None] = attrs.field(factory=dict)
+    counts: Counter[str] = attrs.field(factory=Counter)
 
 
 def _cold(responses: ResponseTable, prompts: set[str]) -> BoolArray | None:
@@ -132,40 +154,66 @@ def _cold(responses: ResponseTable, prompts: set[str]) -> BoolArray | None:
     return np.array([prompt in prompts for prompt in responses.prompts], dtype=np.bool_)
 
 
-def _key(prompt: Any) -> str:
-    """Return a prompt as it stands in the table of responses."""
-    if isinstance(prompt, str):
-        return prompt
-    return encode_messages(prompt) if message_fault(prompt) is None else repr(prompt)
-
-
 def _is_messages(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(m, Mapping) for m in value)
 
 
-def _explicit(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
-    """Return prompt and responses apart; the prompt is None where it cannot be found."""
+def _explicit(values: Mapping[str, Any], counts: Counter[str]) -> tuple[str, Any, Any]:
+    """Return prompt, in the form of `copl.data.chat`, and responses apart."""
+    beside = values.get("prompt")
+    prompt, chosen, rejected = _apart(beside, values["chosen"], values["rejected"])
+    if prompt is None:
+        raise ValueFaultError(
+            "no prompt column, and chosen and rejected do not begin alike; name it with columns=prompt=..."
+        )
+    try:
+        encoded = prompt_of(prompt)
+    except ValueFaultError as fault:
+        raise ValueFaultError(f"prompt: {fault}") from None
+    if (
+        beside is not None
+        and prompt is not beside
+        and fault_of(prompt_of, beside) is None
+        and prompt_of(beside) != encoded
+    ):
+        counts[_OTHER_PROMPT] += 1
+    return _with_system(encoded, values.get("system"), counts), chosen, rejected
+
+
+def _apart(prompt: Any, chosen: Any, rejected: Any) -> tuple[Any, Any, Any]:
+    """Return prompt and responses apart as they stand there; the prompt is None where it cannot be told."""
     if _is_messages(chosen) and _is_messages(rejected):
         shared = common_messages(chosen, rejected)
         if shared:  # whole conversations, beside which some data sets also have a prompt column
-            return _prompt(list(chosen[:shared])), list(chosen[shared:]), list(rejected[shared:])
+            return list(chosen[:shared]), list(chosen[shared:]), list(rejected[shared:])
         return prompt, list(chosen), list(rejected)
     if prompt is not None or not (isinstance(chosen, str) and isinstance(rejected, str)):
         return prompt, chosen, rejected
-    sides = split_transcript(clean(chosen)), split_transcript(clean(rejected))
+    sides = split_transcript(storable(chosen)), split_transcript(storable(rejected))
     if sides[0] is not None and sides[1] is not None and sides[0][0] == sides[1][0]:
         return sides[0][0], sides[0][1], sides[1][1]
     length = common_text(chosen, rejected)
     if not chosen[:length].strip():
         return None, chosen, rejected
-    return chosen[:length].strip(), chosen[length:], rejected[length:]
+    return chosen[:length], chosen[length:], rejected[length:]
 
 
-def _prompt(messages: list[Mapping[str, Any]]) -> Any:
-    """Return a single message of a user as text, so that it equals the same prompt given as text."""
-    if len(messages) == 1 and messages[0].get("role") == "user":
-        return messages[0].get("content")
-    return messages
+def _with_system(prompt: str, system: Any, counts: Counter[str]) -> str:
+    """Return a prompt with the row's system text as its first message."""
+    if is_nothing(system):
+        return prompt
+    if not isinstance(system, str):
+        raise ValueFaultError(f"system: expected text, got {kind_of(system)}")
+    content = decode_prompt(prompt)
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    first = {"role": "system", "content": canonical_text(system)}
+    if messages[0] == first:
+        return prompt
+    if messages[0]["role"] == "system":
+        counts[_OTHER_SYSTEM] += 1
+        return prompt
+    counts[_SYSTEM] += 1
+    return encode_prompt([first, *messages])
 
 
 def _build(options: TrlOptions) -> DatasetSource:

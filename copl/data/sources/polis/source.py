@@ -40,7 +40,9 @@ ATTRIBUTION = (
 class PolisOptions(OpinionOptions):
     """Options of the source for Polis exports; fractions are shares of a participant's votes or of statements."""
 
-    path: Path = option(help="export directory with comments.csv, participants-votes.csv and summary.csv")
+    path: Path = option(
+        help="export directory with comments.csv, participants-votes.csv (or participant-votes.csv) and summary.csv"
+    )
     cold_fraction: float = option(
         0.2,
         help="share of the statements never trained on, for the cold split",

@@ -157,7 +157,7 @@ def adapt(
     from copl.data.requests import read_support
     from copl.model import Model
 
-    comparisons = read_support(support)
+    comparisons = read_support(support, say)
     adapted = Model.open(run_directory).adapt(comparisons)
     save_adapted(adapted, out)
     columns = zip(adapted.user_ids, adapted.how, adapted.num_neighbours, adapted.confidence, strict=True)
@@ -192,14 +192,14 @@ def score(
     from copl.model import Model
 
     check_score_target(out)
-    requests = read_score_rows(rows_file)
+    rows = read_score_rows(rows_file, say)
     adapted = load_adapted(users) if users else None
     model = Model.open(run_directory)
-    known = model.known_users(requests.users, adapted)
+    known = model.known_users(rows.requests.users, adapted)
     if not average_unknown:
-        require_known(requests, known, rows_file)
-    write_scores(out, requests, model.method.scores(requests, adapted), known)
-    say(f"wrote {len(requests)} rewards to {out}")
+        require_known(rows, known)
+    write_scores(out, rows, model.method.scores(rows.requests, adapted), known)
+    say(f"wrote {len(rows.requests)} rewards to {out}")
 
 
 app.command("export")(export.export)

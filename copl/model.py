@@ -15,6 +15,7 @@ model.score("ann", "How do I boil an egg?", ["Eight minutes."], adapted=ann.adap
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -22,21 +23,33 @@ from typing import Any, final
 import numpy as np
 from attrs import frozen
 
-from copl.data.chat import encode_prompt
+from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
-from copl.errors import DataError
+from copl.data.requests import Pair, Prompt, question_pairs, score_request
+from copl.errors import DataError, quoted
 from copl.interfaces import OnlineUser, PreferenceModel
 from copl.plugins import load
-from copl.records import AdaptedUsers, Comparisons, ComparisonSet, ResponseTable, ScoreRequests, UserTable
+from copl.records import AdaptedUsers, ComparisonSet, UserTable
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
 from copl.runs.sharing import fetch_portable, publish, save_portable
 
-Prompt = str | Sequence[Mapping[str, str]]
-"""A prompt: text, or chat messages with ``role`` and ``content``."""
 
-Pair = tuple[Prompt, str, str]
-"""A question to a user: a prompt and two responses to it."""
+@final
+class UnknownUserWarning(UserWarning):
+    """A user that is neither trained nor adapted was scored as the average user."""
+
+
+def _known_by(user: str | int) -> str:
+    """Return the id that rows of a user have.
+
+    Raises:
+        DataError: this is neither text nor a whole number.
+    """
+    try:
+        return canonical_id(user)
+    except ValueFaultError as fault:
+        raise DataError(f"user: {fault}") from None
 
 
 @final
@@ -90,7 +103,8 @@ class ModelUser:
         comparisons = rows if isinstance(rows, ComparisonSet) else read_comparison_rows(rows)
         strangers = {comparisons.users.ids[row] for row in comparisons.comparisons.user.tolist()} - {self.user_id}
         if strangers:
-            raise DataError(f"comparisons of {', '.join(sorted(strangers))} cannot be added to {self.user_id!r}")
+            named = ", ".join(map(quoted, sorted(strangers)))
+            raise DataError(f"comparisons of {named} cannot be added to {quoted(self.user_id)}")
         return self._state.add(comparisons)
 
     def next_question(self, candidates: Sequence[Pair]) -> Question:
@@ -103,7 +117,7 @@ class ModelUser:
             candidates: prompts with two responses each, at least one.
 
         Raises:
-            DataError: there is no candidate.
+            DataError: there is no candidate, or one that is no prompt with two different responses.
         """
         return self.questions(candidates)[0]
 
@@ -111,16 +125,9 @@ class ModelUser:
         """Return all candidates, the one whose answer is expected to tell most first, as `next_question` judges.
 
         Raises:
-            DataError: there is no candidate.
+            DataError: there is no candidate, or one that is no prompt with two different responses.
         """
-        if not candidates:
-            raise DataError("no candidates to choose a question from; give prompts with two responses each")
-        prompts = [encode_prompt(prompt) for prompt, _, _ in candidates for _ in range(2)]
-        texts = [text for _, first, second in candidates for text in (first, second)]
-        rows = np.arange(len(candidates))
-        pairs = Comparisons(np.zeros_like(rows), 2 * rows, 2 * rows + 1)
-        users = UserTable.ungrouped([self.user_id])
-        bits = self._state.information(ComparisonSet(users, ResponseTable(prompts, texts), pairs))
+        bits = self._state.information(question_pairs(self.user_id, candidates))
         order: list[int] = np.argsort(-bits, kind="stable").tolist()
         return [Question(place, *candidates[place], float(bits[place])) for place in order]
 
@@ -171,7 +178,7 @@ class Model:
         return publish(self.run, repo_id, private=private, **options)
 
     def export(
-        self, user: str, directory: str | Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
+        self, user: str | int, directory: str | Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
     ) -> Mapping[str, Any]:
         """Write one user's reward model as a plain classifier that works without `copl`.
 
@@ -184,22 +191,28 @@ class Model:
         Raises:
             OptionsError: the user is unknown, the method cannot be exported, or the directory holds something.
         """
-        return self.method.export(user, Path(directory), adapted=adapted, merge=merge)
+        return self.method.export(_known_by(user), Path(directory), adapted=adapted, merge=merge)
 
     def score(
-        self, user: str, prompt: Prompt, responses: Sequence[str], *, adapted: AdaptedUsers | None = None
+        self, user: str | int, prompt: Prompt, responses: Sequence[str], *, adapted: AdaptedUsers | None = None
     ) -> list[float]:
         """Return the reward of each response for one user; only differences between responses have a meaning.
 
         Args:
-            user: the user's id; one neither trained nor adapted is scored as the average user.
+            user: the user's id; one neither trained nor adapted is scored as the average user, with an
+                `UnknownUserWarning`. A whole number is the user whose rows have its digits.
             prompt: what the responses answer.
-            responses: the texts to score.
+            responses: the texts to score, read in their one spelling as in rows (`copl.data.canonical`).
             adapted: newcomers, from `adapt`.
+
+        Raises:
+            DataError: one fault for each argument that is no id, no prompt or no text.
         """
-        table = ResponseTable([encode_prompt(prompt)] * len(responses), responses)
-        rows = np.arange(len(responses))
-        requests = ScoreRequests(UserTable.ungrouped([user]), table, np.zeros_like(rows), rows)
+        requests = score_request(user, prompt, responses)
+        if not self.known_users(requests.users, adapted):
+            name = quoted(requests.users.ids[0])
+            message = f"user {name} is neither trained nor adapted: these are the scores of the average user"
+            warnings.warn(message, UnknownUserWarning, stacklevel=2)
         return [float(value) for value in self.method.scores(requests, adapted)]
 
     def known_users(self, users: UserTable, adapted: AdaptedUsers | None = None) -> frozenset[str]:
@@ -221,25 +234,28 @@ class Model:
             support = read_comparison_rows(support)
         return self.method.adapt(support)
 
-    def online(self, user: str, comparisons: ComparisonSet | Sequence[Mapping[str, Any]] | None = None) -> ModelUser:
+    def online(
+        self, user: str | int, comparisons: ComparisonSet | Sequence[Mapping[str, Any]] | None = None
+    ) -> ModelUser:
         """Follow one user, comparison by comparison; the trained model stays as it is.
 
         Args:
-            user: the user's id; a user seen in training starts with the training comparisons.
+            user: the user's id, text or a whole number; a user seen in training starts with the training comparisons.
             comparisons: what the user has said since, if anything, as for `adapt`.
 
         Raises:
             CoplError: the run's method takes no notice of users.
             DataError: one fault for each row that is wrong.
         """
-        found = ModelUser(user, self.method.online(user))
+        name = _known_by(user)
+        followed = ModelUser(name, self.method.online(name))
         if comparisons is not None and len(comparisons):
-            found.add_rows(comparisons)
-        return found
+            followed.add_rows(comparisons)
+        return followed
 
     def next_question(
         self,
-        user: str,
+        user: str | int,
         candidates: Sequence[Pair],
         comparisons: ComparisonSet | Sequence[Mapping[str, Any]] | None = None,
     ) -> Question:

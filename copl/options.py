@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, final
 
 import attrs
 
-from copl.errors import OptionsError, suggest
+from copl.errors import OptionsError, quoted, suggest
 
 T = TypeVar("T")
 
@@ -128,6 +128,9 @@ def _convert_union(value: Any, args: tuple[Any, ...]) -> Any:
     raise _MismatchError
 
 
+_LARGEST = 2**63 - 1
+
+
 def _convert_number(value: Any, kind: type) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _MismatchError
@@ -138,6 +141,8 @@ def _convert_number(value: Any, kind: type) -> Any:
     except (ValueError, OverflowError) as error:
         raise _MismatchError from error
     if number != number:  # not a number
+        raise _MismatchError
+    if kind is int and not -_LARGEST <= number <= _LARGEST:  # no count that anything could hold
         raise _MismatchError
     return number
 
@@ -211,7 +216,7 @@ def parse_options(options: type[T], values: Mapping[str, Any], *, where: str) ->
     fields = {field.name: field for field in attrs.fields(options)}  # type: ignore[arg-type]  # any attrs class
     hints = _hints(options)
     faults = [
-        f"{where}: unknown option {name!r}{suggest(name, fields)}; it has {', '.join(fields) or 'no options'}"
+        f"{where}: unknown option {quoted(name)}{suggest(name, fields)}; it has {', '.join(fields) or 'no options'}"
         for name in values
         if name not in fields
     ]
@@ -224,7 +229,7 @@ def parse_options(options: type[T], values: Mapping[str, Any], *, where: str) ->
         try:
             converted[name] = _convert(values[name], hints[name])
         except _MismatchError:
-            faults.append(f"{where}.{name}: expected {_type_name(hints[name])}, got {values[name]!r}")
+            faults.append(f"{where}.{name}: expected {_type_name(hints[name])}, got {quoted(values[name])}")
             continue
         if field.validator is not None:
             try:

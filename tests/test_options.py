@@ -12,7 +12,7 @@ from attrs import validators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.errors import OptionsError
+from copl.errors import OptionsError, quoted
 from copl.options import OptionInfo, describe_options, option, options_to_dict, parse_options
 
 
@@ -118,7 +118,7 @@ def test_text_and_toml_values_become_the_options_type(name: str, value: Any, exp
     ],
 )
 def test_a_wrong_type_names_the_option_what_is_expected_and_what_came(name: str, value: Any, expected: str) -> None:
-    assert faults({name: value}) == (f"encoder.x.{name}: expected {expected}, got {value!r}",)
+    assert faults({name: value}) == (f"encoder.x.{name}: expected {expected}, got {quoted(value)}",)
 
 
 def test_all_faults_are_reported_at_once() -> None:

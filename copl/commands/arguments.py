@@ -8,10 +8,21 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+
+def _from_0(seed: int | None) -> int | None:
+    from copl.errors import OptionsError
+
+    if seed is not None and seed < 0:
+        raise OptionsError(f"--seed {seed}: a seed is a whole number from 0")
+    return seed
+
+
 JSON_OPTION: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 SEED_OPTION: TypeAlias = Annotated[
     int | None,
-    typer.Option("--seed", help="The same seed gives the same result. [default: that of the recipe, else 0]"),
+    typer.Option(
+        "--seed", callback=_from_0, help="The same seed gives the same result. [default: that of the recipe, else 0]"
+    ),
 ]
 RUN_ARGUMENT: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory made by `copl train`.")]
 CONFIG_OPTION: TypeAlias = Annotated[

@@ -11,7 +11,7 @@ from copl.commands.arguments import JSON_OPTION, RUN_ARGUMENT
 from copl.commands.display import say, show_json
 
 if TYPE_CHECKING:
-    from copl.model import Pair, Prompt
+    from copl.data.requests import Pair, Prompt
     from copl.records import ComparisonSet
 
 _NOBODY = ""  # no user of a data set has an empty id
@@ -42,14 +42,16 @@ def ask(
 
     Each of several questions is judged by itself: after an answer, ask anew.
     """
+    from copl.data.canonical import canonical_id
     from copl.data.requests import read_candidates, read_support
     from copl.errors import DataError, OptionsError
     from copl.model import Model
 
     if count < 1:
         raise OptionsError(f"--count {count}: at least one")
-    pairs = read_candidates(candidates)
-    said = None if support is None else _of_user(read_support(support), user, support)
+    pairs = read_candidates(candidates, say)
+    user = None if user is None else canonical_id(user)
+    said = None if support is None else _of_user(read_support(support, say), user, support)
     asked = _NOBODY if user is None else user
     if said is not None:
         asked = said.users.ids[0]

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, final
 
+from attrs import frozen
+
 _INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _BREAKS = "\u0085\u2028\u2029"
@@ -71,6 +73,8 @@ def text_fault(text: str) -> str | None:
 
 def alike(text: str) -> str:
     """Return what texts have in common that a person might take for the same: no case, no spaces, one width."""
+    if text.isascii():
+        return "".join(text.casefold().split())
     folded = unicodedata.normalize("NFKC", canonical_text(text)).casefold()
     return "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
 
@@ -86,6 +90,25 @@ _KINDS: Mapping[type, str] = {
 }
 
 
+@final
+@frozen
+class Foreign:
+    """A value that Python has no type for, such as a time in nanoseconds.
+
+    Attributes:
+        kind: its type where it comes from.
+        text: how it is written there.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def kind_of(value: Any) -> str:
     """Return what a value is, in words for a message."""
+    if isinstance(value, Foreign):
+        return value.kind
     return _KINDS.get(type(value), type(value).__name__)

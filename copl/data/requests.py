@@ -1,76 +1,168 @@
-"""Rows to be scored: ``user_id``, ``prompt`` and ``response`` in, the same with a ``reward`` out."""
+"""Rows to be scored: ``user_id``, ``prompt`` and ``response`` in, the same rows with a ``reward`` out.
+
+Rows come from a file or as arguments of `copl.Model`; both are read in the one spelling of ids and texts, as the rows
+that were learnt from.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from attrs import frozen
 
+from copl.data.canonical import Foreign, ValueFaultError
 from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
 from copl.data.pairs import intern_responses, intern_users
-from copl.data.reading.columns import NOTHING, encode_together, first_places
-from copl.data.reading.files import SHOWN
-from copl.data.reading.rows import RowReader
-from copl.data.sources.tables import read_comparisons, read_table
-from copl.errors import DataError, suggest
-from copl.records import ComparisonSet, FloatArray, ScoreRequests, UserTable
+from copl.data.reading import values
+from copl.data.reading.columns import EncodedColumn, encode, first_places
+from copl.data.reading.faults import Faults
+from copl.data.reading.rows import RowReader, parse_rows
+from copl.data.reading.table import Table
+from copl.data.sources.tables import read_table
+from copl.errors import DataError, quoted, suggest
+from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.system.files import write_atomically
 
 if TYPE_CHECKING:
     from copl.records import BoolArray
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, str]]
+"""A prompt: text, or chat messages with ``role`` and ``content``."""
+
+Pair: TypeAlias = tuple[Prompt, str, str]
+"""A question to a user: a prompt and two responses to it."""
+
+Tell: TypeAlias = Callable[[str], None]
+"""Is told what a person should know of a file that was read."""
 
 _ENDINGS = (".jsonl", ".csv", ".parquet")
 
 _PART = 100_000
 """Rows that are written at a time."""
 
-_SCORED = pa.schema(
-    [
-        ("user_id", pa.large_string()),
-        ("prompt", pa.large_string()),
-        ("response", pa.large_string()),
-        ("reward", pa.float64()),
-        ("user_known", pa.bool_()),
-    ]
-)
+_ADDED = pa.schema([("reward", pa.float64()), ("user_known", pa.bool_())])
+"""Columns that scores add to the rows."""
 
 
-def read_score_rows(path: Path) -> ScoreRequests:
-    """Read rows of ``user_id``, ``prompt`` (text or chat messages) and ``response``.
+@final
+@frozen(eq=False)
+class ScoreRows:
+    """Rows of a file to be scored.
+
+    Attributes:
+        requests: what is asked, a request a row.
+        table: the rows as they came, with all columns.
+    """
+
+    requests: ScoreRequests
+    table: Table
+
+
+def read_score_rows(path: Path, tell: Tell) -> ScoreRows:
+    """Read rows of ``user_id``, ``prompt`` (text or chat messages) and ``response``; other columns come out again.
 
     Raises:
         DataError: the file cannot be read, or one fault for each row that is wrong.
     """
-    reader = RowReader(read_table(path), required=("user_id", "prompt", "response"))
+    table = read_table(path)
+    reader = RowReader(table, required=("user_id", "prompt", "response"))
     user, prompt, response = (reader.text(name) for name in ("user_id", "prompt", "response"))
     reader.faults.raise_any()
+    replaced = [f"Column {quoted(name)} of the rows is replaced." for name in _ADDED.names if name in table.columns]
+    for note in (*reader.respelt(), *replaced):
+        tell(note)
     ids, user_row = intern_users(user)
     responses, response_row, _ = intern_responses(prompt, response, response)
-    return ScoreRequests(UserTable.ungrouped(ids), responses, user_row, response_row)
+    return ScoreRows(ScoreRequests(UserTable.ungrouped(ids), responses, user_row, response_row), table)
 
 
-def read_support(path: Path) -> ComparisonSet:
+def score_request(user: Any, prompt: Prompt, responses: Sequence[str]) -> ScoreRequests:
+    """Return the request for the rewards of several responses to one prompt, for one user.
+
+    Raises:
+        DataError: one fault for each argument that is wrong.
+    """
+    if isinstance(responses, str | bytes):
+        raise DataError("responses: one text where a list of texts belongs; put it into a list")
+    faults = Faults("score")
+    user_id = _argument("user", values.user_id, user, faults)
+    asked = _argument("prompt", values.prompt, _listed(prompt), faults)
+    texts = [
+        _argument(f"response {place}", values.response, response, faults)
+        for place, response in enumerate(responses, start=1)
+    ]
+    faults.raise_any()
+    rows = np.arange(len(texts))
+    table = ResponseTable([asked] * len(texts), texts)
+    return ScoreRequests(UserTable.ungrouped([user_id]), table, np.zeros_like(rows), rows)
+
+
+def question_pairs(user_id: str, candidates: Sequence[Any]) -> ComparisonSet:
+    """Return questions to a user as comparisons, the first response of each as the chosen one.
+
+    Raises:
+        DataError: there is none, or one fault for each that is no prompt with two different responses.
+    """
+    faults = Faults("candidates")
+    prompts: list[str] = []
+    texts: list[str] = []
+    for place, candidate in enumerate(candidates, start=1):
+        if not isinstance(candidate, Sequence) or isinstance(candidate, str) or len(candidate) != 3:
+            faults.add(f"candidate {place}: expected a prompt and two responses")
+            continue
+        prompt, *sides = candidate
+        prompts += [_argument(f"candidate {place}: prompt", values.prompt, _listed(prompt), faults)] * 2
+        texts += [_argument(f"candidate {place}: response", values.response, side, faults) for side in sides]
+        if texts[-1] == texts[-2] != "":
+            faults.add(f"candidate {place}: the same response twice; a question needs two different responses")
+    if not len(candidates):
+        faults.add("there is none to choose a question from; give prompts with two responses each")
+    faults.raise_any()
+    rows = np.arange(len(candidates))
+    pairs = Comparisons(np.zeros_like(rows), 2 * rows, 2 * rows + 1)
+    return ComparisonSet(UserTable.ungrouped([user_id]), ResponseTable(prompts, texts), pairs)
+
+
+def _argument(name: str, convert: values.Convert, value: Any, faults: Faults) -> str:
+    """Return what an argument means; a fault is added, and the text is empty."""
+    try:
+        return str(convert(value))
+    except ValueFaultError as fault:
+        faults.add(f"{name}: {fault}")
+        return ""
+
+
+def _listed(prompt: Any) -> Any:
+    """Return messages as a list, in whatever sequence they come."""
+    return list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes) else prompt
+
+
+def read_support(path: Path, tell: Tell) -> ComparisonSet:
     """Read the comparisons of newcomers: a file of rows, or the split ``support`` of a data set's directory.
 
     Raises:
         DataError: there is nothing to read, or one fault for each row that is wrong.
     """
     if not path.is_dir():
-        return read_comparisons(path)
+        rows = parse_rows(read_table(path))
+        for note in rows.notes:
+            tell(note)
+        return rows.data
     support = load_dataset(path).split("support")
     if not len(support):
         raise DataError(f"{path}: the data set has no comparisons of unseen users (split 'support' is empty)")
     return support
 
 
-def read_candidates(path: Path) -> list[tuple[str | list[dict[str, str]], str, str]]:
+def read_candidates(path: Path, tell: Tell) -> list[Pair]:
     """Read what a user may be asked: rows of ``prompt`` (text or chat messages), ``first`` and ``second`` response.
 
     Raises:
@@ -78,11 +170,12 @@ def read_candidates(path: Path) -> list[tuple[str | list[dict[str, str]], str, s
     """
     reader = RowReader(read_table(path), required=("prompt", "first", "second"))
     prompt = reader.text("prompt")
-    first, second = encode_together([reader.text("first"), reader.text("second")])
-    same = np.flatnonzero((first.codes == second.codes) & (first.codes != NOTHING))
-    reader.report("second", same, "the same text as first; a question needs two different responses")
+    same = "the same text as first; a question needs two different responses"
+    first, second = reader.different("first", "second", "second", same)
     reader.faults.raise_any()
-    texts = zip(*([column.values[code] for code in column.codes] for column in (prompt, first, second)), strict=True)
+    for note in (*reader.unread(), *reader.respelt()):
+        tell(note)
+    texts = zip(prompt.to_list(), first.to_list(), second.to_list(), strict=True)
     return [(decode_prompt(asked), one, other) for asked, one, other in texts]
 
 
@@ -93,67 +186,108 @@ def check_score_target(path: Path) -> None:
         DataError: the ending is none of those known.
     """
     if path.suffix.lower() not in _ENDINGS:
-        raise DataError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(_ENDINGS)}")
+        raise DataError(f"{path}: unknown kind of file {quoted(path.suffix)}; known are {', '.join(_ENDINGS)}")
 
 
-def require_known(requests: ScoreRequests, known: Collection[str], path: Path) -> None:
+def require_known(rows: ScoreRows, known: Collection[str]) -> None:
     """Refuse requests of users nothing is known about.
 
     Raises:
         DataError: one fault for each unknown user, naming the first row that asks for it.
     """
-    faults = []
+    requests, table = rows.requests, rows.table
     first = first_places(requests.user, len(requests.users))
-    for row, user in enumerate(requests.users.ids):
-        if user not in known:
-            faults.append(
-                f"{path}: row {first[row] + 1}: unknown user {user!r}{suggest(user, known)}: neither trained nor "
-                "adapted; adapt it with `copl adapt` and name the file with --users, or add --average-unknown"
-            )
-    if faults:
-        more = len(faults) - SHOWN
-        raise DataError(faults[:SHOWN] + ([f"{path}: and {more:,} more unknown users"] if more > 0 else []))
+    unknown = sorted(int(first[row]) for row, user in enumerate(requests.users.ids) if user not in known)
+    faults = Faults(table.where)
+
+    def tell(place: int) -> tuple[int, str, str]:
+        user = requests.users.ids[requests.user[place]]
+        message = (
+            f"unknown user {quoted(user)}{suggest(user, known)}: neither trained nor adapted; adapt it with `copl "
+            "adapt` and name the file with --users, or add --average-unknown"
+        )
+        return int(table.rows[place]), message, table.label(place)
+
+    faults.add_each(unknown, tell)
+    faults.raise_any()
 
 
-def write_scores(path: Path, requests: ScoreRequests, rewards: FloatArray, known: Collection[str]) -> None:
-    """Write the rows with their rewards, in the order of the requests.
+def write_scores(path: Path, rows: ScoreRows, rewards: FloatArray, known: Collection[str]) -> None:
+    """Write the rows as they came, in their order, with their rewards and whether each row's user is known.
 
     Args:
         path: the file; its ending tells its format.
-        requests: what was scored.
-        rewards: reward of each request [N].
+        rows: what was scored.
+        rewards: reward of each row [N].
         known: ids of the users the model knows; the others were scored as the average user.
     """
     check_score_target(path)
-    is_known = np.array([user in known for user in requests.users.ids], dtype=bool)
+    is_known = np.array([user in known for user in rows.requests.users.ids], dtype=bool)[rows.requests.user]
     kind = path.suffix.lower()
+    columns = {name: column for name, column in rows.table.columns.items() if name not in _ADDED.names}
 
     def write(temporary: Path) -> None:
-        parts = _scored(requests, rewards, is_known)
         if kind == ".jsonl":
-            with temporary.open("w", encoding="utf-8") as file:
-                for part in parts:
-                    for row in part.to_pylist():
-                        row["prompt"] = decode_prompt(row["prompt"])
-                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            _write_lines(temporary, {name: encode(column) for name, column in columns.items()}, rewards, is_known)
             return
+        kept = {name: _Kept(column, flat=kind == ".csv") for name, column in columns.items()}
+        schema = pa.schema([*((name, column.type) for name, column in kept.items()), *_ADDED])
         opened = pyarrow.csv.CSVWriter if kind == ".csv" else pyarrow.parquet.ParquetWriter
-        with opened(temporary, _SCORED) as writer:
-            for part in parts:
-                writer.write_table(part)
+        with opened(temporary, schema) as writer:
+            # in parts, for the texts of all rows at once may be more than memory holds
+            for begin in range(0, len(rewards), _PART):
+                part = slice(begin, begin + _PART)
+                arrays = [*(column.part(part) for column in kept.values()), pa.array(rewards[part]), is_known[part]]
+                writer.write_table(pa.table(arrays, schema=schema))
 
     write_atomically(path, write)
 
 
-def _scored(requests: ScoreRequests, rewards: FloatArray, is_known: BoolArray) -> Iterator[Any]:
-    """Yield the rows with their rewards as Arrow tables; texts of all rows at once may be more than memory holds."""
-    ids, prompts, texts = (
-        pa.array(values, pa.large_string())
-        for values in (requests.users.ids, requests.responses.prompts, requests.responses.texts)
-    )
-    for begin in range(0, len(requests), _PART):
-        rows = slice(begin, begin + _PART)
-        user, response = requests.user[rows], requests.response[rows]
-        columns = [ids.take(user), prompts.take(response), texts.take(response), rewards[rows], is_known[user]]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCORED, strict=True)]
-        yield pa.Table.from_arrays(arrays, schema=_SCORED)
+@final
+class _Kept:
+    """A column of the rows, to be written as it came.
+
+    Args:
+        column: the column.
+        flat: whether lists and objects must be written as text.
+    """
+
+    def __init__(self, column: Any, *, flat: bool) -> None:
+        self._array = column if isinstance(column, pa.Array | pa.ChunkedArray) else None
+        self._codes = encode(column).codes if self._array is None else None
+        self._values = self._array if self._array is not None else _array_of(encode(column).values, flat=flat)
+        self.type = self._values.type
+
+    def part(self, rows: slice) -> Any:
+        if self._codes is None:
+            return self._values[rows]
+        codes = self._codes[rows]
+        return self._values.take(pa.array(codes, mask=codes < 0))
+
+
+def _array_of(values: Sequence[Any], *, flat: bool) -> Any:
+    """Return distinct values as an array; as JSON text where they are of several types, or nested and must be flat."""
+    if set(map(type, values)) <= {str}:
+        return pa.array(values, pa.large_string())
+    try:
+        array = pa.array(values)
+        if not (flat and (pa.types.is_nested(array.type) or pa.types.is_binary(array.type))):
+            return array
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        pass
+    texts = [str(value) if isinstance(value, str | Foreign) else _as_json(value) for value in values]
+    return pa.array(texts, pa.large_string())
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _write_lines(path: Path, columns: Mapping[str, EncodedColumn], rewards: FloatArray, is_known: BoolArray) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for place, (reward, known) in enumerate(zip(rewards.tolist(), is_known.tolist(), strict=True)):
+            row = {name: c.values[c.codes[place]] for name, c in columns.items() if c.codes[place] >= 0}
+            row = {name: value for name, value in row.items() if value == value}  # JSON has no NaN
+            file.write(
+                json.dumps(row | {"reward": reward, "user_known": known}, ensure_ascii=False, default=str) + "\n"
+            )

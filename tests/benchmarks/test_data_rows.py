@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.data_rows import FORMATS, blocks, main, write_rows
-from copl.data.sources.tables import read_comparisons
+from copl.data.requests import read_support
 
 
 def test_nobody_meets_a_prompt_twice() -> None:
@@ -23,7 +23,7 @@ def test_the_formats_hold_the_same_rows(tmp_path: Path) -> None:
     found = []
     for kind in FORMATS:
         write_rows(tmp_path / f"rows.{kind}", 300, seed=1)
-        found.append(read_comparisons(tmp_path / f"rows.{kind}"))
+        found.append(read_support(tmp_path / f"rows.{kind}", print))
     assert len(found[0]) == 300
     for other in found[1:]:
         assert other.responses.texts == found[0].responses.texts

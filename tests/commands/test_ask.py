@@ -57,7 +57,7 @@ def test_the_questions_are_those_of_the_model(
     code, out, err = run_copl("ask", run, candidates, "--count", 20, "--json")
     assert code == 0, err
     found = json.loads(out)
-    questions = Model.open(run).online("somebody new").questions(read_candidates(candidates))
+    questions = Model.open(run).online("somebody new").questions(read_candidates(candidates, print))
     assert [q["index"] for q in found] == [q.index for q in questions]
     assert [q["information"] for q in found] == [q.information for q in questions]
     assert found[-1] == {"index": 0, **pairs[0], "information": 0.0}  # nobody annotated it
@@ -137,7 +137,7 @@ def test_mistakes_are_told(run_copl: RunCopl, run: Path, data: PreferenceData, t
             [wrong],
             [
                 f"{wrong}: line 1: second: the same text as first; a question needs two different responses",
-                f"{wrong}: line 2: first: missing",
+                f"{wrong}: line 2: first: missing (did you mean 'frist'?)",
                 f"{wrong}: line 2: second: missing",
             ],
         ),

@@ -1,16 +1,28 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from copl.data import requests
-from copl.data.requests import read_score_rows, require_known, write_scores
+from copl.data.requests import (
+    ScoreRows,
+    check_score_target,
+    question_pairs,
+    read_candidates,
+    read_score_rows,
+    read_support,
+    require_known,
+    score_request,
+    write_scores,
+)
 from copl.errors import DataError
 
 CHAT = [{"role": "user", "content": "Why?"}]
@@ -21,37 +33,155 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    return tmp_path / "rows.jsonl"
+def never(note: str) -> None:
+    raise AssertionError(f"nothing was to be said: {note}")
+
+
+def rows_in(path: Path, rows: list[dict[str, Any]]) -> ScoreRows:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_score_rows(path, never)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("rows_at_a_time", [2, 100])
-def test_rows_come_back_with_their_rewards(path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int) -> None:
+def test_rows_come_back_with_their_rewards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int
+) -> None:
     monkeypatch.setattr(requests, "_PART", rows_at_a_time)
-    asked = read_score_rows(path)
+    asked = rows_in(tmp_path / "rows.jsonl", ROWS)
     rewards = np.array([1.5, -2.0, 0.25])
     for ending in ("jsonl", "csv", "parquet"):
-        write_scores(path.with_name(f"out.{ending}"), asked, rewards, {"a"})
+        write_scores(tmp_path / f"out.{ending}", asked, rewards, {"a"})
     added = [
         {"reward": float(reward), "user_known": known}
         for reward, known in zip(rewards, (True, False, True), strict=True)
     ]
     expected = [row | more for row, more in zip(ROWS, added, strict=True)]
-    lines = path.with_name("out.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == expected
-    as_text = [{**row, "prompt": asked.responses.prompts[asked.response[n]]} for n, row in enumerate(expected)]
-    assert pq.read_table(path.with_name("out.parquet")).to_pylist() == as_text
-    with path.with_name("out.csv").open(newline="", encoding="utf-8") as file:
-        found = list(csv.DictReader(file))
-    assert [(row["prompt"], float(row["reward"]), row["user_known"] == "true") for row in found] == [
+    assert lines_of(tmp_path / "out.jsonl") == expected
+    prompts = ["p", '[{"role":"user","content":"Why?"}]', "p"]
+    as_text = [{**row, "prompt": prompt} for row, prompt in zip(expected, prompts, strict=True)]
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == as_text
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["prompt"], float(row["reward"]), row["user_known"] == "true") for row in rows] == [
         (row["prompt"], row["reward"], row["user_known"]) for row in as_text
     ]
 
 
-def test_unknown_users_are_named_with_the_first_row_that_asks(path: Path) -> None:
-    asked = read_score_rows(path)
-    require_known(asked, {"a", "b"}, path)
-    with pytest.raises(DataError, match="row 2: unknown user 'b'"):
-        require_known(asked, {"a"}, path)
+def test_columns_that_scoring_does_not_need_come_out_again(tmp_path: Path) -> None:
+    rows = [
+        {"request_id": 7, "user_id": 1, "prompt": " p ", "response": "s", "tags": ["x"], "note": None},
+        {"user_id": 1, "prompt": "p", "response": "t", "request_id": 8, "price": 0.5},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes: list[str] = []
+    asked = read_score_rows(path, notes.append)
+    assert notes == [
+        "1 values of column 'prompt' were put into the one spelling of texts, such as ' p ' into 'p'; 1 thereby became "
+        "the same as others."
+    ]
+    write_scores(tmp_path / "out.jsonl", asked, np.array([1.0, 2.0]), {"1"})
+    del rows[0]["note"]
+    known = {"user_known": True}
+    assert lines_of(tmp_path / "out.jsonl") == [rows[0] | {"reward": 1.0} | known, rows[1] | {"reward": 2.0} | known]
+    write_scores(tmp_path / "out.csv", asked, np.array([1.0, 2.0]), {"1"})
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert [(row["request_id"], row["user_id"], row["tags"], row["price"]) for row in written] == [
+        ("7", "1", '["x"]', ""), ("8", "1", "", "0.5")
+    ]  # fmt: skip
+
+
+def test_types_of_parquet_come_out_again(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "a", "prompt": CHAT, "response": "s", "day": datetime.date(2024, 1, 2), "price": 0.5, "n": None},
+        {"user_id": "b", "prompt": CHAT, "response": "t", "day": None, "price": None, "n": 3},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    asked = read_score_rows(tmp_path / "rows.parquet", never)
+    write_scores(tmp_path / "out.parquet", asked, np.array([1.0, 2.0]), {"a", "b"})
+    added = [{"reward": 1.0, "user_known": True}, {"reward": 2.0, "user_known": True}]
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [a | b for a, b in zip(rows, added, strict=True)]
+
+
+def test_scores_of_scored_rows_replace_the_old_ones(tmp_path: Path) -> None:
+    asked = rows_in(tmp_path / "rows.jsonl", ROWS)
+    write_scores(tmp_path / "out.jsonl", asked, np.zeros(3), {"a"})
+    notes: list[str] = []
+    again = read_score_rows(tmp_path / "out.jsonl", notes.append)
+    assert notes == ["Column 'reward' of the rows is replaced.", "Column 'user_known' of the rows is replaced."]
+    write_scores(tmp_path / "again.jsonl", again, np.ones(3), {"a"})
+    assert [row["reward"] for row in lines_of(tmp_path / "again.jsonl")] == [1.0, 1.0, 1.0]
+
+
+def test_unknown_users_are_named_with_the_first_row_that_asks(tmp_path: Path) -> None:
+    asked = rows_in(tmp_path / "rows.jsonl", ROWS)
+    require_known(asked, {"a", "b"})
+    with pytest.raises(DataError, match="line 2: unknown user 'b'"):
+        require_known(asked, {"a"})
+
+
+def test_an_ending_that_scores_cannot_be_written_in() -> None:
+    with pytest.raises(DataError, match=r"unknown kind of file '\.txt'"):
+        check_score_target(Path("out.txt"))
+
+
+@pytest.mark.parametrize("user", [7, np.int64(7), "7", " 7\u00a0"])
+def test_arguments_are_read_as_rows_are(tmp_path: Path, user: object) -> None:
+    row = {"user_id": 7, "prompt": [{"role": "user", "content": "Cafe\u0301?"}], "response": "Oui.\r\n"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    read = read_score_rows(path, lambda note: None).requests
+    asked = score_request(user, "Café?\u200b", ["\u00a0Oui."])
+    assert asked.users.ids == read.users.ids == ("7",)
+    assert asked.responses.keys == read.responses.keys
+
+
+def test_a_text_is_no_list_of_texts() -> None:
+    with pytest.raises(DataError, match="responses: one text where a list of texts belongs"):
+        score_request("u", "p", "Hot pan.")
+
+
+def test_all_that_is_wrong_with_arguments_is_said_at_once() -> None:
+    responses: Any = ["", 3, "a\0"]
+    with pytest.raises(DataError) as caught:
+        score_request(1.5, [], responses)
+    assert caught.value.faults == (
+        "score: user: expected text, got a number",
+        "score: prompt: the list of messages is empty",
+        "score: response 1: empty text",
+        "score: response 2: expected text, got a number",
+        "score: response 3: the text holds a NUL byte; remove it",
+    )
+
+
+def test_questions_are_pairs_of_different_responses() -> None:
+    pairs = question_pairs("u", [("p", "a ", "b"), (tuple(CHAT), "c", "d")])
+    assert (pairs.responses.prompts, pairs.responses.texts) == (("p", "p", "Why?", "Why?"), ("a", "b", "c", "d"))
+    with pytest.raises(DataError) as caught:
+        question_pairs("u", [("p", "a", "a\u200b"), ("p", "a"), "pab", ("p", None, "b")])
+    assert caught.value.faults == (
+        "candidates: candidate 1: the same response twice; a question needs two different responses",
+        "candidates: candidate 2: expected a prompt and two responses",
+        "candidates: candidate 3: expected a prompt and two responses",
+        "candidates: candidate 4: response: expected text, got nothing",
+    )
+    with pytest.raises(DataError, match="there is none to choose a question from"):
+        question_pairs("u", [])
+
+
+def test_what_was_not_read_of_support_and_candidates_is_said(tmp_path: Path) -> None:
+    row = {"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b", "wieght": 2}
+    (tmp_path / "s.jsonl").write_text(json.dumps(row))
+    (tmp_path / "c.jsonl").write_text(json.dumps({"prompt": "p", "first": "a", "second": "b", "topic": "t"}))
+    notes: list[str] = []
+    read_support(tmp_path / "s.jsonl", notes.append)
+    assert read_candidates(tmp_path / "c.jsonl", notes.append) == [("p", "a", "b")]
+    assert notes == [
+        "Column 'wieght' is not part of the row schema and was not read (did you mean 'weight'?).",
+        "Column 'topic' is not part of the row schema and was not read.",
+    ]

@@ -24,7 +24,7 @@ import pytest
 from attrs import define, field, frozen
 
 from copl.data.dataset import load_dataset
-from copl.data.sources.tables import read_comparisons
+from copl.data.requests import read_support
 from copl.testing.published import PUBLISHED, write_copy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,7 +254,7 @@ class Reader:
             self.shown[str(path)] = []
             if path.exists():
                 assert path.suffix == ".jsonl", f"{path}: show rows of comparisons as JSON lines"
-                read_comparisons(path)  # what is shown is right by itself
+                read_support(path, print)  # what is shown is right by itself
                 lines = path.read_text(encoding="utf-8").splitlines()
                 self.shown[str(path)] = [json.loads(line) for line in lines]
         return self.shown[str(path)]

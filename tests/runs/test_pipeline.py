@@ -13,6 +13,7 @@ import pytest
 from copl import Model
 from copl.data.dataset import load_dataset
 from copl.errors import DataError, RunError
+from copl.model import UnknownUserWarning
 from copl.plugins import load
 from copl.runs.directory import open_run
 from copl.runs.pipeline import evaluate, load_margins, train
@@ -122,13 +123,14 @@ def test_the_model_scores_alike_alone_and_together_and_knows_its_users(copl_run:
     together = model.score(user, prompt, texts)
     alone = [model.score(user, prompt, [text])[0] for text in reversed(texts)][::-1]
     np.testing.assert_allclose(together, alone, atol=1e-4)
-    assert together != model.score("a stranger", prompt, texts)
+    with pytest.warns(UnknownUserWarning, match="'a stranger'"):
+        assert together != model.score("a stranger", prompt, texts)
     row = {"user_id": "new", "prompt": prompt, "chosen": texts[0], "rejected": texts[1]}
     adapted = model.adapt([row])
     assert adapted.user_ids == ("new",)
-    assert model.score("new", prompt, texts, adapted=adapted) != model.score("new", prompt, texts)
-    chat = [{"role": "user", "content": prompt}]
-    assert len(model.score(user, chat, texts)) == 4
+    with pytest.warns(UnknownUserWarning, match="'new'"):
+        assert model.score("new", prompt, texts, adapted=adapted) != model.score("new", prompt, texts)
+    assert model.score(user, [{"role": "user", "content": prompt}], texts) == together
     with pytest.raises(DataError, match="row 1"):
         model.adapt([{**row, "chosen": texts[1]}])
 

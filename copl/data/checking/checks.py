@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING
 
-import attrs
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from copl.data.chat import decode_prompt
+from copl.data.checking.findings import Finding, Severity
 from copl.data.checking.shortcuts import list_shape, trivial_rules
+from copl.data.checking.spelling import spelling_findings
 from copl.data.pairs import contradictions, number_rows, occurring, pair_numbers, repeats
+from copl.errors import quoted
 from copl.records import Comparisons, PreferenceData
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray
-
-Severity = Literal["error", "warning", "info"]
 
 _FEW = 3
 """Below so many training comparisons hardly anything is learnt of a user."""
@@ -35,31 +35,11 @@ _SEEN = ("train", "validation", "test", "cold")
 _UNSEEN = ("support", "heldout")
 
 
-@final
-@attrs.frozen
-class Finding:
-    """One thing found in a data set.
-
-    Attributes:
-        severity: ``error``: results would be wrong; ``warning``: they may mislead; ``info``: good to know.
-        what: what was found.
-        where: in which split, with an example.
-        count: how often.
-        advice: what to do.
-    """
-
-    severity: Severity
-    what: str
-    where: str
-    count: int
-    advice: str
-
-
 def check(data: PreferenceData) -> list[Finding]:
     """Return all findings about a data set, the gravest first."""
     checks = (
-        _texts, _lists, _prompts_within, _pairs, _leaks, _roles, _shortcuts, _few, _graph, _alone, _newcomers, _ties,
-        _recorded, _notes,
+        _texts, spelling_findings, _lists, _prompts_within, _pairs, _leaks, _roles, _shortcuts, _few, _graph, _alone,
+        _newcomers, _ties, _recorded, _notes,
     )  # fmt: skip
     findings = [finding for look in checks for finding in look(data)]
     order = {"error": 0, "warning": 1, "info": 2}
@@ -112,7 +92,7 @@ def _prompts_within(data: PreferenceData) -> Iterator[Finding]:
 
 
 def _example(data: PreferenceData, part: Comparisons, mask: BoolArray) -> str:
-    return f"such as user {data.users.ids[int(part.user[mask][0])]!r}"
+    return f"such as user {quoted(data.users.ids[int(part.user[mask][0])])}"
 
 
 def _pairs(data: PreferenceData) -> Iterator[Finding]:
@@ -201,12 +181,12 @@ def _roles(data: PreferenceData) -> Iterator[Finding]:
     unseen = np.unique(np.concatenate([users[name] for name in _UNSEEN]))
     both = np.intersect1d(seen, unseen)
     if len(both):
-        where = f"such as user {data.users.ids[int(both[0])]!r}"
+        where = f"such as user {quoted(data.users.ids[int(both[0])])}"
         yield Finding("error", "users both seen and unseen", where, len(both), "give each user one role")
     for name, needed in (("validation", "train"), ("test", "train"), ("cold", "train"), ("heldout", "support")):
         lacking = np.setdiff1d(users[name], users[needed])
         if len(lacking):
-            where = f"{name}, such as user {data.users.ids[int(lacking[0])]!r}"
+            where = f"{name}, such as user {quoted(data.users.ids[int(lacking[0])])}"
             advice = "they are scored as an average user"
             yield Finding("warning", f"users without a comparison in {needed}", where, len(lacking), advice)
 
@@ -258,7 +238,7 @@ def _alone(data: PreferenceData) -> Iterator[Finding]:
     alone = np.flatnonzero(seen & ~occurring(len(data.users), user[shared[response]]))
     if len(alone) and seen.sum() > 1:
         severity: Severity = "warning" if 10 * len(alone) > seen.sum() else "info"
-        where = f"train, such as user {data.users.ids[int(alone[0])]!r}"
+        where = f"train, such as user {quoted(data.users.ids[int(alone[0])])}"
         advice = "a preference graph tells nothing of them; only the texts can"
         yield Finding(severity, "seen users with whom nobody has a response in common", where, len(alone), advice)
 
@@ -269,7 +249,7 @@ def _newcomers(data: PreferenceData) -> Iterator[Finding]:
     meets = known[support.chosen] | known[support.rejected]
     strangers = np.setdiff1d(support.user, support.user[meets])
     if len(strangers):
-        where = f"support, such as user {data.users.ids[int(strangers[0])]!r}"
+        where = f"support, such as user {quoted(data.users.ids[int(strangers[0])])}"
         advice = "adaptation by common responses falls back to the average user for them"
         yield Finding("warning", "unseen users who share no response with a seen one", where, len(strangers), advice)
 

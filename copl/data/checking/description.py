@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from copl.data.checking.checks import Finding
+from copl.data.checking.findings import Finding
 from copl.data.checking.shortcuts import trivial_rules
 from copl.data.checking.split_ids import split_digests
 from copl.data.pairs import occurring

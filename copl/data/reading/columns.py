@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from copl.data.canonical import Foreign
+
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray
 
@@ -93,20 +95,22 @@ class ColumnEncoder:
 
     def add_array(self, array: Any) -> None:
         """Add an Arrow array."""
-        if pa.types.is_nested(array.type) or pa.types.is_null(array.type):
-            self.add(array.to_pylist())
-            return
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
         if pa.types.is_string_view(array.type):  # Arrow cannot take from one
             array = array.cast(pa.large_string())
-        if not pa.types.is_dictionary(array.type):
-            array = array.dictionary_encode()
+        try:
+            array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+        except pa.ArrowNotImplementedError:  # nested, or no kind of value that is repeated
+            self.add(_python_values(array))
+            return
         indices = pc.fill_null(array.indices, NOTHING).to_numpy(zero_copy_only=False)
         # Dictionaries come in any order, and may hold values that no row has.
         first = first_places(indices, len(array.dictionary))
         used = np.flatnonzero(first < len(indices))
         used = used[np.argsort(first[used])]
         codes = np.full(len(array.dictionary) + 1, NOTHING, dtype=np.int32)
-        codes[used] = self.codes_of(array.dictionary.take(pa.array(used)).to_pylist())
+        codes[used] = self.codes_of(_python_values(array.dictionary.take(pa.array(used))))
         self._parts.append(codes[indices])
 
     def skip(self, count: int) -> None:
@@ -137,6 +141,18 @@ class ColumnEncoder:
             self._odd[key] = len(self._values)
             self._values.append(value)
         return self._odd[key]
+
+
+def _python_values(array: Any) -> list[Any]:
+    """Return the values of an Arrow array; those that Python has no type for, such as nanoseconds, as `Foreign`."""
+    try:
+        return list(array.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException):
+        texts = [" ".join(array.slice(place, 1).to_string().split())[2:-2] for place in range(len(array))]
+        return [
+            Foreign(str(array.type), text) if is_valid else None
+            for text, is_valid in zip(texts, array.is_valid().to_pylist(), strict=True)
+        ]
 
 
 def encode(column: Any) -> EncodedColumn:

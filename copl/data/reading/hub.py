@@ -213,7 +213,7 @@ def _by_split(path: Path, published: Published) -> Mapping[str, list[Path]]:
     if path.is_file():
         return {"train": [path]}
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or directory")
+        require_file(path)
     for part in (published.directory, published.config):
         if part and (path / part).is_dir():
             path = path / part

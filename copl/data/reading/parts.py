@@ -113,9 +113,10 @@ def _csv_records(text: io.TextIOWrapper, faults: Faults) -> Iterator[tuple[list[
                 line = int(ends[-1]) + 1
                 reason = "a quote is not closed" if "end of data" in str(error) else f"quotes are unbalanced ({error})"
                 faults.add(f"{reason}; the record that begins here is broken", row=line, label=f"line {line}")
-        if not all(records):
-            lines = lines[list(map(bool, records))]
-            records = list(filter(None, records))
+        blank = [not record or record == [""] for record in records]
+        if any(blank):
+            lines = lines[np.logical_not(blank)]
+            records = [record for record, is_blank in zip(records, blank, strict=True) if not is_blank]
         if records:
             yield records, lines
 

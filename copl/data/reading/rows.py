@@ -86,7 +86,8 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     reader = RowReader(table, columns)
     user = reader.text("user_id")
     prompt = reader.text("prompt")
-    chosen, rejected = reader.different("chosen", "rejected", "a comparison needs two different responses")
+    same = "chosen and rejected are the same text; a comparison needs two different responses"
+    chosen, rejected = reader.different("chosen", "rejected", "chosen", same)
     split = reader.optional("split", values.split)
     group = reader.optional("group", values.group)
     controversial = reader.optional("controversial", values.controversial)
@@ -128,6 +129,7 @@ class RowReader:
             if not len(self.faults):
                 self.faults.add("there are no rows")
             self.faults.raise_any()
+        num_unread = len(self.faults)
         known = ", ".join(table.columns)
         for name in columns:
             if name not in self._names:
@@ -138,7 +140,8 @@ class RowReader:
             column = self._names[name]
             if column not in table.columns:
                 self.faults.add(f"no column {quoted(column)}{suggest(column, table.columns)}; it has {known}")
-        self.faults.raise_any()
+        if len(self.faults) > num_unread:
+            self.faults.raise_any()
 
     def _unread_columns(self) -> list[str]:
         used = set(self._names.values())
@@ -174,11 +177,18 @@ class RowReader:
         self._note_spelling(name, column, spelt, texts)
         return spelt
 
-    def different(self, one: str, other: str, why: str) -> list[EncodedColumn]:
-        """Return two columns of text with the same values, which must differ in every row."""
+    def different(self, one: str, other: str, at: str, message: str) -> list[EncodedColumn]:
+        """Return two columns of text over the same values; rows in which they do not differ are reported.
+
+        Args:
+            one: one column, by its name in the schema.
+            other: the other one.
+            at: the column at which it is reported.
+            message: what is wrong.
+        """
         first, second = encode_together([self.text(one), self.text(other)])
         same = np.flatnonzero((first.codes == second.codes) & (first.codes != NOTHING))
-        self.report(one, same, f"{one} and {other} are the same text; {why}")
+        self.report(at, same, message)
         return [first, second]
 
     def _note_spelling(self, name: str, column: EncodedColumn, spelt: EncodedColumn, texts: Sequence[Any]) -> None:
@@ -269,10 +279,12 @@ class RowReader:
 
     def unread(self) -> tuple[str, ...]:
         """Return a remark on each column that is not used."""
-        return tuple(
+        unread = [
             f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, self._names)}."
             for name in self._unread_columns()
-        )
+        ]
+        unused = [name for name in OPTIONAL if name not in USED and self._names[name] in self._table.columns]
+        return (*unread, *(f"Column {quoted(self._names[name])} is not used yet." for name in unused))
 
     def respelt(self) -> tuple[str, ...]:
         """Return a remark on each column of text taken so far that has values in another spelling."""

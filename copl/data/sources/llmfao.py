@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import numpy as np
 
+from copl.data.canonical import canonical_id
 from copl.data.checking.positions import one_sided_users
 from copl.data.making.origin import finding
 from copl.data.making.splits import SPLIT_VERSION, ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users
 from copl.data.reading.faults import Faults
 from copl.data.reading.scan import scan_csv, scan_jsonl
-from copl.data.reading.texts import clean
+from copl.data.reading.texts import clean, storable
 from copl.errors import CoplError, DataError, quoted, suggest
 from copl.options import option, options_to_dict
 from copl.plugins import Component
@@ -187,12 +188,12 @@ def _read(directory: Path) -> _Judgements:
 
 
 def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
-    text = {str(key): clean(value) for key, value in zip(prompts.values("id"), prompts.values("text"), strict=True)}
+    text = {str(key): _spelt(value) for key, value in zip(prompts.values("id"), prompts.values("text"), strict=True)}
     raw = {
         (str(prompt), str(model)): str(value or "")
         for prompt, model, value in zip(*map(answers.values, ("prompt", "model", "result")), strict=True)
     }
-    answer = {key: clean(value) for key, value in raw.items()}
+    answer = {key: _spelt(value) for key, value in raw.items()}
     rows = list(zip(*map(judgements.values, ("prompt", "model_x", "model_y", "worker", "winner")), strict=True))
     faults = Faults(judgements.where)
     for place, (prompt, left, right, _, winner) in enumerate(rows):
@@ -216,7 +217,7 @@ def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
     # As counted where the data is described: answers equal to an earlier one to the letter, to whatever prompt.
     published = [raw[key] for key in shown]
     decided = [row for row in rows if row[4] != "tie"]
-    workers, user = intern_users([row[3] for row in decided])
+    workers, user = intern_users([canonical_id(row[3]) for row in decided])
     picked_left = np.array([row[4] == "left" for row in decided], dtype=np.bool_)
     sides = [(answer[row[0], row[1]], answer[row[0], row[2]]) for row in decided]
     counts = {
@@ -240,6 +241,11 @@ def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
         picked_left,
         counts,
     )
+
+
+def _spelt(value: Any) -> str:
+    # Three answers are nothing but a zero-width space; they were shown and judged, and count as published.
+    return clean(value or "") or storable(value or "").strip()
 
 
 def _build(options: LlmfaoOptions) -> DatasetSource:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from copl.data.checking.checks import Finding, check
+from copl.data.checking.checks import check
 from copl.data.checking.description import describe_data, description_rows
+from copl.data.checking.findings import Finding
 from copl.data.checking.shortcuts import trivial_rules
 from copl.data.making.origin import finding as finding_of_source
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable

@@ -1,7 +1,9 @@
-"""Files read in parts give what the readers that hold a file as a whole give: the same data, or the same faults."""
+"""Files read in parts give what plain readers of a file as a whole give: the same data, or the same faults."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Callable
@@ -14,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.data.reading import scan
+from copl.data.reading import parts, scan
 from copl.data.reading.columns import EncodedColumn
-from copl.data.reading.files import Table, read_csv, read_jsonl
+from copl.data.reading.faults import Faults
 from copl.data.reading.rows import parse_rows, read_comparison_rows
 from copl.data.reading.scan import scan_csv, scan_jsonl, scan_parquet
+from copl.data.reading.table import Table, table_of_objects
 from copl.data.sources.tables import TableOptions, TableSource, data_of_rows
 from copl.errors import DataError
 from copl.interfaces import ShowsProgress
@@ -30,10 +33,60 @@ from copl.system.progress import LineProgress
 def small_parts() -> Any:
     """Read a few rows at a time, so that small files have several parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "_ROWS", 2)
-        patch.setattr(scan, "_BYTES", 70)
+        patch.setattr(parts, "_ROWS", 2)
+        patch.setattr(parts, "_BYTES", 70)
         patch.setattr(scan, "_PARQUET_ROWS", 2)
         yield
+
+
+def plain_jsonl(path: Path) -> Table:
+    """Read JSON lines one by one."""
+    lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    if not any(map(str.strip, lines)):
+        raise DataError(f"{path}: the file is empty")
+    faults, objects = Faults(str(path)), {}
+    for number, line in enumerate(lines, start=1):
+        label = f"line {number}"
+        try:
+            value = json.loads(line) if line.strip() else None
+        except json.JSONDecodeError as error:
+            cut = number == len(lines) and line.lstrip().startswith("{")
+            reason = "the file is cut short in this line" if cut else f"not JSON ({error.msg} at column {error.colno})"
+            faults.add(reason, row=number, label=label)
+            continue
+        if isinstance(value, dict):
+            objects[number] = value
+        elif line.strip():
+            name = {list: "array", str: "text", type(None): "null"}[type(value)]
+            faults.add(f"a JSON {name} where one object a line is expected", row=number, label=label)
+    return table_of_objects(str(path), list(objects.values()), list(objects), "line", faults)
+
+
+def plain_csv(path: Path) -> Table:
+    """Read a comma-separated file record by record."""
+    faults, records = Faults(str(path)), {}
+    text = io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
+    reader = csv.reader(text, strict=True, skipinitialspace=True)
+    line = 1
+    try:
+        for record in reader:
+            if "".join(record):
+                records[line] = record
+            line = reader.line_num + 1
+    except csv.Error as error:
+        reason = "a quote is not closed" if "end of data" in str(error) else f"quotes are unbalanced ({error})"
+        faults.add(f"{reason}; the record that begins here is broken", row=line, label=f"line {line}")
+    header = records.pop(next(iter(records)))
+    if len(set(header)) < len(header):
+        (twice,) = {name for name in header if header.count(name) > 1}
+        raise DataError(f"{path}: column {twice!r} is there 2 times; rename or remove all but one")
+    for number, record in list(records.items()):
+        if len(record) != len(header):
+            message = f"{len(record)} values where the header has {len(header)} columns"
+            faults.add(message, row=number, label=f"line {number}")
+            del records[number]
+    columns = {name: [record[place] for record in records.values()] for place, name in enumerate(header)}
+    return Table(str(path), columns, list(records), "line", faults)
 
 
 def content(data: PreferenceData) -> dict[str, Any]:
@@ -110,7 +163,7 @@ JUNK = ["", "  ", "[1]", '"a"', "{", '{"a": 1', "null", "{},{}", '{"a":[{}', "{}
 def test_json_lines(tmp_path_factory: Any, lines: list[str], end: str, policy: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("t") / "a.jsonl"
     path.write_bytes(("\n".join(lines) + end).encode("utf-8"))
-    assert_alike(path, read_jsonl, **policy)
+    assert_alike(path, plain_jsonl, **policy)
 
 
 def as_csv(row: dict[str, Any]) -> str:
@@ -134,7 +187,7 @@ RAGGED = ["", "u", "u,p,a,x,train,1,1,1", 'u,p,"a"b,x,train,1,1', 'u,p,"a,x,trai
 def test_csv(tmp_path_factory: Any, lines: list[str], end: str, header: str, policy: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("t") / "a.csv"
     path.write_bytes("".join(line + end for line in [header, *lines]).encode("utf-8"))
-    assert_alike(path, read_csv, **policy)
+    assert_alike(path, plain_csv, **policy)
 
 
 TEXT_COLUMNS = ("user_id", "prompt", "chosen", "rejected", "split")
@@ -180,10 +233,10 @@ def test_what_is_wrong_with_a_row_does_not_depend_on_the_others(rows: list[dict[
 def test_chat_messages_in_parquet_are_read_in_parts(tmp_path: Path) -> None:
     rows = [{"user_id": n, "prompt": CHAT, "chosen": f"a{n}", "rejected": "x"} for n in range(5)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    found = parse_rows(scan_parquet(tmp_path / "a.parquet")).data
-    assert set(found.responses.prompts) == {'[{"role":"user","content":"Why?"}]'}
-    assert [found.responses.texts[row] for row in found.comparisons.chosen] == ["a0", "a1", "a2", "a3", "a4"]
-    assert found.users.ids == ("0", "1", "2", "3", "4")
+    data = parse_rows(scan_parquet(tmp_path / "a.parquet")).data
+    assert set(data.responses.prompts) == {"Why?"}
+    assert [data.responses.texts[row] for row in data.comparisons.chosen] == ["a0", "a1", "a2", "a3", "a4"]
+    assert data.users.ids == ("0", "1", "2", "3", "4")
 
 
 def test_columns_come_and_go_and_those_not_wanted_are_named_alone(tmp_path: Path) -> None:

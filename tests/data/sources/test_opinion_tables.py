@@ -115,6 +115,7 @@ def test_votes_tell_which_pairs_are_controversial(tmp_path: Path) -> None:
     [
         ([{"rating": "high"}], "line 1: rating: expected a number, got 'high'"),
         ([{"rating": None}], "line 1: rating: expected a number, got None"),
+        ([{"rating": float("inf")}], "line 1: rating: expected a number, got inf"),
         ([{"rating": 1, "response": ["a"]}], "line 1: response: a list where text belongs"),
         ([{"rating": 1}, {"rating": 2}], "line 2: response: user 'u' gives a rating for this text in line 1 already"),
         ([{"stars": 1}], "no column 'rating'"),
@@ -125,6 +126,29 @@ def test_faults_of_ratings(tmp_path: Path, rows: list[dict[str, Any]], message: 
     path = write_lines(tmp_path / "r.jsonl", [{"user_id": "u", "response": "a", **row} for row in rows])
     with pytest.raises(DataError, match=message):
         ratings(path)
+
+
+def test_a_margin_is_reached_as_decimals_are_written(tmp_path: Path) -> None:
+    # in binary .7 - .4 is a little less than .3, and .4 - .1 a little more
+    levels = {"a": 0.7, "b": 0.4, "c": 0.1, "d": 0.11}
+    path = write_lines(
+        tmp_path / "r.jsonl", [{"user_id": "u", "response": text, "rating": level} for text, level in levels.items()]
+    )
+    prompt = "A person stated:"
+    expected = [("u", prompt, *pair) for pair in ("ab", "ac", "ad", "bc")]
+    assert rows_of(ratings(path, margin=0.3, **ALL_IN_TRAIN)) == expected
+
+
+@pytest.mark.parametrize(("which", "expected"), [("first", "ab"), ("last", "ba")])
+def test_a_changed_vote_counts_once(tmp_path: Path, which: str, expected: str) -> None:
+    spelt = [("a", "1"), ("b", "-1.0"), ("a", "-0.0"), ("a", "down"), ("b", "up")]
+    rows = [{"user_id": "u", "response": text, "vote": vote} for text, vote in spelt]
+    path = write_lines(tmp_path / "v.jsonl", rows)
+    with pytest.raises(DataError, match=r"line 3: .* already; remove one, or set repeated=last \(or first\)"):
+        votes(path)
+    data = votes(path, repeated=which, **ALL_IN_TRAIN)
+    assert rows_of(data) == [("u", "A person stated:", *expected)]
+    assert f"3 votes were left out: a user's {which} vote of a text counts." in data.provenance["notes"]
 
 
 def test_faults_of_votes(tmp_path: Path) -> None:

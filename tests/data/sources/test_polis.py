@@ -73,6 +73,33 @@ def test_an_agreed_statement_is_preferred_to_a_disagreed_one(tmp_path: Path) -> 
     assert "1 of 3 participants never agreed" in data.provenance["notes"][0]
 
 
+@pytest.mark.parametrize("prefix", ["", "2026-03-01-r8xyz-", "town_hall_", "r8xyz."])
+def test_an_export_as_it_is_made_today(tmp_path: Path, prefix: str) -> None:
+    votes = [["1", "-1", "0", "-1"], ["1", "1", "0", ""], ["-1", "1", "", ""]]
+    old = load(export(tmp_path / "old", votes, topic="Parks"), use_passes=True, **ALL)
+    new = export(tmp_path / "new", votes, topic="Parks")
+    table = (new / "participants-votes.csv").read_text()
+    (new / "participants-votes.csv").unlink()
+    spelt = table.replace(",0,1,-1,0,-1", ",0,1.0,-1.0,-0.0,-1.0").replace(",0,4,1,2,", ",0,4,1.0,2.0,")
+    (new / "participant-votes.csv").write_text(spelt)
+    for name in ("comments.csv", "participant-votes.csv", "summary.csv"):
+        (new / name).rename(new / f"{prefix}{name}")
+    (new / f"{prefix}comment-groups.csv").write_text("comment-id\n")
+    data = load(new, use_passes=True, **ALL)
+    assert data.digest(*data.splits) == old.digest(*old.splits)
+    assert data.users.groups == old.users.groups
+
+
+def test_two_exports_in_a_directory_are_not_mixed(tmp_path: Path) -> None:
+    path = export(tmp_path / "c", [["1", "-1"]])
+    for name in ("a-comments.csv", "b-comments.csv"):
+        (path / name).write_text((path / "comments.csv").read_text())
+    assert len(load(path, **ALL).users) == 1  # the file of the very name is meant
+    (path / "comments.csv").unlink()
+    with pytest.raises(DataError, match=r"holds a-comments.csv, b-comments.csv; keep one export in a directory"):
+        load(path)
+
+
 def test_passes_stand_in_the_middle_when_asked(tmp_path: Path) -> None:
     path = export(tmp_path / "c", [["1", "-1", "0", ""]])
     assert len(load(path, **ALL).splits["train"]) == 1

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from copl.data.chat import decode_prompt
-from copl.data.sources.tables import COMPONENTS, TableOptions, TableSource, read_comparison_rows, read_comparisons
+from copl.data.reading.rows import read_comparison_rows
+from copl.data.requests import read_support
+from copl.data.sources.tables import COMPONENTS, TableOptions, TableSource
 from copl.errors import DataError
 from copl.records import SPLITS, PreferenceData
 
@@ -108,17 +110,17 @@ def test_chat_messages_and_a_response_as_one_message(tmp_path: Path) -> None:
         pa.Table.from_pylist([row(prompt=CHAT, chosen=answer, rejected=[{**answer[0], "content": "No."}])]),
         tmp_path / "a.parquet",
     )
-    found = read_comparisons(tmp_path / "a.parquet").responses
+    found = read_support(tmp_path / "a.parquet", print).responses
     assert (decode_prompt(found.prompts[0]), found.texts) == (CHAT, ("Because.", "No."))
 
 
 def test_chat_messages_in_csv_are_json(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
-        'user_id,prompt,chosen,rejected\n1,"[{""content"": ""Why?"", ""role"": ""user""}]",a,b\n2,[1] Why?,a,b\n'
+        'user_id,prompt,chosen,rejected\n1,"[{""content"": ""Why?"", ""role"": ""system""}]",a,b\n2,[1] Why?,a,b\n'
     )
-    prompts = read_comparisons(tmp_path / "a.csv").responses.prompts
+    prompts = read_support(tmp_path / "a.csv", print).responses.prompts
     assert [decode_prompt(prompt) for prompt in dict.fromkeys(prompts)] == [
-        [{"role": "user", "content": "Why?"}],
+        [{"role": "system", "content": "Why?"}],
         "[1] Why?",
     ]
 
@@ -198,7 +200,8 @@ def test_a_file_without_rows(tmp_path: Path) -> None:
 def test_columns_that_are_not_read_are_noted(tmp_path: Path) -> None:
     data = load(jsonl(tmp_path / "a.jsonl", [row(controversal=1, timestamp="2020-01-01")]))
     assert data.provenance["notes"] == [
-        "Column 'controversal' is not part of the row schema and was not read (did you mean 'controversial'?)."
+        "Column 'controversal' is not part of the row schema and was not read (did you mean 'controversial'?).",
+        "Column 'timestamp' is not used yet.",
     ]
 
 
@@ -242,7 +245,7 @@ def test_rows_given_as_objects() -> None:
 
 def test_a_file_of_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown kind of file '.txt'"):
-        read_comparisons(tmp_path / "a.txt")
+        read_support(tmp_path / "a.txt", print)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -257,12 +260,12 @@ def test_a_compressed_file_is_the_file(tmp_path: Path, kind: str) -> None:
     whole, same = load(plain, kind), load(packed, kind)
     assert triples(same) == triples(whole)
     assert same.name == whole.name
-    assert read_comparisons(packed).responses.keys == read_comparisons(plain).responses.keys
+    assert read_support(packed, print).responses.keys == read_support(plain, print).responses.keys
 
 
 def test_compressed_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown kind of file '.parquet.gz'"):
-        read_comparisons(tmp_path / "a.parquet.gz")
+        read_support(tmp_path / "a.parquet.gz", print)
 
 
 def test_the_sources_are_offered_by_name(tmp_path: Path) -> None:

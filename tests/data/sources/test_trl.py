@@ -65,6 +65,54 @@ def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
     assert rows_of(load(write_lines(tmp_path / "b.jsonl", [explicit]))) == expected
 
 
+def test_a_system_text_is_the_first_message_and_other_columns_are_named(tmp_path: Path) -> None:
+    asked = {"user_id": "u", "chosen": "Yes.", "rejected": "No.", "tools": "[]"}
+    rows = [
+        {**asked, "prompt": "a", "system": "Be brief. "},
+        {**asked, "prompt": [{"role": "system", "content": "Be brief."}, QUESTION], "system": "Be brief."},
+        {**asked, "prompt": [{"role": "system", "content": "Be long."}, QUESTION], "system": "Be brief."},
+        {**asked, "prompt": "b", "system": ""},
+        {**asked, "prompt": "c"},
+    ]
+    data = load(write_lines(tmp_path / "a.jsonl", rows))
+    system = {"role": "system", "content": "Be brief."}
+    prompts = [
+        [system, {"role": "user", "content": "a"}],
+        [system, QUESTION],
+        [{**system, "content": "Be long."}, QUESTION],
+    ]
+    assert {row[1] for row in rows_of(data)} == {*map(encode_messages, prompts), "b", "c"}
+    assert data.provenance["notes"] == [
+        "1 prompts begin with the row's system text, as a message of its own.",
+        "1 rows have a system text beside another in the prompt; that in the prompt is used.",
+        "Column 'tools' is not part of the row schema and was not read.",
+    ]
+
+
+def test_a_prompt_beside_a_conversation_that_begins_otherwise_is_said(tmp_path: Path) -> None:
+    row = {"user_id": "u", "prompt": "How?", "chosen": [QUESTION, answer("a")], "rejected": [QUESTION, answer("b")]}
+    data = load(write_lines(tmp_path / "a.jsonl", [row]))
+    assert rows_of(data) == [("u", "Why?", "a", "b")]
+    assert data.provenance["notes"] == [
+        "1 rows have a prompt beside whole conversations that begin otherwise; the conversations are used."
+    ]
+
+
+def test_all_faults_of_all_rows_are_said_at_once(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u", "chosen": "Yes.", "rejected": "No."},
+        {"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b", "system": ["x"]},
+        {"user_id": "u", "prompt": "p", "chosen": "", "rejected": "b"},
+    ]
+    with pytest.raises(DataError) as caught:
+        load(write_lines(tmp_path / "a.jsonl", rows))
+    assert [fault.partition(": ")[2] for fault in caught.value.faults] == [
+        "row 1: no prompt column, and chosen and rejected do not begin alike; name it with columns=prompt=...",
+        "row 2: system: expected text, got a list",
+        "row 3: chosen: empty text",
+    ]
+
+
 def test_columns_user_and_splits(tmp_path: Path) -> None:
     rows = [
         {"annotator": n, "question": "p", "chosen": "a", "rejected": "b", "group": "g", "split": "train", "other": 1}
@@ -113,5 +161,5 @@ def test_something_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="name a repository on the Hub or a path"):
         plugins().registry("source").create("trl", {})
     (tmp_path / "a.jsonl").write_text("\n")
-    with pytest.raises(DataError, match="there are no rows"):
+    with pytest.raises(DataError, match="the file is empty"):
         load(tmp_path / "a.jsonl")

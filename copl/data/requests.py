@@ -111,6 +111,8 @@ def question_pairs(user_id: str, candidates: Sequence[Any]) -> ComparisonSet:
     Raises:
         DataError: there is none, or one fault for each that is no prompt with two different responses.
     """
+    if not len(candidates):
+        raise DataError("no candidates to choose a question from; give prompts with two responses each")
     faults = Faults("candidates")
     prompts: list[str] = []
     texts: list[str] = []
@@ -123,8 +125,6 @@ def question_pairs(user_id: str, candidates: Sequence[Any]) -> ComparisonSet:
         texts += [_argument(f"candidate {place}: response", values.response, side, faults) for side in sides]
         if texts[-1] == texts[-2] != "":
             faults.add(f"candidate {place}: the same response twice; a question needs two different responses")
-    if not len(candidates):
-        faults.add("there is none to choose a question from; give prompts with two responses each")
     faults.raise_any()
     rows = np.arange(len(candidates))
     pairs = Comparisons(np.zeros_like(rows), 2 * rows, 2 * rows + 1)

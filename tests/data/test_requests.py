@@ -170,7 +170,7 @@ def test_questions_are_pairs_of_different_responses() -> None:
         "candidates: candidate 3: expected a prompt and two responses",
         "candidates: candidate 4: response: expected text, got nothing",
     )
-    with pytest.raises(DataError, match="there is none to choose a question from"):
+    with pytest.raises(DataError, match="no candidates to choose a question from"):
         question_pairs("u", [])
 
 

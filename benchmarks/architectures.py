@@ -31,7 +31,7 @@ from copl.errors import CoplError
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
-from copl.records import ResponseTable, TokenBatch
+from copl.records import ResponseTable
 from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions
 from copl.reward.backbones.checkpoints import quiet
 from copl.reward.backbones.loaded import LoadedBackbone
@@ -39,7 +39,9 @@ from copl.reward.backbones.standalone import PersonalReward
 from copl.reward.export import export_user
 from copl.reward.heads import BilinearHead
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
-from copl.reward.reading.cached import FrozenTrunk, check_replay
+from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
+from copl.reward.reading.trunk import FrozenTrunk, check_replay
 from copl.reward.scoring import score_responses
 
 YES = "yes"
@@ -108,9 +110,8 @@ def reward_model(backbone: LoadedBackbone, targets: tuple[str, ...]) -> Personal
         head = BilinearHead(size, 2)
         features = AffineScaling(torch.randn(size) * 0.1, torch.ones(size))
         users = AffineScaling(torch.zeros(2), torch.ones(2))
-        model = PersonalRewardModel(
-            backbone, mixture, gate, head, users=users, features=features, max_length=_MAX_LENGTH
-        )
+        reader = TextReader.over(backbone, RewardOptions(max_length=_MAX_LENGTH, trainable_layers=0))
+        model = PersonalRewardModel(reader, mixture, gate, head, users=users, features=features)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
@@ -162,11 +163,7 @@ def silent(backbone: LoadedBackbone) -> str:
 
 def replayed(backbone: LoadedBackbone) -> str:
     """Whether the states below the top layer can be kept."""
-    trunk = FrozenTrunk(backbone.model, backbone.num_layers, 1)
-    ids = torch.arange(24).reshape(2, 12) + 7
-    mask = torch.ones_like(ids)
-    mask[1, 7:] = 0
-    check_replay(backbone.model, trunk, TokenBatch(ids, mask))
+    check_replay(backbone.model, FrozenTrunk(backbone.model, backbone.num_layers, 1))
     return YES
 
 

@@ -23,7 +23,6 @@ import copy
 import ctypes
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,10 @@ from copl.records import Comparisons
 from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, pool
 from copl.reward.heads import BilinearHead
 from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
-from copl.reward.reading.cached import FrozenTrunk
-from copl.reward.reading.features import frozen_pass
+from copl.reward.options import RewardOptions
+from copl.reward.reading.kept import KeptRows, UnevenRows
+from copl.reward.reading.passes import Read, lower_pass, take
+from copl.reward.reading.reader import TextReader
 from copl.reward.training.batches import PairCollator
 from copl.reward.training.objective import BradleyTerryObjective
 from copl.system.files import write_text
@@ -132,7 +133,21 @@ def shared_copy(backbone: LoadedBackbone) -> LoadedBackbone:
     return attrs.evolve(backbone, model=copy.deepcopy(backbone.model, memo))
 
 
-def reward_model(backbone: LoadedBackbone, gate: ExpertGate, trunk: FrozenTrunk | None) -> PersonalRewardModel:
+def states_below(reader: TextReader, encoded: EncodedResponses) -> UnevenRows:
+    """The hidden states that adapters on the top layers go on from."""
+    rows, keys = KeptRows(), [str(place) for place in range(len(encoded))]
+
+    def put(read: Read) -> None:
+        assert read.states is not None
+        rows.put([keys[place] for place in read.places], encoded.lengths[read.places], read.states)
+
+    assert reader.trunk is not None
+    take(lower_pass(reader.backbone, encoded, reader.trunk), len(encoded), SilentProgress(), put)
+    return rows.get(keys)
+
+
+def reward_model(reader: TextReader, gate: ExpertGate) -> PersonalRewardModel:
+    backbone, trunk = reader.backbone, reader.trunk
     mixture = MixtureOfLora.attach(
         backbone.model,
         MixtureOptions(shared_rank=RANK, expert_rank=RANK, alpha=ALPHA, dropout=DROPOUT),
@@ -143,15 +158,11 @@ def reward_model(backbone: LoadedBackbone, gate: ExpertGate, trunk: FrozenTrunk 
     plain = AffineScaling(torch.zeros(DIM), torch.ones(DIM))
     features = AffineScaling(torch.zeros(backbone.hidden_size), torch.ones(backbone.hidden_size))
     head = BilinearHead(backbone.hidden_size, DIM)
-    model = PersonalRewardModel(
-        backbone, mixture, gate, head, users=plain, features=features, max_length=1024, trunk=trunk
-    )
+    model = PersonalRewardModel(reader, mixture, gate, head, users=plain, features=features)
     return model.to(backbone.model.device).train()
 
 
-def variants(
-    backbone: LoadedBackbone, encoded: EncodedResponses, pairs: Comparisons, scratch: Path
-) -> dict[str, Callable[[], None]]:
+def variants(backbone: LoadedBackbone, encoded: EncodedResponses, pairs: Comparisons) -> dict[str, Callable[[], None]]:
     """One step of each variant, by name."""
     device = backbone.model.device
     bfloat16 = backbone.model.dtype == torch.bfloat16
@@ -178,11 +189,9 @@ def variants(
     def ours(
         gate: ExpertGate, *, packed: bool = False, top: int = 0, dropout: type[nn.Dropout] = SixteenBitDropout
     ) -> Callable[[], None]:
-        own, kept, trunk = shared_copy(backbone), None, None
-        if top:
-            trunk = FrozenTrunk(own.model, own.num_layers, top)
-            kept = frozen_pass(own, encoded, trunk, directory=scratch, progress=SilentProgress()).kept
-        model = reward_model(own, gate, trunk)
+        reader = TextReader.over(shared_copy(backbone), RewardOptions(max_length=1024, trainable_layers=top))
+        kept = states_below(reader, encoded) if top else None
+        model = reward_model(reader, gate)
         for layer in model.modules():
             if isinstance(layer, LoraLayer):
                 layer.lora_dropout["default"] = dropout(DROPOUT)
@@ -336,8 +345,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         backbone = attrs.evolve(backbone, target_modules=tuple(arguments.modules.split(",")))
     silence_dropout(backbone.model)
     encoded, pairs = texts(arguments.pairs, arguments.length, int(backbone.model.config.vocab_size), seed=0)
-    with tempfile.TemporaryDirectory() as scratch:
-        found = take_turns(variants(backbone, encoded, pairs, Path(scratch)), arguments.rounds, device)
+    found = take_turns(variants(backbone, encoded, pairs), arguments.rounds, device)
     facts = [
         f"accelerator: {torch.cuda.get_device_name(device) if cuda else 'none'}; precision: "
         f"{'bfloat16' if cuda else 'float32'}",

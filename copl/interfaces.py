@@ -75,6 +75,13 @@ class Workspace(Protocol):
         """
         ...
 
+    def shared(self, name: str) -> Path:
+        """Return a directory for what is known by its content, and so serves other runs as well; it may not exist yet.
+
+        It may be cleared at any time after `PreferenceModel.fit`; files in it that are open stay readable.
+        """
+        ...
+
 
 class GraphEncoder(ABC):
     """Learns user and response embeddings from a preference graph."""

@@ -157,11 +157,9 @@ class MixtureOfLora:
         for mask, value in zip(self._masks, factors.unbind(1), strict=True):
             mask.value = value
 
-    @contextmanager
-    def switched_off(self) -> Iterator[None]:
-        """Let the backbone run as it was before `attach`."""
-        with self.peft_model.disable_adapter():  # type: ignore[operator]
-            yield
+    def detach(self) -> None:
+        """Take the adapters off the backbone, in place; this object is of no use afterwards."""
+        self.peft_model.unload()  # type: ignore[operator]
 
     def rank_weights(self, weights: Tensor) -> Tensor:
         """Return the factors [B, G, R] of the rank columns for gate weights [B, G M], `gate_power` applied."""
@@ -214,6 +212,22 @@ class MixtureOfLora:
             )
         set_peft_model_state_dict(mixture.peft_model, dict(saved.tensors))
         return mixture
+
+
+@contextmanager
+def adapters_off(model: nn.Module) -> Iterator[None]:
+    """Let a transformer run without the adapters it carries, if it carries any.
+
+    PEFT's own switch would also set anew what of them is trained.
+    """
+    layers = list(_lora_layers(model).values())
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def user_slice(mixture: MixtureOfLora, weights: Tensor | None) -> tuple[int, dict[str, Any], dict[str, Tensor]]:

@@ -19,6 +19,7 @@ from copl.methods.parts.text_reward import TextReward
 from copl.plugins import Component
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
 from copl.reward.options import PAPER_PRESET, RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 
 
@@ -37,10 +38,14 @@ class UniformMethod(PreferenceModel):
         self._fitted: TextReward | None = None
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        self._fitted = TextReward.fit(data, None, self._stages, upstream={}, seed=seed, workspace=workspace)
+        reader = TextReader.of(self._stages)
+        reader.read(data.responses, workspace)
+        self._fitted = TextReward.fit(data, None, self._stages, reader, upstream={}, seed=seed, workspace=workspace)
 
     def load(self, directory: Path) -> None:
-        self._fitted = TextReward.load(directory, self._stages)
+        reader = TextReader.of(self._stages)
+        reader.load(directory)
+        self._fitted = TextReward.load(directory, self._stages, reader)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         """Return empty embeddings: there is nothing to adapt."""

@@ -27,6 +27,7 @@ from copl.plugins import Component
 from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.options import PAPER_PRESET as REWARD_PAPER_PRESET
 from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.reward.training.user_vectors import UserVectors
 from copl.runs.recipe import Stages
 
@@ -76,15 +77,16 @@ class CoplMethod(PreferenceModel):
         return self._fitted
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        space = UserSpace.fit(data, self._stages, seed=seed, workspace=workspace)
+        reader = TextReader.of(self._stages)
+        reader.read(data.responses, workspace)
+        space = UserSpace.fit(data, self._stages, reader, seed=seed, workspace=workspace)
         groups = space.true_groups(data)
         trained = space.trained
         users = UserVectors(trained.user_ids, trained.users, groups, trainable=trained.trainable_users)
-        upstream = {**UserSpace.key(data, self._stages, seed), "groups": list(groups)}
-        reward = TextReward.fit(data, users, self._stages, upstream=upstream, seed=seed, workspace=workspace)
+        upstream = {**UserSpace.key(data, self._stages, reader, seed), "groups": list(groups)}
+        reward = TextReward.fit(data, users, self._stages, reader, upstream=upstream, seed=seed, workspace=workspace)
         self._fitted = space, reward
-        opened = reward.model.without_adapters
-        space.match_texts(fit_lookalikes(data, self._stages, workspace=workspace, open_backbone=opened))
+        space.match_texts(fit_lookalikes(data, reader, workspace=workspace))
         if self._options.graph_scores:
             self._blend = self._fit_blend(data, upstream, seed, workspace)
 
@@ -113,16 +115,17 @@ class CoplMethod(PreferenceModel):
             blend.save(directory)
             regression.save(directory)
 
-        key = TextReward.key(data, self._stages, upstream=upstream, seed=seed)
+        key = TextReward.key(data, self._stages, reward.model.reader, upstream=upstream, seed=seed)
         directory = workspace.stage(STAGE, key=key, compute=compute)
         space.embed_by_texts(TextRegression.load(directory))
         return Blend.load(directory)
 
     def load(self, directory: Path) -> None:
-        space, reward = UserSpace.load(directory, self._stages), TextReward.load(directory, self._stages)
+        reader = TextReader.of(self._stages)
+        reader.load(directory)
+        space, reward = UserSpace.load(directory, self._stages), TextReward.load(directory, self._stages, reader)
         self._fitted = space, reward
-        opened = reward.model.without_adapters
-        space.match_texts(load_lookalikes(directory, self._stages, open_backbone=opened))
+        space.match_texts(load_lookalikes(directory, reader))
         if self._options.graph_scores:
             space.embed_by_texts(TextRegression.load(directory / STAGE))
             self._blend = Blend.load(directory / STAGE)

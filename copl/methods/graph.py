@@ -40,7 +40,7 @@ class GraphMethod(PreferenceModel):
         return self._space
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        self._space = UserSpace.fit(data, self._stages, seed=seed, workspace=workspace)
+        self._space = UserSpace.fit(data, self._stages, None, seed=seed, workspace=workspace)
 
     def load(self, directory: Path) -> None:
         self._space = UserSpace.load(directory, self._stages)

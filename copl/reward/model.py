@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import final
 
 import torch
@@ -17,8 +15,8 @@ from copl.interfaces import ExpertGate, RewardModel
 from copl.records import GateWeights, TokenBatch
 from copl.reward.backbones.loaded import LoadedBackbone, pool
 from copl.reward.heads import Head
-from copl.reward.reading.cached import FrozenTrunk
 from copl.reward.reading.packing import CHOSEN, REJECTED, PackedPairs, packed_inputs
+from copl.reward.reading.reader import TextReader
 
 _RATES = re.compile(r"drop|jitter")  # of whole layers and of routers too
 
@@ -68,13 +66,12 @@ class PersonalRewardModel(RewardModel):
     the ordinary, unpersonalised reward model.
 
     Args:
-        backbone: the loaded backbone, already carrying the adapters of `mixture`.
+        reader: owns the backbone, which already carries the adapters of `mixture`.
         mixture: the mixture attached to it.
         gate: weight of each routed expert, from the conditioned user; copied where every adapted module has its own.
         head: reward from features and conditioned user.
         users: scaling of user embeddings.
         features: scaling of pooled hidden states.
-        trunk: the frozen layers, where only the top ones are adapted.
     """
 
     user_centre: Tensor
@@ -84,21 +81,17 @@ class PersonalRewardModel(RewardModel):
 
     def __init__(
         self,
-        backbone: LoadedBackbone,
+        reader: TextReader,
         mixture: MixtureOfLora,
         gate: ExpertGate,
         head: Head,
         *,
         users: AffineScaling,
         features: AffineScaling,
-        max_length: int,
-        trunk: FrozenTrunk | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.reader = reader
         self.mixture = mixture
-        self.trunk = trunk
-        self.max_length = max_length
         self.transformer = mixture.peft_model
         self.gate = _gate_for(mixture, gate)
         self.head = head
@@ -111,11 +104,15 @@ class PersonalRewardModel(RewardModel):
         """Dimension D of the user embeddings; 0 where the model takes no notice of users."""
         return len(self.user_centre)
 
-    @contextmanager
-    def without_adapters(self) -> Iterator[LoadedBackbone]:
-        """Open the backbone as it was before it carried adapters."""
-        with self.mixture.switched_off():
-            yield self.backbone
+    @property
+    def backbone(self) -> LoadedBackbone:
+        """The transformer under it, with what there is to know of it."""
+        return self.reader.backbone
+
+    @property
+    def max_length(self) -> int:
+        """Limit in tokens of prompt and response together."""
+        return self.reader.max_length
 
     @property
     def device(self) -> torch.device:
@@ -160,10 +157,11 @@ class PersonalRewardModel(RewardModel):
 
     def _hidden(self, inputs: dict[str, Tensor], weights: Tensor | None, kept: Tensor | None) -> Tensor:
         self.mixture.set_weights(weights)
-        if kept is None or self.trunk is None:
+        trunk = self.reader.trunk
+        if kept is None or trunk is None:
             hidden: Tensor = self.transformer(**inputs).last_hidden_state
         else:
-            with self.trunk.replaying(kept):
+            with trunk.replaying(kept):
                 hidden = self.transformer(**inputs).last_hidden_state
         return hidden
 

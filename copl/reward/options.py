@@ -89,6 +89,11 @@ class RewardOptions:
     )
 
     @property
+    def adapts(self) -> bool:
+        """Whether adapters are trained; where they stay zero, the frozen features say all."""
+        return self.mode == "adapt" and self.max_steps > 0
+
+    @property
     def needs_gate(self) -> bool:
         """Whether there are experts to choose among: in the backbone, or in the head."""
         return self.mode == "adapt" or self.head == "routed"

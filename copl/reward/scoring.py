@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +11,10 @@ from torch import Tensor
 
 from copl.interfaces import Progress
 from copl.records import ResponseTable, TokenBatch
-from copl.reward.backbones.loaded import EncodedResponses, collate, encode_responses
+from copl.reward.backbones.loaded import EncodedResponses, collate
 from copl.reward.model import PersonalRewardModel
-from copl.reward.reading.cached import HiddenCache
-from copl.reward.reading.features import length_batches
+from copl.reward.reading.kept import UnevenRows
+from copl.reward.reading.passes import length_batches
 from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ def score_responses(
     rows: IntArray,
     *,
     progress: Progress | None = None,
-    features: Callable[[IntArray], Tensor] | None = None,
+    frozen: bool = False,
 ) -> FloatArray:
     """Return the rewards [N] of responses for users.
 
@@ -44,8 +42,7 @@ def score_responses(
         users: embedding of the user of each request [N, D] in the encoder's scale; None for the average user.
         rows: row of the response of each request [N].
         progress: where to show progress.
-        features: returns the frozen features [S, H] of distinct rows [S], for a model whose adapters are zero; then
-            no text is read here.
+        frozen: whether the adapters are zero, so that the frozen features say all.
     """
     rows = np.asarray(rows, dtype=np.int64)
     if len(rows) == 0:
@@ -54,10 +51,11 @@ def score_responses(
     vectors = model.user_centre.expand(len(rows), -1) if users is None else users
     if vectors.shape != (len(rows), model.embedding_dim):
         raise ValueError(f"users must have the shape {(len(rows), model.embedding_dim)}, not {tuple(vectors.shape)}")
-    if features is not None:
-        return _score_features(model, features(texts), vectors, place)
-    encoded = encode_responses(model.backbone, responses, texts, model.max_length)
-    return score_encoded(model, encoded, vectors, place, progress=progress or SilentProgress())
+    reader = model.reader
+    if frozen:
+        return _score_features(model, reader.features(responses, texts), vectors, place)
+    encoded, kept = reader.tokens(responses, texts), reader.states(responses, texts)
+    return score_encoded(model, encoded, vectors, place, progress=progress or SilentProgress(), kept=kept)
 
 
 @torch.no_grad()
@@ -74,7 +72,7 @@ def score_encoded(
     place: IntArray,
     *,
     progress: Progress,
-    kept: HiddenCache | None = None,
+    kept: UnevenRows | None = None,
 ) -> FloatArray:
     """Return the rewards [N] of encoded texts.
 
@@ -99,7 +97,7 @@ def readings(
     keep: Callable[[Tensor], Tensor],
     *,
     progress: Progress,
-    kept: HiddenCache | None = None,
+    kept: UnevenRows | None = None,
 ) -> tuple[Tensor, IntArray]:
     """Read each text once for each distinct setting of the experts that it is asked for with.
 
@@ -161,18 +159,16 @@ def _read(
     place: IntArray,
     weights: Tensor | None,
     keep: Callable[[Tensor], Tensor],
-    kept: HiddenCache | None,
+    kept: UnevenRows | None,
     progress: Progress,
 ) -> Tensor:
     """Return what is kept [S, C] of texts under settings of the experts."""
     found: list[Tensor] = []
     order: list[IntArray] = []
-    with tempfile.TemporaryDirectory() as scratch, progress.task("scoring", len(place)) as task:
-        if kept is None and model.trunk is not None and len(place) > len(encoded):
-            kept = _keep(model, encoded, Path(scratch))
+    with progress.task("scoring", len(place)) as task:
         for batch in length_batches(encoded.lengths[place]):
             tokens = collate(encoded, place[batch])
-            states = None if kept is None else kept.batch(place[batch], tokens.attention_mask).to(model.device)
+            states = None if kept is None else kept.padded(place[batch], tokens.attention_mask).to(model.device)
             tokens = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
             features = model.features(tokens, None if weights is None else weights[torch.from_numpy(batch)], states)
             found.append(keep(features))
@@ -181,17 +177,3 @@ def _read(
     inverse = np.empty(len(place), dtype=np.int64)
     inverse[np.concatenate(order)] = np.arange(len(place))
     return torch.cat(found)[torch.from_numpy(inverse)]
-
-
-def _keep(model: PersonalRewardModel, encoded: EncodedResponses, scratch: Path) -> HiddenCache:
-    """Run the frozen layers once for each text."""
-    assert model.trunk is not None
-    cache = HiddenCache(encoded.lengths, model.backbone.state_size, model.backbone.model.dtype, scratch)
-    idle = torch.zeros(1, model.gate.num_experts, device=model.device)
-    for batch in length_batches(encoded.lengths):
-        tokens = collate(encoded, batch)
-        tokens_there = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
-        with model.trunk.keeping() as states:
-            model.features(tokens_there, idle.expand(len(batch), -1) if model.gate.num_experts else None)
-        cache.put(batch, states[0], tokens.attention_mask)
-    return cache

@@ -22,7 +22,7 @@ from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.heads import make_head
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
-from copl.reward.reading.cached import FrozenTrunk
+from copl.reward.reading.reader import TextReader
 from copl.system.documents import read_document, write_document
 from copl.system.tensors import ANYTHING, like, load_tensors, save_tensors
 
@@ -110,20 +110,18 @@ def read_reward_card(directory: Path) -> RewardCard:
     return RewardCard(options, content.embedding_dim, content.num_experts, content.backbone, content.training)
 
 
-def load_reward_model(
-    directory: Path, backbone: LoadedBackbone, gate: Callable[[int], ExpertGate]
-) -> PersonalRewardModel:
+def load_reward_model(directory: Path, reader: TextReader, gate: Callable[[int], ExpertGate]) -> PersonalRewardModel:
     """Read a trained reward model.
 
     Args:
         directory: where `train_reward_model` saved.
-        backbone: the backbone it was trained on, freshly loaded: the adapters are put on it in place.
+        reader: owns the backbone it was trained on; the adapters are put on it in place.
         gate: makes the gate for user embeddings of a given dimension; its weights are read from disk.
 
     Raises:
         RunError: a file is missing, damaged, from another version, or made for another backbone or gate.
     """
-    card = read_reward_card(directory)
+    card, backbone = read_reward_card(directory), reader.backbone
     here = describe_backbone(backbone)
     faults = [
         f"{directory} was trained with {name} {card.backbone.get(name)!r}, this backbone has {value!r}; "
@@ -141,24 +139,15 @@ def load_reward_model(
         raise RunError(faults)
     mixture = MixtureOfLora.load(backbone.model, directory / _ADAPTER)
     model = PersonalRewardModel(
-        backbone,
+        reader,
         mixture,
         made,
         make_head(card.options.head, backbone.hidden_size, card.embedding_dim, card.num_experts),
         users=AffineScaling(torch.zeros(card.embedding_dim), torch.ones(card.embedding_dim)),
         features=AffineScaling(torch.zeros(backbone.hidden_size), torch.ones(backbone.hidden_size)),
-        max_length=card.options.max_length,
-        trunk=make_trunk(backbone, card.options),
     )
     _read_tensors(model, directory / _TENSORS)
     return model.to(backbone.model.device).eval()
-
-
-def make_trunk(backbone: LoadedBackbone, options: RewardOptions) -> FrozenTrunk | None:
-    """Return the frozen layers, where the options leave any."""
-    if options.mode == "frozen" or not 0 < options.trainable_layers < backbone.num_layers:
-        return None
-    return FrozenTrunk(backbone.model, backbone.num_layers, options.trainable_layers)
 
 
 def _own_tensors(model: PersonalRewardModel) -> dict[str, Tensor]:

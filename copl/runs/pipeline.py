@@ -73,6 +73,8 @@ def train(
     with open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache)
         method.fit(data, seed=recipe.seed, workspace=workspace)
+        if is_main():
+            workspace.tidy()
     # a stage that several parts of a method ask for is computed for the first and reused by the others
     stages = dict.fromkeys(workspace.reused, "reused") | dict.fromkeys(workspace.computed, "computed")
     if run.facts["status"] != "finished" and is_main():

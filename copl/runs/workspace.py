@@ -99,6 +99,7 @@ class RunWorkspace:
         self._cache = cache
         self.reused: list[str] = []
         self.computed: list[str] = []
+        self._lent: set[Path] = set()
 
     def stage(
         self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
@@ -124,6 +125,18 @@ class RunWorkspace:
                 self._stage(name, digest, key, lambda directory: None)
         wait()
         return final_place
+
+    def shared(self, name: str) -> Path:
+        """Return a directory that all runs share through the cache; without one, the run's own until `tidy`."""
+        if self._cache is not None:
+            return self._cache / name
+        self._lent.add(self.root / f"{name}.partial")
+        return self.root / f"{name}.partial"
+
+    def tidy(self) -> None:
+        """Take away what `shared` gave for want of a cache, once nothing more is computed."""
+        for directory in self._lent:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _is_there(self, name: str, digest: str) -> bool:
         """Whether the stage is finished, here or in the cache; taken from there if need be."""

@@ -45,6 +45,9 @@ class _Folder:
             compute(directory)
         return directory
 
+    def shared(self, name: str) -> Path:
+        return self.root / name
+
 
 @final
 @attrs.frozen(eq=False)

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from copl.errors import BackboneError, OptionsError, RunError
-from copl.experts.mixture import MixtureOfLora, user_adapter
+from copl.experts.mixture import MixtureOfLora, adapters_off, user_adapter
 from copl.experts.options import MixtureOptions
 from copl.experts.targets import default_target_modules
 
@@ -432,9 +432,19 @@ def test_switched_off_the_backbone_is_what_it_was(num_experts: int) -> None:
     with torch.no_grad():
         mixture.set_weights(weights)
         before = hidden(mixture.peft_model, tokens())
-        with mixture.switched_off():
+        with adapters_off(mixture.peft_model):
             off = hidden(mixture.peft_model, tokens(batch=5))  # no weights are needed for it
         assert torch.equal(off, hidden(bare, tokens(batch=5)))
         assert torch.equal(hidden(mixture.peft_model, tokens()), before)
         assert not torch.allclose(before, hidden(bare, tokens()), atol=1e-2)
     assert [name for name, parameter in mixture.peft_model.named_parameters() if parameter.requires_grad] == trained
+
+
+def test_taken_off_the_backbone_can_be_adapted_again() -> None:
+    model, bare = backbone(), backbone()
+    first = MixtureOfLora.attach(model, OPTIONS, num_experts=4, target_modules=default_target_modules(model))
+    first.detach()
+    with torch.no_grad(), adapters_off(model):  # there is nothing to switch off
+        assert torch.equal(hidden(model, tokens()), hidden(bare, tokens()))
+    assert {name for name, _ in model.named_parameters()} == {name for name, _ in bare.named_parameters()}
+    MixtureOfLora.attach(model, OPTIONS, num_experts=2, target_modules=default_target_modules(model))

@@ -30,11 +30,12 @@ from copl.experts.gates import COMPONENTS, NoGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate, Progress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
-from copl.reward.backbones.loaded import LoadedBackbone, encode_responses, prepare_backbone
+from copl.reward.backbones.loaded import LoadedBackbone, prepare_backbone
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
-from copl.reward.store import load_reward_model
+from copl.reward.store import load_reward_model, read_reward_card
 from copl.reward.training.material import gather
 from copl.reward.training.setting import Setting, assemble
 from copl.reward.training.train import train_reward_model
@@ -134,24 +135,21 @@ def put_together(
     preferences: tuple[PreferenceData, UserVectors],
     make_backbone: Callable[[str], LoadedBackbone],
     make_gate: Callable[..., ExpertGate],
-    tmp_path: Path,
 ) -> Callable[..., Setting]:
     """Puts model, texts and comparisons together as training does, on a tiny Llama."""
 
     def put(options: RewardOptions, gate: str, *, trainable_users: bool = False, **gate_options: Any) -> Setting:
         data, users = preferences
-        backbone, material = make_backbone("llama"), gather(data, users)
+        material = gather(data, users)
         return assemble(
             material,
-            encode_responses(backbone, data.responses, material.texts, 32),
-            backbone,
+            data.responses,
+            TextReader.over(make_backbone("llama"), options),
             make_gate(gate, material.users.shape[1], **gate_options),
             MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
             options,
             scaling=AffineScaling.of_users(material.trained_users),
             trainable_users=trainable_users,
-            shared=None,
-            scratch=tmp_path,
             progress=SilentProgress(),
         )
 
@@ -165,7 +163,8 @@ def load_tiny(
     """Reads back what `train_tiny` saved."""
 
     def load(directory: Path, *, gate: str = "top1", kind: str = "llama") -> PersonalRewardModel:
-        return load_reward_model(directory, make_backbone(kind), lambda dim: _three_experts(make_gate, gate, dim))
+        reader = TextReader.over(make_backbone(kind), read_reward_card(directory).options)
+        return load_reward_model(directory, reader, lambda dim: _three_experts(make_gate, gate, dim))
 
     return load
 
@@ -197,7 +196,7 @@ def train_tiny(
         train_reward_model(
             data,
             users,
-            make_backbone(kind),
+            TextReader.over(make_backbone(kind), options),
             _three_experts(make_gate, gate, 0 if users is None else users.values.shape[1]),
             mixture or MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
             options,
@@ -211,14 +210,16 @@ def train_tiny(
 
 
 class Listener:
-    """Keeps what is logged and the names of all tasks."""
+    """Keeps what is logged and the names and sizes of all tasks."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.tasks: list[str] = []
+        self.sizes: list[int | None] = []
 
     def task(self, name: str, total: int | None = None) -> Any:
         self.tasks.append(name)
+        self.sizes.append(total)
         return SilentProgress().task(name, total)
 
     def log(self, stage: str, **values: Any) -> None:

@@ -21,6 +21,7 @@ from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
 from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.training.user_vectors import UserVectors
 
@@ -69,7 +70,8 @@ def test_stock_peft_scores_as_the_reward_model_does(
     expected: dict[str, Any] = {}
     for kind, template in [*((kind, None) for kind in KINDS), ("llama", "response"), ("bert", "response")]:
         model = train_tiny(tmp_path / f"{kind}-{template}", data, users, OPTIONS, kind=kind)
-        model.backbone = evolve(model.backbone, template=template or model.backbone.template)
+        if template is not None:
+            model.reader = TextReader.over(evolve(model.backbone, template=template), OPTIONS)
         for number in (0, 1):
             vector = users.values[number]
             wanted = score_responses(model, responses, vector.expand(len(rows), -1), rows)

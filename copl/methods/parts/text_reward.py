@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -12,11 +11,10 @@ import torch
 from torch import Tensor
 
 from copl.interfaces import Backbone, ExpertGate, Workspace
-from copl.records import FloatArray, IntArray, PreferenceData, ScoreRequests, UserTable
+from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
-from copl.reward.reading.features import Read
-from copl.reward.reading.frozen_texts import FrozenTexts
+from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
 from copl.reward.training.new_texts import NewTextMargins
@@ -34,8 +32,8 @@ class TextReward:
     Attributes:
         model: the reward model.
         users: the seen users, where they were trained along with it.
-        texts: the frozen features of the data set's texts, where the adapters are zero, so that nothing else counts.
         new_texts: what it said of texts that it had not learnt from.
+        is_frozen: whether the adapters are zero, so that texts are scored by their frozen features.
     """
 
     def __init__(
@@ -43,22 +41,25 @@ class TextReward:
         model: PersonalRewardModel,
         new_texts: NewTextMargins,
         users: UserVectors | None = None,
-        texts: FrozenTexts | None = None,
+        *,
+        is_frozen: bool = False,
     ) -> None:
         self.model = model
         self.new_texts = new_texts
         self.users = users
-        self.texts = texts
+        self.is_frozen = is_frozen
 
     @classmethod
-    def key(cls, data: PreferenceData, stages: Stages, *, upstream: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    def key(
+        cls, data: PreferenceData, stages: Stages, reader: TextReader, *, upstream: Mapping[str, Any], seed: int
+    ) -> Mapping[str, Any]:
         """Return what the reward model depends on."""
         parts = [name for name in ("gate", "backbone") if name in stages.parts]
         return {
             "data": data.digest("train", "validation"),
             "seed": seed,
             "users": upstream,
-            "weights": stages.build("backbone").fingerprint(),
+            "weights": reader.key["weights"],
             **stages.key(*parts, "mixture", "reward"),
         }
 
@@ -68,6 +69,7 @@ class TextReward:
         data: PreferenceData,
         users: UserVectors | None,
         stages: Stages,
+        reader: TextReader,
         *,
         upstream: Mapping[str, Any],
         seed: int,
@@ -78,54 +80,43 @@ class TextReward:
         Args:
             data: splits ``train`` and ``validation`` are used.
             users: vectors of the seen users, or None for a reward model without users.
-            stages: the recipe's parts; ``backbone``, ``gate`` where there is one, and the sections
-                ``mixture`` and ``reward``.
+            stages: the recipe's parts; ``gate`` where there is one, and the sections ``mixture`` and ``reward``.
+            reader: has read the texts of the data; the model is put on its backbone.
             upstream: what the user vectors depend on.
             seed: the same seed gives the same model.
             workspace: where the result is kept.
         """
-        backbone: Backbone = stages.build("backbone")
-        key = cls.key(data, stages, upstream=upstream, seed=seed)
-        max_length = stages.options("reward").max_length
-
-        fit_texts = partial(FrozenTexts.fit, data.responses, stages, max_length=max_length, workspace=workspace)
-
-        def shared(rows: IntArray, read: Read) -> Tensor:
-            return fit_texts(read=read).of(data.responses, rows)
+        key = cls.key(data, stages, reader, upstream=upstream, seed=seed)
 
         def compute(directory: Path) -> None:
             train_reward_model(
                 data,
                 users,
-                backbone.load(),
+                reader,
                 _gate(stages, 0 if users is None else int(users.values.shape[1]), seed),
                 stages.options("mixture"),
                 stages.options("reward"),
                 seed=seed,
                 directory=directory,
                 progress=workspace.progress,
-                shared=shared,
             )
 
         directory = workspace.stage(STAGE, key=key, compute=compute, together=True)
-        return cls._open(directory, stages, fit_texts)
+        reader.whole_again()
+        return cls._open(directory, stages, reader)
 
     @classmethod
-    def load(cls, directory: Path, stages: Stages) -> TextReward:
+    def load(cls, directory: Path, stages: Stages, reader: TextReader) -> TextReward:
         """Read the reward model of a run directory."""
-        max_length = stages.options("reward").max_length
-        return cls._open(directory / STAGE, stages, partial(FrozenTexts.load, directory, stages, max_length=max_length))
+        return cls._open(directory / STAGE, stages, reader)
 
     @classmethod
-    def _open(cls, directory: Path, stages: Stages, texts: Callable[..., FrozenTexts]) -> TextReward:
-        backbone: Backbone = stages.build("backbone")
-        model = load_reward_model(directory, backbone.load().on_accelerator(), lambda dim: _gate(stages, dim, seed=0))
-        is_frozen = read_reward_card(directory).kept_frozen
+    def _open(cls, directory: Path, stages: Stages, reader: TextReader) -> TextReward:
         return cls(
-            model,
+            load_reward_model(directory, reader, lambda dim: _gate(stages, dim, seed=0)),
             NewTextMargins.load(directory),
             load_trained_users(directory),
-            texts(open_backbone=model.without_adapters) if is_frozen else None,
+            is_frozen=read_reward_card(directory).kept_frozen,
         )
 
     def own_vectors(self, users: UserTable) -> Tensor:
@@ -139,8 +130,7 @@ class TextReward:
     def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
         """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""
         users = None if vectors is None else vectors[torch.from_numpy(requests.user)]
-        features = None if self.texts is None else partial(self.texts.of, requests.responses)
-        scores = score_responses(self.model, requests.responses, users, requests.response, features=features)
+        scores = score_responses(self.model, requests.responses, users, requests.response, frozen=self.is_frozen)
         return np.asarray(scores, dtype=np.float64)
 
     @torch.no_grad()

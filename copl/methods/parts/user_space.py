@@ -17,7 +17,7 @@ from copl.graph.build import build_graph
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.graph.training import ComparisonTensors, Judgement
 from copl.interfaces import AdaptationStrategy, GraphEncoder, OnlineUser, Workspace
-from copl.methods.parts.response_features import response_features, response_features_key, wants_response_features
+from copl.methods.parts.response_features import wants_response_features
 from copl.methods.parts.text_regression import TextRegression
 from copl.records import (
     AdaptedUsers,
@@ -31,6 +31,7 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
+from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 
 STAGE = "graph"
@@ -47,22 +48,35 @@ class UserSpace:
         self._regression: TextRegression | None = None
 
     @classmethod
-    def key(cls, data: PreferenceData, stages: Stages, seed: int) -> Mapping[str, Any]:
+    def key(cls, data: PreferenceData, stages: Stages, reader: TextReader | None, seed: int) -> Mapping[str, Any]:
         """Return what the embeddings depend on."""
         key = {"data": data.digest("train", "validation"), "seed": seed, **stages.key("encoder")}
-        return {**key, "features": response_features_key(stages)} if wants_response_features(stages) else key
+        wanted = wants_response_features(stages)
+        return {**key, "features": reader.key} if reader is not None and wanted else key
 
     @classmethod
-    def fit(cls, data: PreferenceData, stages: Stages, *, seed: int, workspace: Workspace) -> UserSpace:
-        """Learn the embeddings, or take them from the workspace."""
-        features = response_features(data, stages, workspace=workspace) if wants_response_features(stages) else None
+    def fit(
+        cls, data: PreferenceData, stages: Stages, reader: TextReader | None, *, seed: int, workspace: Workspace
+    ) -> UserSpace:
+        """Learn the embeddings, or take them from the workspace.
+
+        Args:
+            data: splits ``train`` and ``validation`` are used.
+            stages: the recipe's parts; ``encoder`` and ``adapter`` are used.
+            reader: gives the features of responses to an encoder that wants them; None for a method without text.
+            seed: the same seed gives the same embeddings.
+            workspace: where the result is kept.
+        """
+        wanted = wants_response_features(stages)
 
         def compute(directory: Path) -> None:
             encoder: GraphEncoder = stages.build("encoder")
+            rows = np.arange(len(data.responses))
+            features = reader.features(data.responses, rows) if reader is not None and wanted else None
             graph = build_graph(data, response_features=features)
             save_embeddings(encoder.fit(graph, seed=seed, progress=workspace.progress), directory)
 
-        directory = workspace.stage(STAGE, key=cls.key(data, stages, seed), compute=compute)
+        directory = workspace.stage(STAGE, key=cls.key(data, stages, reader, seed), compute=compute)
         return cls(load_embeddings(directory), stages.build("adapter"))
 
     @classmethod

@@ -20,7 +20,7 @@ from torch import Tensor
 from copl.errors import BackboneError
 from copl.records import Comparisons
 from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, collate
-from copl.reward.reading.cached import HiddenCache
+from copl.reward.reading.kept import UnevenRows
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -84,7 +84,7 @@ def pack_pairs(encoded: EncodedResponses, chosen: IntArray, rejected: IntArray) 
 
 
 def packed_states(
-    kept: HiddenCache, pairs: PackedPairs, chosen: IntArray, rejected: IntArray, shared: list[int]
+    kept: UnevenRows, pairs: PackedPairs, chosen: IntArray, rejected: IntArray, shared: list[int]
 ) -> Tensor:
     """Return the kept hidden states [B, L, H] of packed pairs."""
     spans = [kept.text(a) for a in chosen]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from copl.records import Comparisons
 from copl.reward.backbones.loaded import EncodedResponses, collate
-from copl.reward.reading.cached import HiddenCache
+from copl.reward.reading.kept import UnevenRows
 from copl.reward.reading.packing import pack_pairs, packed_states
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class PairCollator:
         users: Tensor,
         *,
         routes: IntArray | None,
-        kept: HiddenCache | None,
+        kept: UnevenRows | None,
         packed: bool = False,
     ) -> None:
         self._encoded = encoded
@@ -201,7 +201,7 @@ class PairCollator:
             "reader": torch.from_numpy(first % len(batch)),
         }
         if self._kept is not None:
-            tensors["kept"] = self._kept.batch(texts, tokens.attention_mask)
+            tensors["kept"] = self._kept.padded(texts, tokens.attention_mask)
         return tensors
 
 

@@ -83,7 +83,7 @@ def refit_head(setting: Setting, seed: int) -> HeadChoice:
         np.concatenate([every.chosen, every.rejected]),
         lambda values: values.float().cpu(),
         progress=SilentProgress(),
-        kept=setting.frozen.kept,
+        kept=setting.kept,
     )
     fitted, new_text, validation, train = _divided(every, reading, [len(part) for part in whole])
     model.head.to("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -16,21 +15,21 @@ from copl.experts.options import MixtureOptions
 from copl.experts.report import gate_report
 from copl.experts.targets import require_target_modules
 from copl.interfaces import ExpertGate, Progress
-from copl.records import Comparisons
-from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, collate
+from copl.records import Comparisons, ResponseTable
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone
 from copl.reward.heads import make_head
-from copl.reward.model import AffineScaling, PersonalRewardModel
+from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
 from copl.reward.options import RewardOptions
-from copl.reward.reading.cached import FrozenTrunk, check_replay
-from copl.reward.reading.features import FrozenPass, SharedFeatures, frozen_pass
+from copl.reward.reading.kept import UnevenRows
 from copl.reward.reading.packing import check_packing, saved_share
+from copl.reward.reading.reader import TextReader
+from copl.reward.reading.trunk import FrozenTrunk
 from copl.reward.scoring import score_encoded
-from copl.reward.store import make_trunk
 from copl.reward.training.batches import sharing_pays
 from copl.reward.training.material import Material
 from copl.reward.training.objective import BradleyTerryObjective
 from copl.reward.training.routes import fixed_routes
-from copl.system.processes import is_main, num_processes, rank, weights_are_split
+from copl.system.processes import num_processes, weights_are_split
 from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -50,7 +49,8 @@ class Setting:
         objective: the model with its loss and the users that are trained along.
         material: comparisons, texts and users.
         encoded: the texts as tokens.
-        frozen: what the frozen backbone made of them.
+        pooled: their frozen features [R, H].
+        kept: their hidden states below the adapted layers, where adapters train on top of such.
         routes: the route of each user of the material [U], where the texts of a batch are read once for all users of
             a route; None where a comparison reads texts of its own.
         packed: whether pairs are packed.
@@ -61,7 +61,8 @@ class Setting:
     objective: BradleyTerryObjective
     material: Material
     encoded: EncodedResponses
-    frozen: FrozenPass
+    pooled: Tensor
+    kept: UnevenRows | None
     routes: IntArray | None
     packed: bool
     options: RewardOptions
@@ -72,45 +73,49 @@ class Setting:
         trained = self.objective.trained_users()
         return self.material.users if trained is None else trained
 
+    def take_apart(self) -> None:
+        """Take the adapters off the backbone, which others go on reading with."""
+        model = self.model.backbone.model
+        if self.options.gradient_checkpointing:
+            disable = getattr(model, "activation_checkpointing_disable", None)
+            (disable or model.gradient_checkpointing_disable)()
+        self.model.mixture.detach()
+        model.requires_grad_(False).eval()
+
     def scores(self, users: Tensor, place: IntArray) -> np.ndarray[Any, Any]:
         """Return the rewards [N] of texts for user embeddings [N, D]."""
-        if _adapts(self.options):
-            progress = SilentProgress()
-            return score_encoded(self.model, self.encoded, users, place, progress=progress, kept=self.frozen.kept)
+        if self.options.adapts:
+            return score_encoded(self.model, self.encoded, users, place, progress=SilentProgress(), kept=self.kept)
         model = self.model
         with torch.no_grad():
-            features = model.scaled(self.frozen.pooled[torch.from_numpy(place)].to(model.device))
+            features = model.scaled(self.pooled[torch.from_numpy(place)].to(model.device))
             rewards: Tensor = model.head(features, model.tell(users))
         return np.asarray(rewards.double().cpu().numpy())
 
 
 def assemble(
     material: Material,
-    encoded: EncodedResponses,
-    backbone: LoadedBackbone,
+    responses: ResponseTable,
+    reader: TextReader,
     gate: ExpertGate,
     mixture: MixtureOptions,
     options: RewardOptions,
     *,
     scaling: AffineScaling,
     trainable_users: bool,
-    shared: SharedFeatures | None,
-    scratch: Path,
     progress: Progress,
 ) -> Setting:
-    """Run the frozen backbone over all texts, then put adapters, gate and head on it.
+    """Read all texts by the frozen backbone, then put adapters, gate and head on it.
 
     Args:
         material: comparisons, texts and users.
-        encoded: the texts as tokens.
-        backbone: freshly loaded; the adapters are put on it in place.
+        responses: the table that the texts of the material are rows of.
+        reader: owns the backbone, without adapters; they are put on it in place.
         gate: the gate, bound to the seen users.
         mixture: the adapters.
         options: head and training.
         scaling: of the users.
         trainable_users: whether the users are trained along.
-        shared: frozen features that are computed once for many; None computes those of the texts alone.
-        scratch: where hidden states of the frozen backbone are kept.
         progress: where to show progress.
 
     Raises:
@@ -118,41 +123,27 @@ def assemble(
         OptionsError: options contradict one another.
         TrainingError: memory is exhausted.
     """
+    backbone = reader.backbone
     targets = mixture.target_modules or backbone.target_modules
     # Before anything that takes long.
     require_target_modules(backbone.model, targets, without=backbone.unfit_modules if gate.num_experts else ())
     if weights_are_split():
-        from copl.reward.training.sharding import split_weights
-
-        split_weights(backbone)
         progress.log("reward", weights_split_among=num_processes())
-    else:
-        backbone.on_accelerator()
-    trunk = make_trunk(backbone, options)
-    layers = _adapted_layers(backbone, mixture, options, trunk)
+    layers = _adapted_layers(backbone, mixture, options, reader.trunk)
     if options.mode == "frozen":
         mixture = evolve(mixture, shared_rank=1)  # the file format wants an adapter; this one stays zero
-    if trunk is not None:
-        tokens = collate(encoded, np.argsort(encoded.lengths)[:: max(1, len(encoded) // 4)][:4])
-        check_replay(backbone.model, trunk, tokens)
     routes = None if trainable_users and gate.num_experts else fixed_routes(gate, scaling, material.users)
     if not _shares(material, routes, options):
         routes = None
+    encoded = reader.tokens(responses, material.texts)
+    finding = encoded.finding()
+    if finding is not None:
+        progress.log("reward", finding=finding, num_truncated=encoded.num_truncated)
     packed = routes is None and _packs(backbone, encoded, material.train, options)
-    # Where every process needs the others to read on, none may find its part done already.
-    resumable = options.max_steps > 0 and not weights_are_split()
-    own_scratch = scratch if is_main() else scratch / f"process-{rank()}"
-    frozen = frozen_pass(
-        backbone,
-        encoded,
-        trunk if _adapts(options) else None,
-        directory=own_scratch,
-        progress=progress,
-        shared=shared,
-        rows=material.texts,
-        resumable=resumable,
-    )
-    _require_features(backbone, frozen.pooled)
+    pooled = reader.features(responses, material.texts)
+    kept = reader.states(responses, material.texts, together=True) if options.adapts else None
+    _require_features(backbone, pooled)
+    silence_dropout(backbone.model)
     attached = MixtureOfLora.attach(
         backbone.model,
         mixture,
@@ -165,35 +156,26 @@ def assemble(
         enable = getattr(backbone.model, "activation_checkpointing_enable", None)
         (enable or backbone.model.gradient_checkpointing_enable)({"use_reentrant": False})
     model = PersonalRewardModel(
-        backbone,
+        reader,
         attached,
         gate,
         make_head(options.head, backbone.hidden_size, material.users.shape[1], gate.num_experts),
         users=scaling,
-        features=AffineScaling.of_features(frozen.pooled),
-        max_length=options.max_length,
-        trunk=trunk,
+        features=AffineScaling.of_features(pooled),
     )
     if options.mode == "frozen":
         model.transformer.requires_grad_(False)
     objective = BradleyTerryObjective(model, material.users if trainable_users else None)
-    return Setting(model, objective, material, encoded, frozen, routes, packed, options)
-
-
-def _adapts(options: RewardOptions) -> bool:
-    """Whether adapters are trained; where they stay zero, the frozen features say all."""
-    return options.mode == "adapt" and options.max_steps > 0
+    return Setting(model, objective, material, encoded, pooled, kept, routes, packed, options)
 
 
 def _require_features(backbone: LoadedBackbone, pooled: Tensor) -> None:
     """Check that the backbone tells the texts apart.
 
     Raises:
-        BackboneError: it does not, or its hidden states are not finite.
+        BackboneError: it does not.
     """
     name = type(backbone.model).__name__
-    if not bool(torch.isfinite(pooled).all()):
-        raise BackboneError(f"{name} has hidden states that are not finite; set the backbone's dtype to float32")
     if len(pooled) > 1 and float(pooled.std(0).max()) <= _ALIKE * float(pooled.abs().max()):
         raise BackboneError(
             f"{name} has the same hidden state for all {len(pooled)} texts; its tokenizer does not fit them, or all "
@@ -224,7 +206,7 @@ def _adapted_layers(
 
 def _shares(material: Material, routes: IntArray | None, options: RewardOptions) -> bool:
     """Whether the texts of a batch are read once for all users of a route; saves more than packing where it pays."""
-    if routes is None or not _adapts(options) or options.pack_pairs == "on":
+    if routes is None or not options.adapts or options.pack_pairs == "on":
         return False
     return sharing_pays(material.train, routes, material.groups, options.batch_size)
 

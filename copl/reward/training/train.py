@@ -18,10 +18,9 @@ from copl.experts.gates import NoGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate, Progress
 from copl.records import Comparisons, PreferenceData
-from copl.reward.backbones.loaded import LoadedBackbone, encode_responses
-from copl.reward.model import AffineScaling, PersonalRewardModel, silence_dropout
+from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
-from copl.reward.reading.features import SharedFeatures
+from copl.reward.reading.reader import TextReader
 from copl.reward.store import RewardCard, describe_backbone, save_reward_model
 from copl.reward.training.batches import FeatureCollator, PairCollator, ScheduledBatches, routed_epoch, shared_epoch
 from copl.reward.training.material import gather
@@ -51,7 +50,7 @@ _DIVISIONS = 4  # ways to hold texts out, for choosing the penalty of the head; 
 def train_reward_model(
     data: PreferenceData,
     users: UserVectors | None,
-    backbone: LoadedBackbone,
+    reader: TextReader,
     gate: ExpertGate,
     mixture: MixtureOptions,
     options: RewardOptions,
@@ -59,7 +58,6 @@ def train_reward_model(
     seed: int,
     directory: Path,
     progress: Progress,
-    shared: SharedFeatures | None = None,
 ) -> None:
     """Train a reward model and save it into `directory`.
 
@@ -69,7 +67,7 @@ def train_reward_model(
     train along, the whole head trains with the adapters instead. A part of the training texts is held out; the model of
     the lowest loss on them and on the validation split, both counting the same, is kept, the frozen-feature model
     included; what the held-out texts say of the head is added in the end. Called again after a kill, it continues from
-    what it finds in ``directory/checkpoints`` (hidden states, last checkpoint) and ends with the same model.
+    the last checkpoint that it finds in ``directory/checkpoints`` and ends with the same model.
 
     With ``options.mode`` frozen there are no adapters and no gate; the head alone is trained, on the frozen features.
 
@@ -78,15 +76,13 @@ def train_reward_model(
         users: embeddings of the seen users, or None for a reward model that takes no notice of users. A user of the
             validation split who is not among them counts as the average user. Where they are trainable, they are a
             table that trains along and is saved beside the model (`copl.reward.training.user_vectors`).
-        backbone: freshly loaded; the adapters are put on it in place.
+        reader: owns the backbone, without adapters; they are put on it in place and taken off again.
         gate: the gate, initialised by the caller; bound to the seen users and trained in place.
         mixture: the adapters.
         options: head and training.
         seed: the same seed gives the same model on the same machine.
         directory: where the model goes.
         progress: where to show progress; the log gets records of the stage ``reward``.
-        shared: frozen features that are computed once for many (`copl.reward.reading.frozen_texts`); None computes
-            those of the training texts alone.
 
     Raises:
         DataError: there is nothing to train on, or the gate needs groups that the data has not.
@@ -102,22 +98,15 @@ def train_reward_model(
         scaling = AffineScaling.of_users(material.trained_users)
         if users is not None and gate.num_experts:
             gate.bind(scaling.apply(users.values), users.groups, seed=seed)
-        encoded = encode_responses(backbone, data.responses, material.texts, options.max_length)
-        finding = encoded.finding()
-        if finding is not None:
-            progress.log("reward", finding=finding, num_truncated=encoded.num_truncated)
-        silence_dropout(backbone.model)
         setting = assemble(
             material,
-            encoded,
-            backbone,
+            data.responses,
+            reader,
             gate,
             mixture,
             options,
             scaling=scaling,
             trainable_users=users is not None and users.trainable,
-            shared=shared,
-            scratch=scratch,
             progress=progress,
         )
         model = setting.model
@@ -127,7 +116,7 @@ def train_reward_model(
         if warm is not None:
             progress.log("reward", step=0, new_text_loss=warm.new_text_loss, new_text_accuracy=warm.new_text_accuracy)
         choice = None if warm is None else HeadChoice(fit, warm, material.train)
-        setting.objective.to(backbone.model.device)
+        setting.objective.to(reader.backbone.model.device)
         if choice is not None and _reads_users_late(setting):
             outcome = _experts_first(setting, choice, divisions[0], seed=seed, scratch=scratch, progress=progress)
         else:
@@ -147,8 +136,8 @@ def train_reward_model(
         "kept_step": outcome.kept_step,
         "refit": outcome.refit,
         "warm_start": None if warm is None else asdict(warm),
-        "num_texts": len(encoded),
-        "num_truncated": encoded.num_truncated,
+        "num_texts": len(setting.encoded),
+        "num_truncated": setting.encoded.num_truncated,
         "shared_routes": None if setting.routes is None else int(setting.routes.max()) + 1,
         "packed_pairs": setting.packed,
         "gate": use,
@@ -160,6 +149,7 @@ def train_reward_model(
         _save(model, options, training, directory)
         new_texts.save(directory)
         shutil.rmtree(scratch, ignore_errors=True)
+    setting.take_apart()
 
 
 def _save(model: PersonalRewardModel, options: RewardOptions, training: Mapping[str, Any], directory: Path) -> None:
@@ -180,7 +170,7 @@ def _trained_along(users: UserVectors, setting: Setting) -> UserVectors:
 def _head_fit(setting: Setting, seed: int) -> HeadFit:
     """Fit the head on the processor: the problem is small."""
     model = setting.model
-    return HeadFit(model.head, model.scaled(setting.frozen.pooled), model.tell(setting.material.users), seed)
+    return HeadFit(model.head, model.scaled(setting.pooled), model.tell(setting.material.users), seed)
 
 
 @final
@@ -288,14 +278,14 @@ def _adapt(
         return [start], 0
     collator: PairCollator | FeatureCollator
     if options.mode == "frozen":
-        collator = FeatureCollator(setting.frozen.pooled, train, material.users)
+        collator = FeatureCollator(setting.pooled, train, material.users)
     else:
         collator = PairCollator(
             setting.encoded,
             train,
             material.users,
             routes=routes,
-            kept=setting.frozen.kept,
+            kept=setting.kept,
             packed=setting.packed,
         )
     with progress.task("training the reward model", num_steps) as task:

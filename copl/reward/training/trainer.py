@@ -13,6 +13,7 @@ from attrs import asdict, frozen
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -122,10 +123,8 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
         if not weights_are_split() or not training:
             wrapped: nn.Module = super()._wrap_model(model, training, dataloader)
             return wrapped
-        from copl.reward.training.sharding import replicated
-
         # Accelerate refuses to average gradients beside weights that are split up; of it, only autocast is wanted.
-        return replicated(self.accelerator.prepare_model(model, evaluation_mode=True))
+        return _replicated(self.accelerator.prepare_model(model, evaluation_mode=True))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make AdamW with a learning rate of its own for the head, and for users that are trained along."""
@@ -213,6 +212,15 @@ class RewardTrainer(Trainer):  # type: ignore[misc]  # transformers ships no typ
             raise TrainingError(
                 f"checkpoint {resume_from_checkpoint} cannot be read ({error}); delete it to start over"
             ) from error
+
+
+def _replicated(objective: nn.Module) -> nn.Module:
+    """Wrap a module so that gradients of what is trained are averaged over the processes; the rest is left alone."""
+    frozen = [name for name, parameter in objective.named_parameters() if not parameter.requires_grad]
+    ignoring: Any = DistributedDataParallel  # torch ships no types for this one method
+    ignoring._set_params_and_buffers_to_ignore_for_model(objective, frozen)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+    return DistributedDataParallel(objective, device_ids=devices)
 
 
 @final

@@ -96,7 +96,7 @@ def test_a_user_nobody_knows_is_scored_as_the_average_one(fit: Callable[..., Any
     fitted = fit("i2e", **SHORT)
     requests = ScoreRequests(UserTable.ungrouped(["stranger", "user-0"]), fitted.data.responses, [0, 1], [3, 3])
     model = fitted.method.fitted
-    codes = model.model.encode(model.reader.read(fitted.data.responses, np.array([3])))
+    codes = model.model.encode(model.texts.of(fitted.data.responses, np.array([3])))
     mean = model.states.mean(0, keepdim=True)
     stranger, known = fitted.method.scores(requests)
     assert stranger == pytest.approx(float(model.model.combine(codes, mean)), abs=1e-6)

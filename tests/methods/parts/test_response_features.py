@@ -8,9 +8,10 @@ import torch
 
 from copl.data.dataset import load_dataset
 from copl.errors import OptionsError
-from copl.methods.parts.response_features import response_features, response_features_key, wants_response_features
+from copl.methods.parts.response_features import wants_response_features
 from copl.methods.parts.user_space import UserSpace
 from copl.plugins import load
+from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import resolve
 from copl.runs.workspace import RunWorkspace
 from copl.system.progress import SilentProgress
@@ -25,7 +26,9 @@ def stages(tiny_model, method="copl", **encoder):
 
 def test_all_responses_are_embedded_where_the_encoder_asks_for_features(small_data, tiny_model, tmp_path):
     data, asked = load_dataset(small_data), stages(tiny_model, response_features=True)
-    space = UserSpace.fit(data, asked, seed=0, workspace=RunWorkspace(tmp_path, SilentProgress()))
+    workspace, reader = RunWorkspace(tmp_path, SilentProgress()), TextReader.of(asked)
+    reader.read(data.responses, workspace)
+    space = UserSpace.fit(data, asked, reader, seed=0, workspace=workspace)
     assert space.trained.response_keys == data.responses.keys
     train = data.split("train").comparisons
     cold = np.setdiff1d(np.arange(len(data.responses)), np.concatenate([train.chosen, train.rejected]))
@@ -34,19 +37,13 @@ def test_all_responses_are_embedded_where_the_encoder_asks_for_features(small_da
     assert torch.unique(placed, dim=0).shape[0] > 1  # their texts tell them apart
 
 
-def test_features_are_one_row_a_response(small_data, tiny_model, tmp_path):
-    data = load_dataset(small_data)
-    features = response_features(data, stages(tiny_model), workspace=RunWorkspace(tmp_path, SilentProgress()))
-    assert features.shape[0] == len(data.responses)
-    assert torch.isfinite(features).all()
-
-
 def test_the_key_holds_the_backbone_only_where_it_matters(small_data, tiny_model):
     data = load_dataset(small_data)
     with_features, without = stages(tiny_model, response_features=True), stages(tiny_model)
-    assert UserSpace.key(data, with_features, 0)["features"] == response_features_key(with_features)
-    assert "backbone" in response_features_key(with_features)
-    assert "features" not in UserSpace.key(data, without, 0)
+    reader = TextReader.of(with_features)
+    assert UserSpace.key(data, with_features, reader, 0)["features"] == reader.key
+    assert "backbone" in reader.key
+    assert "features" not in UserSpace.key(data, without, reader, 0)
 
 
 def test_encoders_that_know_no_features_ask_for_none(tiny_model):

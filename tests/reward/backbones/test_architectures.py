@@ -23,6 +23,7 @@ from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
 from copl.reward.model import PersonalRewardModel
 from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
 from copl.reward.training.train import train_reward_model
@@ -93,7 +94,7 @@ def train(
     train_reward_model(
         data,
         users,
-        backbone.load(),
+        TextReader.over(backbone.load(), options),
         gate(2),
         adapters,
         options,
@@ -101,7 +102,7 @@ def train(
         directory=directory,
         progress=SilentProgress(),
     )
-    return load_reward_model(directory, backbone.load(), gate)
+    return load_reward_model(directory, TextReader.over(backbone.load(), options), gate)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_every_architecture_trains_saves_loads_and_scores(
     rows = np.array([3, 1, 4, 1, 5])
     together = score_responses(model, data.responses, users.values[:5], rows)
     assert np.isfinite(together).all()
-    again = load_reward_model(tmp_path / "run", backbone.load(), gate)
+    again = load_reward_model(tmp_path / "run", TextReader.over(backbone.load(), OPTIONS), gate)
     for n in range(5):  # opened again, alone, and without any padding
         alone = score_responses(again, data.responses, users.values[n : n + 1], rows[n : n + 1])
         assert alone == pytest.approx(together[n : n + 1], abs=1e-4)

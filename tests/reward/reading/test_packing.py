@@ -22,14 +22,12 @@ from copl.reward.heads import BilinearHead
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
 from copl.reward.reading import packing
-from copl.reward.reading.cached import FrozenTrunk
-from copl.reward.reading.features import frozen_pass
 from copl.reward.reading.packing import check_packing, pack_pairs, saved_share, shared_beginning
+from copl.reward.reading.reader import TextReader
 from copl.reward.store import read_reward_card
 from copl.reward.training.batches import PairCollator, routed_epoch
 from copl.reward.training.objective import BradleyTerryObjective
 from copl.reward.training.user_vectors import UserVectors
-from copl.system.progress import SilentProgress
 
 Make = Callable[[str], LoadedBackbone]
 Planted = tuple[PreferenceData, UserVectors]
@@ -37,12 +35,18 @@ DECODERS = ["llama", "gemma", "gemma3", "qwen2", "qwen3", "gpt2"]
 PROMPTS = ["w1 w2 w9", "", "w3", "w4 w5 w6 w7 w8 w9 w10 w11 w12"]
 
 
-def texts(backbone: LoadedBackbone, max_length: int = 64) -> EncodedResponses:
+def table() -> ResponseTable:
     """Texts of uneven length: four prompts with five responses each."""
     rng = np.random.default_rng(1)
     words = [" ".join(f"w{w}" for w in rng.integers(0, 60, rng.integers(1, 9))) for _ in range(20)]
-    table = ResponseTable([PROMPTS[n % 4] for n in range(20)], words)
-    return encode_responses(backbone, table, np.arange(20), max_length)
+    return ResponseTable([PROMPTS[n % 4] for n in range(20)], words)
+
+
+TABLE = table()
+
+
+def texts(backbone: LoadedBackbone, max_length: int = 64) -> EncodedResponses:
+    return encode_responses(backbone, TABLE, np.arange(20), max_length)
 
 
 # same prompt; other prompts; a text and itself; one text that the other begins with
@@ -59,20 +63,19 @@ def randomise(model: PersonalRewardModel) -> PersonalRewardModel:
     return model
 
 
-def build(backbone: LoadedBackbone, gate: ExpertGate, trunk: FrozenTrunk | None = None) -> PersonalRewardModel:
+def build(backbone: LoadedBackbone, gate: ExpertGate, trainable_layers: int = 0) -> PersonalRewardModel:
+    reader = TextReader.over(backbone, RewardOptions(max_length=64, trainable_layers=trainable_layers))
     mixture = MixtureOfLora.attach(
         backbone.model,
         MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
         num_experts=3,
         target_modules=backbone.target_modules,
-        layers=None if trunk is None else trunk.layers,
+        layers=None if reader.trunk is None else reader.trunk.layers,
     )
     plain = AffineScaling(torch.zeros(2), torch.ones(2))
     features = AffineScaling(torch.zeros(backbone.hidden_size), torch.ones(backbone.hidden_size))
     head = BilinearHead(backbone.hidden_size, 2)
-    model = PersonalRewardModel(backbone, mixture, gate, head, users=plain, features=features, max_length=64)
-    model.trunk = trunk
-    return randomise(model).eval()
+    return randomise(PersonalRewardModel(reader, mixture, gate, head, users=plain, features=features)).eval()
 
 
 def outcome(model: PersonalRewardModel, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -111,13 +114,11 @@ def test_packed_pairs_give_the_loss_and_gradients_of_texts_one_by_one(
     assert_same(outcome(model, plain), outcome(model, packed))
 
 
-def test_packed_pairs_go_on_from_kept_states(
-    make_backbone: Make, make_gate: Callable[..., ExpertGate], tmp_path: Path
-) -> None:
+def test_packed_pairs_go_on_from_kept_states(make_backbone: Make, make_gate: Callable[..., ExpertGate]) -> None:
     backbone = make_backbone("llama")
-    encoded, trunk = texts(backbone), FrozenTrunk(backbone.model, backbone.num_layers, 1)
-    kept = frozen_pass(backbone, encoded, trunk, directory=tmp_path, progress=SilentProgress()).kept
-    model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0), trunk)
+    kept = TextReader.over(backbone, RewardOptions(max_length=64, trainable_layers=1)).states(TABLE, np.arange(20))
+    encoded = texts(backbone)
+    model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0), 1)
     ways = [
         PairCollator(encoded, PAIRS, USERS, routes=None, kept=states, packed=packed)([np.arange(6)])
         for states in (None, kept)

@@ -32,13 +32,13 @@ def setting_elsewhere(put_together: Callable[..., Setting]) -> Callable[..., Set
 def first_batch(setting: Setting) -> dict[str, Tensor]:
     material, rows = setting.material, [np.arange(4)]
     if setting.options.mode == "frozen":
-        return FeatureCollator(setting.frozen.pooled, material.train, material.users)(rows)
+        return FeatureCollator(setting.pooled, material.train, material.users)(rows)
     collator = PairCollator(
         setting.encoded,
         material.train,
         material.users,
         routes=setting.routes,
-        kept=setting.frozen.kept,
+        kept=setting.kept,
         packed=setting.packed,
     )
     return collator(rows)

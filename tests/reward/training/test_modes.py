@@ -220,30 +220,6 @@ def test_frozen_mode_equals_training_the_head_on_the_plain_path(
         torch.testing.assert_close(frozen[name], tensor, atol=2e-4, rtol=0)
 
 
-def test_reading_is_not_repeated_after_a_kill(
-    train_tiny: Train, preferences: Planted, tmp_path: Path, listener: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from copl.reward.training.trainer import RewardTrainer
-
-    data, users = preferences
-    options = attrs.evolve(QUICK, trainable_layers=1)
-    whole = train_tiny(tmp_path / "whole", data, users, options)
-    with monkeypatch.context() as patch:
-        patch.setattr(RewardTrainer, "run", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            train_tiny(tmp_path / "killed", data, users, options)
-    kept = tmp_path / "killed" / "checkpoints" / "frozen.safetensors"
-    assert kept.is_file()
-    again = train_tiny(tmp_path / "killed", data, users, options, progress=listener)
-    assert listener.tasks == ["training the reward model"]
-    a, b = (score_responses(model, data.responses, users.values[:9], np.arange(9)) for model in (whole, again))
-    assert np.allclose(a, b, atol=1e-6)
-    kept.parent.mkdir()
-    kept.write_bytes(b"nonsense")
-    train_tiny(tmp_path / "killed", data, users, options, progress=listener)
-    assert listener.tasks[1:] == ["reading responses", "training the reward model"]
-
-
 def test_accumulated_batches_equal_one_large_batch(
     train_tiny: Train, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from copl.experts.options import MixtureOptions
 from copl.records import PreferenceData
 from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model
 from copl.reward.training.new_texts import NewTextMargins
@@ -38,7 +39,7 @@ def test_margins_are_those_of_the_model_on_validation_comparisons_with_a_held_ou
     train_reward_model(
         data,
         users,
-        make_backbone("bert"),
+        TextReader.over(make_backbone("bert"), options),
         NoGate(),
         mixture,
         options,
@@ -58,7 +59,7 @@ def test_margins_are_those_of_the_model_on_validation_comparisons_with_a_held_ou
     assert found.rows.tolist() == np.flatnonzero(new.any(axis=1)).tolist()
     assert len(found.rows)
     assert found.new.tolist() == new[found.rows].tolist()
-    model = load_reward_model(tmp_path, make_backbone("bert"), lambda dim: NoGate())
+    model = load_reward_model(tmp_path, TextReader.over(make_backbone("bert"), options), lambda dim: NoGate())
     asked = rows.take(found.rows)
     vectors = users.values[[users.ids.index(data.users.ids[user]) for user in asked.user]]
     chosen, rejected = (

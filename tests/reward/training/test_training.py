@@ -18,6 +18,7 @@ from copl.records import Comparisons, PreferenceData, TokenBatch
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
 from copl.reward.model import PersonalRewardModel
 from copl.reward.options import PAPER_PRESET, RewardOptions
+from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
 from copl.reward.training import trainer
@@ -63,7 +64,7 @@ class Bench:
         train_reward_model(
             data,
             users if personal else None,
-            self.make_backbone(kind),
+            TextReader.over(self.make_backbone(kind), options),
             self.gate(gate, 2 if personal else 0),
             MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.1),
             options,
@@ -76,8 +77,11 @@ class Bench:
     def gate(self, name: str, dim: int) -> ExpertGate:
         return self.make_gate(name, dim) if name == "none" else self.make_gate(name, dim, num_experts=3)
 
-    def load(self, directory: Path, *, gate: str = "top1", kind: str = "bert") -> PersonalRewardModel:
-        return load_reward_model(directory, self.make_backbone(kind), lambda dim: self.gate(gate, dim))
+    def load(
+        self, directory: Path, *, gate: str = "top1", kind: str = "bert", options: RewardOptions | None = None
+    ) -> PersonalRewardModel:
+        reader = TextReader.over(self.make_backbone(kind), options or read_reward_card(directory).options)
+        return load_reward_model(directory, reader, lambda dim: self.gate(gate, dim))
 
 
 @pytest.fixture
@@ -163,8 +167,9 @@ def test_cached_training_equals_plain_training_of_the_same_layers(
     assert all(".2." in name and tensor.abs().max() > 0 for name, tensor in adapter.items())
     some = np.array([3, 3, 3, 8, 1, 1])
     scores = score_responses(cached, data.responses, users.values[:6], some)
-    cached.trunk = None
-    assert np.allclose(scores, score_responses(cached, data.responses, users.values[:6], some), atol=1e-4)
+    plain = bench.load(tmp_path / "cached", gate=gate, kind=kind, options=QUICK)  # which reads all layers at once
+    assert plain.reader.trunk is None
+    assert np.allclose(scores, score_responses(plain, data.responses, users.values[:6], some), atol=1e-4)
 
 
 def _without_cache(original: Any) -> Any:

@@ -29,7 +29,7 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
-from copl.reward.reading.frozen_texts import FrozenTexts
+from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages, code_digest
 from copl.system.files import write_atomically, write_text
 from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
@@ -44,32 +44,43 @@ _AT_ONCE = 1 << 24  # numbers of user states
 
 @final
 @frozen(eq=False)
-class Reader:
+class ScaledTexts:
     """From responses to scaled features.
 
     Attributes:
-        responses: features of prompt and response together, with their scaling.
-        prompts: those of prompts alone, where the method needs them.
+        reader: reads texts by the frozen backbone.
+        responses: scaling of the features of prompt and response together.
+        prompts: that of prompts alone, where the method needs them.
     """
 
-    responses: tuple[FrozenTexts, Scaling]
-    prompts: tuple[FrozenTexts, Scaling] | None
+    reader: TextReader
+    responses: Scaling
+    prompts: Scaling | None
 
-    def read(self, table: ResponseTable, rows: IntArray) -> Texts:
+    @classmethod
+    def fit(cls, reader: TextReader, table: ResponseTable, rows: IntArray, *, with_prompts: bool) -> ScaledTexts:
+        """Return the scaling that standardises the features of the texts at `rows` of a table."""
+        prompts = Scaling.of(reader.features(prompt_table(table), rows)) if with_prompts else None
+        return cls(reader, Scaling.of(reader.features(table, rows)), prompts)
+
+    @property
+    def size(self) -> int:
+        """Size H of a feature vector."""
+        return len(self.responses.centre)
+
+    def of(self, table: ResponseTable, rows: IntArray) -> Texts:
         """Return the texts at `rows` [S] of a table."""
-        features, scaling = self.responses
-        values = scaling.apply(features.of(table, rows))
+        values = self.responses.apply(self.reader.features(table, rows))
         if self.prompts is None:
             return Texts(values, values.new_zeros(len(values), 0))
-        features, scaling = self.prompts
-        return Texts(values, scaling.apply(features.of(prompt_table(table), rows)))
+        return Texts(values, self.prompts.apply(self.reader.features(prompt_table(table), rows)))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the scalings, to be saved."""
         parts = {"responses": self.responses, **({"prompts": self.prompts} if self.prompts else {})}
         return {
             f"scaling.{name}.{half}": getattr(scaling, half)
-            for name, (_, scaling) in parts.items()
+            for name, scaling in parts.items()
             for half in ("centre", "scale")
         }
 
@@ -78,7 +89,7 @@ class Reader:
 @frozen(eq=False)
 class _Fitted:
     model: FeatureReward
-    reader: Reader
+    texts: ScaledTexts
     users: UserTable
     states: Tensor
     stranger: Tensor = field(init=False)
@@ -92,9 +103,8 @@ class _Fitted:
 class FeatureMethod(PreferenceModel):
     """A method whose reward model is a `FeatureReward`.
 
-    The backbone reads each response once in the stage ``features``, which all methods, options and seeds share
-    (`copl.reward.reading.frozen_texts`); the model is trained in the stage ``baseline``. A user who is neither seen nor
-    adapted gets `FeatureReward.stranger`.
+    The backbone reads each response once, for all methods, options and seeds (`copl.reward.reading.reader`); the model
+    is trained in the stage ``baseline``. A user who is neither seen nor adapted gets `FeatureReward.stranger`.
 
     Args:
         name: name of the method.
@@ -122,11 +132,15 @@ class FeatureMethod(PreferenceModel):
             raise DataError(f"data set {data.name!r} has no comparisons in the split 'train'; {self._name} needs some")
         rows = comparisons.comparisons
         trained_on = np.unique(np.concatenate([rows.chosen, rows.rejected]))
-        reader = self._reader(data.responses, trained_on, workspace)
+        reader = TextReader.of(self._stages, self._options.max_length)
+        reader.read(data.responses, workspace)
+        if self._model.needs_prompts:
+            reader.read(prompt_table(data.responses), workspace, stage=PROMPT_STAGE)
+        texts = ScaledTexts.fit(reader, data.responses, trained_on, with_prompts=self._model.needs_prompts)
 
         def compute(directory: Path) -> None:
-            train = Pairs.of(comparisons, lambda used: reader.read(data.responses, used))
-            validation = Pairs.of(data.split("validation"), lambda used: reader.read(data.responses, used), train.users)
+            train = Pairs.of(comparisons, lambda used: texts.of(data.responses, used))
+            validation = Pairs.of(data.split("validation"), lambda used: texts.of(data.responses, used), train.users)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 model = self._model(self._options, Shape(train.texts.features.shape[1], train.users))
@@ -143,7 +157,7 @@ class FeatureMethod(PreferenceModel):
                 states = model.seen_states(train)
             for note, value in model.notes().items():
                 workspace.progress.log(self._name, **{note: value})
-            _save(_Fitted(model, reader, train.users, states), directory)
+            _save(_Fitted(model, texts, train.users, states), directory)
 
         key = {
             "method": self._name,
@@ -151,27 +165,27 @@ class FeatureMethod(PreferenceModel):
             "code": code_digest(FeatureMethod),
             "data": data.digest("train", "validation"),
             "groups": list(data.users.groups) if self._model.knows_groups else None,
-            "weights": self._stages.build("backbone").fingerprint(),
+            "weights": reader.key["weights"],
             "seed": seed,
             **self._stages.key("backbone"),
         }
         directory = workspace.stage(STAGE, key=key, compute=compute)
-        self._found = self._open(directory, reader)
+        self._found = self._open(directory, texts)
 
     def load(self, directory: Path) -> None:
         tensors = _tensors(directory / STAGE)
-        length = self._options.max_length
-        responses = FrozenTexts.load(directory, self._stages, max_length=length)
+        reader = TextReader.of(self._stages, self._options.max_length)
+        reader.load(directory)
         prompts = None
         if self._model.needs_prompts:
-            features = FrozenTexts.load(directory, self._stages, max_length=length, stage=PROMPT_STAGE)
-            prompts = (features, _scaling(tensors, "prompts", directory))
-        reader = Reader((responses, _scaling(tensors, "responses", directory)), prompts)
-        self._found = self._open(directory / STAGE, reader)
+            reader.load(directory, stage=PROMPT_STAGE)
+            prompts = _scaling(tensors, "prompts", directory)
+        texts = ScaledTexts(reader, _scaling(tensors, "responses", directory), prompts)
+        self._found = self._open(directory / STAGE, texts)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         fitted = self.fitted
-        pairs = Pairs.of(support, lambda rows: fitted.reader.read(support.responses, rows))
+        pairs = Pairs.of(support, lambda rows: fitted.texts.of(support.responses, rows))
         with torch.no_grad():
             placed = fitted.model.place(pairs)
         how = (placed.how,) * len(pairs.users) if isinstance(placed.how, str) else placed.how
@@ -192,7 +206,7 @@ class FeatureMethod(PreferenceModel):
         fitted = self.fitted
         states = self._states(requests.users, adapted)
         distinct, place = np.unique(requests.response, return_inverse=True)
-        codes = fitted.model.encode(fitted.reader.read(requests.responses, distinct))
+        codes = fitted.model.encode(fitted.texts.of(requests.responses, distinct))
         scores = np.empty(len(requests), dtype=np.float64)
         at_once = max(1, _AT_ONCE // max(256, states.shape[1]))
         for start in range(0, len(requests), at_once):
@@ -218,23 +232,11 @@ class FeatureMethod(PreferenceModel):
         unknown = len(fitted.states)
         return table[torch.tensor([rows.get(user, unknown) for user in users.ids], dtype=torch.int64)]
 
-    def _reader(self, responses: ResponseTable, trained_on: IntArray, workspace: Workspace) -> Reader:
-        length = self._options.max_length
-        features = FrozenTexts.fit(responses, self._stages, max_length=length, workspace=workspace)
-        prompts = None
-        if self._model.needs_prompts:
-            table = prompt_table(responses)
-            of_prompts = FrozenTexts.fit(
-                table, self._stages, max_length=length, workspace=workspace, stage=PROMPT_STAGE
-            )
-            prompts = (of_prompts, Scaling.of(of_prompts.of(table, trained_on)))
-        return Reader((features, Scaling.of(features.of(responses, trained_on))), prompts)
-
-    def _open(self, directory: Path, reader: Reader) -> _Fitted:
+    def _open(self, directory: Path, texts: ScaledTexts) -> _Fitted:
         tensors = _tensors(directory)
         users = _users(directory / _CARD)
         with torch.random.fork_rng(devices=[]):
-            model = self._model(self._options, Shape(reader.responses[0].size, users))
+            model = self._model(self._options, Shape(texts.size, users))
         weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         try:
             model.load_state_dict(weights)
@@ -242,7 +244,7 @@ class FeatureMethod(PreferenceModel):
             raise RunError(f"{directory}: not a model of {self._name} with these options; train again") from error
         model.eval()
         model.requires_grad_(False)
-        return _Fitted(model, reader, users, tensors["states"])
+        return _Fitted(model, texts, users, tensors["states"])
 
 
 def component(
@@ -272,7 +274,7 @@ def component(
 
 def _save(fitted: _Fitted, directory: Path) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in fitted.model.state_dict().items()}
-    tensors |= {"states": fitted.states, **fitted.reader.tensors()}
+    tensors |= {"states": fitted.states, **fitted.texts.tensors()}
     plain = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     write_atomically(directory / _TENSORS, lambda path: save_file(plain, path))
     card = {"format": _FORMAT, "users": fitted.users.ids, "groups": fitted.users.groups}

@@ -20,9 +20,9 @@ from copl.errors import OptionsError
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
 from copl.reward.backbones.loaded import LoadedBackbone, prepare_backbone
-from copl.reward.reading.cached import FrozenTrunk
+from copl.reward.reading.sharding import split_weights
+from copl.reward.reading.trunk import FrozenTrunk
 from copl.reward.store import describe_backbone
-from copl.reward.training.sharding import split_weights
 from copl.system.processes import num_processes, wait
 
 SIZE = {

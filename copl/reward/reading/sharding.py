@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from copl.errors import OptionsError
 from copl.reward.backbones.loaded import LoadedBackbone
@@ -48,7 +46,7 @@ def split_weights(backbone: LoadedBackbone) -> None:
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == backbone.num_layers]
     for layer in (layer for layers in lists for layer in layers):
-        # The parts of a layer as one unit, not the layer: one that is skipped (`copl.reward.reading.cached`) is not
+        # The parts of a layer as one unit, not the layer: one that is skipped (`copl.reward.reading.trunk`) is not
         # gathered.
         parts = [part for part in layer.children() if next(part.parameters(), None) is not None]
         fully_shard(parts, mesh=mesh)
@@ -56,12 +54,3 @@ def split_weights(backbone: LoadedBackbone) -> None:
     if isinstance(embeddings, nn.Module):  # a unit of its own, for nothing flows back to it
         fully_shard(embeddings, mesh=mesh)
     fully_shard(model, mesh=mesh)
-
-
-def replicated(objective: nn.Module) -> nn.Module:
-    """Wrap a module so that gradients of what is trained are averaged over the processes; the rest is left alone."""
-    frozen = [name for name, parameter in objective.named_parameters() if not parameter.requires_grad]
-    ignoring: Any = DistributedDataParallel  # torch ships no types for this one method
-    ignoring._set_params_and_buffers_to_ignore_for_model(objective, frozen)
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-    return DistributedDataParallel(objective, device_ids=devices)

@@ -1,0 +1,208 @@
+"""What was made of texts, kept by text: each is read once, whoever asks for it and whatever else is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from attrs import frozen
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from copl.system.files import is_scratch, sha256, write_atomically
+from copl.system.tensors import floats, integers, load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from copl.records import IntArray
+
+_IN_MEMORY_BYTES = 1 << 30
+_ON_DISK_BYTES = 8 << 30
+_SUFFIX = ".safetensors"
+_SINGLE = {"keys": integers("N", 32), "values": floats("N", "H")}
+
+
+@final
+@frozen(eq=False)
+class UnevenRows:
+    """Rows of numbers of some texts, an uneven number each, such as the hidden states of their tokens.
+
+    Attributes:
+        blocks: where the rows lie [n, H] each; in memory, or mapped from a file.
+        block: which block holds each text's rows [N].
+        start: the first of them there [N].
+        length: how many there are [N].
+    """
+
+    blocks: Sequence[Tensor]
+    block: IntArray
+    start: IntArray
+    length: IntArray
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def text(self, place: int | np.integer[Any]) -> Tensor:
+        """Return the rows [L, H] of the text at `place`."""
+        start = int(self.start[place])
+        rows: Tensor = self.blocks[self.block[place]][start : start + int(self.length[place])]
+        return rows
+
+    def flat(self, places: Sequence[int] | IntArray) -> Tensor:
+        """Return the rows [S, H] of the texts at `places`, one text after the other."""
+        return torch.cat([self.text(place) for place in places])
+
+    def padded(self, places: Sequence[int] | IntArray, attention_mask: Tensor) -> Tensor:
+        """Return the rows [B, L, H] of the texts at `places`, padded as `attention_mask` [B, L] says."""
+        rows = self.flat(places)
+        padded = rows.new_zeros((*attention_mask.shape, rows.shape[1]))
+        padded[attention_mask.bool()] = rows
+        return padded
+
+
+@final
+class KeptRows:
+    """Rows of numbers by the key of the text that they were made of.
+
+    What is put in goes to a file in `directory`, from where it is mapped, so that other runs find it and memory holds
+    no more than is in use; files are named by their content and written whole. Without a directory, or where that
+    cannot be written, rows stay in memory.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory
+        self._blocks: list[Tensor] = []
+        self._files: dict[str, int] = {}  # the block of each
+        self._in_memory: list[int] = []
+        self._where: dict[str, tuple[int, int, int]] = {}
+
+    def add_file(self, path: Path) -> None:
+        """Take in a file that `save` wrote.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        read = load_tensors(path, _SINGLE, advice=f"delete {path.parent} and train again")
+        keys = _unpacked(read["keys"])
+        self._add(keys, np.ones(len(keys), dtype=np.int64), read["values"])
+
+    def refresh(self) -> None:
+        """Take in what other runs have put into the directory; a file that is damaged is taken away."""
+        if self._directory is None or not self._directory.is_dir():
+            return
+        for path in sorted(self._directory.glob(f"[0-9a-f]*{_SUFFIX}")):
+            if path.name in self._files:
+                continue
+            try:
+                if not sha256(path).startswith(path.stem):
+                    path.unlink()
+                    continue
+                os.utime(path)  # used last now
+                self._files[path.name] = self._add(*_read(path))
+            except (OSError, SafetensorError, KeyError, ValueError):
+                continue  # taken away meanwhile, or of another kind: its texts are read again
+
+    def lacks(self, key: str) -> bool:
+        """Whether there is nothing of the text `key`."""
+        return key not in self._where
+
+    def put(self, keys: Sequence[str], lengths: Iterable[int], rows: Tensor) -> None:
+        """Keep rows.
+
+        Args:
+            keys: the texts.
+            lengths: how many rows each text has.
+            rows: the rows [S, H] of the first text, then those of the second, and so on.
+        """
+        lengths = np.fromiter(lengths, dtype=np.int64, count=len(keys))
+        if self._directory is not None:
+            try:
+                path = _write(self._directory, keys, lengths, rows)
+                self._files[path.name] = self._add(*_read(path))
+                return
+            except OSError:  # a full disk, or a directory of somebody else's: go on in memory
+                self._directory = None
+        self._in_memory.append(self._add(keys, lengths, rows.clone()))
+
+    def get(self, keys: Sequence[str]) -> UnevenRows:
+        """Return the rows of the texts `keys`, all of which are there."""
+        where = np.array([self._where[key] for key in keys], dtype=np.int64).reshape(-1, 3)
+        return UnevenRows(tuple(self._blocks), *np.ascontiguousarray(where.T))
+
+    def get_single(self, keys: Sequence[str]) -> Tensor:
+        """Return the rows [N, H] of the texts `keys`, each of which has exactly one."""
+        found = self.get(keys)
+        values = torch.empty(len(found), self._blocks[-1].shape[1] if self._blocks else 0)
+        for block in np.unique(found.block).tolist():
+            places = np.flatnonzero(found.block == block)
+            values[torch.from_numpy(places)] = self._blocks[block][torch.from_numpy(found.start[places])]
+        return values
+
+    def save(self, keys: Sequence[str], path: Path) -> None:
+        """Write the rows of the texts `keys`, one each, as a file that `add_file` takes."""
+        save_tensors(path, {"keys": _packed(keys), "values": self.get_single(keys)})
+
+    def forget(self) -> None:
+        """Forget rows in memory beyond 1 GiB, what came first before the rest; what `get` has given out is left."""
+        size = sum(self._blocks[block].nbytes for block in self._in_memory)
+        while len(self._in_memory) > 1 and size > _IN_MEMORY_BYTES:
+            block = self._in_memory.pop(0)
+            size -= self._blocks[block].nbytes
+            self._blocks[block] = self._blocks[block][:0].clone()
+            self._where = {key: where for key, where in self._where.items() if where[0] != block}
+
+    @property
+    def files(self) -> Set[str]:
+        """Names of the files in use."""
+        return self._files.keys()
+
+    def _add(self, keys: Sequence[str], lengths: IntArray, rows: Tensor) -> int:
+        self._blocks.append(rows)
+        block = len(self._blocks) - 1
+        starts = np.cumsum(lengths) - lengths
+        places = zip(starts.tolist(), lengths.tolist(), strict=True)
+        self._where |= {key: (block, start, count) for key, (start, count) in zip(keys, places, strict=True)}
+        return block
+
+
+def clear_away(root: Path, in_use: Set[str]) -> None:
+    """Take away files under `root` until 8 GiB are left, those used longest ago first, but none that are in use."""
+    files = [(path, path.stat()) for path in root.rglob(f"*{_SUFFIX}") if not is_scratch(path)]
+    size = sum(status.st_size for _, status in files)
+    for path, status in sorted(files, key=lambda file: file[1].st_mtime):
+        if size <= _ON_DISK_BYTES:
+            break
+        if path.name not in in_use:
+            size -= status.st_size
+            path.unlink(missing_ok=True)
+
+
+def _packed(keys: Sequence[str]) -> Tensor:
+    """Keys [N, 32] as bytes: a file's header is no place for a million of them."""
+    return torch.from_numpy(np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(len(keys), -1).copy())
+
+
+def _unpacked(keys: Tensor) -> list[str]:
+    return [row.tobytes().hex() for row in keys.numpy()]
+
+
+def _write(directory: Path, keys: Sequence[str], lengths: IntArray, rows: Tensor) -> Path:
+    content = save({"keys": _packed(keys), "lengths": torch.from_numpy(lengths), "values": rows.contiguous()})
+    path = directory / f"{hashlib.sha256(content).hexdigest()[:32]}{_SUFFIX}"
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    return path
+
+
+def _read(path: Path) -> tuple[list[str], IntArray, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return _unpacked(file.get_tensor("keys")), file.get_tensor("lengths").numpy(), file.get_tensor("values")
+
+
+def digest_of(keys: Iterable[str]) -> str:
+    """Return a name for a set of texts."""
+    return hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()

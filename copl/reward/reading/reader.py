@@ -1,0 +1,317 @@
+"""One object that owns the backbone of a method and everything the backbone made of the texts.
+
+A method makes it once and hands it to whoever needs a text read: encoder, reward training, users by text, scoring.
+Each distinct text passes the frozen layers once; what they made of it is kept by the text, in files that all runs of a
+machine share, and a text never met before is read when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from copl.errors import BackboneError
+from copl.experts.mixture import adapters_off
+from copl.interfaces import Backbone, Progress, Workspace
+from copl.records import ResponseTable
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, encode_responses
+from copl.reward.options import RewardOptions
+from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
+from copl.reward.reading.passes import Read, lower_pass, take, upper_pass, whole_pass
+from copl.reward.reading.trunk import FrozenTrunk, check_replay
+from copl.runs.recipe import Stages, canonical_hash
+from copl.system.files import locked
+from copl.system.processes import agree, is_main, num_processes, wait, weights_are_split
+from copl.system.progress import SilentProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from copl.records import IntArray
+
+STAGE = "features"
+_FILE = "features.safetensors"
+_SHARED = "texts"
+
+
+@final
+class TextReader:
+    """Reads texts by a frozen backbone, each once.
+
+    The backbone is loaded when the first text has to be read. Adapters that somebody has put on it since are switched
+    off while this object reads.
+
+    Args:
+        backbone: the backbone.
+        max_length: limit in tokens of prompt and response together.
+        trainable_layers: how many of the top layers carry adapters whose training goes on from the hidden states
+            below; 0 keeps no hidden states.
+        key: what the readings depend on beside weights and length, as plain JSON values.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        max_length: int,
+        trainable_layers: int = 0,
+        key: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.max_length = max_length
+        self._source = backbone
+        self._trainable_layers = trainable_layers
+        self._own_key = key or {}
+        self._features, self._states = KeptRows(), KeptRows()
+        self._shared: Path | None = None
+        self._progress: Progress = SilentProgress()
+
+    @classmethod
+    def of(cls, stages: Stages, max_length: int | None = None) -> TextReader:
+        """Return a reader with the backbone of a recipe.
+
+        Args:
+            stages: the recipe's parts; ``backbone`` is used, and the section ``reward`` where there is one.
+            max_length: limit in tokens; that of the section ``reward``, or its default, unless given.
+        """
+        reward = stages.sections.get("reward", RewardOptions(mode="frozen"))
+        assert isinstance(reward, RewardOptions)
+        return cls(
+            stages.build("backbone"),
+            max_length=max_length or reward.max_length,
+            trainable_layers=_adapted(reward),
+            key=stages.key("backbone"),
+        )
+
+    @classmethod
+    def over(cls, loaded: LoadedBackbone, options: RewardOptions) -> TextReader:
+        """Return a reader with a backbone that is in memory already."""
+        return cls(_InMemory(loaded), max_length=options.max_length, trainable_layers=_adapted(options))
+
+    @cached_property
+    def key(self) -> Mapping[str, Any]:
+        """What the readings depend on beside the texts, for the key of a stage.
+
+        Raises:
+            BackboneError: the backbone is missing.
+        """
+        return {**self._own_key, "weights": self._source.fingerprint(), "max_length": self.max_length}
+
+    @cached_property
+    def backbone(self) -> LoadedBackbone:
+        """The backbone, on the accelerator where there is one; its weights split among processes where asked for.
+
+        Raises:
+            BackboneError: it is missing or damaged.
+        """
+        loaded: LoadedBackbone = self._source.load()
+        if not weights_are_split():
+            return loaded.on_accelerator()
+        from copl.reward.reading.sharding import split_weights
+
+        split_weights(loaded)
+        return loaded
+
+    @cached_property
+    def trunk(self) -> FrozenTrunk | None:
+        """The layers below the adapted ones, where there are such.
+
+        Raises:
+            BackboneError: the backbone cannot go on from their output.
+        """
+        backbone = self.backbone
+        if not 0 < self._trainable_layers < backbone.num_layers:
+            return None
+        trunk = FrozenTrunk(backbone.model, backbone.num_layers, self._trainable_layers)
+        with self._reading():
+            check_replay(backbone.model, trunk)
+        return trunk
+
+    def whole_again(self) -> None:
+        """Have the weights whole in every process from here on, where they were split up for training."""
+        if weights_are_split():
+            self.__dict__.pop("trunk", None)
+            self.__dict__["backbone"] = self._source.load().on_accelerator()
+
+    def read(self, responses: ResponseTable, workspace: Workspace, *, stage: str = STAGE) -> None:
+        """Read all texts of a table and keep their features with the run.
+
+        Those of held-out splits are read as well: features know nothing of comparisons, and so every method, every seed
+        and every way to split the same texts share one reading. Texts that any run of this machine has read before are
+        not read again.
+
+        Args:
+            responses: the texts; their order does not matter.
+            workspace: where the features are kept.
+            stage: name of the stage.
+
+        Raises:
+            BackboneError: the backbone is missing, damaged, or cannot read a text.
+            RunError: the stage is there but damaged.
+            TrainingError: memory is exhausted.
+        """
+        self._progress = workspace.progress
+        self._share(workspace)
+        keys = sorted(set(responses.keys))
+        rows = np.array([responses.rows[key] for key in keys], dtype=np.int64)
+
+        def compute(directory: Path) -> None:
+            self._fill_together(responses, rows, self._features)
+            if is_main():
+                self._features.save(keys, directory / _FILE)
+
+        key = {"texts": digest_of(keys), **self.key}
+        self._features.add_file(workspace.stage(stage, key=key, compute=compute, together=True) / _FILE)
+
+    def load(self, directory: Path, *, stage: str = STAGE) -> None:
+        """Take in the features that `read` kept in a run directory.
+
+        Raises:
+            RunError: they are missing or damaged.
+        """
+        self._features.add_file(directory / stage / _FILE)
+
+    def features(self, responses: ResponseTable, rows: IntArray) -> Tensor:
+        """Return the frozen features [N, H] of the responses at `rows` [N]: pooled hidden states, float32.
+
+        Raises:
+            BackboneError: a text is new, and the backbone is missing or cannot read it.
+            TrainingError: memory is exhausted.
+        """
+        self._fill(responses, rows, self._features)
+        return self._features.get_single([responses.keys[row] for row in rows])
+
+    def states(self, responses: ResponseTable, rows: IntArray, *, together: bool = False) -> UnevenRows | None:
+        """Return the hidden states of the responses at `rows` [N] that adapters go on from; None without a trunk.
+
+        Args:
+            responses: the texts.
+            rows: which of them.
+            together: whether all processes of a launcher ask.
+
+        Raises:
+            BackboneError: a text is new, and the backbone cannot read it.
+            TrainingError: memory is exhausted.
+        """
+        if self.trunk is None:
+            return None
+        (self._fill_together if together else self._fill)(responses, rows, self._states)
+        return self._states.get([responses.keys[row] for row in rows])
+
+    def tokens(self, responses: ResponseTable, rows: IntArray) -> EncodedResponses:
+        """Return the responses at `rows` as tokens.
+
+        Raises:
+            BackboneError: the chat template refuses a prompt, or the limit leaves no room for a response.
+        """
+        return encode_responses(self.backbone, responses, rows, self.max_length)
+
+    def _share(self, workspace: Workspace) -> None:
+        """From now on, keep what is read where other runs find it."""
+        if self._shared is None:
+            self._shared = workspace.shared(_SHARED) / canonical_hash(self.key)[:32]
+            self._features = KeptRows(self._shared / "features")
+            self._states = KeptRows(self._shared / f"below-{self._trainable_layers}")
+
+    def _fill_together(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> None:
+        """See to it that all processes of a launcher have what is wanted of the texts."""
+        if num_processes() == 1:
+            self._fill(responses, rows, wanted)
+            return
+        self._refresh()
+        # All of them read, for where weights are split none can read alone; one of them writes.
+        self._read(responses, agree(self._new(responses, rows, wanted)), wanted, keep=self._shared is None or is_main())
+        wait()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._features.refresh()
+        self._states.refresh()
+
+    def _fill(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> None:
+        """Read those of the texts that are not in `wanted` yet."""
+        if not len(self._new(responses, rows, wanted)):
+            return
+        for kept in (self._features, self._states):
+            kept.forget()
+        if self._shared is None:
+            self._read(responses, self._new(responses, rows, wanted), wanted)
+            return
+        # Who reads the same texts at the same time waits, and finds them read.
+        with locked(self._shared / "locks" / digest_of({responses.keys[row] for row in rows})):
+            self._refresh()
+            self._read(responses, self._new(responses, rows, wanted), wanted)
+        clear_away(self._shared.parent, {*self._features.files, *self._states.files})
+
+    def _new(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> IntArray:
+        """The rows of distinct texts that are not in `wanted`; always in one order, so that batches are the same."""
+        lacking = {responses.keys[row]: row for row in rows if wanted.lacks(responses.keys[row])}
+        return np.array([lacking[key] for key in sorted(lacking)], dtype=np.int64)
+
+    def _read(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows, *, keep: bool = True) -> None:
+        """Run the layers that the texts at `rows` have not passed yet."""
+        if not len(rows):
+            return
+        backbone, trunk = self.backbone, self.trunk
+        below = np.array([not self._states.lacks(responses.keys[row]) for row in rows], dtype=np.bool_)
+        for part, passed in ((rows[below], True), (rows[~below], False)):
+            if not len(part):
+                continue
+            keys, encoded = [responses.keys[row] for row in part], self.tokens(responses, part)
+            if trunk is None or (wanted is self._features and not passed):
+                reads = whole_pass(backbone, encoded, trunk)
+            elif wanted is self._features:
+                reads = upper_pass(backbone, encoded, trunk, self._states.get(keys))
+            else:
+                reads = lower_pass(backbone, encoded, trunk)
+            with self._reading():
+                put = partial(self._keep, keys, encoded) if keep else lambda read: None
+                take(reads, len(part), self._progress, put)
+
+    def _keep(self, keys: Sequence[str], encoded: EncodedResponses, read: Read) -> None:
+        names = [keys[place] for place in read.places]
+        if read.pooled is not None:
+            if not bool(torch.isfinite(read.pooled).all()):
+                name = type(self.backbone.model).__name__
+                raise BackboneError(
+                    f"{name} has hidden states that are not finite; set the backbone's dtype to float32"
+                )
+            self._features.put(names, np.ones(len(names), dtype=np.int64), read.pooled)
+        if read.states is not None:
+            self._states.put(names, encoded.lengths[read.places], read.states)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Have the backbone as it was before anybody put adapters on it or trained with it."""
+        model = self.backbone.model
+        training = model.training
+        model.eval()
+        try:
+            with adapters_off(model):
+                yield
+        finally:
+            model.train(training)
+
+
+def _adapted(options: RewardOptions) -> int:
+    return options.trainable_layers if options.mode == "adapt" else 0
+
+
+@final
+@frozen(eq=False)
+class _InMemory:
+    """A backbone that is there already."""
+
+    loaded: LoadedBackbone
+
+    def fingerprint(self) -> str:
+        raise RuntimeError("a backbone in memory has no files to know it by; give the reader one of the catalogue")
+
+    def load(self) -> LoadedBackbone:
+        return self.loaded

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _IN_MEMORY_BYTES = 1 << 30
 _ON_DISK_BYTES = 8 << 30
 _SUFFIX = ".safetensors"
-_SINGLE = {"keys": integers("N", 32), "values": floats("N", "H")}
+_SINGLE = {"keys": integers("N", "K"), "values": floats("N", "H")}
 
 
 @final
@@ -183,7 +183,7 @@ def clear_away(root: Path, in_use: Set[str]) -> None:
 
 
 def _packed(keys: Sequence[str]) -> Tensor:
-    """Keys [N, 32] as bytes: a file's header is no place for a million of them."""
+    """Keys as bytes [N, K]: a file's header is no place for a million of them."""
     return torch.from_numpy(np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(len(keys), -1).copy())
 
 

@@ -154,9 +154,10 @@ def adapt(
 ) -> None:
     """Place unseen users among the trained ones from a few comparisons, without any training."""
     from copl.adapt.store import save_adapted
-    from copl.data.requests import read_support
+    from copl.data.requests import check_target, read_support
     from copl.model import Model
 
+    check_target(out, support)
     comparisons = read_support(support, say)
     adapted = Model.open(run_directory).adapt(comparisons)
     save_adapted(adapted, out)
@@ -191,7 +192,7 @@ def score(
     from copl.data.requests import check_score_target, read_score_rows, require_known, write_scores
     from copl.model import Model
 
-    check_score_target(out)
+    check_score_target(out, rows_file, *([users] if users else []))
     rows = read_score_rows(rows_file, say)
     adapted = load_adapted(users) if users else None
     model = Model.open(run_directory)

@@ -84,7 +84,7 @@ def test_train_evaluate_adapt_score_report(
     asked = ["score", graph_run, _rows(tmp_path / "rows.jsonl", rows), "--users", adapted, "--out", scores]
     code, _, err = run_copl(*asked)
     assert code == 2
-    assert "row 3: unknown user 'stranger': neither trained nor adapted" in err
+    assert "line 3: unknown user 'stranger': neither trained nor adapted" in err
     assert not scores.exists()
     code, _, err = run_copl(*asked, "--average-unknown")
     assert code == 0, err

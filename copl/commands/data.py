@@ -69,7 +69,7 @@ def make(
 ) -> None:
     """Read or generate a data set, split it, check it and write it to a directory."""
     from copl.data.checking.checks import check
-    from copl.data.dataset import save_dataset
+    from copl.data.dataset import check_free, save_dataset
     from copl.errors import OptionsError
     from copl.interfaces import ShowsProgress
     from copl.plugins import load
@@ -77,6 +77,7 @@ def make(
     values = component_values(assignments)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
         raise OptionsError(f"{out}: exists; choose another --out or add --overwrite")
+    check_free(out, overwrite)  # before the work
     made = load().registry("source").create(source, values)
     with open_progress(None) as progress:
         data = (made.showing(progress) if isinstance(made, ShowsProgress) else made).load(seed=seed or 0)

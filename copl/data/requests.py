@@ -179,12 +179,24 @@ def read_candidates(path: Path, tell: Tell) -> list[Pair]:
     return [(decode_prompt(asked), one, other) for asked, one, other in texts]
 
 
-def check_score_target(path: Path) -> None:
-    """Refuse a file ending that scores cannot be written in, before anything is computed.
+def check_target(path: Path, *inputs: Path) -> None:
+    """Refuse to write over what is read, before anything is computed.
 
     Raises:
-        DataError: the ending is none of those known.
+        DataError: the target is a file that is read.
     """
+    for given in inputs:
+        if path.exists() and given.exists() and path.samefile(given):
+            raise DataError(f"{path}: is what is read; choose another file for the output")
+
+
+def check_score_target(path: Path, *inputs: Path) -> None:
+    """Refuse a file that scores cannot be written to, before anything is computed.
+
+    Raises:
+        DataError: the ending is none of those known, or the target is a file that is read.
+    """
+    check_target(path, *inputs)
     if path.suffix.lower() not in _ENDINGS:
         raise DataError(f"{path}: unknown kind of file {quoted(path.suffix)}; known are {', '.join(_ENDINGS)}")
 

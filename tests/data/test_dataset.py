@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -117,6 +121,57 @@ def test_anything_else_is_never_replaced(tmp_path: Path) -> None:
     assert_same(load_dataset(tmp_path / "empty"), example())
 
 
+def test_files_that_are_no_part_of_the_data_set_stay(saved: Path) -> None:
+    (saved / "notes.txt").write_text("mine")
+    (saved / "plots").mkdir()
+    save_dataset(example(("x", "y", "z")), saved, overwrite=True)
+    assert load_dataset(saved).responses.texts == ("x", "y", "z")
+    assert (saved / "notes.txt").read_text() == "mine"
+    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet"}
+    assert {path.name for path in saved.iterdir()} == own | {"notes.txt", "plots"}
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("moves", range(8))
+def test_whenever_it_is_killed_the_old_or_the_new_data_set_is_there(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    left = [moves]
+
+    def killed_after(what: Callable[..., Any]) -> Callable[..., Any]:
+        def move(*arguments: Any) -> Any:
+            if not left[0]:
+                raise KilledError
+            left[0] -= 1
+            return what(*arguments)
+
+        return move
+
+    monkeypatch.setattr(Path, "replace", killed_after(Path.replace))
+    monkeypatch.setattr(Path, "rmdir", killed_after(Path.rmdir))
+    with suppress(KilledError):
+        save_dataset(example(("x", "y", "z")), saved, overwrite=True)
+    monkeypatch.undo()
+    texts = load_dataset(saved).responses.texts
+    assert texts == (("a", "b", "c") if moves < 2 else ("x", "y", "z"))
+    assert dataset_fingerprint(saved)
+    with pytest.raises(DataError, match="holds a data set already"):
+        save_dataset(example(), saved)
+    save_dataset(example(("1", "2", "3")), saved, overwrite=True)
+    assert load_dataset(saved).responses.texts == ("1", "2", "3")
+    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet"}
+    assert {path.name for path in saved.iterdir()} == own
+
+
+def test_a_data_set_of_another_version_can_be_replaced(saved: Path) -> None:
+    _edit("version", 0)(saved)
+    save_dataset(example(), saved, overwrite=True)
+    assert_same(load_dataset(saved), example())
+
+
 def test_a_link_to_a_data_set_stays_a_link(saved: Path) -> None:
     link = saved.parent / "link"
     link.symlink_to(saved)
@@ -170,26 +225,59 @@ def _cut_description(directory: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8")[:40], encoding="utf-8")
 
 
+def _put(entry: str) -> Callable[[Path], None]:
+    def put(directory: Path) -> None:
+        text = (directory / "dataset.json").read_text(encoding="utf-8")
+        (directory / "dataset.json").write_text(text.replace('"name": "example"', entry), encoding="utf-8")
+
+    return put
+
+
+def _pipe(name: str) -> Callable[[Path], None]:
+    def pipe(directory: Path) -> None:
+        (directory / name).unlink()
+        os.mkfifo(directory / name)
+
+    return pipe
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (_cut, r"responses\.parquet: cut short at"),
         (_change, r"users\.parquet: its checksum"),
-        (lambda d: (d / "comparisons.parquet").unlink(), r"comparisons\.parquet: missing"),
+        (
+            lambda d: (d / "comparisons.parquet").unlink(),
+            r"comparisons\.parquet: no such file; make",
+        ),
         (lambda d: (d / "dataset.json").unlink(), "not a data set: it has no dataset.json"),
-        (_cut_description, r"dataset\.json: cut short"),
-        (_edit("version", 2), "format version 2, this copl reads 1"),
-        (_edit("format", "foreign"), "not the description of a data set"),
-        (_edit("files", {}), "not listed in full"),
-        (_edit("counts", {"splits": {"tarin": 1}}), "not listed in full"),
-        (_edit("provenance", []), "name or provenance"),
+        (_cut_description, r"dataset\.json: damaged: not JSON at line"),
+        (_edit("version", 2), "version is 2, this version of copl reads 1"),
+        (_edit("format", "foreign"), "format is 'foreign', this version of copl reads 'copl dataset'"),
+        (_edit("files", {}), r"files: responses\.parquet is not listed"),
+        (
+            _edit("counts", {"users": 1, "responses": 1, "splits": {"tarin": 1}}),
+            "unknown split 'tarin'",
+        ),
+        (_edit("counts", {"users": None, "responses": 1, "splits": {}}), "users: expected a whole number, got nothing"),
+        (_edit("provenance", []), "provenance: expected a table of values"),
+        (_edit("provenance", {"notes": 5}), r"provenance: notes: expected a list, got 5"),
+        (_edit("provenance", {"counts": {"ties": "many"}}), r"provenance: counts.*expected a whole number, got 'many'"),
+        (_edit("provenance", {"positions": []}), "provenance: positions"),
+        (_edit("provenance", {"findings": [{"what": "x"}]}), r"provenance: findings\[0\]\.severity: missing"),
+        (_put('"name": ' + "1" * 5000), "a whole number of 5000 digits"),
+        (_edit("name", math.nan), "NaN is no number"),
+        (lambda d: (d / "dataset.json").write_bytes(b"\xff{}"), "not text in UTF-8"),
+        (lambda d: (d / "dataset.json").write_text("[" * 100_000), "nested too deeply"),
+        (_pipe("dataset.json"), "not a file"),
+        (_pipe("users.parquet"), "is a pipe or a device"),
     ],
 )
 def test_each_damage_is_one_clear_line(saved: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(saved)
     with pytest.raises(DataError, match=message) as caught:
         load_dataset(saved)
-    assert len(caught.value.faults) == 1
+    assert len(caught.value.faults) == (4 if "severity" in message else 1)
     assert "\n" not in caught.value.faults[0]
 
 

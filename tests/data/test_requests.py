@@ -130,6 +130,16 @@ def test_an_ending_that_scores_cannot_be_written_in() -> None:
         check_score_target(Path("out.txt"))
 
 
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("")
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    for target in (rows, tmp_path / "link.jsonl", tmp_path / "." / "rows.jsonl"):
+        with pytest.raises(DataError, match=r"is what is read; choose another file for the output"):
+            check_score_target(target, tmp_path / "other", rows)
+    check_score_target(tmp_path / "new.jsonl", rows)
+
+
 @pytest.mark.parametrize("user", [7, np.int64(7), "7", " 7\u00a0"])
 def test_arguments_are_read_as_rows_are(tmp_path: Path, user: object) -> None:
     row = {"user_id": 7, "prompt": [{"role": "user", "content": "Cafe\u0301?"}], "response": "Oui.\r\n"}

@@ -124,18 +124,21 @@ def evaluate(
     """Measure a run on held-out comparisons, new responses and unseen users; write metrics.json and report.html."""
     import attrs
 
-    from copl.data.dataset import load_dataset
     from copl.evaluate.tables import side_by_side
     from copl.plugins import load
     from copl.runs.directory import open_run
     from copl.runs.pipeline import evaluate as evaluate_run
+    from copl.runs.pipeline import load_data
     from copl.runs.reporting import report_run
 
     run = open_run(run_directory, load())
-    data = load_dataset(data_directory or run.data_directory)
+    data, same = load_data(run, data_directory)
+    notes = [] if same else [f"measured on {data_directory}, which is not the data set that the run was trained on"]
     with interruptible(lambda: "the run is kept as it was trained, and the same command measures what is missing"):
         found = evaluate_run(run, data, plugins=load(), open_progress=open_progress, cache=_cache(no_cache))
-        report = report_run(run, data)
+        report = report_run(run, data, notes=notes)
+    for note in notes:
+        say(note)
     if as_json:
         show_json([attrs.asdict(m) for m in found.measurements])
         return
@@ -199,7 +202,7 @@ def score(
     known = model.known_users(rows.requests.users, adapted)
     if not average_unknown:
         require_known(rows, known)
-    write_scores(out, rows, model.method.scores(rows.requests, adapted), known)
+    write_scores(out, rows, model.scores(rows.requests, adapted), known)
     say(f"wrote {len(rows.requests)} rewards to {out}")
 
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from copl.records import FloatArray
 
 
+SCRATCH = "scratch"
+"""Directory of a stage for what it needs to continue after a kill; no part of its result."""
+
+
 class Task(Protocol):
     """One piece of long work whose progress is shown."""
 
@@ -69,7 +73,8 @@ class Workspace(Protocol):
             name: directory name of the stage, such as ``graph``.
             key: everything the result depends on, as plain JSON values; equal keys share one result.
             compute: writes the result into the directory it is given. After a kill it is called again with the same
-                directory and may continue from what it finds there.
+                directory and may continue from what it finds there. What it keeps for that alone goes into the
+                directory `SCRATCH` there, which is removed when the stage is finished, never by `compute`.
             together: where a launcher started several processes, all of them compute, in the same directory; only the
                 main one may write there. Otherwise the main one computes alone.
         """

@@ -17,19 +17,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
+from copl.adapt.store import load_adapted, save_adapted
 from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, question_pairs, score_request
-from copl.errors import DataError, quoted
+from copl.errors import DataError, RunError, quoted
 from copl.interfaces import OnlineUser, PreferenceModel
 from copl.plugins import load
-from copl.records import AdaptedUsers, ComparisonSet, UserTable
+from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
 from copl.runs.sharing import fetch_portable, publish, save_portable
@@ -76,14 +78,15 @@ class Question:
 class ModelUser:
     """One user of a `Model`, seen in training or not, whose comparisons come one by one; from `Model.online`."""
 
-    def __init__(self, user_id: str, state: OnlineUser) -> None:
+    def __init__(self, user_id: str, state: OnlineUser, run: str) -> None:
         self.user_id = user_id
         self._state = state
+        self._run = run
 
     @property
     def adapted(self) -> AdaptedUsers:
         """The user as of now, as `Model.score` takes it."""
-        return self._state.adapted
+        return evolve(self._state.adapted, run=self._run)
 
     def add(self, prompt: Prompt, *, chosen: str, rejected: str) -> AdaptedUsers:
         """Take one more comparison into account and return the user as of now.
@@ -105,7 +108,7 @@ class ModelUser:
         if strangers:
             named = ", ".join(map(quoted, sorted(strangers)))
             raise DataError(f"comparisons of {named} cannot be added to {quoted(self.user_id)}")
-        return self._state.add(comparisons)
+        return evolve(self._state.add(comparisons), run=self._run)
 
     def next_question(self, candidates: Sequence[Pair]) -> Question:
         """Return the candidate whose answer is expected to tell most about this user; the first of equals.
@@ -189,9 +192,10 @@ class Model:
             merge: write a whole model instead of a PEFT adapter.
 
         Raises:
+            RunError: `adapted` belongs to another run.
             OptionsError: the user is unknown, the method cannot be exported, or the directory holds something.
         """
-        return self.method.export(_known_by(user), Path(directory), adapted=adapted, merge=merge)
+        return self.method.export(_known_by(user), Path(directory), adapted=self._own(adapted), merge=merge)
 
     def score(
         self, user: str | int, prompt: Prompt, responses: Sequence[str], *, adapted: AdaptedUsers | None = None
@@ -213,7 +217,29 @@ class Model:
             name = quoted(requests.users.ids[0])
             message = f"user {name} is neither trained nor adapted: these are the scores of the average user"
             warnings.warn(message, UnknownUserWarning, stacklevel=2)
-        return [float(value) for value in self.method.scores(requests, adapted)]
+        return [float(value) for value in self.scores(requests, adapted)]
+
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+        """Return the reward [N] of each request, as `score`.
+
+        Raises:
+            RunError: `adapted` belongs to another run, or a reward is no finite number.
+        """
+        rewards = self.method.scores(requests, self._own(adapted))
+        if not np.isfinite(rewards).all():
+            raise RunError(f"{self.run.root}: gives rewards that are no finite numbers; train it again")
+        return rewards
+
+    def _own(self, adapted: AdaptedUsers | None) -> AdaptedUsers | None:
+        """Return adapted users, unless they were adapted for another run, where their embeddings mean nothing."""
+        if adapted is not None and adapted.run not in ("", self.fingerprint):
+            raise RunError(f"these users were adapted for another run than {self.run.root}; adapt them for this one")
+        return adapted
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A text that is equal exactly when two runs hold the same fitted model."""
+        return self.run.fingerprint
 
     def known_users(self, users: UserTable, adapted: AdaptedUsers | None = None) -> frozenset[str]:
         """Return those of `users` that are trained or adapted; all of them where the method knows no users."""
@@ -232,7 +258,21 @@ class Model:
         """
         if not isinstance(support, ComparisonSet):
             support = read_comparison_rows(support)
-        return self.method.adapt(support)
+        return evolve(self.method.adapt(support), run=self.fingerprint)
+
+    def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
+        """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""
+        save_adapted(evolve(adapted, run=self.fingerprint), Path(path))
+
+    def load_adapted(self, path: str | Path) -> AdaptedUsers:
+        """Read what `save_adapted` or `copl adapt` has written.
+
+        Raises:
+            RunError: the file is missing, damaged, of another kind, or of another run.
+        """
+        adapted = load_adapted(Path(path))
+        self._own(adapted)
+        return adapted
 
     def online(
         self, user: str | int, comparisons: ComparisonSet | Sequence[Mapping[str, Any]] | None = None
@@ -248,7 +288,7 @@ class Model:
             DataError: one fault for each row that is wrong.
         """
         name = _known_by(user)
-        followed = ModelUser(name, self.method.online(name))
+        followed = ModelUser(name, self.method.online(name), self.fingerprint)
         if comparisons is not None and len(comparisons):
             followed.add_rows(comparisons)
         return followed

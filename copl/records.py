@@ -312,6 +312,7 @@ class AdaptedUsers:
         how: how each was obtained: the strategy's name, or the fallback that was used [N].
         num_neighbours: how many seen users took part [N].
         confidence: how sure the estimate is, 0 (nothing known) to 1 [N].
+        run: fingerprint of the run they were adapted for, empty where none is known.
     """
 
     user_ids: tuple[str, ...]
@@ -319,6 +320,7 @@ class AdaptedUsers:
     how: tuple[str, ...]
     num_neighbours: IntArray
     confidence: FloatArray
+    run: str = ""
 
 
 @final

@@ -151,7 +151,7 @@ def test_a_foreign_or_old_or_damaged_run_is_refused(run_copl: RunCopl, graph_run
     (graph_run / "run.json").write_text(json.dumps({**facts, "format": 0}))
     code, _, err = run_copl("evaluate", graph_run)
     assert code == 2
-    assert "in run format 0" in err
+    assert "run.json: format is 0, this version of copl reads 1" in err
     (graph_run / "run.json").write_text("{")
     assert "damaged" in run_copl("evaluate", graph_run)[2]
     (graph_run / "run.json").write_text(json.dumps(facts))

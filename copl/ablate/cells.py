@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +17,11 @@ from copl.data.dataset import load_dataset
 from copl.errors import CoplError
 from copl.interfaces import Progress
 from copl.plugins import Plugins, load
-from copl.runs.directory import METRICS_FILE, RUN_FILE
 from copl.runs.pipeline import evaluate, train
 from copl.runs.recipe import canonical_hash, resolve
-from copl.system.files import locked, write_text
+from copl.runs.results import METRICS_FILE
+from copl.system.documents import parse_document, read_document, to_json, write_document
+from copl.system.files import locked
 from copl.system.progress import RunLog, SilentProgress
 
 State = Literal["finished", "failed", "missing"]
@@ -63,16 +62,15 @@ class Cell:
         return self.run.with_name(f"{self.run.name}.failed.json")
 
     def to_json(self) -> str:
-        values = attrs.asdict(self)
-        return json.dumps({name: str(value) if isinstance(value, Path) else value for name, value in values.items()})
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Cell:
-        return cls(**json.loads(text))
+        return parse_document(text, cls, where="a cell", advice="run the study again")
 
     def state(self) -> State:
         """Say whether the cell is finished, failed, or has neither ended well nor badly."""
-        if (self.run / METRICS_FILE).is_file() and (self.run / RUN_FILE).is_file():
+        if (self.run / METRICS_FILE).is_file():
             return "finished"
         return "failed" if self.failure_file.is_file() else "missing"
 
@@ -95,11 +93,11 @@ class Outcome:
         return bool(self.faults)
 
     def to_json(self) -> str:
-        return json.dumps(attrs.asdict(self))
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:
-        return cls(**json.loads(text))
+        return parse_document(text, cls, where="outcome of a cell", advice="run it again")
 
 
 def cells_of(
@@ -149,8 +147,6 @@ def run_cell(cell: Cell) -> Outcome:
 
 
 def _run(cell: Cell) -> None:
-    if cell.run.exists() and not (cell.run / RUN_FILE).is_file():
-        shutil.rmtree(cell.run)  # killed before the run had a name
     draft = {name: dict(values) for name, values in cell.recipe.items() if name != "seed"}
     plugins = load()
     recipe = resolve(draft, plugins, seed=cell.seed)
@@ -161,13 +157,13 @@ def _run(cell: Cell) -> None:
 
 def record_failure(cell: Cell, outcome: Outcome) -> Outcome:
     """Leave the cause of a failure beside the run directory."""
-    write_text(cell.failure_file, outcome.to_json() + "\n")
+    write_document(cell.failure_file, outcome)
     return outcome
 
 
 def recorded_failure(cell: Cell) -> Outcome:
     """Return the cause that an earlier run has left."""
-    return Outcome.from_json(cell.failure_file.read_text(encoding="utf-8"))
+    return read_document(cell.failure_file, Outcome, advice="--retry runs the cell again")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -39,7 +38,8 @@ from copl.errors import RunError
 from copl.plugins import Plugins
 from copl.runs.directory import installed_versions
 from copl.runs.recipe import write_recipe
-from copl.system.files import write_text
+from copl.system.documents import write_document
+from copl.system.files import is_free, sweep, write_text
 
 Engine = Literal["local", "ray"]
 Say = Callable[[str], None]
@@ -96,10 +96,7 @@ def conduct(
         CoplError: the directory holds something else, a data set cannot be made, or Ray is missing.
     """
     out = out.resolve()
-    _check_free(out)
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / STUDY_FILE).exists():  # from now on the directory is known as a study's
-        write_text(out / STUDY_FILE, "{}\n")
+    _open_study(out)
     data = prepare(plan.study, out, plugins, say)
     cells = cells_of(plan, data, out, (cache or out / "cache").resolve(), plugins)
     failed = {cell: recorded_failure(cell) for cell in cells if cell.state() == "failed" and not retry}
@@ -113,11 +110,16 @@ def conduct(
     return _write(plan, data, cells, failed, out)
 
 
-def _check_free(out: Path) -> None:
+def _open_study(out: Path) -> None:
+    """Make sure that the directory is known as a study's."""
     if out.exists() and not out.is_dir():
         raise RunError(f"{out}: is a file, not a directory; choose another --out")
-    if out.exists() and any(out.iterdir()) and not (out / STUDY_FILE).is_file():
+    if (out / STUDY_FILE).is_file():
+        sweep(out)
+        return
+    if not is_free(out):
         raise RunError(f"{out}: holds something else than a study; choose another --out")
+    write_document(out / STUDY_FILE, {})
 
 
 def _run(cells: Sequence[Cell], engine: Engine, num_jobs: int | None, report: Callable[[Cell, Outcome], None]) -> None:
@@ -222,4 +224,4 @@ def _write_facts(
         ],
         "failed": {str(cell): outcome.faults for cell, outcome in failed.items()},
     }
-    write_text(path, json.dumps(facts, indent=1) + "\n")
+    write_document(path, facts)

@@ -18,8 +18,7 @@ from copl.data.dataset import load_dataset
 from copl.evaluate.metrics import correct
 from copl.evaluate.tables import held_out
 from copl.records import Measurement, PreferenceData
-from copl.runs.directory import METRICS_FILE
-from copl.runs.pipeline import EVALUATION, load_margins, read_metrics
+from copl.runs.results import evaluation_of, load_margins, read_metrics
 from copl.system.files import write_atomically
 
 AVERAGE = "average"
@@ -91,7 +90,7 @@ def collect(plan: Plan, cells: Sequence[Cell]) -> list[Result]:
         Result(name, cell.data, cell.seed, measured, cell.run)
         for cell in cells
         if cell.state() == "finished"
-        for measured in read_metrics(cell.run / METRICS_FILE)
+        for measured in read_metrics(cell.run)
         for name in cell.variants
     ]
     return sorted(found, key=lambda result: order[result.variant])
@@ -117,7 +116,7 @@ def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) ->
         (name, cell.data, cell.seed): cell for cell in cells if cell.state() == "finished" for name in cell.variants
     }
     splits = list(dict.fromkeys(m.split for m in held_out({"": [r.measured for r in results]})[""]))
-    margins = lru_cache(maxsize=None)(lambda run: load_margins(run / EVALUATION))
+    margins = lru_cache(maxsize=None)(lambda run: load_margins(evaluation_of(run)))
     load = lru_cache(maxsize=8)(load_dataset)
     rows: list[tuple[str, str, str, PairedDifference, int]] = []
     others = [variant.name for variant in plan.variants if variant.name != plan.reference]

@@ -20,6 +20,7 @@ _AGAIN = "`copl adapt` writes files of adapted users"
 @frozen
 class _Header:
     adapted_users: int
+    run: str
     user_ids: tuple[str, ...]
     how: tuple[str, ...]
 
@@ -27,7 +28,7 @@ class _Header:
 def save_adapted(adapted: AdaptedUsers, path: Path) -> None:
     """Write adapted users to `path`, whole or not at all."""
     tensors = {name: getattr(adapted, name) for name in _EXPECTED}
-    save_tensors(path, tensors, header=_Header(FORMAT, adapted.user_ids, adapted.how))
+    save_tensors(path, tensors, header=_Header(FORMAT, adapted.run, adapted.user_ids, adapted.how))
 
 
 def load_adapted(path: Path) -> AdaptedUsers:
@@ -41,6 +42,5 @@ def load_adapted(path: Path) -> AdaptedUsers:
     count = len(tensors["embeddings"])
     if not len(header.user_ids) == len(header.how) == count or len(set(header.user_ids)) != count:
         raise RunError(f"{path}: damaged: {count} embeddings are not those of so many different users; {_AGAIN}")
-    return AdaptedUsers(
-        header.user_ids, tensors["embeddings"], header.how, tensors.array("num_neighbours"), tensors.array("confidence")
-    )
+    counts, confidence = tensors.array("num_neighbours"), tensors.array("confidence")
+    return AdaptedUsers(header.user_ids, tensors["embeddings"], header.how, counts, confidence, header.run)

@@ -2,42 +2,102 @@
 
 from __future__ import annotations
 
-import json
+import os
 import platform
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from copl import __version__
-from copl.errors import RunError
+from copl.errors import RunError, quoted
 from copl.interfaces import PreferenceModel
 from copl.plugins import Plugins
-from copl.runs.recipe import Draft, Recipe, merge, read_recipe, resolve, write_recipe
-from copl.system.files import write_text
+from copl.runs.recipe import Draft, Recipe, canonical_hash, merge, read_recipe, resolve, write_recipe
+from copl.runs.stages import fitted_stages, read_stage, verify_stage
+from copl.system.documents import read_document, write_document
+from copl.system.files import HeldError, held, is_free, is_scratch, new_directory, write_text
+from copl.system.processes import is_main
 
 RUN_FORMAT = 1
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
-METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
+LOCK_FILE = ".lock"
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "torch-geometric", "numpy", "scipy", "pyarrow")
 
 
 def installed_versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
-    found = {"copl": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    versions = {"copl": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
+
+
+@final
+@frozen
+class DataFacts:
+    """The data set a run was made on.
+
+    Attributes:
+        path: where it was.
+        fingerprint: equal exactly when its files are.
+    """
+
+    path: str
+    fingerprint: str
+
+
+@final
+@frozen
+class ComponentFacts:
+    """A component of a run and the package it came from."""
+
+    name: str
+    package: str
+    version: str
+    reference: str
+
+
+@final
+@frozen
+class RunFacts:
+    """What ``run.json`` says.
+
+    Attributes:
+        format: version of this format.
+        status: whether the run is finished.
+        created: when it was begun.
+        command: the command line it was begun with.
+        data: the data set it was made on.
+        recipe: the recipe, as in ``config.toml``.
+        components: by kind.
+        versions: of everything a result may depend on, when it was last trained.
+        seconds: how long training took; None until it is finished.
+        stages: by name, whether each stage was computed or reused.
+    """
+
+    format: int
+    status: Literal["started", "finished"]
+    created: str
+    command: str
+    data: DataFacts
+    recipe: Mapping[str, Any]
+    components: Mapping[str, ComponentFacts]
+    versions: Mapping[str, str]
+    seconds: float | None = None
+    stages: Mapping[str, str] = field(factory=dict)
 
 
 @final
@@ -53,65 +113,116 @@ class Run:
 
     root: Path
     recipe: Recipe
-    facts: Mapping[str, Any] = field(repr=False)
+    facts: RunFacts = field(repr=False)
 
     @property
     def data_directory(self) -> Path:
         """Where the data set was when the run was made."""
-        return Path(self.facts["data"]["path"])
+        return Path(self.facts.data.path)
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is equal exactly when two runs hold the same fitted method: the keys of its stages."""
+        return canonical_hash({stage.name: read_stage(stage).key for stage in fitted_stages(self.root)})
+
+    def require_finished(self) -> None:
+        """Refuse a run that was not trained to the end.
+
+        Raises:
+            RunError: it was not.
+        """
+        if self.facts.status != "finished":
+            raise RunError(
+                f"{self.root}: this run is not finished; `copl train --resume --out {self.root}` continues it"
+            )
 
     def load_method(self) -> PreferenceModel:
-        """Return the fitted method.
+        """Return the fitted method, after checking every file it is made of.
 
         Raises:
             RunError: the run is not finished, or a stage is missing or damaged.
         """
-        if self.facts.get("status") != "finished":
-            raise RunError(
-                f"{self.root}: this run is not finished; `copl train --resume --out {self.root}` continues it"
-            )
+        self.require_finished()
+        for stage in fitted_stages(self.root):
+            verify_stage(stage)
         method: PreferenceModel = self.recipe.build()
         method.load(self.root)
         return method
 
+    def reopen(self) -> None:
+        """Mark the run as unfinished, before one of its stages becomes another."""
+        if self.facts.status == "finished":
+            write_document(self.root / RUN_FILE, evolve(self.facts, status="started"))
+
     def finish(self, seconds: float, stages: Mapping[str, str]) -> Run:
-        """Mark the run as finished and return it anew."""
-        facts = {**self.facts, "status": "finished", "seconds": round(seconds, 1), "stages": dict(stages)}
-        _write_facts(self.root, facts)
+        """Mark the run as finished, by the versions of today, and return it anew.
+
+        A run that was finished before and has kept all its stages is left as it is.
+        """
+        now = _read_facts(self.root)
+        if now.status == "finished":
+            return self
+        facts = evolve(
+            now,
+            status="finished",
+            seconds=round(seconds, 1),
+            stages=dict(stages),
+            versions=installed_versions(),
+            components=_components(self.recipe),
+        )
+        write_document(self.root / RUN_FILE, facts)
         return Run(self.root, self.recipe, facts)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing into the run directory.
 
-def _write_facts(root: Path, facts: Mapping[str, Any]) -> None:
-    write_text(root / RUN_FILE, json.dumps(facts, indent=1) + "\n")
+        Raises:
+            RunError: another one does; it says which.
+        """
+        if not is_main():
+            yield
+            return
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        words = f"process {os.getpid()} on {socket.gethostname()} since {since} (copl {' '.join(sys.argv[1:])})"
+        try:
+            with held(self.root / LOCK_FILE, words):
+                yield
+        except HeldError as error:
+            holder = error.holder or "another process"
+            raise RunError(f"{self.root}: {holder} is writing here; wait for it or choose another --out") from error
+
+
+def _components(recipe: Recipe) -> dict[str, ComponentFacts]:
+    return {
+        choice.kind: ComponentFacts(
+            choice.name,
+            choice.registered.package,
+            choice.registered.package_version,
+            choice.registered.component.reference,
+        )
+        for choice in (recipe.method, *recipe.stages.parts.values())
+    }
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
             line
             for key in sorted(old.keys() | new.keys())
             for line in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
         ]
-    return [] if old == new else [f"{where}: {old!r} there, {new!r} now"]
+    return [] if old == new else [f"{where}: {quoted(old)} there, {quoted(new)} now"]
 
 
-def _read_facts(root: Path) -> dict[str, Any]:
+def _read_facts(root: Path) -> RunFacts:
     path = root / RUN_FILE
     if not root.exists():
         raise RunError(f"{root}: no such run directory")
     if not path.is_file():
         raise RunError(f"{root}: not a run directory (it has no {RUN_FILE})")
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found_format, data, recipe = facts["format"], facts["data"]["path"], facts["recipe"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: damaged; train again into another directory") from error
-    if found_format != RUN_FORMAT or not isinstance(data, str) or not isinstance(recipe, dict):
-        raise RunError(
-            f"{root}: a run of copl {facts.get('versions', {}).get('copl', 'unknown')} in run format {found_format}; "
-            f"this is copl {__version__}, which reads format {RUN_FORMAT}; train again, or install that version"
-        )
-    return facts
+    advice = "train again into another directory, or install the version that wrote it"
+    return read_document(path, RunFacts, advice=advice, version={"format": RUN_FORMAT})
 
 
 def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str) -> Run:
@@ -123,36 +234,42 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str) -> Run:
     if root.exists() and not root.is_dir():
         raise RunError(f"{root}: is a file, not a directory; choose another --out")
     config = recipe.to_dict()
-    if root.exists() and any(root.iterdir()):
+    written = write_recipe(recipe)
+    if not is_free(root) and not _is_unborn(root, written):
         facts = _read_facts(root)
-        faults = _differences(facts["recipe"], config)
-        if facts["data"]["fingerprint"] != fingerprint:
-            faults.append(f"data: {facts['data']['path']} there, other content in {data} now")
+        faults = _differences(facts.recipe, config)
+        if facts.data.fingerprint != fingerprint:
+            faults.append(f"data: {facts.data.path} there, other content in {data} now")
         if faults:
             raise RunError([f"{root} holds a run with other settings; choose another --out", *faults])
         return Run(root, recipe, facts)
-    root.mkdir(parents=True, exist_ok=True)
-    facts = {
-        "format": RUN_FORMAT,
-        "status": "started",
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join(sys.argv[1:]),
-        "data": {"path": str(data.resolve()), "fingerprint": fingerprint},
-        "recipe": config,
-        "components": {
-            choice.kind: {
-                "name": choice.name,
-                "package": choice.registered.package,
-                "version": choice.registered.package_version,
-                "reference": choice.registered.component.reference,
-            }
-            for choice in (recipe.method, *recipe.stages.parts.values())
-        },
-        "versions": installed_versions(),
-    }
-    write_text(root / CONFIG_FILE, write_recipe(recipe))
-    _write_facts(root, facts)
+    facts = RunFacts(
+        RUN_FORMAT,
+        "started",
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=" ".join(sys.argv[1:]),
+        data=DataFacts(str(data.resolve()), fingerprint),
+        recipe=config,
+        components=_components(recipe),
+        versions=installed_versions(),
+    )
+    if root.exists():  # it may be where a disk is mounted, so it stays
+        _fill(root, written, facts)
+    else:
+        with new_directory(root) as fresh:
+            _fill(fresh, written, facts)
     return Run(root, recipe, facts)
+
+
+def _fill(root: Path, config: str, facts: RunFacts) -> None:
+    write_text(root / CONFIG_FILE, config)
+    write_document(root / RUN_FILE, facts)
+
+
+def _is_unborn(root: Path, config: str) -> bool:
+    """Whether a directory holds what `create_run` leaves there when it is killed, and no more."""
+    content = [path for path in root.iterdir() if not is_scratch(path)]
+    return content == [root / CONFIG_FILE] and content[0].is_file() and content[0].read_bytes() == config.encode()
 
 
 def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:

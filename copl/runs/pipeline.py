@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,19 +10,19 @@ from typing import Any, final
 
 import attrs
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from copl.adapt.store import save_adapted
 from copl.data.dataset import dataset_fingerprint, load_dataset
-from copl.errors import DataError
+from copl.errors import DataError, PluginError, quoted
 from copl.evaluate.context import SplitContext
-from copl.interfaces import Backbone, PreferenceModel, Progress
+from copl.interfaces import Backbone, Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
-from copl.records import SPLITS, AdaptedUsers, Diagnostics, FloatArray, Measurement, PreferenceData
-from copl.runs.directory import LOG_FILE, METRICS_FILE, Run, create_run
+from copl.records import SPLITS, AdaptedUsers, FloatArray, Measurement, PreferenceData
+from copl.runs.directory import LOG_FILE, Run, create_run
 from copl.runs.recipe import Recipe
+from copl.runs.results import load_margins, save_diagnostics, save_margins, write_metrics
+from copl.runs.stages import EVALUATION
 from copl.runs.workspace import RunWorkspace
-from copl.system.files import write_text
 from copl.system.processes import is_main, num_processes, rank, wait
 
 OpenProgress = Callable[[Path | None], AbstractContextManager[Progress]]
@@ -31,9 +30,6 @@ OpenProgress = Callable[[Path | None], AbstractContextManager[Progress]]
 
 EVALUATED = ("validation", "test", "cold", "heldout")
 """Splits that an evaluation measures; ``heldout`` after adapting to ``support``."""
-
-EVALUATION = "evaluation"
-"""Stage that holds margins, adapted users and diagnostics."""
 
 
 @final
@@ -56,7 +52,8 @@ def train(
     """Train a recipe on a data set into a run directory; what is already there or in the cache is not computed again.
 
     Raises:
-        CoplError: the data, the recipe, the backbone or the directory is unfit; nothing has been written then.
+        CoplError: the data, the recipe, the backbone or the directory is unfit, and nothing has been written; or
+            another process writes into the directory.
     """
     data = load_dataset(data_directory)
     if not len(data.split("train")):
@@ -68,18 +65,45 @@ def train(
         if process == rank():
             run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory))
         wait()
+    with run.locked():
+        return _fit(run, data, open_progress, cache)
+
+
+def _fit(
+    run: Run, data: PreferenceData, open_progress: OpenProgress, cache: Path | None
+) -> tuple[Run, PreferenceModel]:
     started = time.monotonic()
-    method: PreferenceModel = recipe.build()
+    method: PreferenceModel = run.recipe.build()
     with open_progress(run.root / LOG_FILE) as progress:
-        workspace = RunWorkspace(run.root, progress, cache)
-        method.fit(data, seed=recipe.seed, workspace=workspace)
+        workspace = RunWorkspace(run.root, progress, cache, before_change=run.reopen)
+        method.fit(data, seed=run.recipe.seed, workspace=workspace)
         if is_main():
             workspace.tidy()
     # a stage that several parts of a method ask for is computed for the first and reused by the others
     stages = dict.fromkeys(workspace.reused, "reused") | dict.fromkeys(workspace.computed, "computed")
-    if run.facts["status"] != "finished" and is_main():
+    if is_main():
         run = run.finish(time.monotonic() - started, stages)
     return run, method
+
+
+def load_data(run: Run, directory: Path | None = None) -> tuple[PreferenceData, bool]:
+    """Return a data set to measure a run on, and whether it is the one that the run was trained on.
+
+    Args:
+        run: the run.
+        directory: where the data set is; None takes the one that the run was trained on.
+
+    Raises:
+        DataError: it cannot be read; or none was named, and where it was is another one now.
+    """
+    place = directory or run.data_directory
+    same = dataset_fingerprint(place) == run.facts.data.fingerprint
+    if directory is None and not same:
+        raise DataError(
+            f"{place}: not the data set any more that {run.root} was trained on: it has been made anew since; "
+            "train on it, or name it with --data to measure the run on it all the same"
+        )
+    return load_dataset(place), same
 
 
 def evaluate(
@@ -95,95 +119,61 @@ def evaluate(
 
     Margins are kept as a stage, so a second evaluation only computes the metrics.
     """
-    with open_progress(run.root / LOG_FILE) as progress:
+    with run.locked(), open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache)
         splits = [name for name in EVALUATED if len(data.split(name))]
+        fingerprint = run.fingerprint
 
         def compute(directory: Path) -> None:
             fitted = method or run.load_method()
-            save_margins(_margins(fitted, data, splits, directory, progress), directory)
+            adapted = None
+            if "heldout" in splits and len(data.split("support")):
+                adapted = attrs.evolve(fitted.adapt(data.split("support")), run=fingerprint)
+                save_adapted(adapted, directory / "adapted.safetensors")
+            save_margins(_margins(fitted, data, splits, adapted, progress), directory)
             save_diagnostics(fitted.diagnostics(), directory)
 
-        key = {"run": run.recipe.key(), "fitted": _stage_keys(run.root), "data": data.digest(*SPLITS)}
-        directory = workspace.stage(EVALUATION, key=key, compute=compute)
-        margins = load_margins(directory)
-    measurements = measure(margins, data, plugins, seed=run.recipe.seed)
-    write_metrics(run.root / METRICS_FILE, measurements)
+        key = {"run": run.recipe.key(), "fitted": fingerprint, "data": data.digest(*SPLITS)}
+        margins = load_margins(workspace.stage(EVALUATION, key=key, compute=compute))
+        measurements = measure(margins, data, plugins, seed=run.recipe.seed)
+        write_metrics(run.root, measurements)
     return Evaluation(tuple(measurements), margins)
 
 
-def _stage_keys(root: Path) -> dict[str, str]:
-    keys = {}
-    for path in sorted(root.glob("*/stage.json")):
-        if path.parent.name != EVALUATION:
-            keys[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))["key"]
-    return keys
-
-
 def _margins(
-    method: PreferenceModel, data: PreferenceData, splits: Sequence[str], directory: Path, progress: Progress
+    method: PreferenceModel,
+    data: PreferenceData,
+    splits: Sequence[str],
+    adapted: AdaptedUsers | None,
+    progress: Progress,
 ) -> dict[str, FloatArray]:
     margins = {}
-    adapted: AdaptedUsers | None = None
     with progress.task("evaluate", total=len(splits)) as task:
         for split in splits:
-            if split == "heldout" and len(data.split("support")):
-                adapted = method.adapt(data.split("support"))
-                save_adapted(adapted, directory / "adapted.safetensors")
             margins[split] = method.margins(data.split(split), adapted if split == "heldout" else None)
             task.advance()
     return margins
 
 
-def save_margins(margins: Mapping[str, FloatArray], directory: Path) -> None:
-    """Write the margins of each split."""
-    save_file(
-        {name: np.ascontiguousarray(values) for name, values in margins.items()}, directory / "margins.safetensors"
-    )
-
-
-def load_margins(directory: Path) -> dict[str, FloatArray]:
-    """Read the margins of each split."""
-    return dict(load_file(directory / "margins.safetensors"))
-
-
-def save_diagnostics(found: Diagnostics, directory: Path) -> None:
-    """Write what a method shows of its inside."""
-    arrays = {
-        name: np.ascontiguousarray(array)
-        for name, array in (("user_embeddings", found.user_embeddings), ("expert_weights", found.expert_weights))
-        if array is not None
-    }
-    save_file(arrays, directory / "diagnostics.safetensors")
-    write_text(directory / "diagnostics.json", json.dumps({"user_ids": found.user_ids, "notes": found.notes}))
-
-
-def load_diagnostics(directory: Path) -> Diagnostics:
-    """Read what a method showed of its inside."""
-    arrays = load_file(directory / "diagnostics.safetensors")
-    words = json.loads((directory / "diagnostics.json").read_text(encoding="utf-8"))
-    return Diagnostics(tuple(words["user_ids"]), notes=tuple(words["notes"]), **arrays)
-
-
 def measure(
     margins: Mapping[str, FloatArray], data: PreferenceData, plugins: Plugins, *, seed: int
 ) -> list[Measurement]:
-    """Apply every registered metric to the margins of each split."""
+    """Apply every registered metric to the margins of each split.
+
+    Raises:
+        PluginError: a metric gave something else than measurements with finite numbers.
+    """
     measurements: list[Measurement] = []
     for registered in plugins.registry("metric"):
-        metric = plugins.registry("metric").create(registered.component.name)
+        name = registered.component.name
+        metric: Metric = plugins.registry("metric").create(name)
         for split, values in margins.items():
-            measurements.extend(metric(values, data.split(split), SplitContext.of(data, split, seed=seed)))
+            measured: list[Any] = list(metric(values, data.split(split), SplitContext.of(data, split, seed=seed)))
+            if not all(isinstance(m, Measurement) and np.isfinite([m.value, m.low, m.high]).all() for m in measured):
+                raise PluginError(
+                    f"metric {name!r} of package {registered.package!r} gave {quoted(measured)} on split {split!r}; "
+                    "a metric returns measurements with finite numbers"
+                )
+            measurements.extend(measured)
     order = {name: place for place, name in enumerate(SPLITS)}
     return sorted(measurements, key=lambda m: order.get(m.split, len(order)))
-
-
-def write_metrics(path: Path, measurements: Sequence[Measurement]) -> None:
-    """Write measurements as ``metrics.json``: one record a measurement."""
-    records: list[dict[str, Any]] = [attrs.asdict(m) for m in measurements]
-    write_text(path, json.dumps(records, indent=1) + "\n")
-
-
-def read_metrics(path: Path) -> list[Measurement]:
-    """Read ``metrics.json``."""
-    return [Measurement(**record) for record in json.loads(path.read_text(encoding="utf-8"))]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attrs import asdict
+
 from copl.data.checking.description import describe_data
-from copl.data.dataset import load_dataset
 from copl.errors import RunError
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.report import ReportInputs, render_report
 from copl.plugins import load
-from copl.records import Diagnostics, FloatArray, Measurement, PreferenceData
-from copl.runs.directory import LOG_FILE, METRICS_FILE, REPORT_FILE, Run, open_run
-from copl.runs.pipeline import EVALUATION, load_diagnostics, load_margins, read_metrics
+from copl.records import SPLITS, Diagnostics, FloatArray, Measurement, PreferenceData
+from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
+from copl.runs.pipeline import load_data
+from copl.runs.results import evaluation_of, load_diagnostics, load_margins, read_metrics
+from copl.runs.stages import read_stage
 from copl.system.files import write_text
 from copl.system.progress import read_log
 
@@ -31,21 +34,23 @@ def report_path(directory: Path) -> Path:
     plugins = load()
     if (directory / "run.json").is_file():
         run = open_run(directory, plugins)
-        return report_run(run, load_dataset(run.data_directory))
+        return report_run(run, load_data(run)[0])
     runs = [open_run(path.parent, plugins) for path in sorted(directory.glob("*/run.json"))]
     if not runs:
         raise RunError(f"{directory}: neither a run directory nor a directory of runs")
-    data = load_dataset(runs[0].data_directory)
+    data, _ = load_data(runs[0])
     names = {run.root.name: run for run in runs}
     return report_runs(names, data, directory / REPORT_FILE, baseline="btl" if "btl" in names else "")
 
 
-def report_run(run: Run, data: PreferenceData) -> Path:
+def report_run(run: Run, data: PreferenceData, *, notes: Sequence[str] = ()) -> Path:
     """Write the report of one run into its directory."""
-    return report_runs({run.recipe.method.name: run}, data, run.root / REPORT_FILE)
+    return report_runs({run.recipe.method.name: run}, data, run.root / REPORT_FILE, notes=notes)
 
 
-def report_runs(runs: Mapping[str, Run], data: PreferenceData, out: Path, *, baseline: str = "") -> Path:
+def report_runs(
+    runs: Mapping[str, Run], data: PreferenceData, out: Path, *, baseline: str = "", notes: Sequence[str] = ()
+) -> Path:
     """Write one report of several evaluated runs on one data set.
 
     Args:
@@ -53,9 +58,10 @@ def report_runs(runs: Mapping[str, Run], data: PreferenceData, out: Path, *, bas
         data: the data set they were evaluated on.
         out: file to write.
         baseline: name of the run the others are compared with on the same comparisons.
+        notes: what there is to say beside the findings.
 
     Raises:
-        RunError: a run has not been evaluated.
+        RunError: a run has not been evaluated, or on other data.
     """
     measurements = compared(runs, data, baseline=baseline)
     inside = next((d for d in map(_inside, runs.values()) if d.user_ids), _EMPTY)
@@ -70,7 +76,7 @@ def report_runs(runs: Mapping[str, Run], data: PreferenceData, out: Path, *, bas
         expert_weights=inside.expert_weights,
         data=describe_data(data),
         facts=_facts(first),
-        notes=inside.notes,
+        notes=(*notes, *inside.notes),
     )
     write_text(out, render_report(inputs))
     return out
@@ -80,21 +86,24 @@ def compared(runs: Mapping[str, Run], data: PreferenceData, *, baseline: str = "
     """Return the measurements of each run, with its paired differences to the baseline.
 
     Raises:
-        RunError: a run has not been evaluated.
+        RunError: a run has not been evaluated, or on other data.
     """
-    faults = [
-        f"{run.root}: not evaluated yet; run `copl evaluate {run.root}`"
-        for run in runs.values()
-        if not (run.root / METRICS_FILE).is_file()
-    ]
+    faults: list[str] = []
+    digest = data.digest(*SPLITS)
+    for run in runs.values():
+        try:
+            if read_stage(evaluation_of(run.root)).inputs.get("data") != digest:
+                faults.append(f"{run.root}: evaluated on other data than {data.name}; run `copl evaluate {run.root}`")
+        except RunError as error:
+            faults += error.faults
     if faults:
         raise RunError(faults)
-    measurements = {name: read_metrics(run.root / METRICS_FILE) for name, run in runs.items()}
+    measurements = {name: read_metrics(run.root) for name, run in runs.items()}
     if baseline:
-        reference = load_margins(runs[baseline].root / EVALUATION)
+        reference = load_margins(evaluation_of(runs[baseline].root))
         for name, run in runs.items():
             if name != baseline:
-                margins = load_margins(run.root / EVALUATION)
+                margins = load_margins(evaluation_of(run.root))
                 measurements[name] += differences(margins, reference, data, versus=baseline, seed=run.recipe.seed)
     return measurements
 
@@ -122,8 +131,7 @@ def differences(
 
 
 def _inside(run: Run) -> Diagnostics:
-    directory = run.root / EVALUATION
-    return load_diagnostics(directory) if directory.is_dir() else _EMPTY
+    return load_diagnostics(evaluation_of(run.root))
 
 
 def _curves(runs: Mapping[str, Run]) -> list[Mapping[str, Any]]:
@@ -138,14 +146,13 @@ def _curves(runs: Mapping[str, Run]) -> list[Mapping[str, Any]]:
 def _facts(run: Run) -> dict[str, Any]:
     facts = run.facts
     return {
-        "command": facts.get("command", ""),
-        "created": facts.get("created", ""),
-        "seconds": facts.get("seconds", ""),
+        "command": facts.command,
+        "created": facts.created,
+        "seconds": facts.seconds,
         "seed": run.recipe.seed,
-        "data": facts["data"],
+        "data": asdict(facts.data),
         "components": {
-            kind: f"{about['name']} ({about['package']} {about['version']})"
-            for kind, about in facts["components"].items()
+            kind: f"{about.name} ({about.package} {about.version})" for kind, about in facts.components.items()
         },
-        "versions": facts["versions"],
+        "versions": facts.versions,
     }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from copl.errors import RunError
 from copl.evaluate.tables import held_out, methods_table, to_markdown
-from copl.runs.directory import CONFIG_FILE, METRICS_FILE, RUN_FILE, Run
-from copl.runs.pipeline import EVALUATION, read_metrics
-from copl.runs.workspace import verify_stage
-from copl.system.files import write_text
+from copl.runs.directory import CONFIG_FILE, RUN_FILE, Run
+from copl.runs.results import METRICS_FILE, read_metrics
+from copl.runs.stages import fitted_stages, verify_stage
+from copl.system.documents import write_document
+from copl.system.files import is_free, new_directory, write_text
 
 CARD = "README.md"
 
@@ -29,31 +30,22 @@ def save_portable(run: Run, directory: Path) -> None:
     Raises:
         RunError: the run is unfinished or damaged, or the directory holds something.
     """
-    if run.facts["status"] != "finished":
-        raise RunError(f"{run.root}: not finished; continue with copl train --resume --out {run.root}")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    run.require_finished()
+    if not is_free(directory):
         raise RunError(f"{directory}: already there; choose another directory")
-    stages = sorted(path.parent for path in run.root.glob("*/stage.json") if path.parent.name != EVALUATION)
+    stages = fitted_stages(run.root)
     for stage in stages:
         verify_stage(stage)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    with new_directory(directory) as fresh:
         for stage in stages:
-            shutil.copytree(stage, scratch / stage.name)
+            shutil.copytree(stage, fresh / stage.name)
         for name in (CONFIG_FILE, METRICS_FILE):
             if (run.root / name).is_file():
-                shutil.copy2(run.root / name, scratch / name)
+                shutil.copy2(run.root / name, fresh / name)
         # where the data lay and how the program was called is nobody else's business
-        data = {**run.facts["data"], "path": Path(run.facts["data"]["path"]).name}
-        write_text(scratch / RUN_FILE, json.dumps({**run.facts, "data": data, "command": ""}, indent=1) + "\n")
-        write_text(scratch / CARD, model_card(run))
-        scratch.chmod(0o755)
-        if directory.exists():
-            directory.rmdir()
-        os.replace(scratch, directory)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        data = evolve(run.facts.data, path=run.data_directory.name)
+        write_document(fresh / RUN_FILE, evolve(run.facts, data=data, command=""))
+        write_text(fresh / CARD, model_card(run))
 
 
 def fetch_portable(name: str | Path, revision: str | None) -> Path:
@@ -110,14 +102,13 @@ def publish(run: Run, repo_id: str, *, private: bool, **options: Any) -> str:
 def model_card(run: Run) -> str:
     """Return the card of a run: what it is made of, how to open it, what was measured."""
     parts = "\n".join(
-        f"| {kind} | `{about['name']}` | {about['package']} {about['version']} | {about['reference']} |"
-        for kind, about in run.facts["components"].items()
+        f"| {kind} | `{about.name}` | {about.package} {about.version} | {about.reference} |"
+        for kind, about in run.facts.components.items()
     )
-    metrics = run.root / METRICS_FILE
     name = run.recipe.method.name
     measured = "Not evaluated."
-    if metrics.is_file():
-        measured = to_markdown(methods_table(held_out({name: read_metrics(metrics)})))
+    if (run.root / METRICS_FILE).is_file():
+        measured = to_markdown(methods_table(held_out({name: read_metrics(run.root)})))
     return f"""---
 library_name: copl
 tags: [preference-learning, reward-model, personalization]

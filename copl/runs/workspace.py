@@ -1,65 +1,29 @@
 """Where stages keep their results: inside the run directory, shared between runs through a cache, keyed by inputs.
 
-A finished stage is a directory with a ``stage.json`` that holds its key and a checksum of each file. While a stage is
-being computed its directory is called ``<name>.partial``; a killed run finds it there and continues.
+While a stage is being computed its directory is called ``<name>.partial``; a killed run finds it there and continues.
+It is complete from the moment it holds a ``stage.json`` (`copl.runs.stages`), and what is left to do then, clearing
+away, renaming, sharing, can be cut short and done again at any point.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
 from copl import __version__
 from copl.errors import RunError
-from copl.interfaces import Progress
+from copl.interfaces import SCRATCH, Progress
 from copl.runs.recipe import canonical_hash
-from copl.system.files import locked, sha256, write_text
+from copl.runs.stages import KEY_FILE, STAGE_FILE, close_stage, verify_stage
+from copl.system.files import locked, move_directory, new_directory, sweep, write_text
 from copl.system.processes import agree, is_main, num_processes, wait
 
-STAGE_FORMAT = 1
-_STAGE_FILE = "stage.json"
-_KEY_FILE = ".key"
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(p for p in directory.rglob("*") if p.is_file() and p.name not in {_STAGE_FILE, _KEY_FILE})
-
-
-def verify_stage(directory: Path) -> Mapping[str, Any]:
-    """Return the content of a stage's ``stage.json`` after checking every file of the stage.
-
-    Raises:
-        RunError: the stage is missing, damaged or in another format.
-    """
-    marker = directory / _STAGE_FILE
-    if not marker.is_file():
-        raise RunError(f"{directory}: not a finished stage (no {_STAGE_FILE}); run `copl train` again to complete it")
-    try:
-        stage: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
-        files: dict[str, str] = stage["files"]
-        found_format = stage["format"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise RunError(f"{marker}: damaged; delete {directory} and train again") from error
-    if found_format != STAGE_FORMAT:
-        raise RunError(
-            f"{directory}: in stage format {found_format}, written by copl {stage.get('copl')}; this is copl "
-            f"{__version__}, which reads format {STAGE_FORMAT}; train again"
-        )
-    faults = []
-    for name, checksum in files.items():
-        path = directory / name
-        if not path.is_file():
-            faults.append(f"{path}: missing; delete {directory} and train again")
-        elif sha256(path) != checksum:
-            faults.append(f"{path}: damaged (its checksum differs); delete {directory} and train again")
-    if faults:
-        raise RunError(faults)
-    return stage
+_log = logging.getLogger(__name__)
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -69,37 +33,38 @@ def _link_tree(source: Path, target: Path) -> None:
         except OSError:  # another file system, or one without hard links
             shutil.copy2(a, b)
 
-    shutil.copytree(source, target, copy_function=link)
-
-
-def _install(source: Path, target: Path) -> None:
-    """Move a finished directory into its place, replacing what is there."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        os.replace(target, old / "old")
-        os.replace(source, target)
-        shutil.rmtree(old)
-    else:
-        os.replace(source, target)
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
 
 
 @final
 class RunWorkspace:
     """Keeps stages in a run directory and shares finished ones through a cache.
 
+    A cache that is full, or that cannot be written, is told once and done without.
+
     Args:
         root: the run directory; it must exist.
         progress: where stages show progress.
         cache: directory shared between runs; None keeps results in the run directory alone.
+        before_change: called before a stage is put into the run directory.
     """
 
-    def __init__(self, root: Path, progress: Progress, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        progress: Progress,
+        cache: Path | None = None,
+        before_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = root
         self.progress = progress
         self._cache = cache
+        self._before_change = before_change
         self.reused: list[str] = []
         self.computed: list[str] = []
         self._lent: set[Path] = set()
+        if is_main():
+            sweep(root)
 
     def stage(
         self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
@@ -111,25 +76,63 @@ class RunWorkspace:
         """
         digest = canonical_hash({"stage": name, "copl": __version__, "key": key})
         if num_processes() == 1:
-            return self._stage(name, digest, key, compute)
-        final_place = self.root / name
-        if not together:
+            self._stage(name, digest, key, compute)
+        elif not together:
             if is_main():
                 self._stage(name, digest, key, compute)
         elif not agree(is_main() and self._is_there(name, digest)):
-            partial = self._open_partial(name, digest) if is_main() else self.root / f"{name}.partial"
+            partial = self._open_partial(name, digest) if is_main() else self._partial(name)
             wait()
-            compute(partial)
+            if not agree(is_main() and _is_complete(partial, digest)):
+                compute(partial)
             if is_main():
                 # All that is left to do is to put it in place.
                 self._stage(name, digest, key, lambda directory: None)
         wait()
-        return final_place
+        return self.root / name
+
+    def _stage(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
+        # whoever is first computes; runs that need the same stage at the same time wait for it
+        with self._cache_lock(name, digest):
+            if not self._is_there(name, digest):
+                self._compute(name, digest, key, compute)
+            self._publish(name, digest)
+
+    @contextmanager
+    def _cache_lock(self, name: str, digest: str) -> Iterator[None]:
+        if self._cache is None:
+            yield
+            return
+        lock = locked(self._cache / "locks" / f"{name}-{digest}")
+        try:
+            lock.__enter__()
+        except OSError as error:
+            self._do_without_cache(error)
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    def _do_without_cache(self, error: OSError) -> None:
+        _log.warning(
+            "copl: the cache %s cannot be used (%s: %s); results stay in %s alone",
+            self._cache,
+            error.filename,
+            error.strerror,
+            self.root,
+        )
+        self._cache = None
 
     def shared(self, name: str) -> Path:
         """Return a directory that all runs share through the cache; without one, the run's own until `tidy`."""
         if self._cache is not None:
-            return self._cache / name
+            try:
+                (self._cache / name).mkdir(parents=True, exist_ok=True)
+                return self._cache / name
+            except OSError as error:
+                self._do_without_cache(error)
         self._lent.add(self.root / f"{name}.partial")
         return self.root / f"{name}.partial"
 
@@ -140,69 +143,74 @@ class RunWorkspace:
 
     def _is_there(self, name: str, digest: str) -> bool:
         """Whether the stage is finished, here or in the cache; taken from there if need be."""
-        final_place = self.root / name
-        if final_place.exists() and verify_stage(final_place).get("key") == digest:
-            self.reused.append(name)
-            return True
-        if self._cache is None or not self._take_from_cache(self._cache / "stages" / name / digest, final_place):
+        place = self.root / name
+        here = place.exists() and verify_stage(place).key == digest
+        if not here and not self._take_from_cache(name, digest):
             return False
+        shutil.rmtree(self._partial(name), ignore_errors=True)
         self.reused.append(name)
         return True
 
-    def _stage(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> Path:
-        if self._cache is None:
-            return self.root / name if self._is_there(name, digest) else self._compute(name, digest, key, compute, None)
-        # whoever is first computes; runs that need the same stage at the same time wait for it
-        with locked(self._cache / "locks" / f"{name}-{digest}"):
-            if self._is_there(name, digest):
-                return self.root / name
-            return self._compute(name, digest, key, compute, self._cache / "stages" / name / digest)
+    def _partial(self, name: str) -> Path:
+        return self.root / f"{name}.partial"
 
-    def _compute(
-        self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None], cached: Path | None
-    ) -> Path:
-        final_place = self.root / name
+    def _compute(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
         partial = self._open_partial(name, digest)
-        compute(partial)
-        (partial / _KEY_FILE).unlink()
-        files = {path.relative_to(partial).as_posix(): sha256(path) for path in _files(partial)}
-        stage = {"format": STAGE_FORMAT, "copl": __version__, "key": digest, "inputs": key, "files": files}
-        write_text(partial / _STAGE_FILE, json.dumps(stage, indent=1, sort_keys=True) + "\n")
-        _install(partial, final_place)
+        if not _is_complete(partial, digest):
+            compute(partial)
+            sweep(partial)
+            close_stage(partial, digest, key)
+        shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+        (partial / KEY_FILE).unlink(missing_ok=True)
+        self._before_change()
+        move_directory(partial, self.root / name)
         self.computed.append(name)
-        if cached is not None:
-            self._publish(final_place, cached)
-        return final_place
 
     def _open_partial(self, name: str, digest: str) -> Path:
-        partial = self.root / f"{name}.partial"
-        marker = partial / _KEY_FILE
-        if partial.exists() and not (marker.is_file() and marker.read_text(encoding="utf-8") == digest):
+        partial = self._partial(name)
+        marker = partial / KEY_FILE
+        continued = _is_complete(partial, digest) or (marker.is_file() and marker.read_bytes() == digest.encode())
+        if partial.exists() and not continued:
+            marker.unlink(missing_ok=True)  # first: what is removed in part must never be continued
             shutil.rmtree(partial)
         if not partial.exists():
             partial.mkdir(parents=True)
             write_text(marker, digest)
         return partial
 
-    def _take_from_cache(self, cached: Path, final_place: Path) -> bool:
-        try:
-            verify_stage(cached)
-        except RunError:  # absent or damaged: compute it anew and publish over it
+    def _cached(self, name: str, digest: str) -> Path | None:
+        return None if self._cache is None else self._cache / "stages" / name / digest
+
+    def _take_from_cache(self, name: str, digest: str) -> bool:
+        cached = self._cached(name, digest)
+        if cached is None:
             return False
-        fresh = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{final_place.name}."))
-        _link_tree(cached, fresh / "new")
-        _install(fresh / "new", final_place)
-        fresh.rmdir()
+        try:
+            if verify_stage(cached).key != digest:
+                return False
+        except RunError:  # absent, or damaged: computed anew and published again
+            shutil.rmtree(cached, ignore_errors=True)
+            return False
+        except OSError:  # not to be read
+            return False
+        self._before_change()
+        with new_directory(self.root / name, replace=True) as fresh:
+            _link_tree(cached, fresh)
         return True
 
-    def _publish(self, final_place: Path, cached: Path) -> None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=cached.parent, prefix=".new."))
-        _link_tree(final_place, fresh / "new")
-        if cached.exists():
-            shutil.rmtree(cached)
-        try:
-            os.replace(fresh / "new", cached)
-        except OSError:  # another run published the same stage in between
-            shutil.rmtree(fresh / "new")
-        fresh.rmdir()
+    def _publish(self, name: str, digest: str) -> None:
+        cached = self._cached(name, digest)
+        if cached is not None and not cached.exists():
+            try:
+                with new_directory(cached, replace=True) as fresh:
+                    _link_tree(self.root / name, fresh)
+            except OSError as error:
+                self._do_without_cache(error)
+
+
+def _is_complete(partial: Path, digest: str) -> bool:
+    """Whether a process was killed after it had computed all and before it had put it in place."""
+    try:
+        return (partial / STAGE_FILE).is_file() and verify_stage(partial).key == digest
+    except RunError:
+        return False

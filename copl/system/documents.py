@@ -1,6 +1,6 @@
 """Our own JSON files: attrs records, read through one typed reader that says file, key and what was expected.
 
-What a file holds is a frozen attrs class; its fields may be ``str``, ``int``, ``float``, ``bool``, ``Any``,
+What a file holds is a frozen attrs class; its fields may be ``str``, ``int``, ``float``, ``bool``, ``Path``, ``Any``,
 ``X | None``, ``tuple[X, ...]``, ``Mapping[str, X]`` and other such classes. Nothing is converted in silence: a number
 is no text, text no list, and what JSON cannot say (NaN, infinity, whole numbers beyond 64 bits) is a fault. Keys that a
 class does not have are left alone, so that a later version may add some.
@@ -220,6 +220,8 @@ def strict_converter() -> cattrs.Converter:
     for kind, expected in ((str, "text"), (int, "a whole number"), (bool, "true or false")):
         converter.register_structure_hook(kind, _exactly(kind, expected))
     converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(Path, lambda value, _: Path(_exactly(str, "a path")(value, str)))
+    converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook_factory(_is_literal, _one_of)
     configure_union_passthrough(str | int | float | bool | None, converter)
     converter.register_structure_hook_factory(

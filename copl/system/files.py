@@ -50,20 +50,38 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a directory to fill; when the block ends without an error it takes its place at `path`.
 
     Args:
         path: where it goes; must not exist or be an empty directory. Its parents are made where missing.
+        replace: remove the directory that is there, once the new one is complete; a process killed at that moment
+            leaves neither.
 
     Raises:
         OSError: it cannot be written, or `path` holds something by now; the error names `path`.
     """
     with _scratch_beside(path) as scratch:
-        filling = scratch / path.name
+        filling = scratch / "new"
         filling.mkdir()
         yield filling
+        if path.is_dir():
+            sweep(path)
+        if replace and path.exists():
+            path.replace(scratch / "old")
         filling.replace(path)  # takes the place of an empty directory, too
+
+
+def move_directory(source: Path, target: Path) -> None:
+    """Put a directory in the place of another, which is removed; `source` is there as long as `target` is not.
+
+    Raises:
+        OSError: it cannot be done; the error names `target`.
+    """
+    with _scratch_beside(target) as scratch:
+        if target.exists():
+            target.replace(scratch / "old")
+        source.replace(target)
 
 
 @contextmanager
@@ -138,8 +156,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_free(path: Path) -> bool:
+    """Return whether a new directory may go there: nothing is there, or an empty directory."""
+    return not (path.exists() or path.is_symlink()) or (path.is_dir() and all(map(is_scratch, path.iterdir())))
+
+
 def is_scratch(path: Path) -> bool:
-    """Return whether a path is, or lies in, what is being written or was left by a process that was killed."""
+    """Return whether a path is what is being written, or lies in it, or was left by a process that was killed."""
     return any(part.startswith(".") and part.endswith(SCRATCH_SUFFIX) for part in path.parts)
 
 
@@ -153,6 +176,43 @@ def sweep(directory: Path) -> None:
         try:
             if _lock(handle, wait=False) and _is_at(handle, scratch):
                 shutil.rmtree(scratch, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+class HeldError(Exception):
+    """A lock is held by somebody else, whose own words are in `holder`."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+@contextmanager
+def held(path: Path, words: str) -> Iterator[None]:
+    """Hold a lock that nobody waits for, until the block, or the process, ends.
+
+    Args:
+        path: file of the lock; it is there only while somebody holds it, or was killed holding it.
+        words: what others are told who want it meanwhile.
+
+    Raises:
+        HeldError: somebody else holds it.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _lock(handle, wait=False):
+                raise HeldError(os.read(handle, 1000).decode("utf-8", "replace"))
+            if not _is_at(handle, path):  # its holder has just removed it
+                continue
+            os.truncate(handle, 0)
+            os.write(handle, words.encode())
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
         finally:
             os.close(handle)
 

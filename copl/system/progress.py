@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from copl.interfaces import Task
+from copl.errors import RunError
+from copl.system.documents import parse_document, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+    from copl.interfaces import Task
+
 
 def _values(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
+Values: TypeAlias = Mapping[str, float | int | str]
+"""A record of the log."""
+
+
 @final
 class RunLog:
-    """Appends records to a JSONL file; a line is written whole or, after a kill, ignored by `read_log`."""
+    """Appends records to a JSONL file, each as a line of its own even where a kill has cut the one before short."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self._begun = False
 
-    def write(self, stage: str, values: dict[str, float | int | str]) -> None:
+    def write(self, stage: str, values: Values) -> None:
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": round(time.time(), 3), "stage": stage, **values}) + "\n")
+            line = to_json({"time": round(time.time(), 3), "stage": stage, **_finite(values)}) + "\n"
+            with self.path.open("ab") as file:
+                file.write(line.encode() if self._begun or file.tell() == 0 else b"\n" + line.encode())
+            self._begun = True
 
 
-def read_log(path: Path) -> list[dict[str, float | int | str]]:
-    """Return the records of a run's log; a line cut short by a kill is skipped."""
-    records = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+def _finite(values: Values) -> dict[str, float | int | str]:
+    """Leave out numbers that JSON does not have, such as the loss before the first step."""
+    return {name: v for name, v in values.items() if not isinstance(v, float) or math.isfinite(v)}
+
+
+def read_log(path: Path) -> list[Values]:
+    """Return the records of a run's log; lines that are none, as a kill leaves them, are skipped."""
+    records: list[Values] = []
+    if path.is_file():
+        for line in path.read_bytes().splitlines():
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                records.append(parse_document(line, _RECORD, where="", advice=""))
+            except RunError:
                 continue
     return records
+
+
+_RECORD: type[Values] = Mapping[str, float | int | str]  # type: ignore[type-abstract]  # cattrs makes a dict of it
 
 
 @final

@@ -23,11 +23,11 @@ from copl.ablate.results import SIGNIFICANT
 from copl.ablate.study import Flags, load_study
 from copl.errors import RunError, TrainingError
 from copl.evaluate.metrics import correct
-from copl.interfaces import Progress
+from copl.interfaces import GraphEncoder, Progress
 from copl.plugins import Component, Plugins, load
 from copl.records import NodeEmbeddings, PreferenceGraph
-from copl.runs.pipeline import load_margins
 from copl.runs.recipe import read_recipe, resolve
+from copl.runs.results import load_margins
 from copl.system import files
 
 MakePlan = Callable[..., Plan]
@@ -219,7 +219,7 @@ class NoOptions:
     pass
 
 
-class Moody:
+class Moody(GraphEncoder):
     """An encoder that fails for one data set, as long as a file is there."""
 
     def __init__(self, mood: Path, encoder: Any) -> None:

@@ -27,6 +27,7 @@ import os
 from pathlib import Path
 
 import attrs
+from copl.interfaces import GraphEncoder
 from copl.options import option
 from copl.plugins import Component, load
 
@@ -37,7 +38,7 @@ class Options:
     always: bool = option(False, help="dies")
 
 
-class Mortal:
+class Mortal(GraphEncoder):
     def __init__(self, options):
         self.options = options
 

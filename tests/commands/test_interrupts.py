@@ -50,7 +50,7 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
 ) -> None:
     run = tmp_path / "run"
     words = ["train", str(small_data), "--out", str(run), "--backbone", str(tiny_model), *LONG, "--no-cache"]
-    checkpoints = run / "reward.partial" / "checkpoints"
+    checkpoints = run / "reward.partial" / "scratch"
 
     def steps() -> list[int]:
         complete = checkpoints.glob("checkpoint-*/trainer_state.json")

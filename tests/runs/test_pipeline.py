@@ -16,8 +16,9 @@ from copl.errors import DataError, RunError
 from copl.model import UnknownUserWarning
 from copl.plugins import load
 from copl.runs.directory import open_run
-from copl.runs.pipeline import evaluate, load_margins, train
+from copl.runs.pipeline import evaluate, train
 from copl.runs.recipe import Recipe, resolve
+from copl.runs.results import load_margins
 from copl.system.progress import RunLog, SilentProgress
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def test_a_killed_run_continues_and_gives_the_same_margins(
         dict.fromkeys(["reward", "texts", "blend"], "computed"),
         dict.fromkeys(["graph", "features"], "reused"),
     )
-    assert run.facts["stages"] == computed | reused
+    assert run.facts.stages == computed | reused
     found = evaluate(run, load_dataset(small_data), plugins=load(), open_progress=silent, cache=None, method=method)
     for split, margins in load_margins(copl_run / "evaluation").items():
         np.testing.assert_allclose(found.margins[split], margins, atol=1e-5)
@@ -109,10 +110,10 @@ def test_a_stage_is_computed_anew_only_where_its_inputs_change(
     other_gate = _recipe(tiny_model, gate={"name": "none"})
     run, _ = train(other_gate, small_data, tmp_path / "b", open_progress=silent, cache=cache)
     reused = dict.fromkeys(["graph", "features", "texts"], "reused")
-    assert run.facts["stages"] == {"reward": "computed", "blend": "computed", **reused}
+    assert run.facts.stages == {"reward": "computed", "blend": "computed", **reused}
     other_adapter = _recipe(tiny_model, adapter={"name": "mean"})
     run, _ = train(other_adapter, small_data, tmp_path / "c", open_progress=silent, cache=cache)
-    assert set(run.facts["stages"].values()) == {"reused"}
+    assert set(run.facts.stages.values()) == {"reused"}
 
 
 def test_the_model_scores_alike_alone_and_together_and_knows_its_users(copl_run: Path, small_data: Path) -> None:

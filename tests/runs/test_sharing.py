@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import attrs
 import pytest
 
 from copl import Model
@@ -75,9 +76,9 @@ def test_an_unfinished_run_and_a_full_directory_are_refused(copl_run: Path, tmp_
     model = Model.open(copl_run)
     with pytest.raises(RunError, match="already there; choose another directory"):
         model.save_pretrained(tmp_path / "full")
-    model.run.facts["status"] = "started"
-    with pytest.raises(RunError, match="not finished; continue with copl train --resume"):
-        model.save_pretrained(tmp_path / "copy")
+    unfinished = attrs.evolve(model.run, facts=attrs.evolve(model.run.facts, status="started"))
+    with pytest.raises(RunError, match="not finished; `copl train --resume"):
+        Model(unfinished, model.method).save_pretrained(tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from attrs import asdict, evolve, frozen
 from copl.errors import TrainingError
 from copl.experts.gates import NoGate
 from copl.experts.options import MixtureOptions
-from copl.interfaces import ExpertGate, Progress
+from copl.interfaces import SCRATCH, ExpertGate, Progress
 from copl.records import Comparisons, PreferenceData
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
@@ -67,7 +66,7 @@ def train_reward_model(
     train along, the whole head trains with the adapters instead. A part of the training texts is held out; the model of
     the lowest loss on them and on the validation split, both counting the same, is kept, the frozen-feature model
     included; what the held-out texts say of the head is added in the end. Called again after a kill, it continues from
-    the last checkpoint that it finds in ``directory/checkpoints`` and ends with the same model.
+    the last checkpoint that it finds in ``directory/scratch`` and ends with the same model.
 
     With ``options.mode`` frozen there are no adapters and no gate; the head alone is trained, on the frozen features.
 
@@ -91,7 +90,7 @@ def train_reward_model(
         TrainingError: the loss is not finite, or memory is exhausted.
     """
     started = time.monotonic()
-    scratch = directory / "checkpoints"
+    scratch = directory / SCRATCH
     with own_randomness(seed):
         material = gather(data, users)
         gate = gate if options.needs_gate else NoGate()
@@ -148,7 +147,6 @@ def train_reward_model(
             save_trained_users(_trained_along(users, setting), directory)
         _save(model, options, training, directory)
         new_texts.save(directory)
-        shutil.rmtree(scratch, ignore_errors=True)
     setting.take_apart()
 
 

@@ -120,7 +120,6 @@ def test_the_personal_model_knows_what_each_group_wants(
     card = read_reward_card(tmp_path / "personal")
     assert (card.embedding_dim, card.num_experts, card.training["steps"]) == (2, 3, 8)
     assert [point["step"] for point in card.training["curve"]] == [0, 4, 8]
-    assert not (tmp_path / "personal" / "checkpoints").exists()
 
 
 def test_experts_alone_learn_the_groups(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
@@ -216,7 +215,7 @@ def test_checkpoints_hold_only_what_is_trained(
 
     def run(self: RewardTrainer) -> None:
         original(self)
-        files = (tmp_path / "checkpoints").rglob("*")
+        files = (tmp_path / "scratch").rglob("*")
         sizes.update({file.name: file.stat().st_size for file in files if file.is_file()})
 
     monkeypatch.setattr(RewardTrainer, "run", run)

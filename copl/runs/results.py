@@ -1,0 +1,95 @@
+"""What an evaluation leaves in a run: margins and diagnostics as a stage, measurements as ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from attrs import frozen
+
+from copl.errors import RunError
+from copl.records import Diagnostics, FloatArray, Measurement
+from copl.runs.stages import EVALUATION, STAGE_FILE, verify_stage
+from copl.system.documents import read_document, write_document
+from copl.system.tensors import ANY_FLOATS, floats, load_tensors, save_tensors
+
+METRICS_FILE = "metrics.json"
+_MARGINS_FILE = "margins.safetensors"
+_SHOWN_FILE = "diagnostics.safetensors"
+_WORDS_FILE = "diagnostics.json"
+_AGAIN = "evaluate the run again"
+
+
+@final
+@frozen
+class _Words:
+    user_ids: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def evaluation_of(root: Path) -> Path:
+    """Return the checked stage of a run's evaluation.
+
+    Raises:
+        RunError: the run has not been evaluated, or a file is damaged.
+    """
+    if not (root / EVALUATION / STAGE_FILE).is_file() or not (root / METRICS_FILE).is_file():
+        raise RunError(f"{root}: not evaluated yet; run `copl evaluate {root}`")
+    verify_stage(root / EVALUATION)
+    return root / EVALUATION
+
+
+def save_margins(margins: Mapping[str, FloatArray], directory: Path) -> None:
+    """Write the margins of each split."""
+    save_tensors(directory / _MARGINS_FILE, margins)
+
+
+def load_margins(directory: Path) -> dict[str, FloatArray]:
+    """Read the margins of each split.
+
+    Raises:
+        RunError: they are missing or damaged.
+    """
+    read = load_tensors(directory / _MARGINS_FILE, {}, others={"": ANY_FLOATS}, advice=_AGAIN)
+    return {split: read.array(split) for split in read.tensors}
+
+
+def save_diagnostics(diagnostics: Diagnostics, directory: Path) -> None:
+    """Write what a method shows of its inside."""
+    arrays = {"user_embeddings": diagnostics.user_embeddings, "expert_weights": diagnostics.expert_weights}
+    present = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    save_tensors(directory / _SHOWN_FILE, present)
+    write_document(directory / _WORDS_FILE, _Words(diagnostics.user_ids, diagnostics.notes))
+
+
+def load_diagnostics(directory: Path) -> Diagnostics:
+    """Read what a method showed of its inside.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    words = read_document(directory / _WORDS_FILE, _Words, advice=_AGAIN)
+    num_users = len(words.user_ids)
+    shapes = {"user_embeddings": floats(num_users, "D"), "expert_weights": floats(num_users, "M")}
+    shown = load_tensors(directory / _SHOWN_FILE, {}, others=shapes, advice=_AGAIN)
+    arrays = {name: shown.array(name) for name in shown.tensors}
+    return Diagnostics(words.user_ids, notes=words.notes, **arrays)
+
+
+def write_metrics(root: Path, measurements: Sequence[Measurement]) -> None:
+    """Write measurements as ``metrics.json``: one record a measurement."""
+    write_document(root / METRICS_FILE, measurements)
+
+
+def read_metrics(root: Path) -> list[Measurement]:
+    """Read ``metrics.json``.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    return list(read_document(root / METRICS_FILE, _MEASUREMENTS, advice=_AGAIN))
+
+
+_MEASUREMENTS: type[tuple[Measurement, ...]] = tuple[Measurement, ...]

@@ -1,0 +1,109 @@
+"""A finished stage on disk: a directory with a ``stage.json`` that holds its key and a checksum of each file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from attrs import frozen
+
+from copl import __version__
+from copl.errors import RunError
+from copl.interfaces import SCRATCH
+from copl.system.documents import read_document, write_document
+from copl.system.files import is_scratch, sha256
+
+STAGE_FORMAT = 1
+STAGE_FILE = "stage.json"
+KEY_FILE = ".key"
+"""Holds the key of a stage that is being computed."""
+
+EVALUATION = "evaluation"
+"""Stage that holds margins, adapted users and diagnostics; the only one that is not part of the fitted method."""
+
+_checked: dict[tuple[int, int, int, int], str] = {}
+"""Checksums of files that this process has read, by device, inode, size and time of change."""
+
+
+@final
+@frozen(eq=False)
+class Stage:
+    """What ``stage.json`` says.
+
+    Attributes:
+        format: version of this format.
+        copl: version that wrote it.
+        key: hash of everything the stage depends on.
+        inputs: what it depends on, in plain values.
+        files: checksum of each file, by its path in the stage.
+    """
+
+    format: int
+    copl: str
+    key: str
+    inputs: Mapping[str, Any]
+    files: Mapping[str, str]
+
+
+def close_stage(directory: Path, key: str, inputs: Mapping[str, Any]) -> None:
+    """Mark a directory as a finished stage: what lies in it now is the result."""
+    paths = [
+        path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not _is_no_result(path.relative_to(directory))
+    ]
+    files = {path.relative_to(directory).as_posix(): _checksum(path) for path in paths}
+    write_document(directory / STAGE_FILE, Stage(STAGE_FORMAT, __version__, key, inputs, files))
+
+
+def _is_no_result(path: Path) -> bool:
+    return path.parts[0] in (STAGE_FILE, KEY_FILE, SCRATCH) or is_scratch(path)
+
+
+def read_stage(directory: Path) -> Stage:
+    """Return what ``stage.json`` says, without looking at the other files.
+
+    Raises:
+        RunError: the stage is missing, damaged or in another format.
+    """
+    marker = directory / STAGE_FILE
+    if not marker.is_file():
+        raise RunError(f"{directory}: not a finished stage (no {STAGE_FILE}); run `copl train` again to complete it")
+    return read_document(marker, Stage, advice=_again(directory), version={"format": STAGE_FORMAT})
+
+
+def verify_stage(directory: Path) -> Stage:
+    """Return what ``stage.json`` says after checking every file of the stage; one that is as it was is read once.
+
+    Raises:
+        RunError: the stage is missing, damaged or in another format.
+    """
+    stage = read_stage(directory)
+    faults = []
+    for name, checksum in stage.files.items():
+        path = directory / name
+        if not path.is_file():
+            faults.append(f"{path}: missing; {_again(directory)}")
+        elif _checksum(path) != checksum:
+            faults.append(f"{path}: damaged (its checksum differs); {_again(directory)}")
+    if faults:
+        raise RunError(faults)
+    return stage
+
+
+def fitted_stages(root: Path) -> list[Path]:
+    """Return the directories of the finished stages of a run that the fitted method is made of."""
+    return sorted(path.parent for path in root.glob(f"*/{STAGE_FILE}") if path.parent.name != EVALUATION)
+
+
+def _again(directory: Path) -> str:
+    return f"delete {directory} and train again"
+
+
+def _checksum(path: Path) -> str:
+    about = path.stat()
+    key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+    if key not in _checked:
+        _checked[key] = sha256(path)
+    return _checked[key]

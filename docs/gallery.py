@@ -1,6 +1,6 @@
 """Takes the pictures of a report for the page ``gallery.md``.
 
-    python docs/gallery.py demo-run/report.html
+python docs/gallery.py demo-run/report.html
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _of_user(support: ComparisonSet, user: str | None, where: Path) -> Compariso
     """
     import numpy as np
 
-    from copl.errors import OptionsError, suggest
+    from copl.errors import OptionsError, quoted, suggest
     from copl.records import Comparisons, ComparisonSet, UserTable
 
     rows = support.comparisons
@@ -92,7 +92,7 @@ def _of_user(support: ComparisonSet, user: str | None, where: Path) -> Compariso
     chosen = present[0] if user is None else user
     if chosen not in present:
         raise OptionsError(
-            f"{where}: no comparisons of user {chosen!r}{suggest(chosen, present)}; leave --support out to ask "
+            f"{where}: no comparisons of user {quoted(chosen)}{suggest(chosen, present)}; leave --support out to ask "
             "somebody who has said nothing"
         )
     own = rows.take(rows.user == support.users.rows[chosen])

@@ -213,7 +213,7 @@ def dataset_fingerprint(directory: Path) -> str:
 def _tables(data: PreferenceData) -> dict[str, Any]:
     unknown = sorted(set(data.splits) - set(SPLITS))
     _raise_faults(
-        [f"data set {data.name!r}: unknown split {name!r}; there are {', '.join(SPLITS)}" for name in unknown]
+        [f"data set {quoted(data.name)}: unknown split {name!r}; there are {', '.join(SPLITS)}" for name in unknown]
     )
     names = [name for name in SPLITS if name in data.splits]
     parts = [data.splits[name] for name in names]
@@ -231,7 +231,8 @@ def _tables(data: PreferenceData) -> dict[str, Any]:
             for name, schema in _SCHEMAS.items()
         }
     except UnicodeEncodeError as error:
-        raise DataError(f"data set {data.name!r}: a text holds half of a surrogate pair and cannot be kept") from error
+        where = f"data set {quoted(data.name)}"
+        raise DataError(f"{where}: a text holds half of a surrogate pair and cannot be kept") from error
 
 
 def _manifest(data: PreferenceData, files: Mapping[str, Path]) -> _Manifest:

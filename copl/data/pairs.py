@@ -9,6 +9,7 @@ import numpy as np
 
 from copl.data.reading.columns import encode_together, first_places
 from copl.records import Comparisons, ResponseTable, UserTable
+from copl.system.converters import renumbering
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray
@@ -121,25 +122,14 @@ def compact(
     kept_users = np.flatnonzero(occurring(len(users), *(part.user for part in parts)))
     ends = [end for part in parts for end in (part.chosen, part.rejected)]
     kept_responses = np.flatnonzero(occurring(len(responses), *ends))
-    new_user = _renumbering(kept_users, len(users))
-    new_response = _renumbering(kept_responses, len(responses))
+    new_user = renumbering(kept_users, len(users))
+    new_response = renumbering(kept_responses, len(responses))
     renumbered = {
         name: Comparisons(
             new_user[part.user], new_response[part.chosen], new_response[part.rejected], part.weight, part.controversial
         )
         for name, part in splits.items()
     }
-    user_rows, response_rows = kept_users.tolist(), kept_responses.tolist()
-    return (
-        UserTable((users.ids[row] for row in user_rows), (users.groups[row] for row in user_rows)),
-        ResponseTable(
-            (responses.prompts[row] for row in response_rows), (responses.texts[row] for row in response_rows)
-        ),
-        renumbered,
-    )
-
-
-def _renumbering(kept: IntArray, count: int) -> IntArray:
-    numbers = np.full(count, -1, dtype=np.int64)
-    numbers[kept] = np.arange(len(kept))
-    return numbers
+    user_rows = kept_users.tolist()
+    table = UserTable((users.ids[row] for row in user_rows), (users.groups[row] for row in user_rows))
+    return table, responses.take(kept_responses), renumbered

@@ -8,6 +8,7 @@ import numpy as np
 
 from copl.errors import DataError
 from copl.records import Comparisons, PreferenceData, PreferenceGraph
+from copl.system.converters import renumbering
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +40,8 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
         responses = np.unique(np.concatenate([train.chosen, train.rejected]))
     else:
         responses = np.arange(len(data.responses))
-    user_rows = _renumbering(users, len(data.users))
-    response_rows = _renumbering(responses, len(data.responses))
+    user_rows = renumbering(users, len(data.users))
+    response_rows = renumbering(responses, len(data.responses))
     keys = data.responses.keys
     return PreferenceGraph(
         user_ids=tuple(data.users.ids[row] for row in users.tolist()),
@@ -54,13 +55,6 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
 def _telling(comparisons: Comparisons) -> Comparisons:
     keep: BoolArray = (comparisons.weight > 0) & (comparisons.chosen != comparisons.rejected)
     return comparisons.take(keep)
-
-
-def _renumbering(kept: IntArray, size: int) -> IntArray:
-    """Return the new row of each old row, -1 for those not kept."""
-    rows = np.full(size, -1, dtype=np.int64)
-    rows[kept] = np.arange(len(kept))
-    return rows
 
 
 def _renumbered(comparisons: Comparisons, user_rows: IntArray, response_rows: IntArray) -> Comparisons:

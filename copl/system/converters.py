@@ -36,6 +36,13 @@ def flag_array(values: Any) -> NDArray[np.int8]:
     return np.ascontiguousarray(values, dtype=np.int8)
 
 
+def renumbering(kept: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the new row of each of `count` old rows when only `kept` ones stay, in that order; -1 for the others."""
+    rows = np.full(count, -1, dtype=np.int64)
+    rows[kept] = np.arange(len(kept))
+    return rows
+
+
 def strings(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 

@@ -102,8 +102,8 @@ def description_rows(description: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     rows += [("note", note) for note in description["notes"]]
     rows += [
-        (found["severity"], f"{found['what']}: {found['count']:,} ({found['where']}); {found['advice']}")
-        for found in description["findings"]
+        (finding["severity"], f"{finding['what']}: {finding['count']:,} ({finding['where']}); {finding['advice']}")
+        for finding in description["findings"]
     ]
     return rows
 

@@ -36,8 +36,8 @@ def one_sided_users(
     order = np.argsort(p_value, kind="stable")
     tested = max(int(np.count_nonzero(count)), 1)
     passing = np.flatnonzero(p_value[order] <= false_discovery * np.arange(1, num_users + 1) / tested)
-    found: BoolArray = np.zeros(num_users, dtype=np.bool_)
+    significant: BoolArray = np.zeros(num_users, dtype=np.bool_)
     if len(passing):
-        found[order[: passing[-1] + 1]] = True
-    result: BoolArray = found & (favoured > share * count)
+        significant[order[: passing[-1] + 1]] = True
+    result: BoolArray = significant & (favoured > share * count)
     return result

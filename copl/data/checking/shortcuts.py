@@ -56,17 +56,17 @@ def trivial_rules(data: PreferenceData) -> list[Rule]:
 
 def _rule(data: PreferenceData, score: IntArray, names: tuple[str, str]) -> Rule | None:
     """Return the rule to pick the response of higher, or of lower, score."""
-    found: dict[str, tuple[int, int]] = {}
+    right: dict[str, tuple[int, int]] = {}
     for name in data.present():
         part = data.splits[name]
         higher = score[part.chosen] - score[part.rejected]
         if np.any(higher):
-            found[name] = int((higher > 0).sum()), int((higher != 0).sum())
-    wins, count = (sum(column) for column in zip(*found.values(), strict=True)) if found else (0, 0)
+            right[name] = int((higher > 0).sum()), int((higher != 0).sum())
+    wins, count = (sum(column) for column in zip(*right.values(), strict=True)) if right else (0, 0)
     if not count:
         return None
     upward = 2 * wins >= count
-    splits = {name: (w if upward else n - w) / n for name, (w, n) in found.items()}
+    splits = {name: (w if upward else n - w) / n for name, (w, n) in right.items()}
     return Rule(names[0] if upward else names[1], max(wins, count - wins) / count, count, splits)
 
 

@@ -112,9 +112,9 @@ class Judged:
         self.drop("by users with too few", int((keep & few[user]).sum()))
         keep &= ~few[user]
         table = UserTable(ids, [groups.get(one) if groups else None for one in ids])
-        made = make_splits(ComparisonSet(table, responses, comparisons.take(keep)), options, seed=seed, cold=cold)
-        users, kept_responses, splits = compact(table, responses, made.splits)
-        dropped = [f"{count:,} comparisons were dropped: {why}." for why, count in made.dropped.items()]
+        split = make_splits(ComparisonSet(table, responses, comparisons.take(keep)), options, seed=seed, cold=cold)
+        users, kept_responses, splits = compact(table, responses, split.splits)
+        dropped = [f"{count:,} comparisons were dropped: {why}." for why, count in split.dropped.items()]
         provenance = origin.provenance(
             options,
             seed=seed,

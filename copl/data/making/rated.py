@@ -196,6 +196,6 @@ def synthetic_data(
     splits = ask_users(pool, judge, options, seed=seed)
     users, responses, splits = compact(user_table(options, groups), pool.responses, splits)
     counted = {**counts, "pairs": len(pool.left), "held-out pairs": int(pool.heldout.sum())}
-    told = [*notes, "The users are simulated; their choices follow published ratings or lengths by rule."]
-    provenance = origin.provenance(options, seed=seed, split="pair", counts=counted, notes=told)
+    notes = [*notes, "The users are simulated; their choices follow published ratings or lengths by rule."]
+    provenance = origin.provenance(options, seed=seed, split="pair", counts=counted, notes=notes)
     return PreferenceData(name, users, responses, splits, provenance)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from copl.data.reading.files import open_bytes
-from copl.errors import DataError
+from copl.errors import DataError, quoted
 
 
 @final
@@ -63,7 +63,7 @@ class _Scalar(_Inert):
                 return content.decode("utf-32-le").rstrip("\x00")
             return struct.unpack("<" + _FORMATS[code], content)[0]
         except (KeyError, AttributeError, UnicodeError, struct.error, TypeError) as error:
-            raise _RefusedError(f"a NumPy scalar of type {code!r}") from error
+            raise _RefusedError(f"a NumPy scalar of type {quoted(code)}") from error
 
 
 _STAND_INS: dict[tuple[str, str], Any] = {("numpy", "dtype"): _Dtype, ("numpy", "ndarray"): _Inert}

@@ -62,12 +62,12 @@ def scan_csv(path: Path, wanted: Collection[str] | None = None, progress: Progre
     Raises:
         DataError: see `copl.data.reading.parts.csv_parts`.
     """
-    faults, made = Faults(str(path)), _Made(wanted)
+    faults, builder = Faults(str(path)), _TableBuilder(wanted)
     with _watched(path, progress) as advance:
         for header, records, lines in csv_parts(path, faults, advance):
             columns = zip(*records, strict=True) if records else ((),) * len(header)
-            made.add(dict(zip(header, columns, strict=True)), lines)
-    return made.table(str(path), faults)
+            builder.add(dict(zip(header, columns, strict=True)), lines)
+    return builder.table(str(path), faults)
 
 
 def scan_jsonl(path: Path, wanted: Collection[str] | None = None, progress: Progress | None = None) -> Table:
@@ -84,12 +84,12 @@ def scan_jsonl(path: Path, wanted: Collection[str] | None = None, progress: Prog
     Raises:
         DataError: see `copl.data.reading.parts.json_parts`.
     """
-    faults, made = Faults(str(path)), _Made(wanted)
+    faults, builder = Faults(str(path)), _TableBuilder(wanted)
     with _watched(path, progress) as advance:
         for objects, lines in json_parts(path, faults, advance):
             if objects:
-                made.add(_columns(objects, wanted), lines)
-    return made.table(str(path), faults)
+                builder.add(_columns(objects, wanted), lines)
+    return builder.table(str(path), faults)
 
 
 def _columns(objects: list[dict[str, Any]], wanted: Collection[str] | None) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def scan_parquet(path: Path, wanted: Collection[str] | None = None, progress: Pr
     size = path.stat().st_size
     if size == 0:
         raise DataError(f"{path}: the file is empty")
-    made = _Made(wanted, is_typed=True)
+    builder = _TableBuilder(wanted, is_typed=True)
     try:
         schema = pq.read_schema(path)
         texts = [field.name for field in schema if _is_text(field.type)]
@@ -133,11 +133,11 @@ def scan_parquet(path: Path, wanted: Collection[str] | None = None, progress: Pr
             for name in sorted({name for name in schema.names if schema.names.count(name) > 1}):
                 faults.add(f"column {quoted(name)} is there {schema.names.count(name)} times")
             faults.raise_any()
-            made.names.update(dict.fromkeys(schema.names))
+            builder.names.update(dict.fromkeys(schema.names))
             read = [name for name in schema.names if wanted is None or name in wanted]
             num_rows, done = opened.metadata.num_rows, 0
             for batch in opened.iter_batches(_held_rows(opened.metadata), columns=read, use_threads=False):
-                made.add_arrays(dict(zip(read, batch.columns, strict=True)), batch.num_rows)
+                builder.add_arrays(dict(zip(read, batch.columns, strict=True)), batch.num_rows)
                 done += batch.num_rows
                 advance(size * done // num_rows)
     except UnicodeDecodeError as error:
@@ -147,7 +147,7 @@ def scan_parquet(path: Path, wanted: Collection[str] | None = None, progress: Pr
             begins = file.read(4) == b"PAR1"
         reason = "the file is cut short or damaged" if begins else "this is not a Parquet file"
         raise DataError(f"{path}: {reason} ({str(error).splitlines()[0]})") from error
-    return made.table(str(path), Faults(str(path)), num_rows)
+    return builder.table(str(path), Faults(str(path)), num_rows)
 
 
 def _held_rows(metadata: Any) -> int:
@@ -162,7 +162,7 @@ def _is_text(kind: Any) -> bool:
 
 
 @final
-class _Made:
+class _TableBuilder:
     """A table in the making."""
 
     def __init__(self, wanted: Collection[str] | None, *, is_typed: bool = False) -> None:

@@ -18,7 +18,7 @@ from copl.data.making.origin import Origin, finding
 from copl.data.pairs import intern_users
 from copl.data.reading.hub import Published, require_published
 from copl.data.reading.texts import clean
-from copl.errors import DataError
+from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
@@ -117,7 +117,7 @@ class ChatbotArenaSource:
                 counts["ties"] += 1
                 continue
             if winner not in ("model_a", "model_b"):
-                raise DataError(f"{rows.place}: winner: {winner!r}; expected model_a, model_b or a tie")
+                raise DataError(f"{rows.place}: winner: {quoted(winner)}; expected model_a, model_b or a tie")
             counts["decisive"] += 1
             sides = [_parts(row[name], f"{rows.place}: {name}") for name in ("conversation_a", "conversation_b")]
             if sides[0][0] != sides[1][0]:

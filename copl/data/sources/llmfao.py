@@ -10,14 +10,14 @@ import numpy as np
 
 from copl.data.canonical import canonical_id
 from copl.data.checking.positions import one_sided_users
-from copl.data.making.origin import finding
-from copl.data.making.splits import SPLIT_VERSION, ComparisonSplitOptions, make_splits
+from copl.data.making.origin import Origin, finding
+from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users
 from copl.data.reading.faults import Faults
 from copl.data.reading.scan import scan_csv, scan_jsonl
 from copl.data.reading.texts import clean, storable
 from copl.errors import CoplError, DataError, quoted, suggest
-from copl.options import option, options_to_dict
+from copl.options import option
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, UserTable
 
@@ -86,10 +86,10 @@ class LlmfaoSource:
         usable, reasons = _usable(judged, biased & options.drop_one_sided)
         responses, chosen, rejected = intern_responses(judged.prompt, judged.chosen, judged.rejected)
         comparisons = Comparisons(judged.user, chosen, rejected).take(usable)
-        made = make_splits(
+        split = make_splits(
             ComparisonSet(UserTable.ungrouped(judged.workers), responses, comparisons), options, seed=seed
         )
-        users, responses, splits = compact(UserTable.ungrouped(judged.workers), responses, made.splits)
+        users, responses, splits = compact(UserTable.ungrouped(judged.workers), responses, split.splits)
         notes = [
             _position_note([judged.workers[row] for row in np.flatnonzero(biased).tolist()], options.drop_one_sided),
             f"{judged.counts['ties']:,} ties are left out: a tie says nothing about which is preferred.",
@@ -97,21 +97,17 @@ class LlmfaoSource:
             f"{judged.counts['repeated_answers']:,} answers that were shown repeat another answer to the same prompt "
             "word by word; they are one response here.",
             *(f"{count:,} comparisons were left out: {reason}." for reason, count in reasons.items() if count),
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()),
+            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in split.dropped.items()),
         ]
-        provenance = {
-            "source": "llmfao",
-            "options": options_to_dict(options),
-            "seed": seed,
-            "licence": "CC BY 4.0",
-            "attribution": ATTRIBUTION,
-            "counts": {**judged.counts, "one_sided_workers": int(biased.sum()), "kept": sum(map(len, splits.values()))},
-            "notes": notes,
-            "split": options.strategy,
-            "split_version": SPLIT_VERSION,
-            "positions": {"judgements": len(judged.user), "first": int(judged.picked_left.sum())},
-            "findings": _findings(judged, biased, options.drop_one_sided),
-        }
+        provenance = Origin("llmfao", "CC BY 4.0", ATTRIBUTION, "").provenance(
+            options,
+            seed=seed,
+            split=options.strategy,
+            counts={**judged.counts, "one_sided_workers": int(biased.sum()), "kept": sum(map(len, splits.values()))},
+            notes=notes,
+            positions={"judgements": len(judged.user), "first": int(judged.picked_left.sum())},
+            findings=_findings(judged, biased, options.drop_one_sided),
+        )
         return PreferenceData("llmfao", users, responses, splits, provenance)
 
 
@@ -178,7 +174,7 @@ def _read(directory: Path) -> _Judgements:
             faults += error.faults
             continue
         faults += [
-            f"{table.where}: no column {column!r}{suggest(column, table.columns)}; is this a file of llmfao?"
+            f"{table.where}: no column {quoted(column)}{suggest(column, table.columns)}; is this a file of llmfao?"
             for column in columns[name]
             if column not in table.columns
         ]

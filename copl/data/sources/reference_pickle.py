@@ -21,7 +21,7 @@ from copl.data.making.splits import drop_stranded
 from copl.data.pairs import compact
 from copl.data.reading.plain_pickle import read_plain_pickle
 from copl.data.reading.texts import storable
-from copl.errors import DataError
+from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
@@ -80,12 +80,12 @@ class ReferencePickleSource:
         responses, merged = _merge(prompts)
         dropped: dict[str, int] = {}
         splits = {name: _comparisons(users.rows.get(name, []), merged, dropped) for name in SPLITS}
-        made = drop_stranded(splits, {})
-        table, kept, splits = compact(UserTable(users.ids, users.groups), responses, made.splits)
+        sound = drop_stranded(splits, {})
+        table, kept, splits = compact(UserTable(users.ids, users.groups), responses, sound.splits)
         bare = sum(not prompt for prompt, _ in prompts)
         notes = [
             *left_out(dropped, "comparisons"),
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()),
+            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in sound.dropped.items()),
             f"{bare:,} of {len(prompts):,} texts come without their prompt, as the published code writes PersonalLLM; "
             "source personalllm makes the set with prompts."
             if bare
@@ -120,7 +120,8 @@ def _texts(held: Any, path: Path) -> dict[int, str]:
     for number, entry in held.items():
         text = entry.get("full_text", entry.get("text")) if isinstance(entry, dict) else None
         if not isinstance(number, int) or not isinstance(text, str):
-            raise DataError(f"{path}: response {number!r}: expected a number and a dict with text under 'full_text'")
+            name = quoted(number)
+            raise DataError(f"{path}: response {name}: expected a number and a dict with text under 'full_text'")
         texts[number] = storable(text)
     return texts
 
@@ -140,7 +141,7 @@ def _users(held: Any, rows: Mapping[int, int], path: Path, splits: Sequence[str]
                 pairs = [(rows[chosen], rows[rejected]) for chosen, rejected in entry.get(key, [])]
             except (TypeError, ValueError, KeyError) as error:
                 raise DataError(
-                    f"{path}: user {entry.get('user')!r}: {key}: expected pairs of numbers of responses in the file"
+                    f"{path}: user {quoted(entry.get('user'))}: {key}: expected pairs of numbers of responses in it"
                 ) from error
             users.rows[split] += [(place, chosen, rejected) for chosen, rejected in pairs]
     if len(set(users.ids)) != len(users.ids):

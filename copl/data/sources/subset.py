@@ -107,10 +107,10 @@ class SubsetSource:
         """
         options = self._options
         data = load_dataset(options.path)
-        made = drop_stranded(take_subset(data, options, seed=seed), {})
-        if not len(made.splits["train"]):
+        sound = drop_stranded(take_subset(data, options, seed=seed), {})
+        if not len(sound.splits["train"]):
             raise DataError(f"{options.path}: nothing to train on; is there a split train?")
-        users, responses, splits = compact(data.users, data.responses, made.splits)
+        users, responses, splits = compact(data.users, data.responses, sound.splits)
         whole = dict(data.provenance)
         asked = options_to_dict(options)
         taken = ", ".join(f"{name} {value}" for name, value in asked.items() if name != "path") or "everything"

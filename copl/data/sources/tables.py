@@ -138,9 +138,9 @@ def data_of_rows(
     comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
     sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
     if rows.split is None:
-        made = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
-        splits = dict(made.splits)
-        notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in made.dropped.items()]
+        split = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
+        splits = dict(split.splits)
+        notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in split.dropped.items()]
     else:
         splits = _given_splits(sifted.comparisons, rows.split, keep)
         notes.append("The splits are those of the file's split column.")

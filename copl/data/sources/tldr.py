@@ -114,16 +114,16 @@ class TldrSource:
         parts = [self._read(split, dropped) for split in ("train", "validation")]
         active = {worker for worker, _ in Counter(pair.worker for pair in parts[0]).most_common(options.num_workers)}
         distinct: list[dict[tuple[str, frozenset[str]], _Shown]] = [{}, {}]
-        for part, found in zip(parts, distinct, strict=True):
+        for part, pairs in zip(parts, distinct, strict=True):
             for pair in part:
                 key = pair.prompt, frozenset((pair.first, pair.second))
                 if pair.worker not in active:
                     dropped["by less active workers"] += 1
-                elif key in found:
+                elif key in pairs:
                     dropped["repeated"] += 1
                 else:
-                    found[key] = pair
-        trained, heldout = (list(found.values()) for found in distinct)
+                    pairs[key] = pair
+        trained, heldout = (list(pairs.values()) for pairs in distinct)
         if not trained:
             raise DataError(f"{_PUBLISHED.repository}: no pair is left of what was read; is this a copy of it?")
         if not heldout:  # a copy of the training part alone
@@ -138,7 +138,7 @@ class TldrSource:
         rows = read_published(
             _PUBLISHED, self._options, columns=("info", "summaries", "worker"), split=split, ids=("worker",)
         )
-        found = []
+        pairs = []
         for row in rows or ():
             shown, policies = _shown(row, rows)
             if not all("sup" in policy and "ppo" not in policy for policy in policies):
@@ -148,8 +148,8 @@ class TldrSource:
             elif len(shown.first) == len(shown.second):
                 dropped["of equal length"] += 1
             else:
-                found.append(shown)
-        return found
+                pairs.append(shown)
+        return pairs
 
 
 def _shown(row: dict[str, Any], rows: PublishedRows | None) -> tuple[_Shown, list[str]]:

@@ -154,7 +154,7 @@ def _join(options: UltraFeedbackOptions) -> tuple[_Rated, dict[str, int]]:
     for prompt, first, second in pairs:
         waiting.setdefault(prompt, []).append((first, second))
     ratings = _ratings(options, waiting)
-    found: list[tuple[str, str, str]] = []
+    joined: list[tuple[str, str, str]] = []
     left: list[tuple[int, ...]] = []
     right: list[tuple[int, ...]] = []
     for prompt, first, second in pairs:
@@ -164,14 +164,14 @@ def _join(options: UltraFeedbackOptions) -> tuple[_Rated, dict[str, int]]:
         elif not sides[0] or not sides[1]:
             dropped["rated N/A"] += 1
         else:
-            found.append((prompt, first, second))
+            joined.append((prompt, first, second))
             left.append(sides[0])
             right.append(sides[1])
-    if not found:
+    if not joined:
         raise DataError(
             "no pair of the binarised data set was found in UltraFeedback; are they copies of the two sets?"
         )
-    prompts, first_texts, second_texts = (list(column) for column in zip(*found, strict=True))
+    prompts, first_texts, second_texts = (list(column) for column in zip(*joined, strict=True))
     return _Rated(prompts, first_texts, second_texts, np.array(left).T, np.array(right).T), dropped
 
 
@@ -209,7 +209,7 @@ def _ratings(
     """Return the ratings of the completions wanted by prompt and text; empty where one of them is N/A."""
     where = PublishedOptions(path=options.path, revision=options.revision)
     rows = require_published(_RATED, where, columns=("instruction", "completions"))
-    found: dict[tuple[str, str], tuple[int, ...]] = {}
+    ratings: dict[tuple[str, str], tuple[int, ...]] = {}
     for row in rows:
         prompt = clean(row["instruction"])
         texts = {text for pair in wanted.get(prompt, ()) for text in pair}
@@ -218,13 +218,11 @@ def _ratings(
         try:
             for completion in row["completions"]:
                 text = clean(completion["response"])
-                if text in texts and (rating := _aspects(completion["annotations"])) and not found.get((prompt, text)):
-                    found[prompt, text] = rating
-                elif text in texts:
-                    found.setdefault((prompt, text), ())
+                if text in texts and not ratings.get((prompt, text)):
+                    ratings[prompt, text] = _aspects(completion["annotations"])
         except (TypeError, LookupError) as error:
             raise DataError(f"{rows.place}: completions: expected 'response' and 'annotations' in each") from error
-    return found
+    return ratings
 
 
 def _aspects(annotations: Any) -> tuple[int, ...]:

@@ -18,10 +18,11 @@ from copl.data.making.opinions import (
     draw_splits,
     with_controversial,
 )
-from copl.data.making.splits import SPLIT_VERSION, drop_stranded
+from copl.data.making.origin import Origin
+from copl.data.making.splits import drop_stranded
 from copl.data.pairs import compact
 from copl.data.sources.polis.export import ABSENT, Conversation, read_export
-from copl.options import option, options_to_dict
+from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData, ResponseTable, UserTable
 
@@ -83,19 +84,19 @@ class PolisSource:
         unseen = choose_unseen(_able(votes.take(~cold[votes.response])), options.unseen_fraction, seed)
         splits = draw_splits(votes, cold, unseen, options, seed)
         controversial = _controversial(conversation.votes[~unseen], options.use_passes)
-        made = drop_stranded({name: with_controversial(part, controversial) for name, part in splits.items()}, {})
+        sound = drop_stranded({name: with_controversial(part, controversial) for name, part in splits.items()}, {})
         prompt = _prompt(conversation.summary) if options.prompt is None else options.prompt
         users, responses, kept = compact(
             UserTable(conversation.participants, conversation.groups),
             ResponseTable([prompt] * votes.num_responses, conversation.statements),
-            made.splits,
+            sound.splits,
         )
         return PreferenceData(
             options.path.resolve().name,
             users,
             responses,
             kept,
-            self._provenance(conversation, votes, cold, unseen, made.dropped, seed),
+            self._provenance(conversation, votes, cold, unseen, sound.dropped, seed),
         )
 
     def _provenance(
@@ -115,26 +116,19 @@ class PolisSource:
             *(f"{count:,} comparisons were dropped: {reason}." for reason, count in dropped.items()),
         ]
         url = conversation.summary.get("url", "")
-        return {
-            "source": "polis",
-            "options": options_to_dict(self._options),
-            "seed": seed,
-            "licence": self._options.licence,
-            "attribution": self._options.attribution + (f" Conversation: {url}." if url else ""),
-            "counts": {
-                "participants": len(conversation.participants),
-                "statements": len(conversation.statements),
-                "moderated_out": conversation.num_moderated,
-                "agrees": int((conversation.votes == 1).sum()),
-                "disagrees": int((conversation.votes == -1).sum()),
-                "passes": int((conversation.votes == 0).sum()),
-                "cold_statements": int(cold.sum()),
-                "unseen_participants": int(unseen.sum()),
-            },
-            "notes": notes,
-            "split": "response",
-            "split_version": SPLIT_VERSION,
+        counts = {
+            "participants": len(conversation.participants),
+            "statements": len(conversation.statements),
+            "moderated_out": conversation.num_moderated,
+            "agrees": int((conversation.votes == 1).sum()),
+            "disagrees": int((conversation.votes == -1).sum()),
+            "passes": int((conversation.votes == 0).sum()),
+            "cold_statements": int(cold.sum()),
+            "unseen_participants": int(unseen.sum()),
         }
+        attribution = self._options.attribution + (f" Conversation: {url}." if url else "")
+        origin = Origin("polis", self._options.licence, attribution, "")
+        return origin.provenance(self._options, seed=seed, split="response", counts=counts, notes=notes)
 
 
 def _opinions(conversation: Conversation, use_passes: bool) -> Opinions:

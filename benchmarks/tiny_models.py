@@ -22,7 +22,7 @@ CHAT = (
 """A chat template that takes thoughts apart, as Qwen3's does."""
 
 _LARGEST = 4_000_000  # parameters
-_GIVEN = {"q_lora_rank": 12, "kv_lora_rank": 12, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 8}
+_GIVEN = {"q_lora_rank": 12, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
 _GIVEN |= {"index_head_dim": 8, "index_n_heads": 2, "index_topk": 64, "rotary_dim": 4, "q_lora": 12}
 _GIVEN |= {"pad_token_id": 0, "bos_token_id": 4, "eos_token_id": 5}
 _SIZES: Mapping[str, int] = {
@@ -57,7 +57,6 @@ _DEBERTA: Mapping[str, Any] = {
 }
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "bamba": {**_MAMBA, "attn_layer_indices": [1]},
-    **{name: {"head_dim": 4} for name in ("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm_moe_dsa", "youtu")},
     "bailing_hybrid": {"layer_types": ["linear_attention", "full_attention", "full_attention"]},
     "cohere_compass_text": {"layer_types": ["full_attention"] * 3},
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 32},
@@ -118,6 +117,8 @@ def tiny_model(model_type: str) -> PreTrainedModel:
     values = standard.to_dict()
     renamed = getattr(standard, "attribute_map", {})
     sizes = {name: size for name, size in _SIZES.items() if name in values and name not in renamed}
+    if "kv_lora_rank" in values:  # all heads share what is compressed
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
     config = kind(**{**sizes, **_OWN.get(model_type, {})})
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())

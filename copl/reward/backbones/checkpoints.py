@@ -28,6 +28,7 @@ _VOCABULARIES = (
     *(_TOKENIZER, "tokenizer.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model"),
     *("vocab.txt", "vocab.json", "tekken.json"),
 )
+_COUNTS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads")
 _FEW_LAYERS = 256  # some models run the same layers again
 _WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.codes", "*.tiktoken")
@@ -53,13 +54,7 @@ def quiet() -> Iterator[None]:
 def missing_files(directory: Path) -> list[str]:
     """Return the names of the files a model directory lacks: configuration, safetensors weights, tokenizer."""
     lacking = [] if (directory / _CONFIG).is_file() else [_CONFIG]
-    shards = [_WEIGHTS]
-    if (directory / _INDEX).is_file():
-        try:
-            shards = sorted({str(shard) for shard in _json(directory / _INDEX)["weight_map"].values()})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            shards = [f"a readable {_INDEX}"]
-    lacking += [name for name in shards if not (directory / name).is_file()]
+    lacking += [name for name in _shards(directory) if not (directory / name).is_file()]
     if not any((directory / name).is_file() for name in _VOCABULARIES) and not _reads_bytes(directory):
         lacking.append(_TOKENIZER)
     elif (directory / "vocab.json").is_file() and not any(
@@ -67,6 +62,16 @@ def missing_files(directory: Path) -> list[str]:
     ):
         lacking.append("merges.txt")
     return lacking
+
+
+def _shards(directory: Path) -> list[str]:
+    """The names of the files with the weights."""
+    if not (directory / _INDEX).is_file():
+        return [_WEIGHTS]
+    try:
+        return sorted({str(shard) for shard in _json(directory / _INDEX)["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [f"a readable {_INDEX}"]
 
 
 def _json(path: Path) -> Any:
@@ -157,22 +162,22 @@ def _told(directory: Path) -> Iterator[None]:
 
 
 def _reason(directory: Path, error: BaseException) -> str:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     if "trust_remote_code" in text:
         return (
             f"the model in {directory} brings Python code of its own, which could do anything here, so copl never runs "
             "it; choose a model whose architecture transformers knows"
         )
-    if "sentencepiece" in text and "install" in text:
+    if "install" in text and any(directory.glob("*.model")) and not (directory / _TOKENIZER).is_file():
         return f"the tokenizer in {directory} needs one more package: pip install sentencepiece"
-    return f"cannot load the model in {directory}: {text}"
+    return f"cannot load the model in {directory}: {text[:300]}"
 
 
 def _require_plausible(directory: Path) -> None:
     """Check what nobody else does before it hurts: sizes no computer has room for, and attention from elsewhere.
 
     Raises:
-        BackboneError: the configuration is none, has more layers than tensors, or names attention kernels to download.
+        BackboneError: the configuration is none, has sizes that cannot be, or names attention code to download.
     """
     from safetensors import safe_open
     from transformers import AutoConfig
@@ -187,10 +192,14 @@ def _require_plausible(directory: Path) -> None:
             "delete attn_implementation there"
         )
     count = 0
-    for path in directory.glob("*.safetensors"):
-        with safe_open(path, "pt") as tensors:
+    for name in _shards(directory):
+        with safe_open(directory / name, "pt") as tensors:
             count += len(tensors.keys())
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).get_text_config()
+    for name in _COUNTS:
+        size = getattr(config, name, None)
+        if isinstance(size, int) and size < 1:
+            raise BackboneError(f"{directory / _CONFIG} says {name} {size}; it has to be 1 or more")
     layers = getattr(config, "num_hidden_layers", None)
     if isinstance(layers, int) and layers > max(count, _FEW_LAYERS):
         raise BackboneError(f"{directory / _CONFIG} says {layers} layers, but there are only {count} tensors")

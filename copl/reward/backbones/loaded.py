@@ -29,6 +29,9 @@ Pooling = Literal["last", "mean"]
 Template = Literal["chat", "pair", "plain", "response"]
 Side = Literal["left", "right"]
 
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+_ROUGH_TOLERANCE = 5e-2  # of half precision, where the order of sums matters
+
 
 @final
 @frozen(eq=False)
@@ -90,8 +93,8 @@ def prepare_backbone(
         template: None: the chat template where there is one, a sentence pair for encoders, else plain text.
 
     Raises:
-        BackboneError: an encoder-decoder, a model that does not give a hidden state for each token, or a chat template
-            asked for where there is none.
+        BackboneError: an encoder-decoder, a model that does not give a hidden state for each token or reads padding,
+            or a chat template asked for where there is none.
     """
     # Imported here, as whoever loads a model has done: others need only what this module knows of tokens.
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -104,7 +107,8 @@ def prepare_backbone(
     config.use_cache = False  # nothing is generated
     model.requires_grad_(False)
     model.eval()
-    hidden_size, unfit = _try_out(model)
+    pad_id = _pad_id(model, tokenizer)
+    hidden_size, unfit = _try_out(model, pad_id)
     return LoadedBackbone(
         model=model,
         tokenizer=tokenizer,
@@ -114,7 +118,7 @@ def prepare_backbone(
         template=_template_of(model, tokenizer, template, "pair" if is_encoder else "plain"),
         target_modules=default_target_modules(model, without=unfit),
         unfit_modules=unfit,
-        pad_id=_pad_id(model, tokenizer),
+        pad_id=pad_id,
         max_positions=_max_positions(model, tokenizer),
         state_size=int(getattr(config, "hidden_size", hidden_size)),
     )
@@ -129,26 +133,38 @@ def _reader(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def _try_out(model: PreTrainedModel) -> tuple[int, frozenset[str]]:
-    """Read two short texts.
+def _try_out(model: PreTrainedModel, pad_id: int) -> tuple[int, frozenset[str]]:
+    """Read a short text beside a longer one, and alone.
 
     Returns:
         the size of the hidden states, and the linear modules that are called with something else than a row a text.
+
+    Raises:
+        BackboneError: it does not give a hidden state for each token, or padding changes what it says of a text.
     """
-    rows, length = 2, 8
-    ids = torch.ones(rows, length, dtype=torch.long, device=model.device)
+    rows, length, short = 2, 16, 9
+    ids = (torch.arange(rows * length, device=model.device) % (num_embeddings(model) or length)).view(rows, length)
+    mask = torch.ones_like(ids)
+    ids[0, short:], mask[0, short:] = pad_id, 0
     name = type(model).__name__
     try:
         with modules_called_otherwise(model, rows) as unfit:
-            hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-            shape = tuple(hidden.shape)
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        shape = tuple(hidden.shape)
+        if shape[:2] != (rows, length) or len(shape) != 3:
+            raise ValueError(f"its hidden states are {shape} for {rows} texts of {length} tokens")
+        alone = model(input_ids=ids[:1, :short], attention_mask=mask[:1, :short]).last_hidden_state[0]
     except RuntimeError:  # short of memory, or a fault of the model's own: said where texts are read
         return int(model.config.get_text_config().hidden_size), frozenset()
     except Exception as error:  # whatever a model of another kind says to text
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BackboneError(f"{name} does not read plain text ({reason}); a decoder or an encoder is needed") from error
-    if shape[:2] != (rows, length) or len(shape) != 3:
-        raise BackboneError(f"{name} gives hidden states {shape} for {rows} texts of {length} tokens, not one for each")
+    worst = float((hidden[0, :short] - alone).abs().max() / alone.abs().max().clamp_min(1e-12))
+    if worst > _TOLERANCE.get(model.dtype, _ROUGH_TOLERANCE):
+        raise BackboneError(
+            f"{name} reads padding: a text has another hidden state beside a longer one (by {worst:.1e} of the largest "
+            "value), so its score would depend on the batch; choose another backbone"
+        )
     return shape[2], frozenset(unfit)
 
 

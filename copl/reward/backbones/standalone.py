@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -233,7 +233,7 @@ def _as_text(messages: Sequence[Mapping[str, str]]) -> str:
 
 def added_tokens(tokenizer: Any, *, second: bool) -> tuple[list[int], list[int], list[int]]:
     """Return the tokens that the tokenizer itself puts before, between and after one text, or two."""
-    words = ("a", "1", ".", *tokenizer.get_vocab())
+    words = chain(("a", "1", "."), (word for word in tokenizer.get_vocab()))
     samples = ((word, list(tokenizer(word, add_special_tokens=False)["input_ids"])) for word in words)
     sample, inside = next((word, ids) for word, ids in samples if ids)
     ids = list(tokenizer(sample, sample if second else None)["input_ids"])

@@ -134,7 +134,7 @@ def check_packing(backbone: LoadedBackbone, encoded: EncodedResponses, compariso
     pairs = PackedPairs(*(t.to(model.device) for t in (pairs.input_ids, pairs.segments, pairs.position_ids)))
     try:
         packed = model(**packed_inputs(model, pairs)).last_hidden_state
-    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError) as error:
         raise BackboneError(f"pairs cannot be packed: {name} takes no block mask ({error})") from error
     for rows, segment in ((chosen, CHOSEN), (rejected, REJECTED)):
         tokens = collate(encoded, rows)

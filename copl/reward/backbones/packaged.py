@@ -12,7 +12,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,6 +118,19 @@ def dequantised(name: str, gguf: PackagedFiles) -> Path:
     return target
 
 
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Keep transformers from parsing a GGUF file three times over, 5 s each for SmolLM2."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
+
+
 def _dequantise(source: Path, file: str, target: Path) -> None:
     """Write a GGUF file as an ordinary language model: float32 safetensors, its configuration and the tokenizer."""
     import torch
@@ -124,7 +138,7 @@ def _dequantise(source: Path, file: str, target: Path) -> None:
 
     options = {"gguf_file": file, "local_files_only": True, "trust_remote_code": False}
     # The GGUF reader shows its bar whatever it is told.
-    with quiet(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    with quiet(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), _parsed_once():
         warnings.simplefilter("ignore")  # third-party code reads third-party files; the outcome is checked on loading
         read = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
         AutoTokenizer.from_pretrained(source, **options).save_pretrained(target)

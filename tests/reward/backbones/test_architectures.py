@@ -33,7 +33,9 @@ from copl.system.progress import SilentProgress
 Planted = tuple[PreferenceData, UserVectors]
 KINDS = ["gemma", "gemma3", "llama", "qwen2", "qwen3", "bert"]
 CHAT = "{% for m in messages %}<turn> {{ m['role'] }} : {{ m['content'] }} <end> {% endfor %}"
-OPTIONS = RewardOptions(max_steps=3, batch_size=8, eval_every=2, max_length=64, learning_rate=3e-3, trainable_layers=0)
+OPTIONS = RewardOptions(
+    warm_start=False, max_steps=3, batch_size=8, eval_every=2, max_length=64, learning_rate=3e-3, trainable_layers=0
+)
 DIALOGUE = [
     {"role": "user", "content": "w1 w2"},
     {"role": "assistant", "content": "w3"},
@@ -120,8 +122,7 @@ def test_every_architecture_trains_saves_loads_and_scores(
     data, users = preferences
     monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
     backbone = saved(kind, pad)
-    # Without a warm start there is no frozen model to fall back on.
-    model = train(backbone, preferences, tmp_path / "run", attrs.evolve(OPTIONS, warm_start=False))
+    model = train(backbone, preferences, tmp_path / "run")
     card = read_reward_card(tmp_path / "run")
     assert card.training["steps"] == 3
     assert card.backbone["hidden_size"] == 32
@@ -214,7 +215,7 @@ def test_exhausted_memory_says_what_to_do_and_overwrites_nothing(
 
     monkeypatch.setattr(type(backbone.load().model), "forward", exhausted)
     with pytest.raises(TrainingError, match=rf"memory exhausted in {where}; lower reward\.batch_size"):
-        train(backbone, preferences, run, attrs.evolve(OPTIONS, warm_start=False, pack_pairs="off"))
+        train(backbone, preferences, run, attrs.evolve(OPTIONS, pack_pairs="off"))
     assert all(path.read_bytes() == content for path, content in before.items())
 
 

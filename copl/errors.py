@@ -8,6 +8,7 @@ other exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import reprlib
 from collections.abc import Iterable
@@ -102,6 +103,17 @@ def quoted(value: Any) -> str:
     ("'gcf'", 80)
     """
     return _cut(_SHORT.repr(value), _LONGEST_VALUE)
+
+
+def of_system(error: OSError) -> str:
+    """Return an error of the operating system as a fault: the file, where there is one, and what was wrong.
+
+    >>> of_system(FileNotFoundError(2, "No such file or directory", "votes.csv"))
+    'votes.csv: no such file or directory'
+    """
+    reason = error.strerror or str(error) or type(error).__name__
+    reason = reason[:1].lower() + reason[1:]
+    return one_line(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
 
 
 def _cut(text: str, length: int) -> str:

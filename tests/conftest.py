@@ -27,8 +27,8 @@ FETCHED = {
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the user's cache of stages; backbones, which are checked by checksum, are shared."""
     cache = tmp_path_factory.getbasetemp() / "copl-cache"
-    for module in ("copl.cli", "copl.commands.ablate"):
-        monkeypatch.setattr(f"{module}._cache", lambda no_cache: None if no_cache else cache)
+    for command in ("train", "evaluate", "demo", "ablate"):
+        monkeypatch.setattr(f"copl.commands.{command}.shared_cache", lambda no_cache: None if no_cache else cache)
 
 
 @pytest.fixture

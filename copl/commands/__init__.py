@@ -1,1 +1,1 @@
-"""The commands of the `copl` program, a module for each group; `copl.cli` puts them together."""
+"""The commands of the `copl` program, a module for each command or group; `copl.cli` puts them together."""

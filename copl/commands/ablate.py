@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copl.commands.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION
-from copl.commands.display import say, show, show_json, show_table
-from copl.commands.interrupts import interruptible
+from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION, shared_cache
+from copl.commands.parts.display import say, show, show_json, show_table
+from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
     from copl.ablate.conduct import Found
@@ -90,7 +90,7 @@ def ablate(
             plan,
             out,
             plugins=load(),
-            cache=_cache(no_cache),
+            cache=shared_cache(no_cache),
             engine=engine.value,
             num_jobs=jobs,
             retry=retry,
@@ -99,12 +99,6 @@ def ablate(
     _show_found(found, plan, out, as_json)
     if found.failed:
         raise typer.Exit(2)
-
-
-def _cache(no_cache: bool) -> Path | None:
-    from copl.system.files import cache_directory
-
-    return None if no_cache else cache_directory()
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

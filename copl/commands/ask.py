@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copl.commands.arguments import JSON_OPTION, RUN_ARGUMENT
-from copl.commands.display import say, show_json
+from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
+from copl.commands.parts.display import say, show_json
 
 if TYPE_CHECKING:
     from copl.data.requests import Pair, Prompt

@@ -7,8 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, SEED_OPTION, component_values
-from copl.commands.display import open_progress, say, show_json, show_table
+from copl.commands.parts.arguments import (
+    COMPONENT_SET_OPTION,
+    DATA_ARGUMENT,
+    JSON_OPTION,
+    SEED_OPTION,
+    component_values,
+)
+from copl.commands.parts.display import open_progress, say, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, make, describe and check data sets.")
 
@@ -90,9 +96,7 @@ def make(
 
 
 @app.command("describe")
-def describe(
-    data: Annotated[Path, typer.Argument(help="Directory of the data set.")], as_json: JSON_OPTION = False
-) -> None:
+def describe(data: DATA_ARGUMENT, as_json: JSON_OPTION = False) -> None:
     """Show what to know before trusting a result: counts, lengths, trivial rules, and all findings."""
     from copl.data.checking.checks import check
     from copl.data.dataset import load_dataset
@@ -112,9 +116,7 @@ def _describe(data: Any, findings: Any, as_json: bool) -> None:
 
 
 @app.command("check")
-def check_command(
-    data: Annotated[Path, typer.Argument(help="Directory of the data set.")], as_json: JSON_OPTION = False
-) -> None:
+def check_command(data: DATA_ARGUMENT, as_json: JSON_OPTION = False) -> None:
     """Look for what makes results wrong: leaks, shortcuts, contradictions, users nobody shares a response with.
 
     Exits with 2 when there is an error, with 0 otherwise.

@@ -3,58 +3,97 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from copl.commands.display import open_progress, say, show
-from copl.data.dataset import load_dataset, save_dataset
-from copl.evaluate.findings import findings
-from copl.evaluate.tables import held_out, methods_table
-from copl.plugins import load
-from copl.runs.directory import REPORT_FILE, Run
-from copl.runs.pipeline import evaluate, train
-from copl.runs.recipe import Draft, merge, parse_assignments, resolve
-from copl.runs.reporting import compared, report_runs
-from copl.system.files import cache_directory
+import typer
+
+from copl.commands.parts.arguments import BACKBONE_OPTION, NO_CACHE_OPTION, SEED_OPTION, SET_OPTION, shared_cache
+from copl.commands.parts.display import open_progress, say, show
+from copl.commands.parts.interrupts import interruptible
+
+if TYPE_CHECKING:
+    from copl.records import PreferenceData
+    from copl.runs.directory import Run
+    from copl.runs.recipe import Draft, Recipe
 
 METHODS = ("copl", "btl", "graph")
 """What the demo compares: the method, one reward model for everybody, the graph without text."""
 
 
-def run_demo(out: Path, *, backbone: str | None, assignments: Sequence[str], seed: int, use_cache: bool) -> Path:
-    """Make the corpus, train and evaluate each method, print the table, write the report.
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory for the data set, the runs and the report.")] = (
+        Path("demo-run")
+    ),
+    backbone: BACKBONE_OPTION = None,
+    assignments: SET_OPTION = None,
+    seed: SEED_OPTION = None,
+    no_cache: NO_CACHE_OPTION = False,
+) -> None:
+    """The main job on the embedded corpus: train `copl` beside baselines, evaluate, adapt to newcomers, report."""
+    from copl.data.dataset import load_dataset
+    from copl.runs.recipe import parse_assignments
 
-    Returns:
-        the report's path.
-    """
     started = time.monotonic()
-    plugins = load()
-    cache = cache_directory() if use_cache else None
-    settings = parse_assignments(assignments)
-    source_options = settings.pop("source", {})
+    settings = parse_assignments(assignments or [])
+    source = settings.pop("source", {})
+    recipes = _recipes(backbone, settings, seed or 0)
+    with interruptible(lambda: f"what is finished is kept in {out}, and the same command goes on from there"):
+        _make_data(out / "data", source, seed or 0)
+        data = load_dataset(out / "data")
+        say(f"data: {data.name}, {len(data.users)} users, {len(data.split('train'))} training comparisons")
+        report = _compare(_train(recipes, out, data, shared_cache(no_cache)), out, data)
+    say(f"report: {report}  ({time.monotonic() - started:.0f} s)")
+
+
+def _recipes(backbone: str | None, settings: Draft, seed: int) -> dict[str, Recipe]:
+    """Return the recipe of each method; nothing is written yet where one will not do."""
+    from copl.plugins import load
+    from copl.runs.recipe import merge, resolve
+
     chosen: Draft = {"backbone": {"name": backbone}} if backbone else {}
     recipes = {
-        name: resolve(merge({"method": {"name": name}}, chosen, settings), plugins, seed=seed) for name in METHODS
+        name: resolve(merge({"method": {"name": name}}, chosen, settings), load(), seed=seed) for name in METHODS
     }
     for recipe in recipes.values():
         if "backbone" in recipe.stages.parts:
             recipe.stages.build("backbone").fingerprint()  # an error now, rather than with half a demo on disk
-    data_directory = out / "data"
-    source = plugins.registry("source").create("facets", source_options)
-    if not data_directory.exists():
-        save_dataset(source.load(seed=seed), data_directory)
-    data = load_dataset(data_directory)
-    say(f"data: {data.name}, {len(data.users)} users, {len(data.split('train'))} training comparisons")
+    return recipes
+
+
+def _make_data(directory: Path, options: Mapping[str, str], seed: int) -> None:
+    from copl.data.dataset import save_dataset
+    from copl.plugins import load
+
+    source = load().registry("source").create("facets", options)
+    if not directory.exists():
+        save_dataset(source.load(seed=seed), directory)
+
+
+def _train(recipes: Mapping[str, Recipe], out: Path, data: PreferenceData, cache: Path | None) -> dict[str, Run]:
+    from copl.plugins import load
+    from copl.runs.pipeline import evaluate, train
+
     runs: dict[str, Run] = {}
     for name, recipe in recipes.items():
         say(f"training {name}")
-        run, method = train(recipe, data_directory, out / name, open_progress=open_progress, cache=cache)
-        evaluate(run, data, plugins=plugins, open_progress=open_progress, cache=cache, method=method)
+        run, method = train(recipe, out / "data", out / name, open_progress=open_progress, cache=cache)
+        evaluate(run, data, plugins=load(), open_progress=open_progress, cache=cache, method=method)
         runs[name] = run
+    return runs
+
+
+def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
+    """Print the table, write the report and return its path."""
+    from copl.evaluate.findings import findings
+    from copl.evaluate.tables import held_out, methods_table
+    from copl.runs.directory import REPORT_FILE
+    from copl.runs.reporting import compared, report_runs
+
     measurements = held_out(compared(runs, data, baseline="btl"))
     report = report_runs(runs, data, out / REPORT_FILE, baseline="btl")
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
     for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}):
         print(sentence)
-    say(f"report: {report}  ({time.monotonic() - started:.0f} s)")
     return report

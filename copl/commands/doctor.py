@@ -1,4 +1,4 @@
-"""What is installed, what is missing, and what to do about it."""
+"""``copl doctor``: what is installed, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import os
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 
-from copl.errors import CoplError
-from copl.options import describe_options
-from copl.plugins import KINDS, load
-from copl.runs.directory import installed_versions
-from copl.system.files import cache_directory
+from copl.commands.parts.arguments import JSON_OPTION
+from copl.commands.parts.display import show_json, show_table
 
 Finding = tuple[str, str, str]
 """What was looked at, its state (ok, missing, broken), and a detail."""
@@ -22,9 +19,21 @@ _OPTIONAL = {
 }
 
 
+def doctor(as_json: JSON_OPTION = False) -> None:
+    """Show what is installed and what is missing: versions, devices, backbones, optional libraries, plugins."""
+    header = ("what", "state", "detail")
+    findings = examine()
+    if as_json:
+        show_json([dict(zip(header, finding, strict=True)) for finding in findings])
+    else:
+        show_table("copl doctor", header, findings)
+
+
 def examine() -> list[Finding]:
     """Return the findings in the order a person wants to read them."""
-    findings: list[Finding] = [(name, "ok", found) for name, found in installed_versions().items()]
+    from copl.runs.directory import installed_versions
+
+    findings: list[Finding] = [(name, "ok", there) for name, there in installed_versions().items()]
     findings += [_optional(name, purpose) for name, purpose in _OPTIONAL.items()]
     findings += [_device(), _cache(), *_backbones(), *_plugins()]
     return findings
@@ -46,14 +55,20 @@ def _device() -> Finding:
 
 
 def _cache() -> Finding:
+    from copl.system.files import cache_directory
+
     cache = cache_directory()
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     free = shutil.disk_usage(existing).free / 2**30
-    state = "ok" if os.access(existing, os.W_OK) else "broken"
+    state = "ok" if existing.is_dir() and os.access(existing, os.W_OK) else "broken"
     return "cache", state, f"{cache}, {free:.0f} GiB free"
 
 
 def _backbones() -> list[Finding]:
+    from copl.errors import CoplError
+    from copl.options import describe_options
+    from copl.plugins import load
+
     registry = load().registry("backbone")
     findings: list[Finding] = []
     for registered in registry:
@@ -69,8 +84,10 @@ def _backbones() -> list[Finding]:
 
 
 def _plugins() -> list[Finding]:
+    from copl.plugins import KINDS, load
+
     plugins = load()
     broken = {fault for kind in KINDS for fault in plugins.registry(kind).broken}
-    packages = {r.package for kind in KINDS for r in plugins.registry(kind)} - {"copl"}
-    found: list[Finding] = [(f"plugin package {name}", "ok", version(name)) for name in sorted(packages)]
+    packages = {r.package: r.package_version for kind in KINDS for r in plugins.registry(kind) if r.package != "copl"}
+    found: list[Finding] = [(f"plugin package {name}", "ok", there) for name, there in sorted(packages.items())]
     return found + [(f"plugin {b.entry_point}", "broken", f"{b.package}: {b.cause}") for b in broken]

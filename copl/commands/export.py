@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from copl.commands.arguments import JSON_OPTION, RUN_ARGUMENT
-from copl.commands.display import say, show_json
+from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT, USERS_OPTION
+from copl.commands.parts.display import say, show_json
 
 
 def export(
@@ -22,14 +22,13 @@ def export(
             " run: what scoring and adapting need, with a card.",
         ),
     ] = None,
-    users: Annotated[Path | None, typer.Option("--users", help="Adapted users, from `copl adapt`.")] = None,
+    users: USERS_OPTION = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge the user's adapter into the backbone and write the whole model.")
     ] = False,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Write one user's reward model, or a whole run, for use elsewhere."""
-    from copl.adapt.store import load_adapted
     from copl.errors import OptionsError
     from copl.model import Model
 
@@ -42,8 +41,9 @@ def export(
         else:
             say(f"wrote {out}; Model.from_pretrained opens it")
         return
-    adapted = load_adapted(users) if users else None
-    facts = Model.open(run_directory).export(user, out, adapted=adapted, merge=merge)
+    model = Model.open(run_directory)
+    adapted = model.load_adapted(users) if users else None
+    facts = model.export(user, out, adapted=adapted, merge=merge)
     if as_json:
         show_json(facts)
     else:

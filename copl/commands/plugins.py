@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
-from copl.commands.arguments import COMPONENT_SET_OPTION, JSON_OPTION, component_values
-from copl.commands.display import say, show_json, show_table
+from copl.commands.parts.arguments import A_KIND, COMPONENT_SET_OPTION, JSON_OPTION, component_values
+from copl.commands.parts.display import say, show_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="List, show, check and begin components that can be chosen by name.")
 
-KIND_ARGUMENT = Annotated[str, typer.Argument(help="encoder, gate, adapter, method, source, backbone or metric.")]
+KIND_ARGUMENT: TypeAlias = Annotated[str, typer.Argument(help=A_KIND)]
 
 
 @app.command("list")
@@ -108,9 +108,7 @@ def check(
 @app.command("new")
 def new(
     name: Annotated[str, typer.Argument(help="Name of the package, such as copl-nearest.")],
-    kind: Annotated[
-        str, typer.Option("--kind", help="encoder, gate, adapter, method, source, backbone or metric.")
-    ] = "encoder",
+    kind: Annotated[str, typer.Option("--kind", help=A_KIND)] = "encoder",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory to write. [default: the name]")] = None,
 ) -> None:
     """Write a package with a component of your own: it installs, and passes its tests and the conformance kit."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from copl.commands.interrupts import kept_of_run
+from copl.commands.parts.interrupts import kept_of_run
 
 RunCopl = Callable[..., tuple[int, str, str]]
 LONG = ["--set", "encoder.name=mf", "--set", "encoder.embedding_dim=4", "--set", "reward.max_steps=3000"]
@@ -59,7 +59,8 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
     code, said = _interrupted_when(lambda: bool(steps()), words)
     line = f"copl: interrupted; {kept_of_run(run)}"
     assert (code, said.splitlines()[-1]) == (130, line), said
-    assert "graph, what there is of reward; the same command goes on" in line
+    assert "graph, what there is of " in line
+    assert "what there is of reward" in line
     assert "Traceback" not in said
     assert "encoder" in said
     reached = steps()[-1]

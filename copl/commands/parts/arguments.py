@@ -8,26 +8,15 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-
-def _from_0(seed: int | None) -> int | None:
-    from copl.errors import OptionsError
-
-    if seed is not None and seed < 0:
-        raise OptionsError(f"--seed {seed}: a seed is a whole number from 0")
-    return seed
-
+from copl.plugins import KINDS
 
 JSON_OPTION: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 SEED_OPTION: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        "--seed", callback=_from_0, help="The same seed gives the same result. [default: that of the recipe, else 0]"
-    ),
+    typer.Option("--seed", help="The same seed gives the same result. [default: that of the recipe, else 0]"),
 ]
 RUN_ARGUMENT: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory made by `copl train`.")]
-CONFIG_OPTION: TypeAlias = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Recipe in TOML; flags win over it.")
-]
+DATA_ARGUMENT: TypeAlias = Annotated[Path, typer.Argument(metavar="DATA", help="Directory of the data set.")]
 SET_OPTION: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="STAGE.KEY=VALUE", help="An option of a stage; may be repeated."),
@@ -36,19 +25,22 @@ COMPONENT_SET_OPTION: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An option of the component; may be repeated."),
 ]
-METHOD_OPTION: TypeAlias = Annotated[str | None, typer.Option("--method", help="Whole method: copl, btl, graph, …")]
-ENCODER_OPTION: TypeAlias = Annotated[str | None, typer.Option("--encoder", help="Graph encoder.")]
-GATE_OPTION: TypeAlias = Annotated[str | None, typer.Option("--gate", help="Gate of the experts.")]
-ADAPTER_OPTION: TypeAlias = Annotated[
-    str | None, typer.Option("--adapter", help="Adaptation strategy for unseen users.")
-]
 BACKBONE_OPTION: TypeAlias = Annotated[
     str | None,
     typer.Option("--backbone", help="Backbone by name, or any Hugging Face id or local path of a transformer."),
 ]
+USERS_OPTION: TypeAlias = Annotated[Path | None, typer.Option("--users", help="Adapted users, from `copl adapt`.")]
 NO_CACHE_OPTION: TypeAlias = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor fill the cache that runs share.")
 ]
+A_KIND = f"{', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}."
+
+
+def shared_cache(no_cache: bool) -> Path | None:
+    """Return the cache that runs share, or None where it is not wanted."""
+    from copl.system.files import cache_directory
+
+    return None if no_cache else cache_directory()
 
 
 def component_values(assignments: Sequence[str] | None) -> dict[str, str]:

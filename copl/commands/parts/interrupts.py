@@ -10,7 +10,7 @@ from typing import Any, final
 import typer
 from typer.core import TyperGroup
 
-from copl.commands.display import say
+from copl.commands.parts.display import say
 from copl.system.processes import is_main
 
 

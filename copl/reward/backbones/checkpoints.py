@@ -132,6 +132,7 @@ def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTr
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, **options)
         _require_vocabulary(directory, tokenizer)
+        tokenizer(["a", "b"], verbose=True)  # what is wrong with it shows here or nowhere
     # Poolers sit on top of the last hidden state, which is all that is used here.
     absent = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if absent:

@@ -154,6 +154,10 @@ def _without(name: str) -> Callable[[Path], None]:
         (_config(model_type="vit"), "cannot load the model|does not read plain text|of the weights of"),
         (_text("model.safetensors.index.json", "{}"), "lacks a readable model.safetensors.index.json"),
         (_text("model.safetensors.index.json", '{"weight_map": {"a": 3}}'), "it lacks 3"),
+        (
+            lambda directory: change(directory / "tokenizer_config.json", model_max_length="long"),
+            "cannot load the model",
+        ),
         (_text("adapter_model.safetensors", ""), None),
     ],
 )

@@ -22,9 +22,10 @@ def copl_graph_encoders() -> list[Component]:
         signed_gcn,
         spectral,
         stacked,
+        tastes,
     )
 
-    modules = (stacked, latent_groups, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral, id, none)
+    modules = (stacked, tastes, latent_groups, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral, id, none)
     return [component for module in modules for component in module.COMPONENTS]
 
 

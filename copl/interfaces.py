@@ -93,7 +93,7 @@ class GraphEncoder(ABC):
 
     @property
     def reads_texts(self) -> bool:
-        """Whether `fit` needs `PreferenceGraph.response_features`, the text embeddings of the responses."""
+        """Whether `fit` makes use of `PreferenceGraph.response_features`, where the method has texts."""
         return False
 
     @abstractmethod

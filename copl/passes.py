@@ -1,9 +1,9 @@
-r"""What an encoder leaves for newcomers: passes over the comparisons of a user who was not there in training.
+r"""What an encoder leaves for users and for responses that were not there in training.
 
-An encoder that can embed such a user puts one of the records below into `NodeEmbeddings.newcomer_pass`; the strategy
-`encode` carries it out, and what it gives is meant to be what training made of the seen users. Comparisons have the
-weights w that they came with, and the embeddings and biases e_r, b_r of responses are the trained ones unless a record
-brings its own.
+A response is embedded by its text with a `TextMap`. An encoder that can embed a later user puts one of the passes
+below into `NodeEmbeddings.newcomer_pass`; the strategy `encode` carries it out, and what it gives is meant to be what
+training made of the seen users. Comparisons have the weights w that they came with, and the embeddings and biases e_r,
+b_r of responses are the trained ones, or by text, unless a record brings its own.
 
 Shapes: R responses, D embedding dimension, G groups, K dimensions of a prior.
 """
@@ -17,6 +17,8 @@ import attrs
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TEXTS_AT_ONCE = 8192
 
 
 @final
@@ -70,6 +72,33 @@ class GaussianPass:
     mean: Tensor
     factor: Tensor
     sharpness: float = 1.0
+    power: float = 1.0
+
+    @property
+    def dim(self) -> int:
+        return len(self.mean)
+
+
+@final
+@attrs.frozen(eq=False)
+class TastePass:
+    r"""The most likely taste where each coordinate has a normal prior of its own.
+
+    .. math::
+        e_u = \arg\max_e p \sum_{(c, r)} w_{cr} \log\sigma\bigl(e \cdot (e_c - e_r) + b_c - b_r\bigr)
+              + \sum_d \log \mathcal{N}(e_d; \mu_d, \sigma_d^2)
+
+    Not what the seen users have become but what a taste may be is the prior: directions they have in common, and any
+    direction of the texts.
+
+    Attributes:
+        mean: mu [D].
+        scale: sigma [D]; 0 for a coordinate that all users share.
+        power: p, exponent of a user's evidence: 1 over the mean weight of a comparison, whose unit says nothing.
+    """
+
+    mean: Tensor
+    scale: Tensor
     power: float = 1.0
 
     @property
@@ -169,7 +198,54 @@ class SideBySidePass:
         return sum(member.own.dim for member in self.members)
 
 
-NewcomerPass: TypeAlias = GroupPass | GaussianPass | SignedPass | SideBySidePass
+@final
+@attrs.frozen(eq=False)
+class TextMap:
+    r"""How a response is embedded by its text alone.
+
+    .. math::
+        [e_r, b_r] = \phi(x) W + w, \quad x = (f_r - c) / s, \qquad
+        \phi(x) = x \;\text{ or }\; \phi_j(x) = e^{-\lVert x - l_j \rVert^2 / 2}
+
+    with f the frozen features of the text; with landmarks l the map is that of a Gaussian process (Nystrom's method,
+    Williams and Seeger, NIPS 2000), without it is linear.
+
+    Attributes:
+        centre: c [F].
+        scale: s, positive [F].
+        landmarks: l [m, F]; m = 0 for a linear map.
+        weight: W [m or F, D + 1].
+        offset: w [D + 1].
+    """
+
+    centre: Tensor
+    scale: Tensor
+    landmarks: Tensor
+    weight: Tensor
+    offset: Tensor
+
+    @property
+    def num_features(self) -> int:
+        return len(self.centre)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return embeddings and biases [n, D + 1] of texts with features [n, F]; float32."""
+        embedded = self.offset.float().repeat(len(features), 1)
+        for start in range(0, len(features), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            embedded[part] += (self.codes(features[part]) @ self.weight.double()).float()
+        return embedded
+
+    def codes(self, features: Tensor) -> Tensor:
+        """Return phi [n, m or F] of texts with features [n, F], float64."""
+        scaled, landmarks = (features.double() - self.centre) / self.scale, self.landmarks.double()
+        if not len(landmarks):
+            return scaled
+        squares = scaled.square().sum(1)[:, None] + landmarks.square().sum(1)
+        return (-0.5 * (squares - 2 * scaled @ landmarks.T).clamp_min(0)).exp()
+
+
+NewcomerPass: TypeAlias = GroupPass | GaussianPass | TastePass | SignedPass | SideBySidePass
 
 
 def tensors_of(record: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -23,7 +23,7 @@ from copl.system.converters import flag_array, float_array, int_array, optional_
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.passes import NewcomerPass
+    from copl.passes import NewcomerPass, TextMap
 
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -179,11 +179,20 @@ class Comparisons:
 @final
 @frozen(eq=False)
 class ComparisonSet:
-    """Comparisons together with the tables their rows refer to: what a stage receives."""
+    """Comparisons together with the tables their rows refer to: what a stage receives.
+
+    Attributes:
+        users: the users referred to.
+        responses: the responses referred to.
+        comparisons: the comparisons.
+        features: frozen features of the responses' texts [R, F], where somebody has read them; rows of responses that
+            the comparisons do not refer to may be anything.
+    """
 
     users: UserTable
     responses: ResponseTable
     comparisons: Comparisons
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.comparisons)
@@ -274,6 +283,7 @@ class NodeEmbeddings:
         comparisons: the training comparisons, rows as in `user_ids` and `response_keys`.
         newcomer_pass: how to embed a user who was not there in training, where the encoder can (`copl.passes`).
         trainable_users: the user embeddings are but a start, for the reward model to train with its own weights.
+        text_map: how to embed a response by its text, where the encoder has read texts.
     """
 
     user_ids: tuple[str, ...]
@@ -284,6 +294,7 @@ class NodeEmbeddings:
     comparisons: Comparisons
     newcomer_pass: NewcomerPass | None = None
     trainable_users: bool = False
+    text_map: TextMap | None = None
 
     @property
     def dim(self) -> int:

@@ -15,7 +15,7 @@ from torch.nn.functional import leaky_relu, logsigmoid, normalize
 from copl.adapt.estimates import population_mean
 from copl.adapt.laplace import posterior_modes
 from copl.adapt.support import MatchedSupport, matched_rows
-from copl.passes import GaussianPass, GroupPass, LayerPass, NewcomerPass, SideBySidePass, SignedPass
+from copl.passes import GaussianPass, GroupPass, LayerPass, NewcomerPass, SideBySidePass, SignedPass, TastePass
 from copl.records import Comparisons, NodeEmbeddings
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _embed(record: NewcomerPass, part: MatchedSupport, trained: NodeEmbeddings) 
     if isinstance(record, GaussianPass):
         mean, factor = record.mean.double(), record.factor.double()
         return posterior_modes(part, mean, factor, sharpness=record.sharpness, power=record.power)[0]
+    if isinstance(record, TastePass):
+        return posterior_modes(part, record.mean.double(), record.scale.double(), power=record.power)[0]
     if isinstance(record, SignedPass):
         return _pass_messages(record, part, trained)
     return _embed_side_by_side(record, part, trained)
@@ -129,11 +131,15 @@ class _Edges:
 
 
 def _embed_side_by_side(record: SideBySidePass, part: MatchedSupport, trained: NodeEmbeddings) -> Tensor:
-    columns = torch.split(trained.responses, [member.own.dim for member in record.members], dim=1)
-    embeddings = []
-    for member, responses in zip(record.members, columns, strict=True):
-        view = attrs.evolve(trained, responses=responses, response_bias=member.response_bias)
-        embeddings.append(member.weight * _embed(member.own, _seen_by(view, part), view))
+    embeddings, start = [], 0
+    for member in record.members:
+        columns = slice(start, start + member.own.dim)
+        start = columns.stop
+        view = attrs.evolve(
+            trained, responses=trained.responses[:, columns], response_bias=member.response_bias, text_map=None
+        )
+        own = attrs.evolve(part, differences=part.differences[:, columns], bias=_seen_by(view, part).bias)
+        embeddings.append(member.weight * _embed(member.own, own, view))
     return torch.cat(embeddings, dim=1)
 
 

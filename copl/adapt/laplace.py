@@ -33,7 +33,7 @@ def posterior_modes(
     Args:
         part: comparisons of n newcomers.
         mean: mean of the prior [D], float64.
-        factor: L with L Lᵀ the covariance of the prior [D, K], float64.
+        factor: L with L Lᵀ the covariance of the prior [D, K], or its diagonal where it is one [D], float64.
         sharpness: factor s on the margins.
         power: exponent p of a user's evidence.
 
@@ -41,10 +41,32 @@ def posterior_modes(
         The modes [n, D] and the diagonal of the covariance of z [n, K].
     """
     rows = part.padded()
-    features = rows.differences @ factor
+    diagonal = factor.dim() == 1
+    features = rows.differences * factor if diagonal else rows.differences @ factor
     offset = rows.differences @ mean + rows.bias
     mode, variance_left = _laplace(_Evidence(features * sharpness, offset * sharpness, rows.weight * power))
-    return mean + mode @ factor.T, variance_left
+    return mean + (mode * factor if diagonal else mode @ factor.T), variance_left
+
+
+def posterior_margins(part: MatchedSupport, mean: Tensor, scale: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance [Q] of one newcomer's margins of pairs, by Laplace's approximation.
+
+    Args:
+        part: comparisons of the newcomer, or none.
+        mean: mean of the prior [D], float64.
+        scale: its standard deviations [D], float64.
+        asked: differences of the pairs' responses [Q, D], float64.
+    """
+    whitened = asked * scale
+    prior = whitened.square().sum(dim=1)
+    if not len(part.newcomer):
+        return asked @ mean, prior
+    rows = part.padded()
+    evidence = _Evidence(rows.differences * scale, rows.differences @ mean + rows.bias, rows.weight)
+    mode, _ = _laplace(evidence)
+    root = evidence.curvature(mode)[0]
+    explained = torch.linalg.solve_triangular(_cholesky((root @ root.mT)[None])[0], root @ whitened.T, upper=False)
+    return asked @ mean + whitened @ mode[0], (prior - explained.square().sum(dim=0)).clamp_min(0)
 
 
 @final
@@ -115,5 +137,5 @@ def _inverse_diagonal(root: Tensor) -> Tensor:
 
 
 def _cholesky(gram: Tensor) -> Tensor:
-    lower: Tensor = torch.linalg.cholesky(gram + torch.eye(gram.shape[1], dtype=gram.dtype))
+    lower: Tensor = torch.linalg.cholesky(gram + torch.eye(gram.shape[-1], dtype=gram.dtype))
     return lower

@@ -26,8 +26,10 @@ _COMPARISONS_IN_EMBEDDING_SPACE = 4096
 class MatchedSupport:
     """The newcomers' comparisons that say something, sorted by newcomer.
 
-    A comparison is kept when at least one of its two responses is trained. The other one, if it is new, is stood in by
-    the mean of all trained responses: the best guess about a response of which nothing is known.
+    A response that is not trained is embedded by its text, where the encoder has read texts and somebody has read this
+    one; otherwise the mean of all trained responses stands in, the best guess about a response of which nothing is
+    known. A comparison of two such responses says nothing and is left out. What a seen user said in training is there
+    as well, before what they say now.
 
     Attributes:
         user_ids: ids of the newcomers [N], in the order of their table.
@@ -120,23 +122,26 @@ class PaddedSupport:
     weight: Tensor
 
 
-def match(support: ComparisonSet, trained: NodeEmbeddings) -> MatchedSupport:
-    """Find the newcomers' comparisons among the trained responses, by response key.
+def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: bool = True) -> MatchedSupport:
+    """Find the newcomers' comparisons among the trained responses, by response key, and by text where there is one.
 
-    Comparisons of weight 0 and those whose responses are both new, or the same, are left out; their users stay.
+    Comparisons of weight 0 and of a response with itself are left out; their users stay. For a seen user the training
+    comparisons are added; not so `with_training` false, where the users are none.
     """
     rows = support.comparisons
     num_responses = len(trained.response_keys)
     users, newcomer = np.unique(rows.user, return_inverse=True)
+    user_ids = tuple(support.users.ids[row] for row in users.tolist())
     used, position = np.unique(np.concatenate([rows.chosen, rows.rejected]), return_inverse=True)
     known = trained.response_rows
-    found = np.array([known.get(key, num_responses) for key in _keys(support.responses, used)], dtype=np.int64)
-    chosen, rejected = found[position].reshape(2, -1)
-    return matched_rows(
-        tuple(support.users.ids[row] for row in users.tolist()),
-        newcomer.astype(np.int64),
-        Comparisons(newcomer, chosen, rejected, rows.weight),
-        trained,
+    places = np.array([known.get(key, num_responses) for key in _keys(support.responses, used)], dtype=np.int64)
+    table = _Table.of(trained, support, used[places == num_responses])
+    places[places == num_responses] = table.of_texts
+    chosen, rejected = places[position].reshape(2, -1)
+    own, said = _said_in_training(user_ids if with_training else (), trained)
+    newcomer = np.concatenate([own, newcomer]).astype(np.int64)
+    return _matched(
+        user_ids, newcomer, Comparisons.concat([said, Comparisons(rows.user, chosen, rejected, rows.weight)]), table
     )
 
 
@@ -151,19 +156,78 @@ def matched_rows(
         rows: the comparisons [K]; their column of users is not looked at.
         trained: what the encoder has learnt.
     """
+    return _matched(user_ids, newcomer, rows, _Table.of(trained, None, np.zeros(0, dtype=np.int64)))
+
+
+def _matched(user_ids: tuple[str, ...], newcomer: IntArray, rows: Comparisons, table: _Table) -> MatchedSupport:
     keep = np.flatnonzero((rows.chosen != rows.rejected) & (rows.weight > 0))
     keep = keep[np.argsort(newcomer[keep], kind="stable")]
     chosen, rejected = rows.chosen[keep], rows.rejected[keep]
-    bias = trained.response_bias[:, None]
+    difference = table.rows(chosen) - table.rows(rejected)
     return MatchedSupport(
         user_ids,
         newcomer[keep],
-        chosen,
-        rejected,
+        np.minimum(chosen, table.num_trained),
+        np.minimum(rejected, table.num_trained),
         rows.weight[keep],
-        _rows_or_mean(trained.responses, chosen) - _rows_or_mean(trained.responses, rejected),
-        (_rows_or_mean(bias, chosen) - _rows_or_mean(bias, rejected))[:, 0],
+        difference[:, :-1],
+        difference[:, -1],
     )
+
+
+@final
+@frozen(eq=False)
+class _Table:
+    """Embeddings with biases: of the trained responses, their mean, then responses by their texts.
+
+    Attributes:
+        trained: what the encoder has learnt.
+        by_text: embeddings and biases of other responses [n, D + 1], float64; none where texts say nothing.
+        of_texts: rows of these in the table, or the row of the mean [n].
+    """
+
+    trained: NodeEmbeddings
+    by_text: Tensor
+    of_texts: IntArray
+
+    @classmethod
+    def of(cls, trained: NodeEmbeddings, support: ComparisonSet | None, unknown: IntArray) -> _Table:
+        num_trained = len(trained.response_keys)
+        if trained.text_map is None or support is None or support.features is None or not len(unknown):
+            nothing = torch.zeros(0, trained.responses.shape[1] + 1, dtype=torch.float64)
+            return cls(trained, nothing, np.full(len(unknown), num_trained, dtype=np.int64))
+        by_text = trained.text_map(support.features[torch.from_numpy(unknown)]).double()
+        return cls(trained, by_text, num_trained + 1 + np.arange(len(unknown)))
+
+    @property
+    def num_trained(self) -> int:
+        return len(self.trained.response_keys)
+
+    def rows(self, places: IntArray) -> Tensor:
+        """Return embeddings and biases [K, D + 1], float64."""
+        trained, rows = self.trained, torch.from_numpy(places)
+        values = torch.zeros(len(rows), trained.responses.shape[1] + 1, dtype=torch.float64)
+        within = rows < self.num_trained
+        values[within, :-1] = trained.responses.detach().cpu()[rows[within]].double()
+        values[within, -1] = trained.response_bias.detach().cpu()[rows[within]].double()
+        absent = rows == self.num_trained
+        if absent.any() and self.num_trained:
+            values[absent, :-1] = trained.responses.detach().cpu().double().mean(dim=0)
+            values[absent, -1] = trained.response_bias.detach().cpu().double().mean()
+        values[rows > self.num_trained] = self.by_text[rows[rows > self.num_trained] - self.num_trained - 1]
+        return values
+
+
+def _said_in_training(user_ids: tuple[str, ...], trained: NodeEmbeddings) -> tuple[IntArray, Comparisons]:
+    """Return the training comparisons of those users who are seen, and the place of the user of each in `user_ids`."""
+    places = np.full(len(trained.user_ids), -1, dtype=np.int64)
+    seen = [(trained.user_rows[user], place) for place, user in enumerate(user_ids) if user in trained.user_rows]
+    if not seen:
+        return np.zeros(0, dtype=np.int64), Comparisons.empty()
+    rows, newcomers = zip(*seen, strict=True)
+    places[list(rows)] = newcomers
+    own = np.flatnonzero(places[trained.comparisons.user] >= 0)
+    return places[trained.comparisons.user[own]], trained.comparisons.take(own)
 
 
 def _keys(responses: ResponseTable, rows: IntArray) -> list[str]:
@@ -172,14 +236,3 @@ def _keys(responses: ResponseTable, rows: IntArray) -> list[str]:
         return [response_key(responses.prompts[row], responses.texts[row]) for row in rows.tolist()]
     keys = responses.keys
     return [keys[row] for row in rows.tolist()]
-
-
-def _rows_or_mean(table: Tensor, rows: IntArray) -> Tensor:
-    """Return the rows of `table` in float64; the row after the last one is the mean of all."""
-    absent = torch.from_numpy(rows == len(table))
-    if not len(table):
-        return torch.zeros(len(rows), table.shape[1], dtype=torch.float64)
-    values = table.detach().cpu()[torch.from_numpy(rows).clamp(max=len(table) - 1)].double()
-    if absent.any():
-        values[absent] = table.detach().cpu().double().mean(dim=0)
-    return values

@@ -19,12 +19,13 @@ from copl.system.tensors import ANY_FLOATS, TensorFile, floats, integers, load_t
 if TYPE_CHECKING:
     import cattrs
 
-FORMAT = 3
+FORMAT = 4
 TENSORS_FILE = "embeddings.safetensors"
 NODES_FILE = "nodes.json"
 
 _AGAIN = "train the graph encoder again (remove the directory first)"
 _PASS = "newcomer_pass."
+_TEXTS = "text_map."
 _EXPECTED = {
     "users": floats("U", "D"),
     "responses": floats("R", "D"),
@@ -38,6 +39,7 @@ _EXPECTED = {
 _KINDS: Mapping[type, str] = {
     passes.GroupPass: "groups",
     passes.GaussianPass: "gaussian",
+    passes.TastePass: "taste",
     passes.SignedPass: "signed",
     passes.SideBySidePass: "side-by-side",
 }
@@ -66,6 +68,8 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
     tensors = {n: getattr(rows if n.startswith("comparisons.") else embeddings, n.split(".")[-1]) for n in _EXPECTED}
     own = embeddings.newcomer_pass
     outline = None if own is None else _converter(tensors).unstructure(own, passes.NewcomerPass)
+    if embeddings.text_map is not None:
+        tensors |= {_TEXTS + name: value for name, value in attrs.asdict(embeddings.text_map, recurse=False).items()}
     (directory / NODES_FILE).unlink(missing_ok=True)
     save_tensors(directory / TENSORS_FILE, tensors)
     nodes = _Nodes(
@@ -87,7 +91,7 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
     """
     path = directory / TENSORS_FILE
     nodes = read_document(directory / NODES_FILE, _Nodes, advice=_AGAIN, version={"format": FORMAT})
-    tensors = load_tensors(path, _EXPECTED, others={_PASS: ANY_FLOATS}, advice=_AGAIN)
+    tensors = load_tensors(path, _EXPECTED, others={_PASS: ANY_FLOATS, _TEXTS: ANY_FLOATS}, advice=_AGAIN)
     if sha256(path) != nodes.tensors_sha256:
         raise RunError(f"{path}: damaged, or not the file that {NODES_FILE} belongs to; {_AGAIN}")
     newcomer_pass = None if nodes.newcomer_pass is None else _read_pass(nodes.newcomer_pass, tensors, directory)
@@ -104,7 +108,18 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
         comparisons=Comparisons(*rows),
         newcomer_pass=newcomer_pass,
         trainable_users=nodes.trainable_users,
+        text_map=_read_text_map(tensors),
     )
+
+
+def _read_text_map(tensors: TensorFile) -> passes.TextMap | None:
+    names = [field.name for field in attrs.fields(passes.TextMap)]
+    parts = tensors.below(_TEXTS)
+    if not parts:
+        return None
+    if set(parts) != set(names):
+        raise RunError(f"{tensors.path}: {_TEXTS} must have the tensors {', '.join(names)}; {_AGAIN}")
+    return passes.TextMap(*(parts[name] for name in names))
 
 
 def _read_pass(outline: Mapping[str, Any], tensors: TensorFile, directory: Path) -> Any:

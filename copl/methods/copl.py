@@ -16,10 +16,8 @@ from copl.errors import OptionsError, suggest
 from copl.experts.options import PAPER_PRESET as MIXTURE_PAPER_PRESET
 from copl.experts.options import MixtureOptions
 from copl.experts.report import gate_report
-from copl.interfaces import OnlineUser, PreferenceModel, Workspace
-from copl.methods.parts.annotated_texts import fit_lookalikes, load_lookalikes
-from copl.methods.parts.blend import MET, NEW, STAGE, Blend, Weights
-from copl.methods.parts.text_regression import TextRegression
+from copl.interfaces import GraphEncoder, OnlineUser, PreferenceModel, Workspace
+from copl.methods.parts.blend import STAGE, Blend
 from copl.methods.parts.text_reward import TextReward
 from copl.methods.parts.user_space import UserSpace
 from copl.options import option
@@ -40,8 +38,8 @@ if TYPE_CHECKING:
 class CoplOptions:
     graph_scores: bool = option(
         True,
-        help="add what the graph knows of responses, of new ones by the texts it has met, weighted by fit to the"
-        " validation split; false scores by text alone, as published",
+        help="add what the encoder knows of responses, by comparisons and by their texts, weighted by fit to the"
+        " validation split; false scores by the reward model alone, as published",
     )
 
 
@@ -61,7 +59,8 @@ class CoplMethod(PreferenceModel):
     """A reward model that reads the text and knows the user.
 
     A user who is neither seen nor adapted is scored with the mean embedding of the seen users. Responses are scored by
-    text and graph together (`copl.methods.parts.blend`), unless ``graph_scores`` is off.
+    the table of users and responses and the reward model together (`copl.methods.parts.blend`), unless
+    ``graph_scores`` is off.
     """
 
     def __init__(self, options: CoplOptions, stages: Stages) -> None:
@@ -79,16 +78,21 @@ class CoplMethod(PreferenceModel):
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
         reader = TextReader.of(self._stages)
         reader.read(data.responses, workspace)
-        space = UserSpace.fit(data, self._stages, reader, seed=seed, workspace=workspace)
+        by_text = self._readers_of_table(reader)
+        space = UserSpace.fit(data, self._stages, by_text, seed=seed, workspace=workspace)
         groups = space.true_groups(data)
         trained = space.trained
-        users = UserVectors(trained.user_ids, trained.users, groups, trainable=trained.trainable_users)
-        upstream = {**UserSpace.key(data, self._stages, reader, seed), "groups": list(groups)}
+        users = UserVectors(trained.user_ids, space.view(trained.users), groups, trainable=trained.trainable_users)
+        upstream = {**UserSpace.key(data, self._stages, by_text, seed), "groups": list(groups)}
         reward = TextReward.fit(data, users, self._stages, reader, upstream=upstream, seed=seed, workspace=workspace)
         self._fitted = space, reward
-        space.match_texts(fit_lookalikes(data, reader, workspace=workspace))
         if self._options.graph_scores:
             self._blend = self._fit_blend(data, upstream, seed, workspace)
+
+    def _readers_of_table(self, reader: TextReader) -> TextReader | None:
+        """Who reads texts for the table of users and responses: nobody, where scores are by the reward model alone."""
+        encoder: GraphEncoder = self._stages.build("encoder")
+        return reader if self._options.graph_scores or encoder.reads_texts else None
 
     def _fit_blend(self, data: PreferenceData, upstream: Mapping[str, Any], seed: int, workspace: Workspace) -> Blend:
         space, reward = self.fitted
@@ -98,36 +102,21 @@ class CoplMethod(PreferenceModel):
             rows = pairs.comparisons
             user, response = np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected])
             requests = ScoreRequests(pairs.users, pairs.responses, user, response)
+            table = space.scores(requests, None).reshape(2, -1)
             text = reward.scores(requests, self._vectors(pairs.users, None)).reshape(2, -1)
-            _, met = space.scores(requests, None)
-            known = met.reshape(2, -1).all(axis=0)
-            regression, others = space.regress_on_texts(pairs)
-            judged = reward.new_texts
-            new_pairs = ComparisonSet(pairs.users, pairs.responses, rows.take(judged.rows))
-            blend = Blend(
-                met=Weights.fit((text[0] - text[1])[known], space.margins(pairs)[known], MET),
-                new=Weights.fit(judged.margins, space.margins(new_pairs, others, judged.new), NEW),
-            )
-            for kind, weights, count in (("met", blend.met, known.sum()), ("new", blend.new, len(judged.rows))):
-                workspace.progress.log(
-                    STAGE, responses=kind, num_comparisons=int(count), text=weights.text, graph=weights.graph
-                )
+            blend = Blend.fit(table[0] - table[1], text[0] - text[1])
+            workspace.progress.log(STAGE, num_comparisons=len(rows), table=blend.table, text=blend.text)
             blend.save(directory)
-            regression.save(directory)
 
         key = TextReward.key(data, self._stages, reward.model.reader, upstream=upstream, seed=seed)
-        directory = workspace.stage(STAGE, key=key, compute=compute)
-        space.embed_by_texts(TextRegression.load(directory))
-        return Blend.load(directory)
+        return Blend.load(workspace.stage(STAGE, key=key, compute=compute))
 
     def load(self, directory: Path) -> None:
         reader = TextReader.of(self._stages)
         reader.load(directory)
-        space, reward = UserSpace.load(directory, self._stages), TextReward.load(directory, self._stages, reader)
-        self._fitted = space, reward
-        space.match_texts(load_lookalikes(directory, reader))
+        space = UserSpace.load(directory, self._stages, self._readers_of_table(reader))
+        self._fitted = space, TextReward.load(directory, self._stages, reader)
         if self._options.graph_scores:
-            space.embed_by_texts(TextRegression.load(directory / STAGE))
             self._blend = Blend.load(directory / STAGE)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
@@ -148,17 +137,18 @@ class CoplMethod(PreferenceModel):
         text = reward.scores(requests, vectors)
         if self._blend is None:
             return text
-        return self._blend.scores(text, reward.levels(vectors)[requests.user], *space.scores(requests, adapted))
+        levels = reward.levels(vectors)[requests.user]
+        return self._blend.scores(space.scores(requests, adapted), text, levels)
 
     def _vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
-        """What the reward model is told of users [U, D]: where it has trained them along, what they became there."""
+        """What the reward model is told of users [U, K]: where it has trained them along, what they became there."""
         space, reward = self.fitted
-        return space.vectors(users, adapted) if reward.users is None else reward.own_vectors(users)
+        return space.view(space.vectors(users, adapted)) if reward.users is None else reward.own_vectors(users)
 
     def export(
         self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
     ) -> Mapping[str, Any]:
-        """Write the text half of one user's reward; what the graph adds for responses it has met stays here."""
+        """Write one user's reward model; what the table of users and responses adds stays here."""
         _, reward = self.fitted
         known = [*self.seen_users(), *(adapted.user_ids if adapted else ())]
         if user not in known:

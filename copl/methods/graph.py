@@ -43,7 +43,7 @@ class GraphMethod(PreferenceModel):
         self._space = UserSpace.fit(data, self._stages, None, seed=seed, workspace=workspace)
 
     def load(self, directory: Path) -> None:
-        self._space = UserSpace.load(directory, self._stages)
+        self._space = UserSpace.load(directory, self._stages, None)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         return self.space.adapt(support)
@@ -55,8 +55,7 @@ class GraphMethod(PreferenceModel):
         return self.space.trained.user_rows.keys()
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
-        scores, _ = self.space.scores(requests, adapted)
-        return scores
+        return self.space.scores(requests, adapted)
 
     def diagnostics(self) -> Diagnostics:
         trained = self.space.trained

@@ -23,7 +23,7 @@ from copl.testing.check import (
     run_checks,
 )
 from copl.testing.common import Described
-from copl.testing.planted import GraphCase, accuracy, bare_graph, planted_graph
+from copl.testing.planted import GraphCase, accuracy, bare_graph, planted_graph, random_features
 
 _SEED = 3
 
@@ -40,6 +40,13 @@ class _Subject:
     def fit(self, graph: PreferenceGraph) -> NodeEmbeddings:
         embeddings: NodeEmbeddings = self.build().fit(graph, seed=_SEED, progress=SilentProgress())
         return embeddings
+
+    def bare(self, num_users: int, num_responses: int, comparisons: Comparisons) -> PreferenceGraph:
+        """Return a graph without validation comparisons; it has features where the encoder reads texts."""
+        graph = bare_graph(num_users, num_responses, comparisons)
+        if not self.build().reads_texts:
+            return graph
+        return attrs.evolve(graph, response_features=random_features(num_responses))
 
     @cached_property
     def _once(self) -> Once[NodeEmbeddings]:
@@ -61,8 +68,8 @@ def _require_valid(embeddings: NodeEmbeddings, graph: PreferenceGraph) -> None:
     bias = tuple(embeddings.response_bias.shape)
     require(bias == (graph.num_responses,), f"response_bias must be [{graph.num_responses}], got {list(bias)}")
     named = {"users": embeddings.users, "responses": embeddings.responses, "response_bias": embeddings.response_bias}
-    left = embeddings.newcomer_pass
-    named |= {f"newcomer_pass.{name}": tensor for name, tensor in (() if left is None else tensors_of(left))}
+    for field, left in (("newcomer_pass", embeddings.newcomer_pass), ("text_map", embeddings.text_map)):
+        named |= {f"{field}.{name}": tensor for name, tensor in (() if left is None else tensors_of(left))}
     for name, tensor in named.items():
         require(not tensor.requires_grad, f"{name} still requires gradients; detach it")
         require(bool(torch.isfinite(tensor.double()).all()), f"{name} holds values that are not finite")
@@ -79,7 +86,7 @@ def is_an_encoder(subject: _Subject) -> None:
 
 
 def says_whether_it_reads_texts(subject: _Subject) -> None:
-    """reads_texts says whether fit needs text embeddings of the responses"""
+    """reads_texts says whether fit makes use of text embeddings of the responses"""
     reads = subject.build().reads_texts
     require(isinstance(reads, bool), f"reads_texts must be True or False, got {reads!r}")
     if not reads:
@@ -89,6 +96,34 @@ def says_whether_it_reads_texts(subject: _Subject) -> None:
 def embeds_every_node(subject: _Subject) -> None:
     """fit gives finite embeddings of all users and responses, in the graph's order"""
     _require_valid(subject.fitted, subject.case.graph)
+
+
+def maps_texts_to_embeddings(subject: _Subject) -> None:
+    """text_map, where one is left, embeds texts, and those that nobody compared as the table has them"""
+    if subject.fitted.text_map is None:
+        return
+    require(subject.build().reads_texts, "an encoder that leaves a text_map has read texts; reads_texts must be True")
+    case = subject.case.graph
+    rows = case.comparisons
+    never = case.num_responses - 1
+    graph = attrs.evolve(
+        case,
+        comparisons=rows.take((rows.chosen != never) & (rows.rejected != never)),
+        validation=Comparisons.empty(),
+    )
+    embeddings = subject.fit(graph)
+    require(embeddings.text_map is not None, "text_map was left for one graph and not for another with features")
+    assert embeddings.text_map is not None
+    assert graph.response_features is not None
+    mapped = embeddings.text_map(graph.response_features)
+    expected = [graph.num_responses, embeddings.dim + 1]
+    require(list(mapped.shape) == expected, f"text_map must give {expected}, got {list(mapped.shape)}")
+    table = torch.cat([embeddings.responses[never], embeddings.response_bias[never, None]])
+    apart = float((mapped[never] - table).abs().max())
+    require(
+        apart <= 1e-3 * (1 + float(table.abs().max())),
+        f"a response that nobody compared is {apart:.3g} away from what text_map makes of its text",
+    )
 
 
 def repeats_itself(subject: _Subject) -> None:
@@ -113,19 +148,19 @@ def leaves_the_world_alone(subject: _Subject) -> None:
 
 def isolated_nodes(subject: _Subject) -> None:
     """a user without comparisons and a response nobody saw are embedded too"""
-    graph = bare_graph(3, 4, Comparisons([0, 0, 1], [0, 1, 1], [1, 2, 0]))
+    graph = subject.bare(3, 4, Comparisons([0, 0, 1], [0, 1, 1], [1, 2, 0]))
     _require_valid(subject.fit(graph), graph)
 
 
 def repeated_and_contradictory(subject: _Subject) -> None:
     """repeated and contradictory comparisons are no problem"""
-    graph = bare_graph(2, 3, Comparisons([0, 0, 0, 1, 1], [0, 0, 1, 1, 2], [1, 1, 0, 2, 1]))
+    graph = subject.bare(2, 3, Comparisons([0, 0, 0, 1, 1], [0, 0, 1, 1, 2], [1, 1, 0, 2, 1]))
     _require_valid(subject.fit(graph), graph)
 
 
 def one_user(subject: _Subject) -> None:
     """a graph of one user and two responses is no problem"""
-    graph = bare_graph(1, 2, Comparisons([0], [0], [1]))
+    graph = subject.bare(1, 2, Comparisons([0], [0], [1]))
     _require_valid(subject.fit(graph), graph)
 
 
@@ -143,6 +178,7 @@ _CHECKS: list[Check[_Subject]] = [
     is_an_encoder,
     says_whether_it_reads_texts,
     embeds_every_node,
+    maps_texts_to_embeddings,
     repeats_itself,
     leaves_the_world_alone,
     isolated_nodes,

@@ -94,9 +94,14 @@ def planted_graph(seed: int = 0) -> GraphCase:
         planted.responses.keys,
         pairs.take(place < 9),
         pairs.take((place >= 9) & (place < 11)),
-        torch.randn(len(planted.trait), 6, generator=torch.Generator().manual_seed(seed)),
+        random_features(len(planted.trait), seed),
     )
     return GraphCase(graph, pairs.take(place >= 11))
+
+
+def random_features(num_responses: int, seed: int = 0) -> torch.Tensor:
+    """Return features [R, 6] of texts that say nothing of the camps."""
+    return torch.randn(num_responses, 6, generator=torch.Generator().manual_seed(seed))
 
 
 def bare_graph(num_users: int, num_responses: int, comparisons: Comparisons) -> PreferenceGraph:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from copl.adapt.strategies.encode import Encode, EncodeOptions
-from copl.graph.encoders import gcf, latent_groups, lightgcn, mf, stacked
+from copl.graph.encoders import gcf, latent_groups, lightgcn, mf, stacked, tastes
 from copl.graph.encoders.latent_groups.em import EffectPrior, LatentGroups
 from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.messages.message_graph import MessageGraph
@@ -23,7 +23,7 @@ from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbedding
 from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
 
-COMPONENTS = {c.name: c for module in (latent_groups, mf, gcf, lightgcn, stacked) for c in module.COMPONENTS}
+COMPONENTS = {c.name: c for module in (latent_groups, mf, gcf, lightgcn, stacked, tastes) for c in module.COMPONENTS}
 EVERY = pytest.mark.parametrize("name", sorted(COMPONENTS))
 QUICK: dict[str, dict[str, Any]] = {
     "gcf": {"num_epochs": 20, "validate_every": 10, "start": "spectral"},

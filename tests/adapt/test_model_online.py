@@ -124,16 +124,16 @@ def test_mistakes_are_told(graph: Model, data: PreferenceData) -> None:
     assert user.adapted.how == ("population",)
 
 
-def test_texts_nobody_annotated_are_taken_for_similar_ones(personal: Model, data: PreferenceData) -> None:
+def test_texts_nobody_annotated_are_embedded_by_what_they_say(personal: Model, data: PreferenceData) -> None:
     rows = rows_of(data, "train", 3, "new")
     strange = [{**row, "prompt": row["prompt"] + " please", "chosen": row["chosen"] + " indeed"} for row in rows]
     found = personal.adapt([*strange, *[{**row, "user_id": "other"} for row in rows]])
     assert found.user_ids == ("new", "other")
-    assert found.how == ("empirical, by similar texts", "empirical")
+    assert found.how == ("empirical", "empirical")
     assert found.confidence[0] > 0
     assert torch.isfinite(found.embeddings).all()
     one = personal.online("new", strange).adapted
-    assert one.how == ("empirical, by similar texts",)
+    assert one.how == ("empirical",)
     torch.testing.assert_close(one.embeddings[0], found.embeddings[0], rtol=1e-4, atol=1e-5)
     assert (
         personal.next_question(
@@ -155,12 +155,9 @@ def test_a_method_without_users_says_so(graph: Model, small_data: Path, tiny_mod
         Model.open(tmp_path / "btl").online("new")
 
 
-def test_damaged_texts_are_an_error(personal: Model, tmp_path: Path) -> None:
+def test_missing_features_are_an_error(personal: Model, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(personal.run.root, copy)
-    (copy / "texts" / "responses.json").write_text("{}")
-    with pytest.raises(RunError, match="train the run again"):
-        Model.open(copy)
     shutil.rmtree(copy / "features")
     with pytest.raises(RunError, match="train again"):
         Model.open(copy)

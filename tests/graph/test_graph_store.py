@@ -8,8 +8,18 @@ import torch
 
 from copl.errors import RunError
 from copl.graph.store import NODES_FILE, TENSORS_FILE, load_embeddings, save_embeddings
-from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
+from copl.passes import (
+    GaussianPass,
+    GroupPass,
+    LayerPass,
+    MemberPass,
+    SideBySidePass,
+    SignedPass,
+    TastePass,
+    TextMap,
+)
 from copl.records import Comparisons, NodeEmbeddings
+from copl.system.tensors import save_tensors
 
 
 def embeddings(**changes):
@@ -73,6 +83,38 @@ def test_every_kind_of_pass(tmp_path):
     assert parts(load_embeddings(tmp_path).newcomer_pass) == parts(both)
 
 
+def test_tastes_and_the_map_of_texts(tmp_path):
+    taste = TastePass(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.5]))
+    text_map = TextMap(
+        torch.tensor([1.0, 2.0]).double(),
+        torch.ones(2).double(),
+        torch.eye(2).double(),
+        torch.ones(2, 3),
+        torch.ones(3),
+    )
+    both = SideBySidePass((MemberPass(taste, 0.7, torch.ones(3)),))
+    for newcomer_pass in (taste, both):
+        save_embeddings(embeddings(newcomer_pass=newcomer_pass, text_map=text_map), tmp_path)
+        loaded = load_embeddings(tmp_path)
+        assert parts(loaded.newcomer_pass) == parts(newcomer_pass)
+        assert parts(loaded.text_map) == parts(text_map)
+        assert loaded.text_map.centre.dtype == torch.float64
+    save_embeddings(embeddings(), tmp_path)
+    assert load_embeddings(tmp_path).text_map is None
+
+
+def test_a_map_of_texts_that_is_not_whole(tmp_path, monkeypatch):
+    text_map = TextMap(*(torch.zeros(2) for _ in range(5)))
+    plain = save_tensors
+    monkeypatch.setattr(
+        "copl.graph.store.save_tensors",
+        lambda path, tensors: plain(path, {n: t for n, t in tensors.items() if n != "text_map.weight"}),
+    )
+    save_embeddings(embeddings(text_map=text_map), tmp_path)
+    with pytest.raises(RunError, match=r"text_map\. must have the tensors centre, scale, landmarks, weight, offset"):
+        load_embeddings(tmp_path)
+
+
 def test_tensors_that_share_memory(tmp_path):
     bias = torch.zeros(3)
     save_embeddings(embeddings(response_bias=bias, newcomer_pass=GaussianPass(bias, bias[:, None])), tmp_path)
@@ -111,7 +153,7 @@ def truncate(path):
         (lambda d: truncate(d / TENSORS_FILE), "embeddings.safetensors: damaged"),
         (lambda d: truncate(d / NODES_FILE), "nodes.json: damaged"),
         (lambda d: (d / NODES_FILE).write_text("[1]"), "nodes.json: format is nothing"),
-        (lambda d: edit_nodes(d, format=99), "format is 99, this version of copl reads 3"),
+        (lambda d: edit_nodes(d, format=99), "format is 99, this version of copl reads 4"),
         (lambda d: edit_nodes(d, users=["only one"]), "differ in their numbers of nodes"),
         (lambda d: edit_nodes(d, newcomer_pass={"kind": "guess"}), "newcomer_pass: expected a pass of kind groups, "),
         (lambda d: edit_nodes(d, newcomer_pass={"kind": ["groups"]}), "newcomer_pass: expected a pass of kind"),

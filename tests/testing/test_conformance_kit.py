@@ -13,7 +13,7 @@ from attrs import evolve
 from copl.errors import OptionsError
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
-from copl.passes import GaussianPass
+from copl.passes import GaussianPass, TextMap
 from copl.plugins import Component, Registered
 from copl.records import (
     Comparisons,
@@ -57,7 +57,7 @@ def broken_encoder(
 def test_a_good_encoder_passes(kit: Any) -> None:
     results = kit.check("encoder", lambda options: ToyEncoder())
     assert kit.not_passed(results) == set()
-    assert len(results) == 15
+    assert len(results) == 16
 
 
 def _global_noise(e: NodeEmbeddings, graph: PreferenceGraph, seed: int) -> NodeEmbeddings:
@@ -150,7 +150,7 @@ def test_an_encoder_of_another_family_is_caught(kit: Any) -> None:
 
     assert kit.not_passed(kit.check("encoder", lambda options: Stranger())) == {
         "build gives a GraphEncoder",
-        "reads_texts says whether fit needs text embeddings of the responses",
+        "reads_texts says whether fit makes use of text embeddings of the responses",
     }
 
 
@@ -162,6 +162,31 @@ def test_an_encoder_that_reads_texts_without_saying_so_is_caught(kit: Any) -> No
             return super().fit(graph, seed=seed, progress=progress)
 
     assert "no texts" in kit.caught(kit.check("encoder", lambda options: Reader()))
+
+
+@pytest.mark.parametrize(
+    ("declared", "factor", "columns", "told"),
+    [
+        (True, 1.0, 16, "what text_map makes of its text"),
+        (True, 0.0, 3, "text_map must give [16, 17], got [16, 4]"),
+        (True, float("nan"), 16, "text_map.weight holds values that are not finite"),
+        (False, 0.0, 16, "reads_texts must be True"),
+    ],
+)
+def test_a_map_of_texts_that_is_not_the_tables_is_caught(
+    kit: Any, declared: bool, factor: float, columns: int, told: str
+) -> None:
+    class Reader(ToyEncoder):
+        @property
+        def reads_texts(self) -> bool:
+            return declared
+
+        def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
+            weight = factor * torch.ones(6, columns + 1)
+            text_map = TextMap(torch.zeros(6), torch.ones(6), torch.zeros(0, 6), weight, torch.zeros(columns + 1))
+            return evolve(super().fit(graph, seed=seed, progress=progress), text_map=text_map)
+
+    assert told in kit.caught(kit.check("encoder", lambda options: Reader()))
 
 
 # ---------------------------------------------------------------- what every component has

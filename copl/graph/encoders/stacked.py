@@ -1,8 +1,9 @@
-"""Encoder ``stacked``: latent groups, matrix factorisation and message passing, weighted by held-out likelihood."""
+"""Encoder ``stacked``: tastes in texts, latent groups, matrix factorisation and message passing, weighted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, final
 
 import attrs
@@ -10,33 +11,38 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
+from copl.errors import OptionsError
 from copl.graph.encoders.gcf import Gcf, GcfOptions
 from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder, LatentGroupsOptions
 from copl.graph.encoders.mf import Mf, MfOptions
+from copl.graph.encoders.tastes import TastesOptions, learn_tastes
 from copl.graph.newcomers import side_by_side, with_pass
-from copl.graph.training import ComparisonTensors, held_out, node_embeddings, trivial_embeddings
+from copl.graph.parts import compared_responses, restricted, spread_out
+from copl.graph.texts import TextCodes, side_by_side_maps, with_texts
+from copl.graph.training import ComparisonTensors, Judgement, held_out, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
 from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
-    from copl.records import FloatArray
+    from copl.records import FloatArray, IntArray
 
 STAGE = "graph"
 
 _SMALL_LOSS = 0.1
 """Where nearly everything is explained, a share of what is left is not worth another fit."""
 
-Member = Literal["latent-groups", "mf", "gcf"]
+Member = Literal["tastes", "latent-groups", "mf", "gcf"]
 
 
 @final
 @attrs.frozen
 class StackedOptions:
     members: tuple[Member, ...] = option(
-        ("latent-groups", "mf", "gcf"),
-        help="encoders to combine, in the order they are tried in, with their default options; gcf refines mf",
+        ("tastes", "latent-groups", "mf", "gcf"),
+        help="encoders to combine, in the order they are tried in, with their default options; gcf refines mf, and"
+        " tastes is left out where the method has no texts",
         validator=attrs.validators.min_len(1),
     )
     worthwhile: float = option(
@@ -47,7 +53,7 @@ class StackedOptions:
     )
     max_comparisons: int = option(
         1_000_000,
-        help="training comparisons above which the first member stands alone, to save time",
+        help="training comparisons above which the first member beside tastes is the last, to save time",
         validator=attrs.validators.ge(1),
     )
     shrinkage: float = option(
@@ -65,38 +71,41 @@ class Stacked(GraphEncoder):
         m = \sum_k a_k m_k, \qquad
         a = \arg\min_{a \ge 0} \sum_{\text{held out}} \log(1 + e^{-m}) + \tfrac{s}{2} \sum_k (a_k - 1/M)^2
 
-    The embeddings lie side by side, users scaled by the weights. Groups that share their tastes and tastes that vary by
-    degrees are different worlds; the held-out comparisons tell how much of each there is. Members are tried in order;
-    when one adds nothing, dearer ones are not tried.
+    The embeddings lie side by side, users scaled by the weights. Groups that share their tastes, tastes that vary by
+    degrees and tastes in what a text says are different worlds; the held-out comparisons tell how much of each there
+    is. Members are tried in order; when one adds nothing, dearer ones are not tried. Where there are texts, tastes are
+    learnt besides, what a member learns of responses is carried over to those that were compared seldom or never
+    (`copl.graph.texts`), and a member that adds nothing to the others is left out.
     """
 
     def __init__(self, options: StackedOptions) -> None:
         self._options = options
 
+    @property
+    def reads_texts(self) -> bool:
+        return "tastes" in self._options.members
+
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Learn the embeddings.
 
         Raises:
+            OptionsError: no member is left, since there are no texts.
             TrainingError: the loss of a member is no finite number.
         """
+        names = [name for name in dict.fromkeys(self._options.members) if name != "tastes" or self._has_texts(graph)]
+        if not names:
+            raise OptionsError("encoder.stacked.members: tastes reads texts, and this method has none; name others too")
         train, validation = held_out(graph, seed)
         if not len(train):
             return trivial_embeddings(graph, 1)
         inner = attrs.evolve(graph, comparisons=train, validation=validation)
         judge = ComparisonTensors.of(validation if len(validation) else train)
+        members = _Members(inner, compared_responses(graph.comparisons), judge, seed, progress)
         kept: dict[Member, NodeEmbeddings] = {}
-        groups: FoundGroups | None = None
         best, weights = float("inf"), np.ones(0)
-        large = len(train) > self._options.max_comparisons
-        members = dict.fromkeys(self._options.members)  # each once, in order
-        for name in list(members)[:1] if large else members:
-            if name == "latent-groups":
-                groups = LatentGroupsEncoder(LatentGroupsOptions()).find(inner, seed=seed, progress=progress)
-                assert groups is not None  # there are comparisons
-                found = groups.embeddings(inner)
-            else:
-                found = _fit(name, inner, kept.get("mf"), seed, progress)
-            loss, accuracy, tried = self._weigh([*kept.values(), found], judge)
+        for name in self._tried(names, len(train)):
+            embeddings = members.fit(name)
+            loss, accuracy, tried = self._weigh([*kept.values(), embeddings], judge)
             progress.log(
                 f"{STAGE}: stacking",
                 member=name,
@@ -106,11 +115,33 @@ class Stacked(GraphEncoder):
             )
             if best - loss < self._options.worthwhile * max(best, _SMALL_LOSS):
                 break
-            kept[name], best, weights = found, loss, tried
-        if groups is not None and "latent-groups" in kept and len(validation) > len(graph.validation):
+            kept[name], best, weights = embeddings, loss, tried
+        if self._has_texts(graph):
+            kept, weights = self._with_tastes(kept, members.fit("tastes"), judge)
+        if "latent-groups" in kept and len(validation) > len(graph.validation):
             # Some training comparisons were held out for the choice; they are learnt from now.
-            kept["latent-groups"] = groups.with_all_of(graph).embeddings(graph)
+            kept["latent-groups"] = members.groups_with_all_of(graph)
         return _side_by_side(graph, list(kept.values()), weights)
+
+    def _with_tastes(
+        self, kept: dict[Member, NodeEmbeddings], tastes: NodeEmbeddings, judge: ComparisonTensors
+    ) -> tuple[dict[Member, NodeEmbeddings], FloatArray]:
+        """Return the members worth keeping beside tastes in texts, which need no dearer ones to be tried after them."""
+        members: dict[Member, NodeEmbeddings] = {"tastes": tastes, **kept}
+        loss, _, weights = self._weigh(list(members.values()), judge)
+        for name in kept:
+            fewer = {other: member for other, member in members.items() if other != name}
+            without, _, own = self._weigh(list(fewer.values()), judge)
+            if without - loss < self._options.worthwhile * max(loss, _SMALL_LOSS):
+                members, loss, weights = fewer, without, own
+        return members, weights
+
+    def _has_texts(self, graph: PreferenceGraph) -> bool:
+        return self.reads_texts and graph.response_features is not None
+
+    def _tried(self, names: Sequence[Member], num_comparisons: int) -> Sequence[Member]:
+        graph_members = [name for name in names if name != "tastes"]
+        return graph_members[:1] if num_comparisons > self._options.max_comparisons else graph_members
 
     def _weigh(self, members: Sequence[NodeEmbeddings], judge: ComparisonTensors) -> tuple[float, float, FloatArray]:
         """Return the held-out loss and accuracy of the members together, and their weights."""
@@ -135,12 +166,52 @@ class Stacked(GraphEncoder):
         return loss, float((together > 0).mean()), found
 
 
-def _fit(
-    name: Literal["mf", "gcf"], graph: PreferenceGraph, factors: NodeEmbeddings | None, seed: int, progress: Progress
-) -> NodeEmbeddings:
-    if name == "mf":
-        return Mf(MfOptions()).fit(graph, seed=seed, progress=progress)
-    return Gcf(GcfOptions(), factors=factors).fit(graph, seed=seed, progress=progress)
+@final
+class _Members:
+    """Fits the members: those that know nothing of texts on what was compared, then carried over to all responses."""
+
+    def __init__(
+        self, graph: PreferenceGraph, compared: IntArray, judge: ComparisonTensors, seed: int, progress: Progress
+    ) -> None:
+        self._graph, self._kept, self._judge, self._seed, self._progress = graph, compared, judge, seed, progress
+        self._compared = graph if graph.response_features is None else restricted(graph, compared)
+        self._factors: NodeEmbeddings | None = None
+        self._groups: FoundGroups | None = None
+
+    def fit(self, name: Member) -> NodeEmbeddings:
+        """Return the embeddings of all users and responses by one member."""
+        seed, progress = self._seed, self._progress
+        if name == "tastes":
+            return learn_tastes(self._graph, self._codes, TastesOptions(), progress)
+        if name == "latent-groups":
+            self._groups = LatentGroupsEncoder(LatentGroupsOptions()).find(self._compared, seed=seed, progress=progress)
+            assert self._groups is not None  # there are comparisons
+            return self._everywhere(self._groups.embeddings(self._compared))
+        if name == "mf":
+            self._factors = Mf(MfOptions()).fit(self._compared, seed=seed, progress=progress)
+            return self._everywhere(self._factors)
+        network = Gcf(GcfOptions(), factors=self._factors)
+        return self._everywhere(network.fit(self._compared, seed=seed, progress=progress))
+
+    def groups_with_all_of(self, graph: PreferenceGraph) -> NodeEmbeddings:
+        """Return the latent groups, having learnt from all training comparisons of `graph`."""
+        assert self._groups is not None
+        compared = graph if graph.response_features is None else restricted(graph, self._kept)
+        return self._everywhere(self._groups.with_all_of(compared).embeddings(compared))
+
+    def _everywhere(self, embeddings: NodeEmbeddings) -> NodeEmbeddings:
+        if self._graph.response_features is None:
+            return embeddings
+
+        def loss(candidate: NodeEmbeddings) -> float:
+            margins = self._judge.margins(candidate.users, candidate.responses, candidate.response_bias)
+            return Judgement.of(self._judge, margins).loss
+
+        return with_texts(spread_out(embeddings, self._graph, self._kept), self._codes, loss)
+
+    @cached_property
+    def _codes(self) -> TextCodes:
+        return TextCodes.of(self._graph, self._kept)
 
 
 def _side_by_side(graph: PreferenceGraph, members: Sequence[NodeEmbeddings], weights: FloatArray) -> NodeEmbeddings:
@@ -151,7 +222,8 @@ def _side_by_side(graph: PreferenceGraph, members: Sequence[NodeEmbeddings], wei
         torch.cat([member.responses for member, _ in scaled], dim=1),
         torch.stack([member.response_bias * weight for member, weight in scaled]).sum(dim=0),
     )
-    return with_pass(joined, side_by_side(members, weights.tolist()))
+    passed = with_pass(joined, side_by_side(members, weights.tolist()))
+    return attrs.evolve(passed, text_map=side_by_side_maps(members, weights.tolist()))
 
 
 COMPONENTS = [
@@ -159,7 +231,7 @@ COMPONENTS = [
         name="stacked",
         options=StackedOptions,
         build=Stacked,
-        summary="latent groups, matrix factorisation and message passing, weighted by held-out likelihood",
+        summary="tastes in texts, latent groups, factors and message passing, weighted by held-out likelihood",
         reference="Wolpert, Stacked generalization, Neural Networks 5, 1992",
     )
 ]

@@ -17,7 +17,6 @@ from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
-from copl.reward.training.new_texts import NewTextMargins
 from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import UserVectors, load_trained_users
 from copl.runs.recipe import Stages
@@ -32,20 +31,17 @@ class TextReward:
     Attributes:
         model: the reward model.
         users: the seen users, where they were trained along with it.
-        new_texts: what it said of texts that it had not learnt from.
         is_frozen: whether the adapters are zero, so that texts are scored by their frozen features.
     """
 
     def __init__(
         self,
         model: PersonalRewardModel,
-        new_texts: NewTextMargins,
         users: UserVectors | None = None,
         *,
         is_frozen: bool = False,
     ) -> None:
         self.model = model
-        self.new_texts = new_texts
         self.users = users
         self.is_frozen = is_frozen
 
@@ -114,7 +110,6 @@ class TextReward:
     def _open(cls, directory: Path, stages: Stages, reader: TextReader) -> TextReward:
         return cls(
             load_reward_model(directory, reader, lambda dim: _gate(stages, dim, seed=0)),
-            NewTextMargins.load(directory),
             load_trained_users(directory),
             is_frozen=read_reward_card(directory).kept_frozen,
         )

@@ -1,4 +1,4 @@
-"""The graph half of a method: user embeddings from the preference graph, and those of newcomers by adaptation."""
+"""The table of users and responses: embeddings of both, by comparisons and by texts, and of newcomers by adaptation."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from copl.adapt.lookalikes import Lookalikes, by_similar_texts
 from copl.adapt.online import RunningEstimate
 from copl.graph.build import build_graph
+from copl.graph.parts import compared_responses
 from copl.graph.store import load_embeddings, save_embeddings
+from copl.graph.texts import WIDTH, TextCodes, with_texts
 from copl.graph.training import ComparisonTensors, Judgement
 from copl.interfaces import AdaptationStrategy, GraphEncoder, OnlineUser, Workspace
-from copl.methods.parts.response_features import wants_response_features
-from copl.methods.parts.text_regression import TextRegression
+from copl.methods.parts.gate_view import GateView
 from copl.records import (
     AdaptedUsers,
-    BoolArray,
+    Comparisons,
     ComparisonSet,
     FloatArray,
-    IntArray,
     NodeEmbeddings,
     PreferenceData,
-    ResponseTable,
     ScoreRequests,
     UserTable,
 )
@@ -39,20 +38,31 @@ STAGE = "graph"
 
 @final
 class UserSpace:
-    """Embeddings of seen users and the strategy that places newcomers among them."""
+    """Embeddings of seen users and of responses, and the strategy that places newcomers among them.
 
-    def __init__(self, trained: NodeEmbeddings, strategy: AdaptationStrategy) -> None:
+    Every response has an embedding: of what comparisons say where it was compared, of its text where somebody reads
+    texts, and of both where it was compared seldom. The score of a response for a user is e_u . e_r + b_r.
+
+    Args:
+        trained: the embeddings.
+        strategy: places newcomers.
+        view: what gates and heads see of users.
+        reader: reads texts that are not among the trained; None for a method without texts.
+    """
+
+    def __init__(
+        self, trained: NodeEmbeddings, strategy: AdaptationStrategy, view: GateView, reader: TextReader | None
+    ) -> None:
         self.trained = trained
+        self.view = view
         self._strategy = strategy
-        self._lookalikes: Lookalikes | None = None
-        self._regression: TextRegression | None = None
+        self._reader = reader
 
     @classmethod
     def key(cls, data: PreferenceData, stages: Stages, reader: TextReader | None, seed: int) -> Mapping[str, Any]:
         """Return what the embeddings depend on."""
         key = {"data": data.digest("train", "validation"), "seed": seed, **stages.key("encoder")}
-        wanted = wants_response_features(stages)
-        return {**key, "features": reader.key} if reader is not None and wanted else key
+        return key if reader is None else {**key, "features": reader.key}
 
     @classmethod
     def fit(
@@ -61,167 +71,135 @@ class UserSpace:
         """Learn the embeddings, or take them from the workspace.
 
         Args:
-            data: splits ``train`` and ``validation`` are used.
+            data: splits ``train`` and ``validation`` are used, and the texts of all.
             stages: the recipe's parts; ``encoder`` and ``adapter`` are used.
-            reader: gives the features of responses to an encoder that wants them; None for a method without text.
+            reader: gives the features of texts; None for a method without texts.
             seed: the same seed gives the same embeddings.
             workspace: where the result is kept.
         """
-        wanted = wants_response_features(stages)
 
         def compute(directory: Path) -> None:
             encoder: GraphEncoder = stages.build("encoder")
-            rows = np.arange(len(data.responses))
-            features = reader.features(data.responses, rows) if reader is not None and wanted else None
+            features = None
+            if reader is not None and encoder.reads_texts:
+                features = reader.features(data.responses, np.arange(len(data.responses)))
             graph = build_graph(data, response_features=features)
-            save_embeddings(encoder.fit(graph, seed=seed, progress=workspace.progress), directory)
+            embeddings = encoder.fit(graph, seed=seed, progress=workspace.progress)
+            if reader is not None and embeddings.text_map is None:
+                embeddings = _carried_over(embeddings, data, reader, graph.validation)
+            save_embeddings(embeddings, directory)
+            GateView.of(embeddings).save(directory)
 
         directory = workspace.stage(STAGE, key=cls.key(data, stages, reader, seed), compute=compute)
-        return cls(load_embeddings(directory), stages.build("adapter"))
+        return cls._open(directory, stages, reader)
 
     @classmethod
-    def load(cls, directory: Path, stages: Stages) -> UserSpace:
-        """Read the embeddings of a run directory."""
-        return cls(load_embeddings(directory / STAGE), stages.build("adapter"))
+    def load(cls, directory: Path, stages: Stages, reader: TextReader | None) -> UserSpace:
+        """Read the embeddings of a run directory.
+
+        Raises:
+            RunError: a file is missing or damaged.
+        """
+        return cls._open(directory / STAGE, stages, reader)
+
+    @classmethod
+    def _open(cls, directory: Path, stages: Stages, reader: TextReader | None) -> UserSpace:
+        return cls(load_embeddings(directory), stages.build("adapter"), GateView.load(directory), reader)
 
     def true_groups(self, data: PreferenceData) -> tuple[str | None, ...]:
         """Return the true group of each seen user, None where the data does not say."""
         rows = data.users.rows
         return tuple(data.users.groups[rows[user]] if user in rows else None for user in self.trained.user_ids)
 
-    def match_texts(self, lookalikes: Lookalikes) -> None:
-        """From now on, take responses that were not trained for the annotated ones with the most similar texts."""
-        self._lookalikes = lookalikes
-
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
-        """Find embeddings for the users of `support`."""
-        if self._lookalikes is None:
-            return self._strategy.adapt(support, self.trained)
-        support, changed = self._lookalikes.translate(support, self.trained)
-        adapted = self._strategy.adapt(support, self.trained)
-        translated = {support.users.ids[row] for row in support.comparisons.user[changed].tolist()}
-        return by_similar_texts(adapted, np.array([user in translated for user in adapted.user_ids], dtype=np.bool_))
+        """Find embeddings for the users of `support`; a seen user's training comparisons count as well."""
+        return self._strategy.adapt(self._read(support), self.trained)
 
     def online(self, user_id: str) -> OnlineUser:
         """Follow a user, seen or not, who answers one comparison after another."""
-        return RunningEstimate(user_id, self.trained, self._strategy, self._lookalikes)
+        return RunningEstimate(user_id, self.trained, self._strategy, self._read)
 
     def vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
         """Return the embedding of each user [U, D]: adapted, else trained, else the mean of the trained ones."""
         trained = self.trained
-        newcomers = {user: row for row, user in enumerate(adapted.user_ids)} if adapted is not None else {}
-        known = trained.user_rows
         mean = trained.users.mean(dim=0) if len(trained.users) else torch.zeros(trained.dim)
         vectors = mean.expand(len(users), -1).clone()
-        rows = [(i, known[user]) for i, user in enumerate(users.ids) if user in known and user not in newcomers]
-        if rows:
-            here, there = torch.tensor(rows).T
-            vectors[here] = trained.users[there]
+        sources = [(trained.user_rows, trained.users)]
         if adapted is not None:
-            rows = [(i, newcomers[user]) for i, user in enumerate(users.ids) if user in newcomers]
-            if rows:
-                here, there = torch.tensor(rows).T
-                vectors[here] = adapted.embeddings[there].to(vectors.dtype)
+            sources.append(({user: row for row, user in enumerate(adapted.user_ids)}, adapted.embeddings))
+        for rows, embeddings in sources:  # the last one that knows a user counts
+            known = [(place, rows[user]) for place, user in enumerate(users.ids) if user in rows]
+            if known:
+                places, own = torch.tensor(known).T
+                vectors[places] = embeddings[own].to(vectors.dtype)
         return vectors
 
-    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None) -> tuple[FloatArray, BoolArray]:
-        """Return what the graph alone says of each request [N], and which of the responses it has met [N].
+    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None) -> FloatArray:
+        """Return the score of each request [N], less that of the average response of the training comparisons.
 
-        The score e_u . e_r + b_r is centred on the responses of the training comparisons, each counted as often as it
-        was compared. A response never met is embedded by its text after `embed_by_texts`; before, it scores 0, which
-        is then the average one.
+        A response of which nothing is known, neither comparisons nor text, is that average one.
         """
-        rows = self._rows(requests.responses)[requests.response]
-        met: BoolArray = rows >= 0
-        table = torch.zeros(len(requests), self.trained.dim + 1, dtype=torch.float64)
-        table[torch.from_numpy(met)] = self._centred[torch.from_numpy(rows[met])]
-        if self._regression is not None and not met.all():
-            new, place = np.unique(requests.response[~met], return_inverse=True)
-            predicted = self._regression.predict(self._features(requests.responses, new))
-            table[torch.from_numpy(~met)] = predicted[torch.from_numpy(place)]
-        users = self.vectors(requests.users, adapted)[torch.from_numpy(requests.user)].double()
-        scores: FloatArray = _utility(users, table).numpy()
-        return scores, met
+        used, place = np.unique(requests.response, return_inverse=True)
+        responses = self._responses(requests, used)
+        users = self.vectors(requests.users, adapted).double()
+        user, response = torch.from_numpy(requests.user), torch.from_numpy(place)
+        scores = torch.empty(len(user), dtype=torch.float64)
+        for start in range(0, len(user), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            rows = responses[response[part]]
+            scores[part] = (users[user[part]] * rows[:, :-1]).sum(dim=1) + rows[:, -1]
+        return scores.numpy()
 
-    def regress_on_texts(self, pairs: ComparisonSet) -> tuple[TextRegression, Tensor]:
-        """Fit the regression of the embeddings of responses on their texts.
+    def _responses(self, requests: ScoreRequests, used: np.ndarray[Any, Any]) -> Tensor:
+        """Return embeddings and biases [n, D + 1] of the responses at rows `used`, less those of the average one."""
+        trained, keys = self.trained, requests.responses.keys
+        rows = np.array([trained.response_rows.get(keys[row], -1) for row in used.tolist()], dtype=np.int64)
+        table = self._average.repeat(len(used), 1)
+        known = torch.from_numpy(np.flatnonzero(rows >= 0))
+        own = torch.from_numpy(rows[rows >= 0])
+        table[known, :-1] = trained.responses[own].double()
+        table[known, -1] = trained.response_bias[own].double()
+        if self._reader is not None and trained.text_map is not None and (rows < 0).any():
+            features = self._reader.features(requests.responses, used[rows < 0])
+            table[torch.from_numpy(rows < 0)] = trained.text_map(features).double()
+        return table - self._average
 
-        Args:
-            pairs: comparisons that choose how smooth it is; those of responses that were not trained say nothing.
-
-        Returns:
-            the regression, and what the texts of the other responses say of each trained one [R, D + 1]: embedding and
-            bias, centred.
-        """
-        assert self._lookalikes is not None
-        rows = self._rows(self._lookalikes.responses)
-        here, there = torch.from_numpy(np.flatnonzero(rows >= 0)), torch.from_numpy(rows[rows >= 0])
-        others = torch.zeros_like(self._centred)
-        row = self._rows(pairs.responses)
-        known: BoolArray = (row[pairs.comparisons.chosen] >= 0) & (row[pairs.comparisons.rejected] >= 0)
-        judging = ComparisonSet(pairs.users, pairs.responses, pairs.comparisons.take(known))
-
-        def judge(alone: Tensor) -> float:
-            margins = torch.from_numpy(self.margins(judging, others.index_copy(0, there, alone)))
-            return float(Judgement.of(ComparisonTensors.of(judging.comparisons), margins.float()).loss)
-
-        regression, alone = TextRegression.fit(
-            self._lookalikes.features[here],
-            self._centred[there],
-            self._counts[there],
-            judge if len(judging.comparisons) else None,
-        )
-        return regression, others.index_copy(0, there, alone)
-
-    def embed_by_texts(self, regression: TextRegression) -> None:
-        """From now on, score responses that were not trained by their texts."""
-        self._regression = regression
-
-    def margins(self, pairs: ComparisonSet, others: Tensor | None = None, new: BoolArray | None = None) -> FloatArray:
-        """Return the margins [N] of comparisons of trained responses; others count as average.
-
-        Args:
-            pairs: the comparisons.
-            others: what the texts of the other responses say of each trained one [R, D + 1].
-            new: of which responses to believe that, chosen and rejected [N, 2]; None believes it of all.
-        """
-        rows = self._rows(pairs.responses)
-        users = self.vectors(pairs.users, None)[torch.from_numpy(pairs.comparisons.user)].double()
-        sides = []
-        for side, response in enumerate((pairs.comparisons.chosen, pairs.comparisons.rejected)):
-            row = torch.from_numpy(rows[response])
-            values = self._centred[row.clamp_min(0)]
-            if others is not None:
-                believed = torch.ones(len(row), dtype=torch.bool) if new is None else torch.from_numpy(new[:, side])
-                values = torch.where(believed[:, None], others[row.clamp_min(0)], values)
-            sides.append(_utility(users, values * (row >= 0)[:, None]))
-        margins: FloatArray = (sides[0] - sides[1]).numpy()
-        return margins
-
-    def _rows(self, responses: ResponseTable) -> IntArray:
-        """The row of each response among the trained ones, -1 where it is not [R]."""
-        return np.array([self.trained.response_rows.get(key, -1) for key in responses.keys], dtype=np.int64)
-
-    def _features(self, responses: ResponseTable, rows: IntArray) -> Tensor:
-        """Features of the texts at `rows` [n, F]."""
-        assert self._lookalikes is not None
-        return self._lookalikes.read(responses.take(rows))
+    def _read(self, comparisons: ComparisonSet) -> ComparisonSet:
+        """Return comparisons with the features of the texts that are not among the trained ones."""
+        if self._reader is None or self.trained.text_map is None:
+            return comparisons
+        rows = comparisons.comparisons
+        used = np.unique(np.concatenate([rows.chosen, rows.rejected])[np.tile(rows.weight > 0, 2)])
+        keys = comparisons.responses.keys
+        unknown = np.array([row for row in used.tolist() if keys[row] not in self.trained.response_rows], np.int64)
+        features = torch.zeros(len(comparisons.responses), self.trained.text_map.num_features)
+        if len(unknown):
+            features[torch.from_numpy(unknown)] = self._reader.features(comparisons.responses, unknown)
+        return attrs.evolve(comparisons, features=features)
 
     @cached_property
-    def _counts(self) -> Tensor:
-        """How many training comparisons each trained response is in [R]."""
-        compared = np.concatenate([self.trained.comparisons.chosen, self.trained.comparisons.rejected])
-        return torch.from_numpy(np.bincount(compared, minlength=len(self.trained.response_keys))).double()
-
-    @cached_property
-    def _centred(self) -> Tensor:
-        """Embeddings and biases of the trained responses less their mean over the training comparisons [R, D + 1]."""
+    def _average(self) -> Tensor:
+        """Embedding and bias of the average response, each counted as often as it was compared [D + 1]."""
         trained = self.trained
-        table = torch.cat([trained.responses, trained.response_bias[:, None]], dim=1).double()
-        share = self._counts / self._counts.sum().clamp_min(1.0)
-        return table - share @ table
+        compared = np.concatenate([trained.comparisons.chosen, trained.comparisons.rejected])
+        counts = torch.from_numpy(np.bincount(compared, minlength=len(trained.response_keys))).float()
+        share = counts / counts.sum().clamp_min(1.0)
+        return torch.cat([share @ trained.responses, (share @ trained.response_bias)[None]]).double()
 
 
-def _utility(users: Tensor, responses: Tensor) -> Tensor:
-    """Return e_u . e_r + b_r [N] from users [N, D] and responses with their biases [N, D + 1]."""
-    return (users * responses[:, :-1]).sum(dim=-1) + responses[:, -1]
+_AT_ONCE = 65_536
+
+
+def _carried_over(
+    embeddings: NodeEmbeddings, data: PreferenceData, reader: TextReader, validation: Comparisons
+) -> NodeEmbeddings:
+    """Return the embeddings of an encoder that has not read texts, carried over to any text."""
+    rows = np.array([data.responses.rows[key] for key in embeddings.response_keys], dtype=np.int64)
+    compared = torch.from_numpy(compared_responses(embeddings.comparisons))
+    codes = TextCodes.fit(reader.features(data.responses, rows), compared, WIDTH)
+    judge = ComparisonTensors.of(validation)
+
+    def loss(candidate: NodeEmbeddings) -> float:
+        return Judgement.of(judge, judge.margins(candidate.users, candidate.responses, candidate.response_bias)).loss
+
+    return with_texts(embeddings, codes, loss if len(validation) else None)

@@ -1,90 +1,170 @@
-"""What the graph says of responses, met and new."""
+"""The table of users and responses: scores of responses by comparisons and by text, and vectors of users."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import numpy as np
 import pytest
 import torch
 
-from copl.adapt.lookalikes import Lookalikes
 from copl.adapt.strategies.mean import COMPONENTS
+from copl.data.dataset import load_dataset
+from copl.errors import DataError
+from copl.methods.parts.gate_view import GateView
 from copl.methods.parts.user_space import UserSpace
-from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, ScoreRequests, UserTable
+from copl.passes import TextMap
+from copl.plugins import load
+from copl.records import (
+    AdaptedUsers,
+    Comparisons,
+    ComparisonSet,
+    NodeEmbeddings,
+    ResponseTable,
+    ScoreRequests,
+    UserTable,
+)
+from copl.reward.reading.reader import TextReader
+from copl.runs.recipe import resolve
+from copl.runs.workspace import RunWorkspace
+from copl.system.progress import SilentProgress
 
-NUM = 12
-PROMPTS = ["p"] * NUM
-TEXTS = [f"t{n}" for n in range(NUM)]
+KNOWN = ResponseTable(["p"] * 3, ["t1", "t2", "t3"])
 
 
-def features_of(responses: ResponseTable) -> torch.Tensor:
-    """Text n lies at the angle n: those of even and of odd numbers apart from one another."""
-    number = torch.tensor([float(text[1:]) for text in responses.texts])
-    return torch.stack([number / NUM, 4 * (number.round() % 2), torch.zeros_like(number)], dim=1)
+class Numbers:
+    """Reads the number in a text; notes what it has read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def features(self, responses: ResponseTable, rows: np.ndarray) -> torch.Tensor:
+        texts = [responses.texts[row] for row in rows]
+        self.read += texts
+        return torch.tensor([[float(text[1:])] for text in texts]).reshape(-1, 1)
 
 
-@pytest.fixture
-def space() -> UserSpace:
-    """Two users: the first likes texts of even, the other those of odd numbers."""
-    table = ResponseTable(PROMPTS, TEXTS)
-    sign = torch.tensor([1.0 if n % 2 == 0 else -1.0 for n in range(NUM)])
-    even, odd = np.arange(0, NUM, 2), np.arange(1, NUM, 2)
-    comparisons = Comparisons(
-        np.repeat([0, 1], len(even)), np.concatenate([even, odd]), np.concatenate([odd, even]), np.ones(NUM)
-    )
+def space(reader: Any = None) -> UserSpace:
+    """Users at 1 and -3; text n lies at n with the bias n / 2, but for t1, of which comparisons say 10 and 0."""
+    comparisons = Comparisons([0, 1, 1], [1, 1, 2], [0, 2, 1])  # t1 once, t2 three times, t3 twice
+    responses, bias = torch.tensor([[10.0], [2.0], [3.0]]), torch.tensor([0.0, 1.0, 1.5])
+    text_map = TextMap(torch.zeros(1), torch.ones(1), torch.zeros(0, 1), torch.tensor([[1.0, 0.5]]), torch.zeros(2))
     trained = NodeEmbeddings(
-        ("even", "odd"), table.keys, torch.tensor([[1.0], [-1.0]]), sign[:, None], torch.zeros(NUM), comparisons
+        ("a", "b"), KNOWN.keys, torch.tensor([[1.0], [-3.0]]), responses, bias, comparisons, text_map=text_map
     )
-    found = UserSpace(trained, COMPONENTS[0].build(COMPONENTS[0].options()))
-    found.match_texts(Lookalikes(table, features_of(table), features_of))
-    return found
+    return UserSpace(trained, COMPONENTS[0].build(COMPONENTS[0].options()), GateView.of(trained), reader)
 
 
-def requests(texts: list[str]) -> ScoreRequests:
-    user = np.repeat([0, 1], len(texts))
+def requests(texts: list[str], user: str = "a") -> ScoreRequests:
+    count = len(texts)
     return ScoreRequests(
-        UserTable.ungrouped(["even", "odd"]),
-        ResponseTable(["p"] * len(texts), texts),
-        user,
-        np.tile(np.arange(len(texts)), 2),
+        UserTable.ungrouped([user]), ResponseTable(["p"] * count, texts), np.zeros(count, np.int64), np.arange(count)
     )
 
 
-def test_a_new_response_counts_as_average_until_it_is_embedded_by_its_text(space: UserSpace) -> None:
-    asked = requests(["t4", "t6.2"])
-    scores, met = space.scores(asked, None)
-    assert scores.tolist() == [1.0, 0.0, -1.0, 0.0]
-    assert met.tolist() == [True, False, True, False]
-    regression, _ = space.regress_on_texts(_pairs())
-    space.embed_by_texts(regression)
-    scores, met = space.scores(asked, None)
-    assert scores[0] == 1.0
-    assert 0.5 < scores[1] < 1.0  # like the even ones, though not as surely as one of them
-    assert scores[3] == pytest.approx(-scores[1])
-    assert met.tolist() == [True, False, True, False]
+MEAN, MEAN_BIAS = (10 + 3 * 2 + 2 * 3) / 6, (0 + 3 * 1 + 2 * 1.5) / 6
 
 
-def _pairs() -> ComparisonSet:
-    rows = Comparisons(np.array([0, 1]), np.array([2, 3]), np.array([5, 0]), np.ones(2))
-    return ComparisonSet(UserTable.ungrouped(["even", "odd"]), ResponseTable(PROMPTS, TEXTS), rows)
+def test_a_known_response_scores_by_its_own_embedding_and_a_new_one_by_its_text() -> None:
+    reader = Numbers()
+    found = space(reader).scores(requests(["t1", "t7", "t2"], "b"), None)
+    average = -3 * MEAN + MEAN_BIAS
+    assert found.tolist() == pytest.approx([-30 - average, -21 + 3.5 - average, -6 + 1 - average], abs=1e-5)
+    assert reader.read == ["t7"]  # of the others all is known
 
 
-def test_margins_take_the_word_of_other_texts_where_a_response_is_new(space: UserSpace) -> None:
-    pairs = _pairs()
-    _, others = space.regress_on_texts(pairs)
-    assert space.margins(pairs).tolist() == [2.0, 2.0]
-    chosen_new = space.margins(pairs, others, np.array([[True, False], [False, False]]))
-    assert chosen_new[0] == pytest.approx(float(others[2, 0]) + 1.0)
-    assert chosen_new[1] == 2.0
-    both = space.margins(pairs, others)
-    assert both[0] == pytest.approx(float(others[2, 0] - others[5, 0]))
-    assert both[0] > 1.0
+def test_alone_and_together_are_the_same() -> None:
+    texts = ["t1", "t7", "t2", "t9", "t7"]
+    together = space(Numbers()).scores(requests(texts), None)
+    alone = [float(space(Numbers()).scores(requests([text]), None)[0]) for text in texts]
+    assert together.tolist() == pytest.approx(alone)
 
 
-def test_responses_that_were_not_trained_have_no_say_in_the_regression(space: UserSpace) -> None:
-    rows = Comparisons(np.array([0]), np.array([0]), np.array([1]), np.ones(1))
-    strange = ComparisonSet(UserTable.ungrouped(["even"]), ResponseTable(["p", "p"], ["t0", "t99"]), rows)
-    _, with_strange = space.regress_on_texts(strange)
-    nobody = ComparisonSet(strange.users, strange.responses, rows.take(np.array([], dtype=np.int64)))
-    _, without = space.regress_on_texts(nobody)
-    assert with_strange.tolist() == without.tolist()
-    assert space.margins(strange).tolist() == [1.0]  # the other one counts as average
+def test_without_a_reader_a_new_response_counts_as_average() -> None:
+    found = space().scores(requests(["t1", "t7"]), None)
+    assert found.tolist() == pytest.approx([10 - MEAN - MEAN_BIAS, 0.0], abs=1e-5)
+
+
+def test_a_user_is_as_adapted_else_as_trained_else_the_mean() -> None:
+    users = UserTable.ungrouped(["nobody", "b", "a", "new"])
+    adapted = AdaptedUsers(
+        ("new", "a"), torch.tensor([[5.0], [7.0]]), ("mean", "mean"), np.array([1, 1]), np.array([1.0, 1.0])
+    )
+    assert space().vectors(users, None)[:, 0].tolist() == [-1.0, -3.0, 1.0, -1.0]
+    assert space().vectors(users, adapted)[:, 0].tolist() == [-1.0, -3.0, 7.0, 5.0]
+
+
+def test_only_texts_that_are_not_trained_and_matter_are_read() -> None:
+    reader = Numbers()
+    table = ResponseTable(["p"] * 5, ["t1", "t7", "t8", "t9", "t2"])
+    said = Comparisons([0, 0], [0, 2], [1, 4], [1.0, 0.0])
+    asked = ComparisonSet(UserTable.ungrouped(["new"]), table, said)
+    found = space(reader)._read(asked)
+    assert reader.read == ["t7"]
+    assert found.features is not None
+    assert found.features[1].tolist() == [7.0]
+    assert space()._read(asked) is asked
+
+
+# ---------------------------------------------------------------- fitted
+
+
+def stages(tiny_model, method="copl", **encoder):
+    encoder = {"name": "lightgcn", "num_steps": 2, "embedding_dim": 4, **encoder}
+    draft = {"method": {"name": method}, "encoder": encoder}
+    return resolve({**draft, **({"backbone": {"name": str(tiny_model)}} if method == "copl" else {})}, load()).stages
+
+
+def fit(data, asked, workspace):
+    reader = TextReader.of(asked)
+    reader.read(data.responses, workspace)
+    return UserSpace.fit(data, asked, reader, seed=0, workspace=workspace), reader
+
+
+def test_all_responses_are_embedded_where_the_encoder_reads_texts(small_data, tiny_model, tmp_path):
+    data, workspace = load_dataset(small_data), RunWorkspace(tmp_path, SilentProgress())
+    found, _ = fit(data, stages(tiny_model, response_features=True), workspace)
+    assert found.trained.response_keys == data.responses.keys
+    train = data.split("train").comparisons
+    cold = np.setdiff1d(np.arange(len(data.responses)), np.concatenate([train.chosen, train.rejected]))
+    assert len(cold) > 1
+    assert torch.unique(found.trained.responses[torch.from_numpy(cold)], dim=0).shape[0] > 1  # texts tell them apart
+    assert found.trained.text_map is not None
+
+
+def test_an_encoder_that_reads_no_texts_is_carried_over_to_them(small_data, tiny_model, tmp_path):
+    data, workspace = load_dataset(small_data), RunWorkspace(tmp_path, SilentProgress())
+    asked = stages(tiny_model)
+    found, reader = fit(data, asked, workspace)
+    train = data.split("train").comparisons
+    compared = np.unique(np.concatenate([train.chosen, train.rejected]))
+    assert len(found.trained.response_keys) == len(compared)
+    new = np.setdiff1d(np.arange(len(data.responses)), compared)[:3]
+    asks = ScoreRequests(data.users, data.responses, np.zeros(3, np.int64), new)
+    scores = found.scores(asks, None)
+    assert len(set(scores.tolist())) == 3
+    again = UserSpace.load(tmp_path, asked, reader)
+    np.testing.assert_array_equal(again.scores(asks, None), scores)
+
+
+def test_the_key_holds_the_features_where_somebody_reads(small_data, tiny_model):
+    data, asked = load_dataset(small_data), stages(tiny_model)
+    reader = TextReader.of(asked)
+    assert UserSpace.key(data, asked, reader, 0)["features"] == reader.key
+    assert "features" not in UserSpace.key(data, asked, None, 0)
+
+
+def test_an_encoder_that_needs_texts_says_so_where_there_are_none(small_data, tmp_path):
+    data, workspace = load_dataset(small_data), RunWorkspace(tmp_path, SilentProgress())
+    asked = stages(None, method="graph", response_features=True)
+    with pytest.raises(DataError, match=r"encoder.lightgcn: response_features is on"):
+        UserSpace.fit(data, asked, None, seed=0, workspace=workspace)
+
+
+def test_without_a_map_of_texts_there_is_nothing_to_read() -> None:
+    reader = Numbers()
+    known = space(reader)
+    blind = UserSpace(attrs.evolve(known.trained, text_map=None), known._strategy, known.view, reader)
+    assert blind.scores(requests(["t7"]), None).tolist() == [0.0]
+    assert reader.read == []

@@ -1,0 +1,136 @@
+"""The coordinates of embeddings that are tastes in texts, whose prior is not the seen users but what a taste may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+from weakref import WeakKeyDictionary
+
+import attrs
+import numpy as np
+import torch
+
+from copl.adapt.laplace import posterior_margins, posterior_modes
+from copl.adapt.support import MatchedSupport
+from copl.passes import NewcomerPass, SideBySidePass, TastePass
+from copl.records import NodeEmbeddings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from copl.records import FloatArray, IntArray
+
+_SAMPLE = 20_000
+
+
+@final
+@attrs.frozen(eq=False)
+class Tastes:
+    """Where tastes in texts lie among the coordinates, and how they are found for newcomers.
+
+    Attributes:
+        columns: which coordinates they are.
+        rest: what the encoder has learnt without them; no coordinate may be left.
+        mean: mean of the prior [K].
+        scale: its standard deviations [K].
+        power: exponent of a user's evidence.
+        weight: factor on the taste that is found.
+        difference: mean square of the difference of two compared responses in each coordinate [K].
+    """
+
+    columns: slice
+    rest: NodeEmbeddings
+    mean: Tensor
+    scale: Tensor
+    power: float
+    weight: float
+    difference: Tensor
+
+    def place(self, matched: MatchedSupport) -> tuple[Tensor, FloatArray]:
+        """Return the coordinates [n, K] of newcomers and the share of the prior variance of margins removed [n]."""
+        placed = (self.weight * self.mean).repeat(len(matched), 1)
+        removed = np.zeros(len(matched))
+        share = self.difference * self.scale.square()
+        share = share / share.sum().clamp_min(1e-12)
+        for newcomers, part in self._own(matched).by_length():
+            modes, left = posterior_modes(part, self.mean, self.scale)
+            placed[torch.from_numpy(newcomers)] = self.weight * modes
+            removed[newcomers] = (1 - left @ share).numpy()
+        return placed, removed
+
+    def margins(self, matched: MatchedSupport, questions: MatchedSupport) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of one newcomer's margins of questions [Q]."""
+        asked = questions.differences[:, self.columns]
+        mean, variance = posterior_margins(self._own(matched), self.mean, self.scale, asked)
+        return self.weight * mean, self.weight**2 * variance
+
+    def without(self, matched: MatchedSupport) -> MatchedSupport:
+        """Return the comparisons in the other coordinates."""
+        kept = torch.ones(matched.differences.shape[1], dtype=torch.bool)
+        kept[self.columns] = False
+        return attrs.evolve(matched, differences=matched.differences[:, kept])
+
+    def join(self, tastes: Tensor, rest: Tensor) -> Tensor:
+        """Return whole embeddings [n, D] from tastes [n, K] and the other coordinates."""
+        return torch.cat([rest[:, : self.columns.start], tastes, rest[:, self.columns.start :]], dim=1)
+
+    @property
+    def variance(self) -> float:
+        """Prior variance of a margin by tastes."""
+        return float(self.weight**2 * (self.difference * self.scale.square()).sum())
+
+    @property
+    def variance_of_rest(self) -> float:
+        """Variance among the seen users of a margin by the other coordinates, taken as independent."""
+        users = self.rest.users.detach().cpu().double()
+        variance = (users - users.mean(dim=0)).square().mean(dim=0)
+        return float((variance * _mean_squares(self.rest)).sum())
+
+    def _own(self, matched: MatchedSupport) -> MatchedSupport:
+        own = matched.differences[:, self.columns]
+        weight = self.power * matched.weight
+        return attrs.evolve(matched, differences=own, bias=torch.zeros_like(matched.bias), weight=weight)
+
+
+_TASTES: WeakKeyDictionary[NodeEmbeddings, Tastes | None] = WeakKeyDictionary()
+
+
+def tastes_of(trained: NodeEmbeddings) -> Tastes | None:
+    """Return the tastes among the coordinates of what is trained; None where there are none. Made once."""
+    if trained not in _TASTES:
+        _TASTES[trained] = _find(trained)
+    return _TASTES[trained]
+
+
+def _find(trained: NodeEmbeddings) -> Tastes | None:
+    start = 0
+    for own, weight in _members(trained.newcomer_pass):
+        if isinstance(own, TastePass):
+            columns = slice(start, start + own.dim)
+            kept = torch.ones(trained.dim, dtype=torch.bool)
+            kept[columns] = False
+            rest = attrs.evolve(
+                trained,
+                users=trained.users[:, kept],
+                responses=trained.responses[:, kept],
+                newcomer_pass=None,
+                text_map=None,
+            )
+            difference = _mean_squares(attrs.evolve(trained, responses=trained.responses[:, columns]))
+            return Tastes(columns, rest, own.mean.double(), own.scale.double(), own.power, weight, difference)
+        start += own.dim
+    return None
+
+
+def _members(newcomer_pass: NewcomerPass | None) -> list[tuple[NewcomerPass, float]]:
+    if isinstance(newcomer_pass, SideBySidePass):
+        return [(member.own, member.weight) for member in newcomer_pass.members]
+    return [] if newcomer_pass is None else [(newcomer_pass, 1.0)]
+
+
+def _mean_squares(trained: NodeEmbeddings) -> Tensor:
+    """Return the mean square of the differences of compared responses in each coordinate [D]."""
+    rows = trained.comparisons
+    some: IntArray = np.arange(0, len(rows), max(1, len(rows) // _SAMPLE))
+    table = trained.responses.detach().cpu()
+    differences = table[torch.from_numpy(rows.chosen[some])] - table[torch.from_numpy(rows.rejected[some])]
+    return differences.double().square().sum(0) / max(len(some), 1)

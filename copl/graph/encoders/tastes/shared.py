@@ -1,0 +1,242 @@
+r"""What users have in common: directions of taste, and what everybody thinks of a response.
+
+A response r has the coordinates x_r of its text, and of each direction k (k = 0: what everybody thinks)
+
+.. math::
+    c_{rk} = A_k \cdot x_r + o_{rk}, \quad A_k \sim N(0, s_k I_D), \quad o_{rk} \sim N(0, v_k)
+
+the part of its text and its own part, what comparisons of r say beyond its text: next to nothing where it was judged
+once, everything where a thousand judged it. With the users as in `copl.graph.encoders.tastes.users` all parts are
+learnt by variational expectation-maximisation. The own parts of a comparison's two responses are those that other
+comparisons tell (its cavity): nobody's word comes back as somebody else's. Directions start at what the gradients of
+users have in common across different comparisons, each comparison's own square taken out, so that noise does not look
+like taste.
+
+Shapes: R responses, N comparisons, D coordinates, J = K + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from copl.graph.encoders.tastes.users import Beliefs, Evidence, Grouping, infer, precision_of_bound
+
+if TYPE_CHECKING:
+    from copl.records import Comparisons
+
+_ROUNDS_OF_START = 6
+_START_VARIANCE = 10.0
+_AT_ONCE = 16_384
+_LEAST = 1e-9
+
+
+@final
+@frozen
+class Strengths:
+    """How much of what there is.
+
+    Attributes:
+        num_directions: K, directions of taste.
+        isotropic: tau^2, variance of taste in any direction.
+        direction: least variance s_k of the coefficients of a direction.
+        own: v, variance of the own parts of responses.
+    """
+
+    num_directions: int
+    isotropic: float
+    direction: float
+    own: float
+
+
+@final
+@frozen(eq=False)
+class Shared:
+    """What was learnt.
+
+    Attributes:
+        text: A [D, J].
+        own: o [R, J]; zeros where a response was not compared.
+        own_variance: what is not known of it [R, J].
+    """
+
+    text: Tensor
+    own: Tensor
+    own_variance: Tensor
+
+
+def learn_shared(
+    texts: Tensor, comparisons: Comparisons, strengths: Strengths, *, rounds: int, advance: Callable[[], None]
+) -> Shared:
+    """Learn what users have in common.
+
+    Args:
+        texts: coordinates x of all responses [R, D]; zeros where there is no text.
+        comparisons: rows of responses and of users.
+        strengths: variances and number of directions.
+        rounds: rounds of expectation-maximisation.
+        advance: called after each.
+    """
+    learning = _Learning(texts, comparisons, strengths)
+    for number in range(rounds):
+        learning.round(sweeps=2 if number else 4)
+        advance()
+    return Shared(learning.text, learning.own, learning.own_variance)
+
+
+def evidence_of(texts: Tensor, shared: Shared, comparisons: Comparisons) -> Evidence:
+    """Return comparisons as evidence about their users, what is shared being known."""
+    chosen, rejected = torch.from_numpy(comparisons.chosen), torch.from_numpy(comparisons.rejected)
+    differences = texts[chosen] - texts[rejected]
+    coordinates = differences.double() @ shared.text + shared.own[chosen] - shared.own[rejected]
+    noise = (shared.own_variance[chosen] + shared.own_variance[rejected]).sum(1)
+    weight = torch.from_numpy(comparisons.weight).double()
+    return Evidence(differences, coordinates[:, 1:], coordinates[:, 0], noise, weight)
+
+
+@final
+class _Learning:
+    def __init__(self, texts: Tensor, comparisons: Comparisons, strengths: Strengths) -> None:
+        self._chosen, self._rejected = torch.from_numpy(comparisons.chosen), torch.from_numpy(comparisons.rejected)
+        self._differences = texts[self._chosen] - texts[self._rejected]
+        self._weight = torch.from_numpy(comparisons.weight).double()
+        self._users = torch.from_numpy(comparisons.user)
+        self._grouping = Grouping(comparisons.user, texts.shape[1])
+        self._strengths = strengths
+        self._num_responses = len(texts)
+        size = strengths.num_directions + 1
+        count = len(comparisons)
+        self.text = torch.zeros(texts.shape[1], size, dtype=torch.float64)
+        self.own = torch.zeros(len(texts), size, dtype=torch.float64)
+        self.own_variance = torch.full_like(self.own, strengths.own)
+        self._prior = torch.full((size,), _START_VARIANCE, dtype=torch.float64)
+        self._others = torch.zeros(count, size, dtype=torch.float64)  # own parts by other comparisons, their difference
+        self._noise = torch.zeros(count, dtype=torch.float64)
+        self._scale: Tensor | None = None
+        self._start_with_everybody()
+        if strengths.num_directions:
+            self._start_directions()
+
+    def round(self, *, sweeps: int) -> None:
+        """Users given what is common, then what is common given the users."""
+        coordinates = self._differences.double() @ self.text + self._others
+        evidence = Evidence(self._differences, coordinates[:, 1:], coordinates[:, 0], self._noise, self._weight)
+        beliefs = infer(evidence, self._grouping, self._strengths.isotropic, self._scale, sweeps=sweeps)
+        self._scale = beliefs.scale
+        tight = precision_of_bound(beliefs.scale)
+        precision = 1 / (1 / (tight * self._weight) + self._noise)
+        covariance = self._update_text(beliefs, 0.5 / tight, precision)
+        self._noise = self._variance_by_text(covariance, beliefs)
+        self._noise += self._update_own(beliefs, 0.5 / tight, precision)
+        if self._strengths.num_directions:
+            self._restore_unit_variance(beliefs.second)
+
+    def _start_with_everybody(self) -> None:
+        differences = self._differences.double()
+        tight = torch.full_like(self._weight, 0.25)
+        identity = torch.eye(differences.shape[1], dtype=torch.float64)
+        pull = differences.T @ (0.5 * self._weight)
+        for _ in range(_ROUNDS_OF_START):
+            system = differences.T @ (differences * (tight * self._weight)[:, None]) + identity / self._prior[0]
+            self.text[:, 0] = torch.linalg.solve(system, pull)
+            tight = precision_of_bound(differences @ self.text[:, 0])
+        unsure = torch.linalg.inv(system).diagonal().mean() if len(identity) else torch.zeros(())
+        self._prior[0] = (self.text[:, 0].square().mean() + unsure).clamp_min(_LEAST) if len(identity) else 1.0
+
+    def _start_directions(self) -> None:
+        differences = self._differences.double()
+        surprise = torch.sigmoid(-(differences @ self.text[:, 0])) * self._weight
+        gradients = differences * surprise[:, None]
+        num_users = int(self._users.max()) + 1
+        by_user = torch.zeros(num_users, differences.shape[1], dtype=torch.float64).index_add_(
+            0, self._users, gradients
+        )
+        _, vectors = torch.linalg.eigh(by_user.T @ by_user - gradients.T @ gradients)
+        directions = vectors[:, -self._strengths.num_directions :].flip(1)
+        lengths = (differences @ directions).square().mean(0).sqrt().clamp_min(_LEAST)
+        self.text[:, 1 : 1 + directions.shape[1]] = directions / lengths
+        self._prior[1:] = self.text[:, 1:].square().mean(0).clamp_min(_LEAST)
+
+    def _update_text(self, beliefs: Beliefs, target: Tensor, precision: Tensor) -> Tensor:
+        """Learn A, all of it at once; return its covariance [J, D, J, D]."""
+        num_coordinates, size = self.text.shape
+        system = torch.zeros(size, num_coordinates, size, num_coordinates, dtype=torch.float64)
+        pull = torch.zeros(size, num_coordinates, dtype=torch.float64)
+        own = (beliefs.square @ self._others[..., None])[..., 0]
+        pulls = precision[:, None] * (target[:, None] * beliefs.square[:, 0] - beliefs.product - own)
+        for start in range(0, len(target), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            differences = self._differences[part].double()
+            pull += pulls[part].T @ differences
+            for k in range(size):
+                for other in range(k, size):
+                    weight = precision[part] * beliefs.square[part, k, other]
+                    system[k, :, other] += differences.T @ (differences * weight[:, None])
+        for k in range(size):
+            for other in range(k):
+                system[k, :, other] = system[other, :, k].T
+            system[k, :, k].diagonal().add_(1 / self._prior[k])
+        flat = size * num_coordinates
+        covariance: Tensor = torch.linalg.inv(system.reshape(flat, flat))
+        self.text = (covariance @ pull.reshape(-1)).reshape(size, num_coordinates).T.contiguous()
+        unsure = covariance.diagonal().reshape(size, num_coordinates).sum(1)
+        self._prior = ((self.text.square().sum(0) + unsure) / max(num_coordinates, 1)).clamp_min(_LEAST)
+        self._prior[1:] = self._prior[1:].clamp_min(self._strengths.direction)
+        return covariance.reshape(size, num_coordinates, size, num_coordinates)
+
+    def _variance_by_text(self, covariance: Tensor, beliefs: Beliefs) -> Tensor:
+        """Return the variance of the margins by what is not known of A [N]."""
+        variance = torch.zeros_like(self._noise)
+        size = self.text.shape[1]
+        for start in range(0, len(variance), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            differences = self._differences[part].double()
+            for k in range(size):
+                for other in range(k, size):
+                    spread = ((differences @ covariance[k, :, other]) * differences).sum(1)
+                    variance[part] += (1 + (k != other)) * beliefs.square[part, k, other] * spread
+        return variance.clamp_min(0)
+
+    def _update_own(self, beliefs: Beliefs, target: Tensor, precision: Tensor) -> Tensor:
+        """Learn o; return the variance of the margins by what is not known of it [N].
+
+        A comparison's message to its responses is what the user's other comparisons make of it.
+        """
+        size = self.text.shape[1]
+        text = self._differences.double() @ self.text
+        seen = beliefs.other_square
+        rest = target[:, None] * beliefs.other_mean - beliefs.other_product - (seen @ text[..., None])[..., 0]
+        strength = precision[:, None, None] * seen
+        ends = ((self._chosen, self._rejected, 1.0), (self._rejected, self._chosen, -1.0))
+        pulls = [
+            precision[:, None] * (sign * rest + (seen @ self.own[partner][..., None])[..., 0])
+            for _, partner, sign in ends
+        ]
+        prior = torch.eye(size, dtype=torch.float64) / self._strengths.own
+        system = prior.repeat(self._num_responses, 1, 1)
+        pull = torch.zeros(self._num_responses, size, dtype=torch.float64)
+        for (end, _, _), own in zip(ends, pulls, strict=True):
+            system.index_add_(0, end, strength)
+            pull.index_add_(0, end, own)
+        covariance = torch.linalg.inv(system)
+        self.own_variance = covariance.diagonal(dim1=1, dim2=2)
+        self.own = 0.5 * (self.own + (covariance @ pull[..., None])[..., 0])
+        self._others, noise = torch.zeros_like(self._others), torch.zeros_like(self._noise)
+        for (end, _, sign), own in zip(ends, pulls, strict=True):
+            covariance = torch.linalg.inv(system[end] - strength)
+            self._others += sign * (covariance @ (pull[end] - own)[..., None])[..., 0]
+            noise += (covariance * seen).sum((1, 2))
+        return noise
+
+    def _restore_unit_variance(self, second: Tensor) -> None:
+        """Give tastes along the directions unit variance again, by scaling the directions instead."""
+        values, vectors = torch.linalg.eigh(second)
+        root = vectors @ torch.diag(values.clamp_min(1e-6).sqrt()) @ vectors.T
+        for table in (self.text, self.own, self._others):
+            table[:, 1:] = table[:, 1:] @ root
+        scaled = self._prior[1:] * values.mean().clamp_min(1e-6)
+        self._prior[1:] = scaled.clamp_min(self._strengths.direction)

@@ -1,0 +1,76 @@
+"""The encoder `tastes` on islands: users who share no text with anybody."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+import torch
+
+from copl.errors import OptionsError
+from copl.graph.encoders.tastes import Tastes, TastesOptions
+from copl.graph.training import ComparisonTensors
+from copl.passes import TastePass
+from copl.records import Comparisons, PreferenceGraph
+from copl.system.progress import SilentProgress
+
+
+def islands(num_users: int = 60, per_user: int = 10, seed: int = 0) -> tuple[PreferenceGraph, Comparisons]:
+    """Each user likes one direction of the texts or its opposite; two comparisons each are held out."""
+    rng = np.random.default_rng(seed)
+    count = num_users * per_user
+    user, first = np.repeat(np.arange(num_users), per_user), np.arange(count)
+    features = torch.from_numpy(rng.normal(size=(2 * count, 5))).float()
+    sign = np.where(user % 2, 1.0, -1.0)
+    won = sign * (features[:count, 0] - features[count:, 0]).numpy() > 0
+    rows = Comparisons(user, np.where(won, first, first + count), np.where(won, first + count, first))
+    ids = tuple(f"u{n}" for n in range(num_users)), tuple(f"r{n}" for n in range(2 * count))
+    late = first % per_user >= per_user - 2
+    return PreferenceGraph(*ids, rows.take(~late), Comparisons.empty(), features), rows.take(late)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    graph, heldout = islands()
+    return graph, heldout, Tastes(TastesOptions()).fit(graph, seed=0, progress=SilentProgress())
+
+
+def test_users_who_share_no_text_are_known_by_what_they_read(fitted):
+    _, heldout, found = fitted
+    margins = ComparisonTensors.of(heldout).margins(found.users, found.responses, found.response_bias)
+    assert float((margins > 0).double().mean()) > 0.8
+
+
+def test_embeddings_are_one_and_tastes_with_a_prior_of_their_own(fitted):
+    _, _, found = fitted
+    assert (found.users[:, 0] == 1).all()
+    assert not found.response_bias.any()
+    taste = found.newcomer_pass
+    assert isinstance(taste, TastePass)
+    assert taste.dim == found.dim
+    assert taste.mean.tolist() == [1.0] + [0.0] * (found.dim - 1)
+    assert taste.scale.tolist() == [0.0, 1.0, 1.0] + [1.0] * (found.dim - 3)
+
+
+def test_the_map_of_texts_gives_the_rows_of_responses_nobody_compared(fitted):
+    graph, heldout, found = fitted
+    never = np.unique(np.concatenate([heldout.chosen, heldout.rejected]))
+    mapped = found.text_map(graph.response_features)
+    torch.testing.assert_close(mapped[never, :-1], found.responses[never], rtol=1e-3, atol=1e-4)
+    assert not mapped[:, -1].any()
+    # the coordinates are those of the text even where it was compared; what everybody thinks is not
+    torch.testing.assert_close(mapped[:, 3:-1], found.responses[:, 3:], rtol=1e-3, atol=1e-4)
+
+
+def test_without_texts_it_says_so():
+    graph, _ = islands(num_users=2)
+    with pytest.raises(OptionsError, match="reads texts"):
+        Tastes(TastesOptions()).fit(attrs.evolve(graph, response_features=None), seed=0, progress=SilentProgress())
+
+
+def test_a_graph_in_which_nobody_says_anything_is_no_problem():
+    graph, _ = islands(num_users=2)
+    for rows in (Comparisons.empty(), Comparisons([0], [1], [1])):
+        found = Tastes(TastesOptions()).fit(attrs.evolve(graph, comparisons=rows), seed=0, progress=SilentProgress())
+        assert not found.users.any()
+        assert len(found.responses) == graph.num_responses

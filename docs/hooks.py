@@ -22,7 +22,7 @@ OUTSIDE = "project"
 log = get_plugin_logger(__name__)
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", flags=re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
-_PICTURE = re.compile(r'<img alt="[^"]*" src="[./]*(pictures/[\w-]+\.svg)" ?/?>')
+_PICTURE = re.compile(r'<img alt="[^"]*" src="[./]*(pictures/[\w/-]+\.svg)" ?/?>')
 _STYLE = re.compile(r"<style>.*?</style>\n", flags=re.DOTALL)
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|link(?![^>]*rel=\"canonical\"))\b[^>]*\b(?:src|href)=\"https?://[^>]*>"

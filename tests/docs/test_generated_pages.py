@@ -42,4 +42,5 @@ def test_a_picture_has_the_common_style_and_says_what_it_shows(path: Path) -> No
 
 def test_every_picture_is_on_a_page() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
-    assert [path.name for path in PICTURES if f"pictures/{path.name})" not in pages] == []
+    drawn = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "pictures").rglob("*.svg")}
+    assert {name for name in drawn if f"{name})" not in pages} == set()

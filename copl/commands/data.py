@@ -1,9 +1,9 @@
-"""``copl data``: fetch, make, describe and check data sets."""
+"""``copl data``: fetch, make, describe and check data sets, add to them and forget users."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -16,7 +16,13 @@ from copl.commands.parts.arguments import (
 )
 from copl.commands.parts.display import open_progress, say, show_json, show_table
 
-app = typer.Typer(no_args_is_help=True, help="Fetch, make, describe and check data sets.")
+if TYPE_CHECKING:
+    from copl.records import PreferenceData
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, make, describe, check, grow and shrink data sets.")
+
+OUT_OPTION: TypeAlias = Annotated[Path, typer.Option("--out", "-o", help="Directory to write the data set to.")]
+OVERWRITE_OPTION: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")]
 
 
 @app.command("sources")
@@ -67,26 +73,87 @@ def fetch_command(
 @app.command("make")
 def make(
     source: Annotated[str, typer.Argument(help="Name of the source, see `copl data sources`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write the data set to.")],
+    out: OUT_OPTION,
     assignments: COMPONENT_SET_OPTION = None,
     seed: SEED_OPTION = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+    overwrite: OVERWRITE_OPTION = False,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Read or generate a data set, split it, check it and write it to a directory."""
-    from copl.data.checking.checks import check
-    from copl.data.dataset import check_free, save_dataset
-    from copl.errors import OptionsError
     from copl.interfaces import ShowsProgress
     from copl.plugins import load
 
     values = component_values(assignments)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
-        raise OptionsError(f"{out}: exists; choose another --out or add --overwrite")
-    check_free(out, overwrite)  # before the work
+    _require_free(out, overwrite)
     made = load().registry("source").create(source, values)
     with open_progress(None) as progress:
         data = (made.showing(progress) if isinstance(made, ShowsProgress) else made).load(seed=seed or 0)
+    _write(data, out, overwrite, as_json)
+
+
+@app.command("add")
+def add(
+    data_directory: DATA_ARGUMENT,
+    rows_file: Annotated[
+        Path, typer.Argument(metavar="NEW", help="JSONL, CSV or Parquet rows of comparisons, as for `copl data make`.")
+    ],
+    out: OUT_OPTION,
+    assignments: COMPONENT_SET_OPTION = None,
+    overwrite: OVERWRITE_OPTION = False,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Add comparisons to a data set; those that are there keep their splits, and what is there already is left out.
+
+    Options are columns=user_id=worker,... and contradictions=keep or drop.
+    """
+    from copl.data.dataset import load_dataset
+    from copl.data.living import AddOptions, add_rows
+    from copl.data.reading.rows import parse_rows
+    from copl.data.sources.tables import read_table
+    from copl.options import parse_options
+
+    options = parse_options(AddOptions, component_values(assignments), where="data add")
+    _require_free(out, overwrite)
+    data = load_dataset(data_directory)
+    rows = parse_rows(read_table(rows_file), options.columns)
+    grown = add_rows(data, rows, options, name=rows_file.name)
+    before, after = (sum(map(len, one.splits.values())) for one in (data, grown))
+    _write(grown, out, overwrite, as_json)
+    say(f"{after - before:,} of {len(rows.table):,} comparisons were added; {after:,} in all")
+
+
+@app.command("forget")
+def forget(
+    data_directory: DATA_ARGUMENT,
+    users: Annotated[list[str], typer.Option("--user", help="Id of a user to forget; may be repeated.")],
+    out: OUT_OPTION,
+    overwrite: OVERWRITE_OPTION = False,
+    as_json: JSON_OPTION = False,
+) -> None:
+    """Leave users out of a data set, with the texts that only they judged; everything else stays as it is."""
+    from copl.data.canonical import canonical_id
+    from copl.data.dataset import load_dataset
+    from copl.data.living import forget_users
+
+    _require_free(out, overwrite)
+    _write(forget_users(load_dataset(data_directory), list(map(canonical_id, users))), out, overwrite, as_json)
+
+
+def _require_free(out: Path, overwrite: bool) -> None:
+    """Refuse a directory that may not be written to, before the work."""
+    from copl.data.dataset import check_free
+    from copl.errors import OptionsError
+
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
+        raise OptionsError(f"{out}: exists; choose another --out or add --overwrite")
+    check_free(out, overwrite)
+
+
+def _write(data: PreferenceData, out: Path, overwrite: bool, as_json: bool) -> None:
+    """Write a data set, show what it holds, and say what is wrong with it."""
+    from copl.data.checking.checks import check
+    from copl.data.dataset import save_dataset
+
     save_dataset(data, out, overwrite=overwrite)
     findings = check(data)
     _describe(data, findings, as_json)

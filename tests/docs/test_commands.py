@@ -245,6 +245,8 @@ class Reader:
                 paths = {name for name, value in options.items() if str(value).startswith("copies")}
                 assert {str(options[name]) for name in paths} <= given, f"{command}: name the copy in copies/{source}"
                 self.copies[source] = {name: value for name, value in options.items() if name not in paths}
+            case ["data", "add", _, file] if not Path(file).exists():
+                _write_rows(Path(file), [{**row, "user_id": "newcomer"} for row in self.rows[:5]])
             case ["adapt", _, file] if not Path(file).exists():
                 _write_rows(Path(file), [{**row, "user_id": "newcomer"} for row in self.rows[:5]])
             case ["score", _, file] if not Path(file).exists():

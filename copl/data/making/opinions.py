@@ -7,7 +7,9 @@ many prompts, all opinions of a user on one prompt stay together, for pairs are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 import numpy as np
@@ -86,45 +88,14 @@ class Opinions:
     ) -> Opinions:
         """Make opinions of rated responses to prompts, `prompt` being the number of each response's prompt [N]."""
         block = number_rows(user, prompt)
-        if len(prompt) and prompt.max() > prompt.min():
-            return cls(user, response, level, block, user, block, num_users, num_responses, num_users, margin)
-        # On a single prompt, each split gets some of what the user likes and of what the user does not.
-        stratum = 2 * user + (level > _middle(user, level, num_users)[user])
-        unit = np.arange(len(user), dtype=np.int64)
-        return cls(user, response, level, block, stratum, unit, num_users, num_responses, 2 * num_users, margin)
+        several = bool(len(prompt)) and prompt.max() > prompt.min()
+        unit = block if several else np.arange(len(user), dtype=np.int64)
+        return cls(user, response, level, block, user, unit, num_users, num_responses, num_users, margin)
 
     def take(self, rows: BoolArray) -> Opinions:
         """Return the opinions of a mask [N]."""
         names = ("user", "response", "level", "block", "stratum", "unit")
         return attrs.evolve(self, **{name: getattr(self, name)[rows] for name in names})
-
-
-def _middle(user: IntArray, level: FloatArray, num_users: int) -> FloatArray:
-    """Return the middle between the lowest and the highest level of each user [U]."""
-    low, high = np.full(num_users, np.inf), np.full(num_users, -np.inf)
-    np.minimum.at(low, user, level)
-    np.maximum.at(high, user, level)
-    return np.where(np.isfinite(low), (low + high) / 2, 0.0)
-
-
-def can_be_unseen(opinions: Opinions) -> BoolArray:
-    """Return which users [U] have opinions enough to give one comparison and be judged by another without overlap."""
-    able = np.zeros(opinions.num_users, dtype=np.bool_)
-    order = np.lexsort((opinions.level, opinions.block))
-    starts = np.flatnonzero(np.diff(opinions.block[order], prepend=-1))
-    ends = np.append(starts[1:], len(order))
-    level, owner = opinions.level[order], opinions.user[order[starts]] if len(starts) else starts
-    size = ends - starts
-    one = level[ends - 1] - level[starts] >= opinions.margin
-    inner = np.minimum(starts + 1, len(order) - 1), np.maximum(ends - 2, 0)
-    two = one & (size >= 4) & (level[inner[1]] - level[inner[0]] >= opinions.margin)
-    whole_blocks = bool(np.array_equal(opinions.unit, opinions.block))
-    blocks = np.bincount(owner[one], minlength=opinions.num_users)
-    if whole_blocks:
-        able[blocks >= 2] = True
-    else:
-        able[owner[two]] = True
-    return able
 
 
 def choose_unseen(able: BoolArray, fraction: float, seed: int) -> BoolArray:
@@ -134,21 +105,10 @@ def choose_unseen(able: BoolArray, fraction: float, seed: int) -> BoolArray:
     return unseen
 
 
-def choose_cold(opinions: Opinions, prompt: IntArray, fraction: float, seed: int) -> BoolArray:
-    """Return which responses [R] are never trained on: single ones, or those to whole prompts where there are many.
-
-    Args:
-        opinions: all opinions.
-        prompt: number of each response's prompt [R].
-        fraction: share of the responses, or of the prompts.
-        seed: the same seed gives the same choice.
-    """
-    rng = generator(seed, "cold")
-    used = np.unique(opinions.response)
-    if len(np.unique(prompt[used])) > 1:
-        return np.isin(prompt, choose(np.unique(prompt[used]), fraction, rng))
+def choose_cold(opinions: Opinions, fraction: float, seed: int) -> BoolArray:
+    """Return a random share of the responses [R] that somebody has an opinion of, never to be trained on."""
     cold = np.zeros(opinions.num_responses, dtype=np.bool_)
-    cold[choose(used, fraction, rng)] = True
+    cold[choose(np.unique(opinions.response), fraction, generator(seed, "cold"))] = True
     return cold
 
 
@@ -180,7 +140,7 @@ def draw_splits(
     part = _deal(asked, lambda counts: (counts - np.minimum(counts // 2, options.support))[:, None], rng)
     parts |= {"support": asked.take(part == SUPPORT), "heldout": asked.take(part != SUPPORT)}
     return {
-        name: _pairs(part, limits.get(name, options.eval_pairs_per_user), generator(seed, name))
+        name: draw_pairs(part, limits.get(name, options.eval_pairs_per_user), _at_random(generator(seed, name)))
         for name, part in parts.items()
     }
 
@@ -196,7 +156,18 @@ def _deal(opinions: Opinions, quotas: Any, rng: Generator) -> IntArray:
     return deal(stratum, quotas(counts), rng)[place[unit]]
 
 
-def _pairs(opinions: Opinions, limit: int, rng: Generator) -> Comparisons:
+Ends: TypeAlias = "Callable[[IntArray], tuple[IntArray, IntArray]]"
+"""From numbers of a user's pairs to the opinions at their two ends, the higher one first."""
+
+Pick: TypeAlias = "Callable[[int, int, Ends], IntArray]"
+"""From the number of a user's pairs and how many are wanted at most to those that are taken."""
+
+
+def _at_random(rng: Generator) -> Pick:
+    return lambda total, limit, ends: rng.choice(total, size=min(limit, total), replace=False)
+
+
+def draw_pairs(opinions: Opinions, limit: int, pick: Pick) -> Comparisons:
     """Draw up to `limit` distinct comparisons of each user, of a higher against a lower opinion of the same block."""
     order = np.lexsort((opinions.level, opinions.block, opinions.user))
     starts = np.searchsorted(opinions.user[order], np.arange(opinions.num_users + 1))
@@ -204,19 +175,25 @@ def _pairs(opinions: Opinions, limit: int, rng: Generator) -> Comparisons:
     for user in np.flatnonzero(np.diff(starts)).tolist():
         rows = order[starts[user] : starts[user + 1]]
         below, begin = _below(opinions.level[rows], opinions.block[rows], opinions.margin)
+        ends = partial(_ends, rows, np.cumsum(below), below, begin)
         total = int(below.sum())
         if total == 0:
             continue
-        # Pairs are numbered higher opinion by higher opinion, so that no list of all pairs is needed.
-        picks = rng.choice(total, size=min(limit, total), replace=False)
-        high = np.searchsorted(np.cumsum(below), picks, side="right")
-        low = begin[high] + picks - (np.cumsum(below) - below)[high]
-        users.append(np.full(len(picks), user))
-        chosen.append(opinions.response[rows[high]])
-        rejected.append(opinions.response[rows[low]])
+        high, low = ends(pick(total, limit, ends))
+        users.append(np.full(len(high), user))
+        chosen.append(opinions.response[high])
+        rejected.append(opinions.response[low])
     if not users:
         return Comparisons.empty()
     return Comparisons(np.concatenate(users), np.concatenate(chosen), np.concatenate(rejected))
+
+
+def _ends(
+    rows: IntArray, passed: IntArray, below: IntArray, begin: IntArray, picks: IntArray
+) -> tuple[IntArray, IntArray]:
+    # Pairs are numbered higher opinion by higher opinion, so that no list of all pairs is needed.
+    high = np.searchsorted(passed, picks, side="right")
+    return rows[high], rows[begin[high] + picks - (passed - below)[high]]
 
 
 def _below(level: FloatArray, block: IntArray, margin: float) -> tuple[IntArray, IntArray]:

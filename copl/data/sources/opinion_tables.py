@@ -17,18 +17,10 @@ import numpy as np
 from copl.data.canonical import ValueFaultError
 from copl.data.chat import encode_prompt
 from copl.data.making.decimals import on_whole_scale
-from copl.data.making.opinions import (
-    OpinionOptions,
-    Opinions,
-    can_be_unseen,
-    choose_cold,
-    choose_unseen,
-    controversial_pairs,
-    draw_splits,
-    with_controversial,
-)
+from copl.data.making.opinions import OpinionOptions, Opinions, controversial_pairs, with_controversial
 from copl.data.making.origin import Origin
-from copl.data.making.splits import drop_stranded
+from copl.data.making.stable import STABLE_VERSION, with_evidence
+from copl.data.making.stable_opinions import stable_opinions
 from copl.data.pairs import compact, first_rows, intern_responses, intern_users, number_rows
 from copl.data.reading import values
 from copl.data.reading.rows import RowReader
@@ -36,7 +28,7 @@ from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
-from copl.records import PreferenceData, ResponseTable, UserTable
+from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
 
 if TYPE_CHECKING:
     from copl.data.reading.table import Table
@@ -125,9 +117,8 @@ class OpinionTableSource:
         column = "rating" if isinstance(options, RatingOptions) else "vote"
         read = _read(read_table(options.path), column, options)
         opinions, prompt = _opinions(read, options)
-        cold = choose_cold(opinions, prompt, options.cold_fraction, seed)
-        unseen = choose_unseen(can_be_unseen(opinions.take(~cold[opinions.response])), options.unseen_fraction, seed)
-        splits = draw_splits(opinions, cold, unseen, options, seed)
+        everything = ComparisonSet(read.users, read.responses, Comparisons.empty())
+        splits, cold, unseen = stable_opinions(opinions, everything, options, seed=seed)
         if not len(splits["train"]):
             raise DataError(f"{options.path}: no user rates two responses to one prompt differently enough to compare")
         size = len(read.responses) * max(len(read.responses), len(read.users))
@@ -135,7 +126,7 @@ class OpinionTableSource:
             verdict = _controversial(read, unseen, options.use_passes)
             verdict[prompt[:, None] != prompt[None, :]] = -1
             splits = {name: with_controversial(part, verdict) for name, part in splits.items()}
-        sound = drop_stranded(splits, {})
+        sound = with_evidence(splits, {}, {})
         users, responses, kept = compact(read.users, read.responses, sound.splits)
         origin = Origin(
             self._name,
@@ -156,7 +147,9 @@ class OpinionTableSource:
             "cold responses": int(cold.sum()),
             "unseen users": int(unseen.sum()),
         }
-        provenance = origin.provenance(options, seed=seed, split="response", counts=counts, notes=notes)
+        provenance = origin.provenance(
+            options, seed=seed, split="response", counts=counts, notes=notes, split_version=STABLE_VERSION
+        )
         return PreferenceData(options.path.stem, users, responses, kept, provenance)
 
 

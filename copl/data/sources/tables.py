@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 
 from copl.data.making.origin import Origin
-from copl.data.making.splits import ComparisonSplitOptions, make_splits
+from copl.data.making.splits import ComparisonSplitOptions
+from copl.data.making.stable import STABLE_VERSION, stable_splits
 from copl.data.pairs import compact, contradictions, first_rows, number_rows, pair_numbers, repeats
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import is_packed, unpacked_name
@@ -138,7 +139,7 @@ def data_of_rows(
     comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
     sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
     if rows.split is None:
-        split = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
+        split = stable_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
         splits = dict(split.splits)
         notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in split.dropped.items()]
     else:
@@ -151,6 +152,7 @@ def data_of_rows(
         split="given" if rows.split is not None else options.strategy,
         counts={"rows": len(rows.table), **counts, "kept": sum(map(len, splits.values()))},
         notes=notes,
+        split_version=STABLE_VERSION,
     )
     return PreferenceData(name, users, responses, splits, provenance)
 

@@ -67,7 +67,7 @@ def test_no_two_splits_of_a_user_share_a_response(tmp_path: Path) -> None:
             for p in range(prompts)
             for n in range(60 // prompts)
         ]
-        data = ratings(write_lines(tmp_path / "r.jsonl", rows))
+        data = ratings(write_lines(tmp_path / "r.jsonl", rows), cold_fraction=0.3)
         assert set(data.present()) == {"train", "validation", "test", "cold", "support", "heldout"}
         known = {(r["user_id"], r["prompt"], r["response"]): r["rating"] for r in rows}
         used: dict[tuple[str, str, str], str] = {}
@@ -78,8 +78,28 @@ def test_no_two_splits_of_a_user_share_a_response(tmp_path: Path) -> None:
                     assert used.setdefault((user, prompt, text), name) == name
         cold = {end for row in rows_of(data, "cold") for end in (row[1:3], row[1::2])}
         assert not cold & {end for row in rows_of(data, "train", "support") for end in (row[1:3], row[1::2])}
-        again = ratings(tmp_path / "r.jsonl")
+        again = ratings(tmp_path / "r.jsonl", cold_fraction=0.3)
         assert again.digest(*again.splits) == data.digest(*data.splits)
+
+
+@pytest.mark.parametrize("prompts", [1, 6])
+def test_opinions_that_are_added_move_none(tmp_path: Path, prompts: int) -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        {"user_id": f"u{u}", "prompt": f"p{n % prompts}", "response": f"r{n}", "rating": float(rng.integers(1, 8))}
+        for n in range(60)
+        for u in range(30)
+    ]
+    places: list[dict[tuple[str, str], str]] = []
+    for count in (900, len(rows)):
+        data = ratings(write_lines(tmp_path / "r.jsonl", rows[:count]), unseen_fraction=0.2)
+        ends = {name: rows_of(data, name) for name in data.present()}
+        places.append({(row[0], text): name for name, held in ends.items() for row in held for text in row[2:]})
+    before, after = places
+    both = before.keys() & after.keys()
+    assert len(both) > 0.8 * len(before)
+    assert {judged: before[judged] for judged in both} == {judged: after[judged] for judged in both}
+    assert set(before.values()) > {"train", "test", "support", "heldout"}
 
 
 def test_votes_go_up_and_down(tmp_path: Path) -> None:

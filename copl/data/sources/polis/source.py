@@ -79,8 +79,7 @@ class PolisSource:
         options = self._options
         conversation = read_export(options.path, keep_moderated=options.keep_moderated)
         votes = _opinions(conversation, options.use_passes)
-        one_prompt = np.zeros(votes.num_responses, dtype=np.int64)
-        cold = choose_cold(votes, one_prompt, options.cold_fraction, seed)
+        cold = choose_cold(votes, options.cold_fraction, seed)
         unseen = choose_unseen(_able(votes.take(~cold[votes.response])), options.unseen_fraction, seed)
         splits = draw_splits(votes, cold, unseen, options, seed)
         controversial = _controversial(conversation.votes[~unseen], options.use_passes)

@@ -1,0 +1,219 @@
+"""Data sets that go on living: rows are added, and users are forgotten, without a move of what stays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import attrs
+import numpy as np
+
+from copl.data.making.splits import ComparisonSplitOptions
+from copl.data.making.stable import stable_splits
+from copl.data.pairs import compact, first_rows, number_rows, pair_numbers
+from copl.data.reading.faults import Faults
+from copl.errors import DataError, quoted, suggest
+from copl.options import option, parse_options
+from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
+
+if TYPE_CHECKING:
+    from copl.data.reading.rows import Rows
+    from copl.records import BoolArray
+
+_NO_NAMES: Any = attrs.Factory(dict)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class AddOptions:
+    """How rows that are added are read."""
+
+    columns: dict[str, str] = option(
+        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,chosen=winner"
+    )
+    contradictions: Literal["keep", "drop", "error"] = option(
+        "error",
+        help="a pair the user decided the other way before: error names the rows; keep has it both ways; drop leaves "
+        "the new one out",
+    )
+
+
+def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str) -> PreferenceData:
+    """Return a data set with more comparisons; those that are there keep their splits.
+
+    What the data set has already is left out. New comparisons are split by the hash of user and responses as own files
+    are (`copl.data.making.stable`), or as their own column ``split`` says.
+
+    Args:
+        data: the data set.
+        rows: the rows to add.
+        options: what to do about rows that contradict what is there.
+        name: what the rows are called in the notes.
+
+    Raises:
+        DataError: one fault for each row that contradicts another one, or gives a user another group or role.
+    """
+    users, responses, fresh = _joined(data, rows)
+    known = dict(data.splits)
+    before = Comparisons.concat(list(known.values()))
+    is_new, reasons = _sift(before, fresh, rows, options)
+    added = fresh.take(is_new)
+    if rows.split is not None:
+        codes = [rows.split.values[code] for code in rows.split.codes[is_new].tolist()]
+        parts = {split: added.take(np.array([code == split for code in codes])) for split in SPLITS}
+        _check_roles(known, fresh, rows)
+    else:
+        outcome = stable_splits(
+            ComparisonSet(users, responses, added), _split_options(data), seed=_seed(data), known=known
+        )
+        parts = dict(outcome.splits)
+        reasons |= outcome.dropped
+    splits = {
+        split: Comparisons.concat([known.get(split, Comparisons.empty()), part])
+        for split, part in parts.items()
+        if split in known or len(part)
+    }
+    table, kept, splits = compact(users, responses, splits)
+    count = sum(map(len, splits.values())) - len(before)
+    if not count and table.groups == data.users.groups:
+        return data
+    notes = [
+        *data.provenance.get("notes", ()),
+        f"{count:,} comparisons were added from {name}.",
+        *rows.notes,
+        *(f"{number:,} of {name} were left out: {reason}." for reason, number in reasons.items() if number),
+    ]
+    counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
+    return PreferenceData(data.name, table, kept, splits, {**data.provenance, "counts": counts, "notes": notes})
+
+
+def _joined(data: PreferenceData, rows: Rows) -> tuple[UserTable, ResponseTable, Comparisons]:
+    """Return users and responses of both, those of the data set first, and the comparisons of the rows in them."""
+    more = rows.data
+    strangers = [row for row, user in enumerate(more.users.ids) if user not in data.users.rows]
+    faults = Faults(rows.table.where)
+    groups = list(data.users.groups)
+    for user, group in zip(more.users.ids, more.users.groups, strict=True):
+        row = data.users.rows.get(user)
+        if row is not None and group is not None:
+            if groups[row] not in (None, group):
+                faults.add(f"user {quoted(user)} is in group {quoted(group)} here and in {quoted(groups[row])} before")
+            groups[row] = group
+    faults.raise_any()
+    users = UserTable(
+        (*data.users.ids, *(more.users.ids[row] for row in strangers)),
+        (*groups, *(more.users.groups[row] for row in strangers)),
+    )
+    unmet = np.array([row for row, key in enumerate(more.responses.keys) if key not in data.responses.rows], np.int64)
+    met = more.responses.take(unmet)
+    responses = ResponseTable((*data.responses.prompts, *met.prompts), (*data.responses.texts, *met.texts))
+    user_row = np.array([users.rows[user] for user in more.users.ids], dtype=np.int64)
+    response_row = np.array([responses.rows[key] for key in more.responses.keys], dtype=np.int64)
+    new = more.comparisons
+    moved = Comparisons(
+        user_row[new.user], response_row[new.chosen], response_row[new.rejected], new.weight, new.controversial
+    )
+    return users, responses, moved
+
+
+def _sift(before: Comparisons, fresh: Comparisons, rows: Rows, options: AddOptions) -> tuple[BoolArray, dict[str, int]]:
+    """Return which rows [N] say something new, and how many others there are by reason."""
+    everything = Comparisons.concat([before, fresh])
+    start, table = len(before), rows.table
+    said = number_rows(everything.user, everything.chosen, everything.rejected)
+    again = (first_rows(said) != np.arange(len(everything)))[start:]
+    first = first_rows(pair_numbers(everything))[start:]
+    against = ~again & (fresh.chosen != everything.chosen[first])
+    if options.contradictions == "error" and against.any():
+        faults = Faults(table.where)
+
+        def tell(place: int) -> tuple[int, str, str]:
+            other = table.label(int(first[place]) - start) if first[place] >= start else "the data set"
+            user = quoted(rows.data.users.ids[rows.data.comparisons.user[place]])
+            message = f"user {user} contradicts {other}; remove one, or set contradictions=keep (or drop)"
+            return int(table.rows[place]), message, table.label(place)
+
+        faults.add_each(np.flatnonzero(against), tell)
+        faults.raise_any()
+    is_left_out = against & (options.contradictions == "drop")
+    reasons = {"there already": int(again.sum()), "against what is there": int(is_left_out.sum())}
+    return ~again & ~is_left_out, reasons
+
+
+def _check_roles(known: Mapping[str, Comparisons], fresh: Comparisons, rows: Rows) -> None:
+    """Refuse rows whose split makes a user seen and unseen."""
+    assert rows.split is not None
+    roles = {int(user): name in ("support", "heldout") for name, part in known.items() for user in np.unique(part.user)}
+    unseen = rows.split.mapped([name in ("support", "heldout") for name in rows.split.values], False, np.bool_)
+    table, ids = rows.table, rows.data.users.ids
+    mixed = [n for n, user in enumerate(fresh.user.tolist()) if roles.get(user, unseen[n]) != unseen[n]]
+
+    def tell(place: int) -> tuple[int, str, str]:
+        here, there = ("unseen", "seen") if unseen[place] else ("seen", "unseen")
+        user = quoted(ids[rows.data.comparisons.user[place]])
+        return (
+            int(table.rows[place]),
+            f"split: user {user} is {here} here and {there} in the data set",
+            table.label(place),
+        )
+
+    faults = Faults(table.where)
+    faults.add_each(mixed, tell)
+    faults.raise_any()
+
+
+def _seed(data: PreferenceData) -> int:
+    seed = data.provenance.get("seed", 0)
+    return seed if isinstance(seed, int) and seed >= 0 else 0
+
+
+def _split_options(data: PreferenceData) -> ComparisonSplitOptions:
+    """Return how the comparisons of a data set were split, as far as its source says."""
+    given = data.provenance.get("options", {})
+    names = {field.name for field in attrs.fields(ComparisonSplitOptions)}
+    asked = {name: value for name, value in given.items() if name in names}
+    if data.provenance.get("split") == "response":
+        asked["strategy"] = "response"
+    return parse_options(ComparisonSplitOptions, asked, where=f"data set {quoted(data.name)}")
+
+
+def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
+    """Return a data set without some users and without the texts that only they judged.
+
+    Notes and findings that name them, or that quote an example of anything, are left out as well.
+
+    Args:
+        data: the data set.
+        users: ids of those who are to be forgotten.
+
+    Raises:
+        DataError: one fault for each id that the data set does not have; or nothing is left to train on.
+    """
+    unknown = [user for user in users if user not in data.users.rows]
+    if unknown:
+        raise DataError(
+            [f"data set {quoted(data.name)}: no user {quoted(one)}{suggest(one, data.users.ids)}" for one in unknown]
+        )
+    gone = np.zeros(len(data.users), dtype=np.bool_)
+    gone[[data.users.rows[user] for user in users]] = True
+    splits = {name: part.take(~gone[part.user]) for name, part in data.splits.items()}
+    if not len(splits.get("train", ())):
+        raise DataError(f"data set {quoted(data.name)}: without them nothing is left to train on")
+    table, responses, kept = compact(data.users, data.responses, splits)
+    names = re.compile("|".join(rf"(?<!\\w){re.escape(user)}(?!\\w)" for user in users))
+
+    def is_silent(entry: Any) -> bool:
+        text = str(entry)
+        return "such as" not in text and not names.search(text)
+
+    provenance = {
+        **data.provenance,
+        "counts": {**data.provenance.get("counts", {}), "kept": sum(map(len, kept.values()))},
+        "notes": [
+            *filter(is_silent, data.provenance.get("notes", ())),
+            f"{len(set(users)):,} users were forgotten; other counts than that of what is kept are of before.",
+        ],
+        "findings": list(filter(is_silent, data.provenance.get("findings", ()))),
+    }
+    return PreferenceData(data.name, table, responses, kept, provenance)

@@ -1,0 +1,85 @@
+"""Splits of opinions that added ones never move, as `copl.data.making.stable` splits comparisons.
+
+The opinions are dealt, one response at a time or, where there are several prompts, all on one prompt together; pairs
+are drawn within a split by their hash. A new opinion may bring pairs that are drawn instead of others, but none of
+another split.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from copl.data.hashing import fractions, mix
+from copl.data.making.opinions import Ends, OpinionOptions, Opinions, Pick, draw_pairs
+from copl.data.making.splits import SUPPORT, TEST, TRAIN, VALIDATION
+from copl.data.making.stable import Hashed, held_out, places, stable_cold, stable_unseen
+from copl.data.pairs import openings
+from copl.records import Comparisons, ComparisonSet
+
+if TYPE_CHECKING:
+    from copl.records import BoolArray, IntArray
+
+
+def stable_opinions(
+    opinions: Opinions, data: ComparisonSet, options: OpinionOptions, *, seed: int
+) -> tuple[dict[str, Comparisons], BoolArray, BoolArray]:
+    """Split opinions and draw comparisons within each split.
+
+    Args:
+        opinions: all opinions, in the order in which they were given.
+        data: the users and responses they refer to; its comparisons are not looked at.
+        options: sizes.
+        seed: another seed gives other splits.
+
+    Returns:
+        the comparisons by split, which responses are cold [R] and which users unseen [U].
+    """
+    hashed = Hashed.of(data, seed)
+    several = bool(hashed.prompt.any())
+    cold = stable_cold(data.responses, options.cold_fraction, {}, by_prompt=several, seed=seed)
+    unseen = stable_unseen(data.users.ids, options.unseen_fraction, {}, seed=seed)
+    is_cold, is_unseen = cold[opinions.response], unseen[opinions.user]
+
+    warm = opinions.take(~is_cold)
+    begin = openings(warm.unit)
+    owner, response = warm.user[begin], warm.response[begin]
+    place = places(owner, np.ones(len(begin), dtype=np.bool_), begin)
+    content = hashed.prompts[response] if several else hashed.responses[response]
+    value = fractions(mix(hashed.users[owner] + content))
+    # a comparison takes two single opinions, or the opinions on one prompt
+    per_comparison = 1 if several else 2
+    seen_part = held_out(place, value, per_comparison, options)
+    is_support = (place % 2 == 0) & (place < 2 * per_comparison * options.support)
+    part = np.where(unseen[owner], np.where(is_support, SUPPORT, 1), seen_part)
+    part = part[np.unique(warm.unit, return_inverse=True)[1]]
+
+    asked = unseen[warm.user]
+    parts = {
+        "train": warm.take(~asked & (part == TRAIN)),
+        "validation": warm.take(~asked & (part == VALIDATION)),
+        "test": warm.take(~asked & (part == TEST)),
+        "cold": opinions.take(is_cold & ~is_unseen),
+        "support": warm.take(asked & (part == SUPPORT)),
+        "heldout": warm.take(asked & (part != SUPPORT)),
+    }
+    limits = {"train": options.pairs_per_user, "support": options.support}
+    drawn = {
+        name: draw_pairs(held, limits.get(name, options.eval_pairs_per_user), _by_hash(held, hashed))
+        for name, held in parts.items()
+    }
+    return drawn, cold, unseen
+
+
+def _by_hash(opinions: Opinions, hashed: Hashed) -> Pick:
+    """Take the pairs of lowest hash."""
+
+    def pick(total: int, limit: int, ends: Ends) -> IntArray:
+        high, low = ends(np.arange(total))
+        upper, lower = (hashed.responses[opinions.response[rows]] for rows in (high, low))
+        value = mix(hashed.users[opinions.user[high]] + mix(upper) + lower)
+        picks: IntArray = np.argsort(value, kind="stable")[:limit]
+        return picks
+
+    return pick

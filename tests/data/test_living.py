@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from copl.data.checking.checks import check
+from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
+from copl.data.living import AddOptions, add_rows, forget_users
+from copl.data.reading.rows import Rows, parse_rows
+from copl.data.reading.table import table_of_objects
+from copl.data.sources.tables import RowOptions, data_of_rows
+from copl.errors import DataError
+from copl.records import PreferenceData
+
+RunCopl = Callable[..., tuple[int, str, str]]
+Row = dict[str, Any]
+
+NO_REPEATS = RowOptions(duplicates="drop", contradictions="keep")
+KEEP = AddOptions(contradictions="keep")
+
+
+def random_rows(count: int, seed: int = 0, users: int = 30, prompts: int = 40) -> list[Row]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        one, other = rng.permutation(4)[:2]
+        prompt = f"prompt {rng.integers(prompts)}"
+        rows.append({"user_id": f"user {rng.integers(users)}", "prompt": prompt, "chosen": f"{prompt}, answer {one}",
+                     "rejected": f"{prompt}, answer {other}"})  # fmt: skip
+    return rows
+
+
+def read(rows: list[Row]) -> Rows:
+    return parse_rows(table_of_objects("new.jsonl", rows, list(range(1, len(rows) + 1)), "line"))
+
+
+def made(rows: list[Row], options: RowOptions = NO_REPEATS) -> PreferenceData:
+    return data_of_rows(read(rows), options, source="jsonl", name="example", seed=5)
+
+
+def added(data: PreferenceData, rows: list[Row], options: AddOptions = KEEP) -> PreferenceData:
+    return add_rows(data, read(rows), options, name="new.jsonl")
+
+
+def said(data: PreferenceData, *users: str) -> dict[tuple[str, str, str], str]:
+    """The split of each comparison: user, chosen and rejected text."""
+    table = data.responses
+    return {
+        (data.users.ids[user], table.texts[chosen], table.texts[rejected]): name
+        for name, part in data.splits.items()
+        for user, chosen, rejected in zip(part.user.tolist(), part.chosen.tolist(), part.rejected.tolist(), strict=True)
+        if not users or data.users.ids[user] in users
+    }
+
+
+@pytest.mark.parametrize("strategy", ["pair", "response"])
+def test_adding_rows_is_making_the_data_set_of_all(strategy: Any) -> None:
+    rows = random_rows(900)
+    options = RowOptions(duplicates="drop", contradictions="keep", strategy=strategy, unseen_fraction=0.2)
+    before = made(rows[:600], options)
+    after = added(before, rows[600:])
+    assert said(before).items() <= said(after).items()
+    at_once = said(made(rows, options))
+    if strategy == "response":  # support that goes beyond its limit is lost, and then not known of its user
+        unseen = {key[0] for key, name in said(after).items() if name in ("support", "heldout")}
+        after = forget_users(after, sorted(unseen))
+        at_once = {key: name for key, name in at_once.items() if key[0] not in unseen}
+    assert said(after).items() <= at_once.items()
+    # what is missing had been dropped before, when less was known of its user
+    missing = at_once.keys() - said(after).keys()
+    assert len(missing) < 20
+    assert missing <= {(row["user_id"], row["chosen"], row["rejected"]) for row in rows[:600]}
+    assert not [finding for finding in check(after) if finding.severity == "error"]
+
+
+def test_adding_the_same_twice_changes_nothing(tmp_path: Path) -> None:
+    rows = random_rows(500)
+    once = added(made(rows[:300]), rows[250:])
+    save_dataset(once, tmp_path / "once")
+    save_dataset(added(load_dataset(tmp_path / "once"), rows[100:]), tmp_path / "twice")
+    assert dataset_fingerprint(tmp_path / "once") == dataset_fingerprint(tmp_path / "twice")
+    for name in ("dataset.json", "comparisons.parquet", "users.parquet", "responses.parquet"):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
+
+
+def test_what_was_added_is_noted() -> None:
+    rows = random_rows(300)
+    data = made(rows[:200])
+    more = added(data, [*rows[100:], {**random_rows(1, seed=9)[0], "topic": "x"}])
+    count = len(said(more)) - len(said(data))
+    assert f"{count} comparisons were added from new.jsonl." in more.provenance["notes"]
+    assert "Column 'topic' is not part of the row schema and was not read." in more.provenance["notes"]
+    assert more.provenance["counts"]["kept"] == len(said(more))
+
+
+def test_rows_may_name_their_splits() -> None:
+    data = made(random_rows(300))
+    seen = next(iter(said(data)))[0]
+    row = {"user_id": seen, "prompt": "new", "chosen": "a", "rejected": "b"}
+    stranger = {**row, "user_id": "stranger", "chosen": "c"}
+    more = added(data, [{**row, "split": "test"}, {**stranger, "split": "support"}])
+    assert said(more)[seen, "a", "b"] == "test"
+    assert said(more, "stranger") == {("stranger", "c", "b"): "support"}
+    with pytest.raises(
+        DataError, match=rf"new.jsonl: line 1: split: user '{seen}' is unseen here and seen in the data"
+    ):
+        added(data, [{**row, "split": "heldout"}])
+
+
+def test_contradictions_are_faults_unless_asked_for() -> None:
+    row = {"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b"}
+    data = made([row])
+    against = {**row, "chosen": "b", "rejected": "a"}
+    new = [{**row, "prompt": "q"}, {**against, "prompt": "q"}, against]
+    with pytest.raises(DataError) as caught:
+        added(data, new, AddOptions())
+    assert caught.value.faults == (
+        "new.jsonl: line 2: user 'u' contradicts line 1; remove one, or set contradictions=keep (or drop)",
+        "new.jsonl: line 3: user 'u' contradicts the data set; remove one, or set contradictions=keep (or drop)",
+    )
+    for policy, count in (("drop", 2), ("keep", 4)):
+        grown = added(data, new, AddOptions(contradictions=policy))  # type: ignore[arg-type]  # one of the literals
+        assert sum(map(len, grown.splits.values())) == count
+
+
+def test_a_user_keeps_one_group() -> None:
+    row = {"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b"}
+    data = made([row])
+    known = added(data, [{**row, "group": "g"}])
+    assert known.users.groups == ("g",)
+    with pytest.raises(DataError, match=r"new\.jsonl: user 'u' is in group 'h' here and in 'g' before"):
+        added(known, [{**row, "prompt": "q", "group": "h"}])
+
+
+def test_other_data_sets_can_grow_too(small_data: Path) -> None:
+    data = load_dataset(small_data)
+    prompt = data.responses.prompts[int(data.splits["train"].chosen[0])]
+    rows = [{"user_id": f"new {n}", "prompt": prompt, "chosen": "Hot.", "rejected": f"Cold {n}."}
+            for n in range(40)]  # fmt: skip
+    more = added(data, rows)
+    assert said(data).items() <= said(more).items()
+    assert {name for key, name in said(more).items() if key[0].startswith("new")} == {"train", "support"}
+
+
+def test_a_forgotten_user_leaves_no_byte(tmp_path: Path) -> None:
+    rows = random_rows(300)
+    secret = {
+        "user_id": "ann-of-the-hill",
+        "prompt": "Where is my key?",
+        "chosen": "Under the mat.",
+        "rejected": "No idea.",
+    }
+    odd = {**secret, "user_id": "ann-of-the-hill\u200b", "prompt": rows[0]["prompt"], "chosen": rows[0]["chosen"]}
+    data = made([*rows[:150], secret, odd, *rows[150:]])
+    left = forget_users(data, ["ann-of-the-hill"])
+    save_dataset(data, tmp_path / "before")
+    save_dataset(left, tmp_path / "after")
+    assert "ann-of-the-hill" in (tmp_path / "before" / "dataset.json").read_text()  # as an example in a note
+    for path in (tmp_path / "after").iterdir():
+        for word in (b"ann-of-the-hill", b"Where is my key", b"Under the mat", b"No idea"):
+            assert word not in path.read_bytes()
+    again = load_dataset(tmp_path / "after")
+    assert said(again) == {key: name for key, name in said(data).items() if key[0] != "ann-of-the-hill"}
+    assert not {"Under the mat.", "No idea."} & set(again.responses.texts)
+    assert rows[0]["chosen"] in again.responses.texts  # others have judged it, too
+    assert "1 users were forgotten; other counts than that of what is kept are of before." in again.provenance["notes"]
+
+
+def test_findings_that_name_a_forgotten_user_go() -> None:
+    data = made(random_rows(100))
+    entry = {"severity": "info", "what": "users who nearly always pick the same side", "count": 2, "advice": "none"}
+    findings = [{**entry, "where": "workers 7, user 3"}, {**entry, "where": "worker 4"}]
+    data = PreferenceData(data.name, data.users, data.responses, data.splits, {**data.provenance, "findings": findings})
+    assert forget_users(data, ["user 3"]).provenance["findings"] == findings[1:]
+    other = next(user for user in data.users.ids if user not in ("user 3", "user 7", "user 4"))
+    assert forget_users(data, [other]).provenance["findings"] == findings
+
+
+def test_users_that_cannot_be_forgotten() -> None:
+    data = made([{"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b"}])
+    with pytest.raises(DataError, match=r"data set 'example': no user 'uu' \(did you mean 'u'\?\)"):
+        forget_users(data, ["uu"])
+    with pytest.raises(DataError, match="without them nothing is left to train on"):
+        forget_users(data, ["u"])
+
+
+def test_the_commands(run_copl: RunCopl, tmp_path: Path) -> None:
+    rows = random_rows(400)
+    for name, part in (("old", rows[:300]), ("new", rows[200:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    policy = ["--set", "contradictions=keep", "--set", "duplicates=drop"]
+    make = ("data", "make", "jsonl", "--set", f"path={tmp_path / 'old.jsonl'}", *policy)
+    assert run_copl(*make, "--out", tmp_path / "a")[0] == 0
+    add = ("data", "add", tmp_path / "a", tmp_path / "new.jsonl", "--out", tmp_path / "b")
+    code, _, err = run_copl(*add)
+    assert (code, "contradicts" in err) == (2, True)
+    assert not (tmp_path / "b").exists()
+    code, out, err = run_copl(*add, *policy[:2], "--json")
+    assert code == 0, err
+    assert f"of 200 comparisons were added; {len(said(load_dataset(tmp_path / 'b')))} in all" in err
+    assert json.loads(out)["name"] == "old"
+    assert run_copl(*add, *policy[:2])[0] == 2  # it is there already
+    forget = ("data", "forget", tmp_path / "b", "--user", " user 3", "--user", "user 4", "--out", tmp_path / "c")
+    assert run_copl(*forget)[0] == 0
+    assert not {"user 3", "user 4"} & set(load_dataset(tmp_path / "c").users.ids)
+    code, _, err = run_copl(*forget[:-1], tmp_path / "b", "--overwrite")
+    assert code == 0, err
+    assert dataset_fingerprint(tmp_path / "b") == dataset_fingerprint(tmp_path / "c")
+    assert run_copl(*add[:-1], tmp_path / "d", "--set", "colums=a=b")[0] == 2

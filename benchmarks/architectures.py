@@ -26,7 +26,8 @@ from torch import Tensor
 
 from benchmarks.measured import RESULTS, markdown_table
 from benchmarks.tiny_models import SPECIAL, byte_tokenizer, model_types, prefix_space_tokenizer, tiny_model
-from copl.data.chat import encode_messages
+from copl.data.canonical import canonical_text
+from copl.data.chat import encode_prompt
 from copl.errors import CoplError
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.mixture import MixtureOfLora
@@ -56,6 +57,7 @@ TEXTS: list[tuple[Any, str]] = [
     ("a", ""),
     (MESSAGES, "<think>f g</think>\n\nh i "),
     ("a", " </think> b"),
+    ([{"role": "user", "content": " Cafe\u0301?\r\n"}], "\u00a0Oui.\u200b"),
     (f"What is {SPECIAL[5]}{SPECIAL[0]}?", f"{' '.join(SPECIAL)}"),
     ("long " * 60, "the end"),
     ("a b", "a long answer " * 20),
@@ -121,8 +123,8 @@ def reward_model(backbone: LoadedBackbone, targets: tuple[str, ...]) -> Personal
 
 def scores(model: PersonalRewardModel, rows: list[int]) -> Any:
     """Return the rewards of some of the texts, read in one batch."""
-    prompts = [prompt if isinstance(prompt, str) else encode_messages(prompt) for prompt, _ in TEXTS]
-    table = ResponseTable(prompts, [response for _, response in TEXTS])
+    prompts = [encode_prompt(prompt) for prompt, _ in TEXTS]
+    table = ResponseTable(prompts, [canonical_text(response) for _, response in TEXTS])
     return score_responses(model, table, _USER.expand(len(rows), -1), np.array(rows))
 
 

@@ -23,7 +23,7 @@ CHAT = (
 
 _LARGEST = 4_000_000  # parameters
 _GIVEN = {"q_lora_rank": 12, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
-_GIVEN |= {"index_head_dim": 8, "index_n_heads": 2, "index_topk": 64, "rotary_dim": 4, "q_lora": 12}
+_GIVEN |= {"index_head_dim": 8, "index_n_heads": 2, "index_topk": 256, "rotary_dim": 4, "q_lora": 12}
 _GIVEN |= {"pad_token_id": 0, "bos_token_id": 4, "eos_token_id": 5}
 _SIZES: Mapping[str, int] = {
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), 300),
@@ -57,7 +57,13 @@ _DEBERTA: Mapping[str, Any] = {
 }
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "bamba": {**_MAMBA, "attn_layer_indices": [1]},
-    "bailing_hybrid": {"layer_types": ["linear_attention", "full_attention", "full_attention"]},
+    "bailing_hybrid": {
+        "layer_types": ["linear_attention", "full_attention", "full_attention"],
+        "num_expert_group": 2,
+        "num_experts_per_token": 2,
+        "linear_num_heads": 4,
+        "linear_head_dim": 8,
+    },
     "cohere_compass_text": {"layer_types": ["full_attention"] * 3},
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": 32},
     "deberta-v2": _DEBERTA,
@@ -106,8 +112,12 @@ def model_types() -> list[str]:
     return sorted(name for name in modeling_auto.MODEL_MAPPING_NAMES if any(name in names for names in heads))
 
 
-def tiny_model(model_type: str) -> PreTrainedModel:
+def tiny_model(model_type: str, **changes: Any) -> PreTrainedModel:
     """Return a model of an architecture with the same random weights each time.
+
+    Args:
+        model_type: the architecture's name in transformers.
+        changes: other values of its configuration.
 
     Raises:
         ValueError: the sizes here do not make it a small one.
@@ -119,7 +129,7 @@ def tiny_model(model_type: str) -> PreTrainedModel:
     sizes = {name: size for name, size in _SIZES.items() if name in values and name not in renamed}
     if "kv_lora_rank" in values:  # all heads share what is compressed
         sizes["num_key_value_heads"] = sizes["num_attention_heads"]
-    config = kind(**{**sizes, **_OWN.get(model_type, {})})
+    config = kind(**{**sizes, **_OWN.get(model_type, {}), **changes})
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in AutoModel.from_config(config).parameters())
     if count > _LARGEST:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any, final
 
 import numpy as np
@@ -13,7 +15,8 @@ import torch
 from attrs import asdict, evolve, frozen
 from torch import Tensor
 
-from copl.data.chat import encode_messages
+from copl.data.canonical import canonical_text
+from copl.data.chat import encode_prompt
 from copl.errors import BackboneError, OptionsError
 from copl.experts.classifier import ClassifierForm, classifier_form, merge_user_classifier, write_user_classifier
 from copl.records import ResponseTable
@@ -96,7 +99,7 @@ def export_user(
         card = _card(where, model, form, _pad_id(clean))
         write_text(scratch / CARD, json.dumps({"user": user_id, **card}, indent=2) + "\n")
         write_text(scratch / "README.md", usage_page(user_id, card))
-        write_text(scratch / SCRIPT, Path(standalone.__file__).read_text(encoding="utf-8"))
+        write_text(scratch / SCRIPT, _script())
         clean.model.to("meta")
         _require_equal(model, vector, scratch)
         scratch.chmod(0o755)
@@ -106,6 +109,16 @@ def export_user(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return where
+
+
+def _script() -> str:
+    """`copl.reward.backbones.standalone` with the one function of `copl` that it uses written into it."""
+    source = Path(standalone.__file__).read_text(encoding="utf-8")
+    (line,) = (line for line in source.splitlines() if line.startswith("from copl."))
+    used = {name: canonical_text.__globals__.get(name) for name in canonical_text.__code__.co_names}
+    imports = [f"import {name}" for name, value in used.items() if isinstance(value, ModuleType)]
+    constants = [f"{name} = {value!r}" for name, value in used.items() if isinstance(value, str | dict)]
+    return source.replace(line, "\n".join([*imports, "", *constants, "", "", inspect.getsource(canonical_text)]))
 
 
 def _config_of(backbone: LoadedBackbone) -> Any:
@@ -173,9 +186,9 @@ def _require_equal(model: PersonalRewardModel, user: Tensor, directory: Path) ->
         raise BackboneError(f"{name} has no export: the classifier cannot be opened again ({reason})") from error
     expected, scores = [], []
     for prompt, response in _samples(model):
-        key = prompt if isinstance(prompt, str) else encode_messages(prompt)
+        table = ResponseTable([encode_prompt(prompt)], [canonical_text(response)])
         try:
-            own = score_responses(model, ResponseTable([key], [response]), user.to(model.device), np.zeros(1, int))
+            own = score_responses(model, table, user.to(model.device), np.zeros(1, int))
         except BackboneError:
             continue  # a chat template that does not take such a conversation
         expected.append(float(own[0]))

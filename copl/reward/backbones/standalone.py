@@ -5,8 +5,8 @@
     reward = PersonalReward(".")  # the directory with export.json
     reward("How do I fry an egg?", "Hot pan, three minutes.")
 
-`copl export` puts this file, as it is, beside each exported model, and `copl` itself joins, tokenises and cuts texts by
-the same functions. A prompt is text or a list of chat messages ``{"role": ..., "content": ...}``. It is joined with the
+`copl export` puts this file beside each exported model, and `copl` itself joins, tokenises and cuts texts by the same
+functions. A prompt is text or a list of chat messages ``{"role": ..., "content": ...}``. It is joined with the
 response as the backbone was taught: by the tokenizer's chat template, as a sentence pair, as ``Human: ...
 Assistant: ...``, or the response is read alone. Every text is four runs of tokens,
 
@@ -29,6 +29,8 @@ from functools import cache
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from copl.data.canonical import canonical_text  # whose source stands here in the exported file
 
 _DATE = "26 Jul 2024"
 # Some templates write today's date; a score must not depend on the day. The prefix ends its line, so that what the
@@ -220,7 +222,7 @@ def messages_of(prompt: str) -> str | list[dict[str, str]]:
         return prompt
     try:
         messages = json.loads(prompt)
-        filled = all(message[key].strip() for message in messages for key in ("role", "content"))
+        filled = all(canonical_text(message[key]) for message in messages for key in ("role", "content"))
         return messages if filled and _as_text(messages) == prompt else prompt
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return prompt
@@ -266,8 +268,14 @@ class PersonalReward:
         """Return the reward of a response to a prompt, which is text or chat messages."""
         import torch
 
-        [text] = encode(self.tokenizer, self.card["template"], [(prompt, response)], self.card["max_length"])
-        ids = torch.tensor([text.ids], device=self.model.device)
+        asked = messages_of(prompt) if isinstance(prompt, str) else prompt
+        if isinstance(asked, str):
+            asked = canonical_text(asked)
+        else:
+            asked = [{"role": message["role"], "content": canonical_text(message["content"])} for message in asked]
+        text = (asked, canonical_text(response))
+        [tokens] = encode(self.tokenizer, self.card["template"], [text], self.card["max_length"])
+        ids = torch.tensor([tokens.ids], device=self.model.device)
         with torch.no_grad():
             logits = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].float()
         if self.card["task"] == "TOKEN_CLS":  # a logit for each token

@@ -44,7 +44,7 @@ class _Subject:
     def bare(self, num_users: int, num_responses: int, comparisons: Comparisons) -> PreferenceGraph:
         """Return a graph without validation comparisons; it has features where the encoder reads texts."""
         graph = bare_graph(num_users, num_responses, comparisons)
-        if not self.build().reads_texts:
+        if not getattr(self.build(), "reads_texts", False):  # whatever a foreign component is, another check says so
             return graph
         return attrs.evolve(graph, response_features=random_features(num_responses))
 

@@ -23,6 +23,9 @@ from copl.runs.stages import KEY_FILE, STAGE_FILE, close_stage, verify_stage
 from copl.system.files import locked, move_directory, new_directory, sweep, write_text
 from copl.system.processes import agree, is_main, num_processes, wait
 
+_LENT = ".kept"
+"""Ending of what `shared` gives for want of a cache; a run that was killed finds it again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +65,6 @@ class RunWorkspace:
         self._before_change = before_change
         self.reused: list[str] = []
         self.computed: list[str] = []
-        self._lent: set[Path] = set()
         if is_main():
             sweep(root)
 
@@ -133,12 +135,11 @@ class RunWorkspace:
                 return self._cache / name
             except OSError as error:
                 self._do_without_cache(error)
-        self._lent.add(self.root / f"{name}.partial")
-        return self.root / f"{name}.partial"
+        return self.root / f"{name}{_LENT}"
 
     def tidy(self) -> None:
         """Take away what `shared` gave for want of a cache, once nothing more is computed."""
-        for directory in self._lent:
+        for directory in self.root.glob(f"*{_LENT}"):
             shutil.rmtree(directory, ignore_errors=True)
 
     def _is_there(self, name: str, digest: str) -> bool:

@@ -60,7 +60,7 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
     line = f"copl: interrupted; {kept_of_run(run)}"
     assert (code, said.splitlines()[-1]) == (130, line), said
     assert "graph, what there is of " in line
-    assert "what there is of reward" in line
+    assert "graph, what there is of reward; the same command goes on" in line
     assert "Traceback" not in said
     assert "encoder" in said
     reached = steps()[-1]

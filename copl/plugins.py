@@ -1,136 +1,30 @@
-"""How a package adds components to `copl`: the whole plugin contract on one page.
+"""Loads the plugins of the installed packages and finds their components by name; the contract is `copl.hookspecs`.
 
-A plugin is a module named by an entry point in the group ``copl``. It defines functions named as the hooks below, each
-returning the `Component` records it adds:
-
-    # my_package/plugin.py                       # pyproject.toml
-    def copl_graph_encoders():                   [project.entry-points.copl]
-        return [Component("mine", ...)]          mine = "my_package.plugin"
-
-There is nothing to decorate and nothing is registered by importing. The built-in components go through the same hooks
-(`copl.builtin`). `copl plugins check NAME` runs the conformance kit (`copl.testing`) on a component.
+pluggy takes the hooks and refuses what is none. What is added here: a plugin that does not work takes nothing with it
+but its own components, and the packages of others are only imported when something is asked for that is not ours.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import Any, final
 
 import attrs
 import pluggy
 
-from copl.errors import OptionsError, PluginError, UnknownComponentError, suggest
+from copl.errors import OptionsError, PluginError, UnknownComponentError, quoted, suggest
+from copl.hookspecs import KINDS, Component, HookSpecs
 from copl.options import parse_options
+from copl.system.foreign import ForeignCodeError, contained, describe
+
+__all__ = ["KINDS", "BrokenPlugin", "Component", "HookSpecs", "Plugins", "Registered", "Registry", "load"]
 
 ENTRY_POINT_GROUP = "copl"
 OWN_PACKAGE = "copl"
-
-
-@final
-@attrs.frozen
-class Component:
-    """One thing a user can choose by name.
-
-    Attributes:
-        name: the name users type, unique within its kind: lower-case letters, digits, dots and hyphens.
-        options: a frozen attrs class; its fields carry type, default, validator and ``metadata={"help": ...}``. It is
-            the single source of TOML keys, of ``--set stage.key=value``, of ``copl plugins show`` and of the docs.
-        build: called with an instance of `options` (and what the kind's hook names), returns the object.
-        summary: one line for ``copl plugins list``.
-        reference: where it is published: a citation or a link.
-        uses: for preference models, the kinds of components the method is composed of, such as ``("encoder", "gate")``.
-        sections: for preference models, further recipe sections and their options classes, such as ``{"reward": ...}``.
-        presets: named sets of option values, such as the published settings.
-        formerly: names that it had before; who asks by one of them is told the new one.
-    """
-
-    name: str
-    options: type
-    build: Callable[..., Any]
-    summary: str
-    reference: str = ""
-    uses: tuple[str, ...] = ()
-    sections: Mapping[str, type] = attrs.field(factory=dict)
-    presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
-    formerly: tuple[str, ...] = ()
-
-
-_spec = pluggy.HookspecMarker("copl")
-
-
-class HookSpecs:
-    """The hooks. Each takes nothing and returns a list of `Component`; the call that `build` must take is given."""
-
-    @_spec
-    def copl_graph_encoders(self) -> list[Component]:
-        """Graph encoders: ``build(options) -> GraphEncoder``."""
-        raise AssertionError
-
-    @_spec
-    def copl_expert_gates(self) -> list[Component]:
-        """Expert gates: ``build(options, embedding_dim=D) -> ExpertGate``."""
-        raise AssertionError
-
-    @_spec
-    def copl_adaptation_strategies(self) -> list[Component]:
-        """Adaptation strategies for unseen users: ``build(options) -> AdaptationStrategy``."""
-        raise AssertionError
-
-    @_spec
-    def copl_preference_models(self) -> list[Component]:
-        """Whole methods: ``build(options, stages=copl.runs.recipe.Stages) -> PreferenceModel``."""
-        raise AssertionError
-
-    @_spec
-    def copl_dataset_sources(self) -> list[Component]:
-        """Sources of data sets: ``build(options) -> DatasetSource``."""
-        raise AssertionError
-
-    @_spec
-    def copl_backbones(self) -> list[Component]:
-        """Transformers under the reward model: ``build(options) -> Backbone``."""
-        raise AssertionError
-
-    @_spec
-    def copl_metrics(self) -> list[Component]:
-        """Metrics of an evaluation: ``build(options) -> Metric``."""
-        raise AssertionError
-
-
-KINDS: Mapping[str, str] = {
-    "encoder": "copl_graph_encoders",
-    "gate": "copl_expert_gates",
-    "adapter": "copl_adaptation_strategies",
-    "method": "copl_preference_models",
-    "source": "copl_dataset_sources",
-    "backbone": "copl_backbones",
-    "metric": "copl_metrics",
-}
-"""The kinds of components, as users type them, with the hook that collects each."""
-
-_HOOKS = tuple(name for name in vars(HookSpecs) if name.startswith("copl_"))
-
-
-class _PluginManager(pluggy.PluginManager):
-    """Takes every function of a plugin whose name starts with ``copl_`` as a hook implementation."""
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
-        if name in _HOOKS:
-            return pluggy.HookimplOpts(
-                wrapper=False, hookwrapper=False, optionalhook=False, tryfirst=False, trylast=False, specname=None
-            )
-        return None
-
-
-def _callable_without_arguments(member: object) -> bool:
-    if not inspect.isroutine(member):
-        return False
-    parameters = inspect.signature(member).parameters.values()
-    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
 
 
 @final
@@ -146,48 +40,133 @@ class Registered:
 @final
 @attrs.frozen
 class BrokenPlugin:
-    """A plugin that could not be loaded; it is an error only when one of its components is asked for."""
+    """A plugin, or a part of one, that does not work; an error only when one of its components is asked for."""
 
     entry_point: str
     package: str
     cause: str
 
+    def __str__(self) -> str:
+        plugin = f"plugin {self.entry_point!r} of package" if self.entry_point else "package"
+        return f"broken {plugin} {self.package!r}: {self.cause}"
+
+
+class _Plugin(pluggy.PluginManager):
+    """One plugin; each of its functions whose name begins with ``copl_`` is taken for a hook."""
+
+    def __init__(self, module: object, entry_point: str, package: str, package_version: str) -> None:
+        super().__init__("copl")
+        self.module, self.entry_point = module, entry_point
+        self.package, self.package_version = package, package_version
+        self.add_hookspecs(HookSpecs)
+        self.register(module, entry_point)
+        unknown = [hook.name for hook in self.get_hookcallers(module) or () if not hook.has_spec()]
+        if unknown:
+            raise PluginError(f"no hook {unknown[0]!r}{suggest(unknown[0], KINDS.values())}")
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        if not name.startswith("copl_"):
+            return None
+        if not inspect.isroutine(getattr(plugin, name)):
+            if name in KINDS.values():
+                raise PluginError(f"hook {name!r} must be a function that takes no arguments")
+            return None
+        return pluggy.HookimplOpts(
+            wrapper=False, hookwrapper=False, optionalhook=False, tryfirst=False, trylast=False, specname=None
+        )
+
+    def components(self, kind: str) -> list[Registered]:
+        """Return what the plugin adds of a kind.
+
+        Raises:
+            ForeignCodeError: its hook fails or returns something else.
+        """
+        components: list[Registered] = []
+        for hook in getattr(self.hook, KINDS[kind]).get_hookimpls():
+            with _guarded(self.package):
+                added = hook.function()
+                if type(added) is not list or not all(type(component) is Component for component in added):
+                    raise PluginError(f"{KINDS[kind]} must return a list of Component records")
+            components += [Registered(component, self.package, self.package_version) for component in added]
+        return components
+
+    def broken(self, cause: str) -> BrokenPlugin:
+        return BrokenPlugin(self.entry_point, self.package, cause)
+
+
+def _guarded(package: str) -> AbstractContextManager[None]:
+    return nullcontext() if package == OWN_PACKAGE else contained()  # an error of ours is a bug and keeps its traceback
+
 
 @final
 class Registry:
-    """All components of one kind, by name."""
+    """The components of one kind, by name."""
 
-    def __init__(self, kind: str, found: Mapping[str, Registered], broken: tuple[BrokenPlugin, ...]) -> None:
+    def __init__(self, kind: str, plugins: Plugins) -> None:
         self.kind = kind
-        self._found = dict(found)
-        self.broken = broken
+        self._plugins = plugins
+        self._asked: list[_Plugin] = []
+        self._by_name: dict[str, list[Registered]] = {}
+        self._broken: list[BrokenPlugin] = []
+
+    def _ask(self, *, everybody: bool) -> dict[str, list[Registered]]:
+        """Collect what the loaded plugins add; with `everybody`, those of others are loaded first."""
+        for plugin in self._plugins.loaded(everybody=everybody)[len(self._asked) :]:
+            self._asked.append(plugin)
+            try:
+                components = plugin.components(self.kind)
+            except ForeignCodeError as error:
+                self._broken.append(plugin.broken(f"{KINDS[self.kind]}: {error}"))
+                continue
+            for registered in components:
+                name = registered.component.name
+                same = self._by_name.setdefault(name, [])
+                if same and same[0].package == OWN_PACKAGE != plugin.package:  # nobody else's stands in for ours
+                    cause = f"{self.kind} {name!r} is registered by package {OWN_PACKAGE!r} already; rename it"
+                    self._broken.append(plugin.broken(cause))
+                else:
+                    same.append(registered)
+        return self._by_name
 
     def __iter__(self) -> Iterator[Registered]:
-        return iter(self._found.values())
+        return (same[0] for same in self._ask(everybody=True).values())
 
     def names(self) -> list[str]:
-        return sorted(self._found)
+        return sorted(self._ask(everybody=True))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._found
+        return name in self._ask(everybody=False) or name in self._ask(everybody=True)
+
+    @property
+    def broken(self) -> tuple[BrokenPlugin, ...]:
+        """What does not work of all plugins, as far as it bears on this kind."""
+        twice = [same for same in self._ask(everybody=True).values() if len(same) > 1]
+        doubtful = [BrokenPlugin("", same[1].package, self._twice(same)) for same in twice]
+        return (*self._plugins.broken, *self._broken, *doubtful)
+
+    def _twice(self, same: list[Registered]) -> str:
+        what, (first, second) = f"{self.kind} {same[0].component.name!r}", (same[0].package, same[1].package)
+        if first == second:
+            return f"{what} is registered twice by package {first!r}"
+        return f"{what} is registered by package {first!r} and by package {second!r}; uninstall one of them"
 
     def get(self, name: str) -> Registered:
         """Return the component called `name`.
 
         Raises:
             UnknownComponentError: nothing has this name; the message suggests the closest one and names the plugins
-                that failed to import, since the component may be one of theirs.
+                that are broken, since the component may be one of theirs.
+            PluginError: two packages register the name.
         """
-        if name in self._found:
-            return self._found[name]
-        renamed = [new for new, registered in self._found.items() if name in registered.component.formerly]
-        hint = f" (now called {renamed[0]!r})" if renamed else suggest(name, self._found)
-        faults = [f"unknown {self.kind} {name!r}{hint}; `copl plugins list {self.kind}` shows all"]
-        faults += [
-            f"it may belong to package {b.package!r}, whose plugin {b.entry_point!r} is broken: {b.cause}"
-            for b in self.broken
-        ]
-        raise UnknownComponentError(faults)
+        same = self._ask(everybody=False).get(name) or self._ask(everybody=True).get(name)
+        if same:
+            if len(same) > 1:
+                raise PluginError(self._twice(same))
+            return same[0]
+        renamed = [new for new, (registered, *_) in self._by_name.items() if name in registered.component.formerly]
+        hint = f" (now called {renamed[0]!r})" if renamed else suggest(name, self._by_name)
+        faults = [f"unknown {self.kind} {quoted(name)}{hint}; `copl plugins list {self.kind}` shows all"]
+        raise UnknownComponentError([*faults, *(f"it may be one of the {broken}" for broken in self.broken)])
 
     def create(self, name: str, options: Mapping[str, Any] | None = None, /, **context: Any) -> Any:
         """Parse `options` and build the component called `name`.
@@ -201,116 +180,69 @@ class Registry:
 
 @final
 class Plugins:
-    """The loaded plugins; `load` makes one for the installed packages."""
+    """The plugins of the installed packages; `load` makes one."""
 
-    def __init__(self) -> None:
-        self._manager = _PluginManager("copl")
-        self._manager.add_hookspecs(HookSpecs)
-        self._packages: dict[str, tuple[str, str]] = {}
+    def __init__(self, entry_points: Iterable[EntryPoint] = ()) -> None:
+        self._waiting = list(entry_points)
+        self._loaded: list[_Plugin] = []
         self._registries: dict[str, Registry] = {}
         self.broken: list[BrokenPlugin] = []
 
-    def register(self, plugin: ModuleType | object, name: str, package: str, package_version: str) -> None:
-        """Add one plugin object.
+    def register(self, module: object, entry_point: str, package: str, package_version: str) -> None:
+        """Add one plugin: a module, or another object with hooks.
 
         Raises:
             PluginError: a function named ``copl_...`` matches no hook, or a hook is no function, takes arguments, or
                 is here already.
         """
-        where = f"plugin {name!r} of package {package!r}"
-        members = {member: getattr(plugin, member) for member in dir(plugin) if member.startswith("copl_")}
-        faults = [
-            f"{where}: no hook {member!r}{suggest(member, _HOOKS)}"
-            for member, value in members.items()
-            if member not in _HOOKS and inspect.isroutine(value)
-        ]
-        faults += [
-            f"{where}: hook {member!r} must be a function that takes no arguments"
-            for member, value in members.items()
-            if member in _HOOKS and not _callable_without_arguments(value)
-        ]
-        if self._manager.is_registered(plugin):
-            faults.append(f"{where}: another entry point names the same module; remove one of them")
-        if faults:
-            raise PluginError(faults)
-        full_name = f"{package}:{name}"  # entry points of two packages may share a name
-        self._manager.register(plugin, full_name)
-        self._packages[full_name] = (package, package_version)
-        self._registries.clear()
+        try:
+            with _guarded(package):
+                plugin = _Plugin(module, entry_point, package, package_version)
+        except ForeignCodeError as error:
+            raise PluginError(f"plugin {entry_point!r} of package {package!r}: {error}") from error
+        if any(other.module is module for other in self._loaded):
+            raise PluginError(
+                f"plugin {entry_point!r} of package {package!r}: another entry point names the same module; remove one"
+            )
+        self._loaded.append(plugin)
 
     def register_entry_point(self, entry_point: EntryPoint) -> None:
-        """Import the plugin an entry point names; a failing import is kept as a `BrokenPlugin`."""
+        """Import the plugin an entry point names; one that does not work is kept as a `BrokenPlugin`."""
         package = entry_point.dist.name if entry_point.dist else entry_point.value
         package_version = entry_point.dist.version if entry_point.dist else "unknown"
         try:
-            plugin = entry_point.load()
-        except Exception as error:  # a foreign module may raise anything on import
-            if package == OWN_PACKAGE:
-                raise
-            self.broken.append(BrokenPlugin(entry_point.name, package, f"{type(error).__name__}: {error}"))
-            return
-        self.register(plugin, entry_point.name, package, package_version)
+            with _guarded(package):
+                module = entry_point.load()
+            self.register(module, entry_point.name, package, package_version)
+        except (ForeignCodeError, PluginError) as error:
+            self.broken.append(BrokenPlugin(entry_point.name, package, describe(error)))
+
+    def loaded(self, *, everybody: bool) -> list[_Plugin]:
+        """Return the loaded plugins, in a fixed order; with `everybody`, those that wait are loaded first."""
+        while everybody and self._waiting:
+            self.register_entry_point(self._waiting.pop(0))
+        return self._loaded
 
     def registry(self, kind: str) -> Registry:
-        """Return the registry of one of `KINDS`; hooks of this kind are called on first use.
+        """Return the registry of one of `KINDS`.
 
         Raises:
-            PluginError: two packages register the same name, or a hook returns something else than components.
             OptionsError: there is no such kind.
         """
         if kind not in KINDS:
-            raise OptionsError(f"unknown kind {kind!r}{suggest(kind, KINDS)}; there are {', '.join(KINDS)}")
-        if kind not in self._registries:
-            self._registries[kind] = self._collect(kind)
-        return self._registries[kind]
-
-    def _collect(self, kind: str) -> Registry:
-        found: dict[str, Registered] = {}
-        faults: list[str] = []
-        broken = list(self.broken)
-        for implementation in getattr(self._manager.hook, KINDS[kind]).get_hookimpls():
-            package, package_version = self._packages[implementation.plugin_name]
-            try:
-                components = implementation.function()
-            except Exception as error:  # a foreign hook may raise anything
-                if package == OWN_PACKAGE:
-                    raise
-                entry_point = implementation.plugin_name.partition(":")[2]
-                cause = f"{KINDS[kind]} raised {type(error).__name__}: {error}"
-                broken.append(BrokenPlugin(entry_point, package, cause))
-                continue
-            if not isinstance(components, list) or not all(isinstance(c, Component) for c in components):
-                faults.append(f"package {package!r}: {KINDS[kind]} must return a list of Component records")
-                continue
-            for component in components:
-                if component.name in found:
-                    faults.append(_duplicate(kind, component.name, found[component.name].package, package))
-                found[component.name] = Registered(component, package, package_version)
-        if faults:
-            raise PluginError(faults)
-        return Registry(kind, found, tuple(broken))
-
-
-def _duplicate(kind: str, name: str, first: str, second: str) -> str:
-    if first == second:
-        return f"{kind} {name!r} is registered twice by package {first!r}"
-    return f"{kind} {name!r} is registered by package {first!r} and by package {second!r}; uninstall one of them"
+            raise OptionsError(f"unknown kind {quoted(kind)}{suggest(kind, KINDS)}; there are {', '.join(KINDS)}")
+        return self._registries.setdefault(kind, Registry(kind, self))
 
 
 @cache
 def load() -> Plugins:
-    """Return the components of all installed packages, our own among them; the same object each time.
-
-    Raises:
-        PluginError: one fault for each misspelt hook and each wrong signature in any package.
-    """
-    plugins = Plugins()
-    faults: list[str] = []
-    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
-        try:
-            plugins.register_entry_point(entry_point)
-        except PluginError as error:
-            faults += error.faults
-    if faults:
-        raise PluginError(faults)
+    """Return the plugins of all installed packages, ours among them; the same object each time."""
+    points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (not _is_ours(e), e.name, e.value))
+    plugins = Plugins(point for point in points if not _is_ours(point))
+    for point in filter(_is_ours, points):
+        plugins.register_entry_point(point)
     return plugins
+
+
+def _is_ours(entry_point: EntryPoint) -> bool:
+    return entry_point.dist is not None and entry_point.dist.name == OWN_PACKAGE

@@ -27,7 +27,7 @@ def list_command(
     found = [(k, r) for k in kinds for r in plugins.registry(k)]
     rows = [(k, r.component.name, r.component.summary, r.package, r.package_version) for k, r in found]
     headers = ("kind", "name", "what it is", "package", "version")
-    broken = {b for k in kinds for b in plugins.registry(k).broken}
+    broken = dict.fromkeys(b for k in kinds for b in plugins.registry(k).broken)
     if as_json:
         keys = ("kind", "name", "summary", "package", "version")
         faults = [{"plugin": b.entry_point, "package": b.package, "cause": b.cause} for b in broken]
@@ -35,7 +35,7 @@ def list_command(
         return
     show_table("Components; options: copl plugins show KIND NAME", headers, rows)
     for b in broken:
-        say(f"broken plugin {b.entry_point!r} of package {b.package!r}: {b.cause}")
+        say(str(b))
 
 
 @app.command("show")
@@ -75,27 +75,30 @@ def check(
     name: Annotated[str, typer.Argument(help="Name of the component.")],
     kind: Annotated[str | None, typer.Option("--kind", help="Its kind, where several kinds have this name.")] = None,
     assignments: COMPONENT_SET_OPTION = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds after which a component is given up.")] = 600.0,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Run the conformance kit on a component; exits with 2 when a check fails, with 0 on warnings."""
     import attrs
 
-    from copl.errors import UnknownComponentError, suggest
+    from copl.errors import UnknownComponentError, quoted, suggest
     from copl.options import parse_options
     from copl.plugins import KINDS, load
-    from copl.testing import check_component
+    from copl.testing.apart import check_apart
 
-    plugins = load()
-    kinds = [k for k in ([kind] if kind else KINDS) if name in plugins.registry(k)]
+    registries = {k: load().registry(k) for k in ([kind] if kind else KINDS)}
+    kinds = [k for k, registry in registries.items() if name in registry]
     if not kinds:
-        known = [n for k in KINDS for n in plugins.registry(k).names()]
-        raise UnknownComponentError(f"unknown component {name!r}{suggest(name, known)}; `copl plugins list` shows all")
+        known = [n for registry in registries.values() for n in registry.names()]
+        broken = dict.fromkeys(b for registry in registries.values() for b in registry.broken)
+        fault = f"unknown component {quoted(name)}{suggest(name, known)}; `copl plugins list` shows all"
+        raise UnknownComponentError([fault, *(f"it may be one of the {b}" for b in broken)])
     values = component_values(assignments)
-    components = {k: plugins.registry(k).get(name) for k in kinds}
+    components = {k: registries[k].get(name).component for k in kinds}
     if values:  # a mistake in them is the user's, not a finding about the component
-        for k, registered in components.items():
-            parse_options(registered.component.options, values, where=f"{k}.{name}")
-    results = [(k, r) for k, registered in components.items() for r in check_component(registered, k, values)]
+        for k, component in components.items():
+            parse_options(component.options, values, where=f"{k}.{name}")
+    results = [(k, r) for k in kinds for r in check_apart(k, name, values, seconds=timeout)]
     if as_json:
         show_json([{"kind": k, **attrs.asdict(r)} for k, r in results])
     else:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Generic, Literal, TypeVar, final
 
 import attrs
 import numpy as np
 import torch
+
+from copl.system.foreign import describe
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -81,19 +84,40 @@ class Once(Generic[T]):
         if not self._made:
             try:
                 self._made.append(self._make())
-            except Exception as error:
+            except BaseException as error:
                 self._why_not = str(error) if isinstance(error, CheckSkipped) else "cannot be checked, see above"
                 raise
         return self._made[0]
 
 
+Listener = Callable[[str, "CheckResult | None"], None]
+"""Told of each check twice: when it begins, and with its result."""
+
+_listener: ContextVar[Listener] = ContextVar("_listener", default=lambda name, result: None)
+
+
+@contextmanager
+def telling(listener: Listener) -> Iterator[None]:
+    """Tell of the checks of the block as they are made."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 def run_checks(checks: Sequence[Check[S]], subject: S) -> list[CheckResult]:
     """Run all checks on one subject; an exception of any kind is a finding, never the end of the run."""
-    return [_run(check, subject) for check in checks]
+    results: list[CheckResult] = []
+    for check in checks:
+        name = (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".")
+        _listener.get()(name, None)
+        results.append(_run(name, check, subject))
+        _listener.get()(name, results[-1])
+    return results
 
 
-def _run(check: Check[S], subject: S) -> CheckResult:
-    name = (check.__doc__ or check.__name__).strip().splitlines()[0].rstrip(".")
+def _run(name: str, check: Check[S], subject: S) -> CheckResult:
     try:
         check(subject)
     except CheckWarning as finding:
@@ -102,8 +126,10 @@ def _run(check: Check[S], subject: S) -> CheckResult:
         return CheckResult(name, "skipped", str(finding))
     except CheckFailure as finding:
         return CheckResult(name, "failed", str(finding))
-    except Exception as error:  # noqa: BLE001  # whatever a foreign component raises is the finding
-        return CheckResult(name, "failed", f"raised {type(error).__name__}: {error}{_where(error)}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # whatever a foreign component raises is the finding
+        return CheckResult(name, "failed", f"raised {describe(error)}{_where(error)}")
     return CheckResult(name, "passed")
 
 

@@ -1,8 +1,7 @@
-"""Checks of what every component must have, whatever its kind: name, summary, options, presets."""
+"""Checks of what every component must have, whatever its kind, beyond what `Component` itself refuses."""
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from copl.options import options_to_dict, parse_options
 from copl.plugins import Component
 from copl.testing.check import Check, CheckSkipped, CheckWarning, require
 
-_NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _RESERVED = {"name", "preset"}
 
 
@@ -44,17 +42,9 @@ def required_options(options: type) -> list[str]:
     return [field.name for field in attrs.fields(options) if field.default is attrs.NOTHING]
 
 
-def name_is_typable(subject: Described) -> None:
-    """name is lower case, of letters, digits, dots and hyphens"""
-    name = subject.component.name
-    require(_NAME.fullmatch(name) is not None, f"{name!r} is not; write it like 'two-hop'")
-
-
-def summary_is_one_line(subject: Described) -> None:
-    """summary is one line"""
+def summary_fits(subject: Described) -> None:
+    """summary fits into a table"""
     summary = subject.component.summary
-    require(bool(summary.strip()), "the summary is empty; say in one line what the component does")
-    require("\n" not in summary, "the summary has several lines; the rest belongs into the docs")
     if len(summary) > 120:
         raise CheckWarning(f"the summary has {len(summary)} characters and will be cut in tables; 120 fit")
 
@@ -62,7 +52,6 @@ def summary_is_one_line(subject: Described) -> None:
 def options_are_frozen(subject: Described) -> None:
     """options is a frozen attrs class"""
     options = subject.component.options
-    require(attrs.has(options), f"{options!r} is no attrs class; use @attrs.frozen")
     try:
         object.__new__(options).__setattr__("probe", None)
     except attrs.exceptions.FrozenInstanceError:
@@ -137,8 +126,7 @@ def _preset_sections(component: Component, table: Mapping[str, Any]) -> dict[str
 
 
 COMMON: list[Check[Described]] = [
-    name_is_typable,
-    summary_is_one_line,
+    summary_fits,
     options_are_frozen,
     options_are_described,
     defaults_hold,

@@ -5,40 +5,54 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import attrs
 import pytest
-
-from copl.plugins import Component, Plugins
-from copl.testing.planted import planted_data
 
 RunCopl = Callable[..., tuple[int, str, str]]
 
 
-@attrs.frozen
-class NoOptions:
-    pass
+TOYS = """
+import os, time
+import attrs
+from copl.options import NoOptions
+from copl.plugins import Component
+from copl.testing.planted import planted_data
 
 
-class PlantedSource:
-    def load(self, *, seed: int) -> object:
-        return planted_data(seed=seed)
+class Source:
+    def __init__(self, behave):
+        self.behave = behave
+
+    def load(self, *, seed):
+        return self.behave(planted_data(seed=seed))
 
 
-class HollowSource:
-    def load(self, *, seed: int) -> object:
-        return attrs.evolve(planted_data(seed=seed), splits={})
+def ends(data):
+    print("not in the way of the answers")
+    os._exit(0)
+
+
+BEHAVIOUR = {
+    "wordy": lambda data: data,
+    "hollow": lambda data: attrs.evolve(data, splits={}),
+    "ends": ends,
+    "quits": lambda data: exit(0),
+    "hangs": lambda data: time.sleep(1000),
+}
+
+
+def copl_dataset_sources():
+    return [
+        Component(name, NoOptions, lambda options, behave=behave: Source(behave), name.ljust(121, "x"))
+        for name, behave in BEHAVIOUR.items()
+    ]
+"""
 
 
 @pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two sources are installed: one whose summary is too long, and one that is broken."""
-    plugins = Plugins()
-    wordy = Component("wordy", NoOptions, lambda options: PlantedSource(), "x" * 121)
-    hollow = Component("hollow", NoOptions, lambda options: HollowSource(), "nothing to train on")
-    plugins.register(SimpleNamespace(copl_dataset_sources=lambda: [wordy, hollow]), "toys", "toy-package", "1")
-    monkeypatch.setattr("copl.plugins.load", lambda: plugins)
+def toys(install: Callable[[str, str], None]) -> None:
+    """Sources are installed: one whose summary is too long, and others that do not do what they should."""
+    install("toys", TOYS)
 
 
 def _outcomes(run_copl: RunCopl, *arguments: object) -> tuple[int, list[str]]:
@@ -56,6 +70,23 @@ def test_a_warning_is_shown_and_is_no_failure(run_copl: RunCopl) -> None:
     assert code == 0
     (line,) = [line for line in out.splitlines() if "121 characters" in line]
     assert line.split()[:2] == ["source", "warning"]
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("ends", "the process ended with code 0 in the middle of this check"),
+        ("quits", "raised SystemExit: 0"),
+        ("hangs", "no end within 20 seconds (--timeout)"),
+    ],
+)
+def test_a_component_that_ends_its_process_or_hangs_is_a_finding(name: str, finding: str, run_copl: RunCopl) -> None:
+    code, out, _ = run_copl("plugins", "check", name, "--json", "--timeout", 20)
+    results = json.loads(out)
+    assert code == 2
+    assert [result["outcome"] for result in results[:2]] == ["warning", "passed"]  # what was found before is told
+    assert any(finding in result["detail"] for result in results if result["outcome"] == "failed")
 
 
 @pytest.mark.usefixtures("toys")
@@ -96,3 +127,50 @@ def test_a_mistake_is_a_line_a_fault(run_copl: RunCopl, arguments: list[str], fa
     for line, fault in zip(err.splitlines(), faults, strict=True):
         assert line.startswith("copl: ")
         assert fault in line
+
+
+EVIL = {
+    "ends the process": "import os; os._exit(0)",
+    "ends the program": "raise SystemExit",
+    "has a name that is none": """
+        from copl.options import NoOptions
+        from copl.plugins import Component
+        def copl_metrics():
+            return [Component("A\\nName", NoOptions, list, "A summary.")]""",
+}
+
+
+@pytest.mark.parametrize("what", EVIL)
+def test_a_plugin_that_does_not_work_is_told_and_takes_nothing_with_it(
+    what: str, install: Callable[[str, str], None], run_copl: RunCopl
+) -> None:
+    install("evil", EVIL[what])
+    install("toys", TOYS)
+    code, out, err = run_copl("config", "show")
+    assert (code, err) == (0, "")
+    assert 'name = "copl"' in out
+    code, out, err = run_copl("plugins", "list", "--json")
+    assert (code, err) == (0, "")
+    assert [fault["package"] for fault in json.loads(out)["broken"]] == ["evil"]
+    assert {"wordy", "gcf"} <= {component["name"] for component in json.loads(out)["components"]}
+    code, out, err = run_copl("plugins", "list", "source")
+    assert code == 0
+    assert "wordy" in out
+    assert ("broken plugin 'evil' of package 'evil': " in err) == (what != "has a name that is none")
+    code, out, err = run_copl("plugins", "check", "worldly")
+    assert (code, out) == (2, "")
+    first, second = err.splitlines()
+    assert "unknown component 'worldly' (did you mean 'wordy'?)" in first
+    assert second.startswith("copl: it may be one of the broken plugin 'evil' of package 'evil': ")
+    code, out, _ = run_copl("doctor", "--json")
+    assert code == 0
+    assert {"what": "plugin evil", "state": "broken"}.items() <= json.loads(out)[-1].items()
+
+
+def test_a_component_that_ends_the_program_is_no_quiet_success(
+    install: Callable[[str, str], None], run_copl: RunCopl, tmp_path: Path
+) -> None:
+    install("toys", TOYS)
+    with pytest.raises(RuntimeError, match="something has tried to end the program"):
+        run_copl("data", "make", "quits", "--out", tmp_path / "d")
+    assert not (tmp_path / "d").exists()

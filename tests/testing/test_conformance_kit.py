@@ -57,7 +57,7 @@ def broken_encoder(
 def test_a_good_encoder_passes(kit: Any) -> None:
     results = kit.check("encoder", lambda options: ToyEncoder())
     assert kit.not_passed(results) == set()
-    assert len(results) == 16
+    assert len(results) == 15
 
 
 def _global_noise(e: NodeEmbeddings, graph: PreferenceGraph, seed: int) -> NodeEmbeddings:
@@ -196,16 +196,9 @@ def test_texts_about_the_component(kit: Any) -> None:
     def build(options: Any) -> ToyEncoder:
         return ToyEncoder()
 
-    assert "write it like 'two-hop'" in kit.caught(kit.check("encoder", build, name="My Encoder"))
-    assert "the summary is empty" in kit.caught(kit.check("encoder", build, summary=" "))
-    assert "several lines" in kit.caught(kit.check("encoder", build, summary="one\ntwo"))
     long = kit.check("encoder", build, summary="x" * 121)
     assert {result.outcome for result in long.values()} == {"passed", "warning"}
     assert "121 characters" in kit.caught(long)
-
-
-class PlainOptions:
-    pass
 
 
 @attrs.define
@@ -246,7 +239,6 @@ class InvalidDefault:
 @pytest.mark.parametrize(
     ("options", "finding"),
     [
-        (PlainOptions, "is no attrs class"),
         (MutableOptions, "can be changed after it was made"),
         (SilentOptions, "no help text: size"),
         (StrangeOptions, "type not understood: size: set[int]"),

@@ -45,4 +45,7 @@ class InterruptibleGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with interruptible(lambda: ""):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except SystemExit as error:  # none of ours: a component, or a library it calls
+                raise RuntimeError(f"something has tried to end the program in the middle ({error!r})") from error

@@ -1,0 +1,163 @@
+"""How a package adds components to `copl`: the whole plugin contract on one page.
+
+A plugin is a module named by an entry point in the group ``copl``. It defines functions named as the hooks below, each
+returning the `Component` records it adds:
+
+    # my_package/plugin.py                       # pyproject.toml
+    def copl_graph_encoders():                   [project.entry-points.copl]
+        return [Component("mine", ...)]          mine = "my_package.plugin"
+
+There is nothing to decorate and nothing is registered by importing. The built-in components go through the same hooks
+(`copl.builtin`). `copl plugins check NAME` runs the conformance kit (`copl.testing`) on a component.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import attrs
+import pluggy
+
+from copl.errors import quoted
+
+KINDS: Mapping[str, str] = {
+    "encoder": "copl_graph_encoders",
+    "gate": "copl_expert_gates",
+    "adapter": "copl_adaptation_strategies",
+    "method": "copl_preference_models",
+    "source": "copl_dataset_sources",
+    "backbone": "copl_backbones",
+    "metric": "copl_metrics",
+}
+"""The kinds of components, as users type them, with the hook that collects each."""
+
+_NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str  # a class of its own could do anything when it is printed
+
+
+def _is_name(value: Any) -> bool:
+    return _is_text(value) and _NAME.fullmatch(value) is not None
+
+
+def _is_line(value: Any) -> bool:
+    return _is_text(value) and bool(value.strip()) and len(value.splitlines()) == 1
+
+
+def _is_options(value: Any) -> bool:
+    return isinstance(value, type) and attrs.has(value)
+
+
+def _is_table(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return type(value) is dict and all(map(_is_text, value)) and all(map(fits, value.values()))
+
+
+def _plain(value: Any) -> Any:
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _be(expected: str, fits: Callable[[Any], bool]) -> Callable[[Any, Any, Any], None]:
+    def check(component: Component, field: Any, value: Any) -> None:
+        if not fits(value):
+            name = quoted(component.name) if _is_text(component.name) else "?"
+            raise TypeError(f"component {name}: {field.name} must be {expected}, got {quoted(value)}")
+
+    return check
+
+
+@final
+@attrs.frozen
+class Component:
+    """One thing a user can choose by name.
+
+    Attributes:
+        name: the name users type, unique within its kind: lower-case letters, digits, dots and hyphens.
+        options: a frozen attrs class; its fields carry type, default, validator and ``metadata={"help": ...}``. It is
+            the single source of TOML keys, of ``--set stage.key=value``, of ``copl plugins show`` and of the docs.
+        build: called with an instance of `options` (and what the kind's hook names), returns the object.
+        summary: one line for ``copl plugins list``.
+        reference: where it is published: a citation or a link.
+        uses: for preference models, the kinds of components the method is composed of, such as ``("encoder", "gate")``.
+        sections: for preference models, further recipe sections and their options classes, such as ``{"reward": ...}``.
+        presets: named sets of option values, such as the published settings.
+        formerly: names that it had before; who asks by one of them is told the new one.
+
+    Raises:
+        TypeError: a field is something else.
+    """
+
+    name: str = attrs.field(validator=_be("text like 'two-hop'", _is_name))
+    options: type = attrs.field(validator=_be("an attrs class (@attrs.frozen)", _is_options))
+    build: Callable[..., Any] = attrs.field(validator=_be("a function or a class", callable))
+    summary: str = attrs.field(validator=_be("one line of text that says what it does", _is_line))
+    reference: str = attrs.field(default="", validator=_be("text", _is_text))
+    uses: tuple[str, ...] = attrs.field(
+        default=(), validator=_be(f"a tuple out of {', '.join(KINDS)}", lambda v: _is_tuple(v, KINDS.__contains__))
+    )
+    sections: Mapping[str, type] = attrs.field(
+        factory=dict,
+        converter=_plain,
+        validator=_be("a table of attrs classes", lambda v: _is_table(v, _is_options)),
+    )
+    presets: Mapping[str, Mapping[str, Any]] = attrs.field(
+        factory=dict,
+        converter=_plain,
+        validator=_be("a table of tables of option values", lambda v: _is_table(v, lambda p: _is_table(p, _anything))),
+    )
+    formerly: tuple[str, ...] = attrs.field(
+        default=(), validator=_be("a tuple of names", lambda v: _is_tuple(v, _is_name))
+    )
+
+
+def _is_tuple(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return type(value) is tuple and all(_is_text(part) and fits(part) for part in value)
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+_spec = pluggy.HookspecMarker("copl")
+
+
+class HookSpecs:
+    """The hooks. Each takes nothing and returns a list of `Component`; the call that `build` must take is given."""
+
+    @_spec
+    def copl_graph_encoders(self) -> list[Component]:
+        """Graph encoders: ``build(options) -> GraphEncoder``."""
+        raise AssertionError
+
+    @_spec
+    def copl_expert_gates(self) -> list[Component]:
+        """Expert gates: ``build(options, embedding_dim=D) -> ExpertGate``."""
+        raise AssertionError
+
+    @_spec
+    def copl_adaptation_strategies(self) -> list[Component]:
+        """Adaptation strategies for unseen users: ``build(options) -> AdaptationStrategy``."""
+        raise AssertionError
+
+    @_spec
+    def copl_preference_models(self) -> list[Component]:
+        """Whole methods: ``build(options, stages=copl.runs.recipe.Stages) -> PreferenceModel``."""
+        raise AssertionError
+
+    @_spec
+    def copl_dataset_sources(self) -> list[Component]:
+        """Sources of data sets: ``build(options) -> DatasetSource``."""
+        raise AssertionError
+
+    @_spec
+    def copl_backbones(self) -> list[Component]:
+        """Transformers under the reward model: ``build(options) -> Backbone``."""
+        raise AssertionError
+
+    @_spec
+    def copl_metrics(self) -> list[Component]:
+        """Metrics of an evaluation: ``build(options) -> Metric``."""
+        raise AssertionError

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
+
+from copl.bradley_terry import log_loss, mean_log_loss
 
 if TYPE_CHECKING:
     from copl.records import Comparisons, FloatArray
 
 _PRECISIONS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _SCALES = tuple(2.0 ** (halves / 2) for halves in range(-8, 9))
-
-
-def logistic_loss(margins: FloatArray, weight: FloatArray) -> float:
-    """Return the weighted mean of -log sigmoid(margin); ln 2 where there are no margins."""
-    return float(np.average(np.logaddexp(0.0, -margins), weights=weight)) if len(margins) else float(np.log(2))
 
 
 def response_effects(train: Comparisons, validation: Comparisons, num_responses: int) -> FloatArray:
@@ -30,7 +28,7 @@ def response_effects(train: Comparisons, validation: Comparisons, num_responses:
     start = best
     for precision in reversed(_PRECISIONS):
         start = _posterior_mode(train, num_responses, precision, start)
-        loss = logistic_loss(start[held.chosen] - start[held.rejected], held.weight)
+        loss = mean_log_loss(start[held.chosen] - start[held.rejected], held.weight)
         if loss < lowest:
             best, lowest = start, loss
     return best
@@ -41,8 +39,8 @@ def _posterior_mode(train: Comparisons, num_responses: int, precision: float, st
 
     def negative_log_density(effects: FloatArray) -> tuple[float, FloatArray]:
         margins = effects[train.chosen] - effects[train.rejected]
-        pull = -train.weight * np.exp(-np.logaddexp(0.0, margins))  # derivative by the margin
-        value = train.weight @ np.logaddexp(0.0, -margins) + precision / 2 * effects @ effects
+        pull = -train.weight * expit(-margins)  # derivative by the margin
+        value = train.weight @ log_loss(margins) + precision / 2 * effects @ effects
         gradient = np.bincount(ends, np.concatenate([pull, -pull]), num_responses) + precision * effects
         return float(value), gradient
 
@@ -52,6 +50,6 @@ def _posterior_mode(train: Comparisons, num_responses: int, precision: float, st
 
 def best_scale(personal: FloatArray, shared: FloatArray, weight: FloatArray) -> tuple[float, float]:
     """Return the factor of the personal margins that goes best with the shared ones, 0 included, and its loss."""
-    losses = {scale: logistic_loss(scale * personal + shared, weight) for scale in (0.0, *_SCALES)}
+    losses = {scale: mean_log_loss(scale * personal + shared, weight) for scale in (0.0, *_SCALES)}
     scale = min(losses, key=losses.__getitem__)
     return scale, losses[scale]

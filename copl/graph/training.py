@@ -1,9 +1,9 @@
-"""What the trainable encoders share: comparisons as tensors, the Bradley-Terry loss, early stopping, hold-out."""
+"""What the trainable encoders share: comparisons as tensors, the training loop that stops early, hold-out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from copl.bradley_terry import bradley_terry_loss
 from copl.errors import TrainingError
+from copl.interfaces import Progress, Task
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ class ComparisonTensors:
         )
 
     def loss(self, margins: Tensor) -> Tensor:
-        """Return the weighted mean of -log sigmoid(margin)."""
-        return (self.weight * F.softplus(-margins)).sum() / self.weight.sum().clamp_min(1e-12)
+        """Return the Bradley-Terry loss of margins [N]."""
+        return bradley_terry_loss(margins, self.weight)
 
 
 def learnable(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Comparisons]:
@@ -147,6 +149,68 @@ class BestState:
         else:
             self._since += 1
         return self._patience is None or self._since < self._patience
+
+
+@final
+@attrs.frozen
+class Curve:
+    """Where a training curve is shown and logged.
+
+    Attributes:
+        stage: stage of the log.
+        task: the bar, which moves on by one an epoch.
+        progress: the log.
+        label: put before the names, where one stage has several curves; the training loss is left out then.
+    """
+
+    stage: str
+    task: Task
+    progress: Progress
+    label: str = ""
+
+    def log(self, epoch: int, loss: float, judgement: Judgement) -> None:
+        values = {
+            f"{self.label}validation_loss": judgement.loss,
+            f"{self.label}validation_accuracy": judgement.accuracy,
+            **({} if self.label else {"loss": loss}),
+        }
+        self.progress.log(self.stage, epoch=epoch, **values)
+
+
+class Trainable(Protocol):
+    """What `train` trains."""
+
+    def epoch(self) -> float:
+        """Pass over the comparisons once and return the mean loss."""
+        ...
+
+    def judge(self) -> Judgement:
+        """Return what comparisons that were not learned from say."""
+        ...
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return all that is trained."""
+        ...
+
+
+def train(model: Trainable, *, num_epochs: int, validate_every: int, patience: int | None, curve: Curve) -> BestState:
+    """Train until the validation loss falls no more and return the best state.
+
+    Raises:
+        TrainingError: the loss is no finite number.
+    """
+    best = BestState(patience)
+    for epoch in range(1, num_epochs + 1):
+        loss = model.epoch()
+        require_finite([torch.tensor(loss)], "the loss")
+        curve.task.advance(loss=loss)
+        if epoch % validate_every and epoch < num_epochs:
+            continue
+        judgement = model.judge()
+        curve.log(epoch, loss, judgement)
+        if not best.offer(judgement, model.tensors()):
+            break
+    return best
 
 
 def node_embeddings(graph: PreferenceGraph, users: Tensor, responses: Tensor, bias: Tensor) -> NodeEmbeddings:

@@ -27,7 +27,7 @@ COMPONENTS = {c.name: c for module in (latent_groups, mf, gcf, lightgcn, stacked
 EVERY = pytest.mark.parametrize("name", sorted(COMPONENTS))
 QUICK: dict[str, dict[str, Any]] = {
     "gcf": {"num_epochs": 20, "validate_every": 10, "start": "spectral"},
-    "lightgcn": {"num_steps": 30, "validate_every": 15},
+    "lightgcn": {"num_epochs": 30, "validate_every": 15},
 }
 
 
@@ -118,7 +118,7 @@ def test_gcf_takes_over_the_pass_of_the_factors_it_cannot_better() -> None:
     chosen = rng.integers(0, 20, 600)
     rows = Comparisons(rng.integers(0, 50, 600), chosen, (chosen + rng.integers(1, 20, 600)) % 20)
     factors = fit("mf", bare_graph(50, 20, rows))
-    refined = gcf.Gcf(gcf.GcfOptions(num_epochs=1, learning_rate=1.0), factors=factors)
+    refined = gcf.build(gcf.GcfOptions(num_epochs=1, learning_rate=1.0), factors)
     trained = refined.fit(bare_graph(50, 20, rows), seed=0, progress=SilentProgress())
     assert torch.equal(trained.users, factors.users)
     assert trained.newcomer_pass is factors.newcomer_pass
@@ -135,9 +135,9 @@ def test_lightgcn_encodes_a_seen_user_as_in_training(negative_edges: bool) -> No
     graph = weighted_graph()
     options = lightgcn.LightGcnOptions(embedding_dim=3, num_layers=3, negative_edges=negative_edges)
     network, rows = lightgcn.LightGcnNetwork(options), graph.comparisons
-    edges = MessageGraph(rows, graph.num_users, graph.num_responses).whole()
+    hop = MessageGraph(rows, graph.num_users, graph.num_responses).whole()
     nodes = torch.randn(graph.num_users + graph.num_responses, 3, generator=torch.Generator().manual_seed(0))
-    expected = network(nodes, edges)
+    expected = network(nodes, [hop] * 3)
     bare = NodeEmbeddings(
         graph.user_ids,
         graph.response_keys,
@@ -148,7 +148,7 @@ def test_lightgcn_encodes_a_seen_user_as_in_training(negative_edges: bool) -> No
     )
     for user in (0, 5):
         degrees = response_degrees(rows, graph.num_responses)
-        layers, anywhere = network.newcomer(nodes, edges), torch.zeros(3, 0)
+        layers, anywhere = network.newcomer_layers(nodes, hop), torch.zeros(3, 0)
         passed = SignedPass(nodes[user], anywhere, degrees, layers, slope=network.slope)
         trained = attrs.evolve(bare, newcomer_pass=passed)
         found = encode(copies(rows.take(rows.user == user)), trained).embeddings[0]
@@ -157,7 +157,7 @@ def test_lightgcn_encodes_a_seen_user_as_in_training(negative_edges: bool) -> No
 
 def test_stacked_has_the_passes_of_its_members() -> None:
     graph = planted_graph().graph
-    members = [fit("latent-groups", graph), fit("lightgcn", graph, num_steps=4, validate_every=2)]
+    members = [fit("latent-groups", graph), fit("lightgcn", graph, num_epochs=4, validate_every=2)]
     weights = np.array([2.0, 0.25])
     joined = stacked._side_by_side(graph, members, weights)
     support, _ = newcomers(Planted.make())

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from copl.graph.messages.adjacency import SignedEdges
-from copl.graph.messages.layers import SignedLayer, SignedNetwork
+from copl.graph.encoders.gcf.layers import SignedLayer
 from copl.graph.training import ComparisonTensors
 from copl.records import Comparisons
+from tests.graph.published import SignedEdges, SignedNetwork
 
 GOLDEN = Path(__file__).resolve().parents[2] / "../shared/golden"
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

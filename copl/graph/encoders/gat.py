@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from copl.graph.messages.geometric import geometric
-from copl.graph.messages.message_graph import SignedEdgeIndex
-from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.graph.messages.hops import Hop
+from copl.graph.messages.message_passing import MessagePassingEncoder
+from copl.graph.messages.network import MessagePassingNetwork
+from copl.graph.messages.options import MessagePassingOptions
 from copl.options import option
 from copl.plugins import Component
 
@@ -39,9 +42,10 @@ class GatLayer(nn.Module):
             conv(dim, dim // num_heads, heads=num_heads, add_self_loops=False, bias=False) for _ in range(2)
         )
 
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
-        chosen, rejected = edges.present()
-        new: Tensor = nodes + self.chosen(nodes, chosen) - self.rejected(nodes, rejected)
+    def forward(self, nodes: Tensor, hop: Hop) -> Tensor:
+        own = hop.own(nodes)
+        chosen, rejected = (edges.index() for edges in (hop.chosen, hop.rejected))
+        new: Tensor = own + self.chosen((nodes, own), chosen) - self.rejected((nodes, own), rejected)
         return new
 
 
@@ -54,11 +58,12 @@ class GatNetwork(MessagePassingNetwork):
         self.dim = options.embedding_dim
         self.layers = nn.ModuleList(GatLayer(self.dim, options.num_heads) for _ in range(options.num_layers))
 
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
-        for layer in self.layers[:-1]:
-            nodes = F.elu(layer(nodes, edges))
-        last: Tensor = self.layers[-1](nodes, edges)
-        return last
+    def forward(self, nodes: Tensor, hops: Sequence[Hop]) -> Tensor:
+        last = len(self.layers) - 1
+        for number, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
+            nodes = layer(nodes, hop)
+            nodes = nodes if number == last else F.elu(nodes)
+        return nodes
 
 
 def build(options: GatOptions) -> MessagePassingEncoder:

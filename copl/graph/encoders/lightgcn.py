@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
 import torch
 from torch import Tensor
 
-from copl.graph.messages.geometric import weighted_sum
-from copl.graph.messages.message_graph import SignedEdgeIndex
-from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.graph.messages.hops import Hop
+from copl.graph.messages.message_passing import MessagePassingEncoder
+from copl.graph.messages.network import MessagePassingNetwork
+from copl.graph.messages.options import MessagePassingOptions
 from copl.graph.newcomers import plain
 from copl.options import option
 from copl.passes import LayerPass
@@ -30,34 +32,34 @@ class LightGcnNetwork(MessagePassingNetwork):
     He et al. 2020, arXiv 2002.02126; there all edges are positive.
     """
 
+    slope = 1.0
+
     def __init__(self, options: LightGcnOptions) -> None:
         super().__init__()
         self.dim = options.embedding_dim
-        self._options = options
-        self._sum = weighted_sum()
+        self._num_layers = options.num_layers
+        self._negative_edges = options.negative_edges
 
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
-        return torch.stack(self._rounds(nodes, edges)).mean(dim=0)
+    def forward(self, nodes: Tensor, hops: Sequence[Hop]) -> Tensor:
+        total = nodes
+        for hop in hops:
+            nodes = self._round(nodes, hop)
+            total = hop.own(total) + nodes
+        return total / (len(hops) + 1)
 
-    slope = 1.0
-
-    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> tuple[LayerPass, ...]:
+    def newcomer_layers(self, nodes: Tensor, hop: Hop) -> tuple[LayerPass, ...]:
         # nothing a user receives depends on the user, so all rounds are one over the sum of what they bring
-        *heard, _ = self._rounds(nodes, edges)
-        share = torch.eye(self.dim) / (len(heard) + 1)
-        responses = torch.stack(heard).sum(dim=0)[edges.num_users :]
-        rejected = -share if self._options.negative_edges else None
+        total = nodes
+        for _ in range(self._num_layers - 1):
+            nodes = self._round(nodes, hop)
+            total = total + nodes
+        share, responses = torch.eye(self.dim) / (self._num_layers + 1), total[hop.num_users :]
+        rejected = -share if self._negative_edges else None
         return (LayerPass(plain(responses), own=share, chosen=share, rejected=rejected),)
 
-    def _rounds(self, nodes: Tensor, edges: SignedEdgeIndex) -> list[Tensor]:
-        """Return the embeddings before the first layer and after each."""
-        layers = [nodes]
-        for _ in range(self._options.num_layers):
-            new = self._sum(layers[-1], edges.chosen, edges.chosen_norm)
-            if self._options.negative_edges:
-                new = new - self._sum(layers[-1], edges.rejected, edges.rejected_norm)
-            layers.append(new)
-        return layers
+    def _round(self, nodes: Tensor, hop: Hop) -> Tensor:
+        new = hop.chosen.sums(nodes)
+        return new - hop.rejected.sums(nodes) if self._negative_edges else new
 
 
 def build(options: LightGcnOptions) -> MessagePassingEncoder:

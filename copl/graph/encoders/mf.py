@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 
+from copl.graph.messages.sparse import SparseMatrix
 from copl.graph.newcomers import plain, with_pass
-from copl.graph.starts import signed_incidence, truncated_svd
+from copl.graph.starts import spectral_tables
 from copl.graph.training import (
     BestState,
     ComparisonTensors,
+    Curve,
     Judgement,
     learnable,
     node_embeddings,
+    train,
     trivial_embeddings,
 )
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
 from copl.passes import GaussianPass
 from copl.plugins import Component
-from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records import NodeEmbeddings, PreferenceGraph
 
 STAGE = "graph"
 
@@ -69,19 +72,27 @@ class Mf(GraphEncoder):
             TrainingError: the loss is no finite number; a lower learning rate mends it.
         """
         options = self._options
-        train, validation = learnable(graph, seed)
-        if not len(train):
+        learned, validation = learnable(graph, seed)
+        if not len(learned):
             return trivial_embeddings(graph, options.embedding_dim)
-        start = _start(train, graph.num_users, graph.num_responses, options.embedding_dim, seed)
-        held = ComparisonTensors.of(validation if len(validation) else train)
+        start = spectral_tables(attrs.evolve(graph, comparisons=learned), options.embedding_dim, seed)
+        held = ComparisonTensors.of(validation if len(validation) else learned)
+        differences = Differences.of(ComparisonTensors.of(learned), graph.num_users, graph.num_responses)
         best: BestState | None = None
         chosen = options.precision[0]
         with progress.task("graph encoder mf", total=options.num_steps * len(options.precision)) as task:
             for precision in options.precision:
-                found = self._fit_one(ComparisonTensors.of(train), held, start, precision, progress)
-                if best is None or found.loss < best.loss:
-                    best, chosen = found, precision
-                task.advance(options.num_steps, validation_loss=best.loss)
+                # one curve a candidate, in a panel of their own
+                curve = Curve(f"{STAGE}: factors", task, progress, f"precision {precision:g}, ")
+                candidate = train(
+                    _Factors(differences, held, start, precision, options),
+                    num_epochs=options.num_steps,
+                    validate_every=options.validate_every,
+                    patience=options.patience,
+                    curve=curve,
+                )
+                if best is None or candidate.loss < best.loss:
+                    best, chosen = candidate, precision
         assert best is not None  # there is at least one precision
         users, responses, bias = (best.tensors[name] for name in ("users", "responses", "bias"))
         fitted = node_embeddings(graph, users * best.scale, responses, bias * best.scale)
@@ -89,49 +100,80 @@ class Mf(GraphEncoder):
             mean=torch.zeros(fitted.dim),
             factor=plain(torch.eye(fitted.dim) * best.scale / chosen**0.5),
             sharpness=1 / best.scale,  # users were fitted by the margins before they are scaled
-            power=1 / float(train.weight.mean()),
+            power=1 / float(learned.weight.mean()),
         )
         return with_pass(fitted, prior)
 
-    def _fit_one(
+
+@final
+@attrs.frozen(eq=False)
+class Differences:
+    """Comparisons as sparse matrices, so that neither margins nor their gradients are gathered row by row.
+
+    Attributes:
+        comparisons: the comparisons [N].
+        users: 1 at the user of each comparison [N, U].
+        responses: +1 at its chosen, -1 at its rejected response [N, R].
+    """
+
+    comparisons: ComparisonTensors
+    users: SparseMatrix
+    responses: SparseMatrix
+
+    @classmethod
+    def of(cls, rows: ComparisonTensors, num_users: int, num_responses: int) -> Differences:
+        number, one = torch.arange(len(rows)), torch.ones(len(rows))
+        ends = torch.stack([rows.chosen, rows.rejected], dim=1).reshape(-1)
+        signs = torch.tensor([1.0, -1.0]).repeat(len(rows))
+        return cls(
+            rows,
+            SparseMatrix.of(number, rows.user, one, (len(rows), num_users)),
+            SparseMatrix.of(number.repeat_interleave(2), ends, signs, (len(rows), num_responses)),
+        )
+
+    def margins(self, users: Tensor, responses: Tensor, bias: Tensor) -> Tensor:
+        """Return e_u . (e_chosen - e_rejected) + b_chosen - b_rejected [N]."""
+        differences = self.responses @ torch.cat([responses, bias[:, None]], dim=1)
+        margins: Tensor = ((self.users @ users) * differences[:, :-1]).sum(dim=1) + differences[:, -1]
+        return margins
+
+
+@final
+class _Factors:
+    """Factors while they are trained with one precision, by full-batch steps of Adam."""
+
+    def __init__(
         self,
-        train: ComparisonTensors,
+        differences: Differences,
         held: ComparisonTensors,
-        start: tuple[Tensor, Tensor, Tensor],
+        start: tuple[Tensor, Tensor],
         precision: float,
-        progress: Progress,
-    ) -> BestState:
-        options = self._options
-        users, responses, bias = parameters = [tensor.clone().requires_grad_() for tensor in start]
-        optimizer = torch.optim.Adam(parameters, lr=options.learning_rate)
-        best = BestState(options.patience)
-        num = train.weight.sum()
-        for step in range(options.num_steps):
-            if step % options.validate_every == 0:
-                with torch.no_grad():
-                    judgement = Judgement.of(held, held.margins(users, responses, bias))
-                curve = f"precision {precision:g}"  # one curve a candidate, in a panel of their own
-                values = {f"{curve}, validation loss": judgement.loss, f"{curve}, accuracy": judgement.accuracy}
-                progress.log(f"{STAGE}: factors", step=step, **values)
-                if not best.offer(judgement, {"users": users, "responses": responses, "bias": bias}):
-                    break
-            squares = precision * (users.square().sum() + responses.square().sum())
-            squares = squares + options.bias_precision * bias.square().sum()
-            loss = train.loss(train.margins(users, responses, bias)) + squares / (2 * num)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
-        return best
+        options: MfOptions,
+    ) -> None:
+        self._differences, self._held = differences, held
+        self._precision, self._options = precision, options
+        users, responses = start
+        self._tables = [t.clone().requires_grad_() for t in (users, responses, torch.zeros(len(responses)))]
+        self._optimizer = torch.optim.Adam(self._tables, lr=options.learning_rate)
 
+    def epoch(self) -> float:
+        users, responses, bias = self._tables
+        comparisons = self._differences.comparisons
+        squares = self._precision * (users.square().sum() + responses.square().sum())
+        squares = squares + self._options.bias_precision * bias.square().sum()
+        loss = comparisons.loss(self._differences.margins(users, responses, bias))
+        self._optimizer.zero_grad()
+        penalised = loss + squares / (2 * comparisons.weight.sum())
+        penalised.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._optimizer.step()
+        return float(loss.detach())
 
-def _start(
-    train: Comparisons, num_users: int, num_responses: int, dim: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    rng = np.random.default_rng(seed)
-    left, values, right = truncated_svd(signed_incidence(train, num_users, num_responses), dim, rng)
-    scale = np.sqrt(values)
-    tables = [vectors * scale * np.sqrt(len(vectors)) * 0.3 for vectors in (left, right)]
-    return (*(torch.from_numpy(t).float() for t in tables), torch.zeros(num_responses))  # type: ignore[return-value]
+    @torch.no_grad()
+    def judge(self) -> Judgement:
+        return Judgement.of(self._held, self._held.margins(*self._tables))
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return dict(zip(("users", "responses", "bias"), self._tables, strict=True))
 
 
 COMPONENTS = [

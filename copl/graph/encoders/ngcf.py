@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from copl.graph.messages.geometric import weighted_sum
-from copl.graph.messages.message_graph import SignedEdgeIndex
-from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.graph.messages.hops import Hop
+from copl.graph.messages.message_passing import MessagePassingEncoder
+from copl.graph.messages.network import MessagePassingNetwork
+from copl.graph.messages.options import MessagePassingOptions
 from copl.options import option
 from copl.plugins import Component
 
@@ -38,7 +40,6 @@ class NgcfLayer(nn.Module):
 
     def __init__(self, dim: int, negative_edges: bool) -> None:
         super().__init__()
-        self._sum = weighted_sum()
         self.plain, self.product = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.rejected = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(2 if negative_edges else 0))
         for linear in (self.plain, *self.rejected[:1]):
@@ -48,13 +49,13 @@ class NgcfLayer(nn.Module):
         for linear in (self.plain, self.product):
             nn.init.zeros_(linear.bias)
 
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
-        chosen = self._sum(nodes, edges.chosen, edges.chosen_norm)
-        new = self.plain(nodes + chosen) + self.product(chosen * nodes)
+    def forward(self, nodes: Tensor, hop: Hop) -> Tensor:
+        own, chosen = hop.own(nodes), hop.chosen.sums(nodes)
+        new = self.plain(own + chosen) + self.product(chosen * own)
         if self.rejected:
-            rejected = self._sum(nodes, edges.rejected, edges.rejected_norm)
+            rejected = hop.rejected.sums(nodes)
             plain, product = self.rejected
-            new = new - plain(rejected) - product(rejected * nodes)
+            new = new - plain(rejected) - product(rejected * own)
         return F.leaky_relu(new, _SLOPE)
 
 
@@ -72,11 +73,11 @@ class NgcfNetwork(MessagePassingNetwork):
         layers = [NgcfLayer(options.embedding_dim, options.negative_edges) for _ in range(options.num_layers)]
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
+    def forward(self, nodes: Tensor, hops: Sequence[Hop]) -> Tensor:
         parts = [nodes]
-        for layer in self.layers:
-            nodes = F.dropout(layer(nodes, edges), self._dropout, self.training)
-            parts.append(F.normalize(nodes))
+        for layer, hop in zip(self.layers, hops, strict=True):
+            nodes = F.dropout(layer(nodes, hop), self._dropout, self.training)
+            parts = [*(hop.own(part) for part in parts), F.normalize(nodes)]
         return torch.cat(parts, dim=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from copl.graph.messages.geometric import geometric
-from copl.graph.messages.message_graph import SignedEdgeIndex
-from copl.graph.messages.message_passing import MessagePassingEncoder, MessagePassingNetwork, MessagePassingOptions
+from copl.graph.messages.hops import Hop
+from copl.graph.messages.message_passing import MessagePassingEncoder
+from copl.graph.messages.network import MessagePassingNetwork
+from copl.graph.messages.options import MessagePassingOptions
 from copl.plugins import Component
 
 
@@ -38,12 +41,12 @@ class SignedGcnNetwork(MessagePassingNetwork):
         layers += [conv(half, half, first_aggr=False) for _ in range(options.num_layers - 1)]
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
-        chosen, rejected = edges.present()
-        for layer in self.layers[:-1]:
-            nodes = torch.tanh(layer(nodes, chosen, rejected))
-        last: Tensor = self.layers[-1](nodes, chosen, rejected)
-        return last
+    def forward(self, nodes: Tensor, hops: Sequence[Hop]) -> Tensor:
+        last = len(self.layers) - 1
+        for number, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
+            nodes = layer((nodes, hop.own(nodes)), hop.chosen.index(), hop.rejected.index())
+            nodes = nodes if number == last else torch.tanh(nodes)
+        return nodes
 
 
 def build(options: SignedGcnOptions) -> MessagePassingEncoder:

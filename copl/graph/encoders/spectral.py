@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 import torch
 
-from copl.graph.effects import best_scale, logistic_loss, response_effects
-from copl.graph.starts import signed_incidence, truncated_svd
+from copl.bradley_terry import mean_log_loss
+from copl.graph.effects import best_scale, response_effects
+from copl.graph.starts import leading_vectors
 from copl.graph.training import learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
@@ -53,12 +54,12 @@ class Spectral(GraphEncoder):
         with progress.task("graph encoder spectral", total=1 + len(self._options.smoothing)) as task:
             effects = response_effects(train, validation, graph.num_responses)
             shared = effects[held.chosen] - effects[held.rejected]
-            incidence = signed_incidence(train, graph.num_users, graph.num_responses)
-            left, values, right = truncated_svd(incidence, dim, np.random.default_rng(seed))
+            vectors = leading_vectors(train, graph.num_users, graph.num_responses, dim, seed)
+            left, values, right = (part.numpy() for part in vectors)
             left, right = left * np.sqrt(graph.num_users), right * np.sqrt(graph.num_responses)
             task.advance()
             difference = right[held.chosen] - right[held.rejected]
-            best, lowest = np.zeros(dim), logistic_loss(shared, held.weight)
+            best, lowest = np.zeros(dim), mean_log_loss(shared, held.weight)
             for rounds in self._options.smoothing:
                 strength = (values / max(values[0], 1e-12)) ** (2 * rounds + 1)
                 margins = np.cumsum(left[held.user] * strength * difference, axis=1)

@@ -10,9 +10,11 @@ import attrs
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import expit
 
+from copl.bradley_terry import log_loss, mean_log_loss
 from copl.errors import OptionsError
-from copl.graph.encoders.gcf import Gcf, GcfOptions
+from copl.graph.encoders import gcf
 from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder, LatentGroupsOptions
 from copl.graph.encoders.mf import Mf, MfOptions
 from copl.graph.encoders.tastes import TastesOptions, learn_tastes
@@ -154,15 +156,15 @@ class Stacked(GraphEncoder):
         def objective(a: FloatArray) -> tuple[float, FloatArray]:
             together = margins @ a
             pull = a - equal
-            value = weight @ np.logaddexp(0.0, -together) + self._options.shrinkage / 2 * (pull @ pull)
-            slope = -margins.T @ (weight / (1 + np.exp(np.clip(together, -500, 500)))) + self._options.shrinkage * pull
+            value = weight @ log_loss(together) + self._options.shrinkage / 2 * (pull @ pull)
+            slope = -margins.T @ (weight * expit(-together)) + self._options.shrinkage * pull
             return float(value), slope
 
         found = minimize(
             objective, np.full(len(members), equal), jac=True, bounds=[(0, None)] * len(members), method="L-BFGS-B"
         ).x
         together = margins @ found
-        loss = float(weight @ np.logaddexp(0.0, -together) / weight.sum())
+        loss = mean_log_loss(together, weight)
         return loss, float((together > 0).mean()), found
 
 
@@ -190,7 +192,7 @@ class _Members:
         if name == "mf":
             self._factors = Mf(MfOptions()).fit(self._compared, seed=seed, progress=progress)
             return self._everywhere(self._factors)
-        network = Gcf(GcfOptions(), factors=self._factors)
+        network = gcf.build(gcf.GcfOptions(), self._factors)
         return self._everywhere(network.fit(self._compared, seed=seed, progress=progress))
 
     def groups_with_all_of(self, graph: PreferenceGraph) -> NodeEmbeddings:

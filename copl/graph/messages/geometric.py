@@ -1,7 +1,6 @@
 """torch_geometric and pyg-lib: imported when first needed, probed once.
 
-Importing torch_geometric takes seconds, so no module of this package does it at its top but those that are themselves
-imported only when an encoder needs them.
+Importing torch_geometric takes seconds, so no module of this package does it at its top.
 """
 
 from __future__ import annotations
@@ -9,14 +8,11 @@ from __future__ import annotations
 import warnings
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from copl.errors import OptionsError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @cache
@@ -58,11 +54,3 @@ def require_pyg_lib(where: str) -> None:
             f"{where} needs pyg-lib, which cannot be imported here; install it with `{pyg_lib_install_command()}`, or "
             "choose sampling = users (parts of the graph, user by user) or sampling = full"
         )
-
-
-def weighted_sum() -> nn.Module:
-    """Return a module that sums weighted messages, see `copl.graph.messages.weighted_sum.WeightedSum`."""
-    geometric()
-    from copl.graph.messages.weighted_sum import WeightedSum
-
-    return WeightedSum()

@@ -1,52 +1,29 @@
-"""The graph that messages pass over: all of it, or a part, with or without the comparisons that supervise."""
+"""The graph that messages pass over, users and responses numbered together: all of it, a part, or what reaches a batch.
+
+A comparison is a chosen edge and a rejected edge, both carrying messages in both directions; edges that repeat add up.
+Each sign is normalised by itself, 1/sqrt(deg_u deg_r) with the degrees of that sign. (CoPL, arXiv 2503.01658.)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from copl.graph.messages.adjacency import EdgePattern
-from copl.graph.messages.geometric import geometric
+from copl.graph.messages.hops import Hop, SignEdges
+from copl.graph.messages.sparse import SparseMatrix, compressed_rows, row_pointers
 from copl.graph.training import ComparisonTensors
 
 if TYPE_CHECKING:
-    from copl.records import Comparisons
+    from copl.records import Comparisons, IntArray
 
 SIGNS = ("chosen", "rejected")
 _NOTHING = 1e-9  # comparisons weigh 1 on average; less than this is what rounding leaves of none
-
-
-@final
-@attrs.frozen(eq=False)
-class SignedEdgeIndex:
-    """Directed edges of both signs over n users and responses together: first the users, then the responses.
-
-    Attributes:
-        num_users: the first so many nodes are users.
-        chosen: source and target of each chosen edge, both directions, sorted by target [2, E+]; a
-            `torch_geometric.EdgeIndex`, which keeps its transpose.
-        rejected: the same for rejected edges [2, E-].
-        chosen_norm: value of each chosen edge [E+]; 1/sqrt(deg_source deg_target) with the degrees of this sign where
-            the whole graph is here. Edges taken out have 0.
-        rejected_norm: the same for rejected edges [E-].
-    """
-
-    num_users: int
-    chosen: Any
-    rejected: Any
-    chosen_norm: Tensor
-    rejected_norm: Tensor
-
-    def present(self) -> tuple[Tensor, Tensor]:
-        """Return the chosen and the rejected edges without those taken out, for layers that know no edge values."""
-        chosen, rejected = self.chosen.as_tensor(), self.rejected.as_tensor()
-        return chosen[:, self.chosen_norm > 0], rejected[:, self.rejected_norm > 0]
 
 
 @final
@@ -64,56 +41,96 @@ class Drawn:
     target: Tensor
     edge: Tensor
 
+    def by_target(self) -> Drawn:
+        order = torch.argsort(self.target, stable=True)
+        return Drawn(self.source[order], self.target[order], self.edge[order])
+
 
 @final
-class _Sign:
-    """The edges of one sign, with weights and degrees that comparisons can be taken out of for a while."""
+class SignGraph:
+    """The edges of one sign, with weights and degrees that comparisons can be taken out of for a while.
 
-    def __init__(self, pattern: EdgePattern, weight: Tensor) -> None:
-        self.pattern = pattern
-        self.weight = pattern.sum_weights(weight)
-        users, responses = pattern.index
-        self.degree_of_user = torch.zeros(pattern.size[0], dtype=weight.dtype).index_add_(0, users, self.weight)
-        self.degree_of_response = torch.zeros(pattern.size[1], dtype=weight.dtype).index_add_(0, responses, self.weight)
-        # whole graph, sorted by target: first what users receive, then what responses receive
-        by_response = torch.argsort(responses, stable=True)
-        nodes = responses + pattern.size[0]
-        self.whole = Drawn(
-            torch.cat([nodes, users[by_response]]),
-            torch.cat([users, nodes[by_response]]),
-            torch.cat([torch.arange(len(users)), by_response]),
-        )
-        self.index = _edge_index(self.whole.source, self.whole.target, sum(pattern.size))
+    Attributes:
+        ends: user and response of each undirected edge [2, E], sorted by user, then response.
+    """
 
-    def buffers(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return what the comparisons at `rows` add to, with the place each of them adds to."""
-        edge = self.pattern.edge[rows]
-        users, responses = self.pattern.index[:, edge]
-        return [(self.weight, edge), (self.degree_of_user, users), (self.degree_of_response, responses)]
+    def __init__(self, user: IntArray, response: IntArray, weight: Tensor, num_users: int, num_responses: int) -> None:
+        code, edge = np.unique(user * max(num_responses, 1) + response, return_inverse=True)
+        self.ends = torch.from_numpy(np.stack(np.divmod(code, max(num_responses, 1))))
+        self._edge_of = torch.from_numpy(edge.reshape(-1))
+        users, nodes = self.ends[0], self.ends[1] + num_users
+        by_response = torch.argsort(nodes, stable=True)
+        # sorted by target: first what users receive, then what responses receive
+        self._source = torch.cat([nodes, users[by_response]])
+        self._edge = torch.cat([torch.arange(len(users)), by_response])
+        self._size = num_users + num_responses
+        self._pointers = row_pointers(torch.cat([users, nodes[by_response]]), self._size)
+        self._nodes = nodes
+        self._weight = torch.zeros(len(users), dtype=weight.dtype).index_add_(0, self._edge_of, weight)
+        self._degrees = torch.zeros(self._size, dtype=weight.dtype)
+        self._degrees.index_add_(0, users, self._weight).index_add_(0, nodes, self._weight)
+        self._factor: Tensor | None = None
 
-    def norm(self, drawn: Drawn, degrees: Tensor) -> Tensor:
-        """Return w / sqrt(deg_source deg_target), times deg_target over what was drawn of it.
+    @contextmanager
+    def without(self, rows: Tensor, weight: Tensor, dropout: float) -> Iterator[None]:
+        """Take comparisons at `rows`, of these weights, out while the context is open, then a share of the edges."""
+        edge = self._edge_of[rows]
+        places = [(self._weight, edge), (self._degrees, self.ends[0, edge]), (self._degrees, self._nodes[edge])]
+        before = [buffer[place] for buffer, place in places]
+        for buffer, place in places:
+            buffer.index_add_(0, place, -weight)
+        if dropout:
+            self._factor = (torch.rand(len(self._weight)) >= dropout).double() / (1 - dropout)
+        try:
+            yield
+        finally:  # put back rather than added again, which would not be exact
+            for (buffer, place), values in zip(places, before, strict=True):
+                buffer[place] = values
+            self._factor = None
 
-        A drawn neighbour so stands for those left out; where all are drawn, the factor is 1.
+    def _finished(self, values: Tensor, present: Tensor, edge: Tensor | None) -> Tensor:
+        if self._factor is not None:
+            values = values * (self._factor if edge is None else self._factor[edge])
+        return torch.where(present, values, 0.0).float()
+
+    def whole(self) -> SparseMatrix:
+        """Return the normalised adjacency of all nodes, which is its own transpose."""
+        users, degrees = self.ends[0], self._degrees
+        scale = (degrees[users] * degrees[self._nodes]).sqrt().clamp_min(_NOTHING)
+        values = self._finished(self._weight / scale, self._weight > _NOTHING, None)
+        matrix = compressed_rows(self._pointers, self._source, values[self._edge], (self._size, self._size))
+        return SparseMatrix(matrix, matrix)
+
+    def part(self, nodes: Tensor, drawn: Drawn) -> SparseMatrix:
+        """Return the adjacency of some nodes by drawn edges, sorted by target.
+
+        An edge has the value w / sqrt(deg_source deg_target), times deg_target over what was drawn of it: a drawn
+        neighbour stands for those left out. Where all are drawn, the factor is 1.
         """
-        weight = self.weight[drawn.edge]
+        weight, degrees = self._weight[drawn.edge], self._degrees[nodes]
         present = weight > _NOTHING
         received = torch.zeros(len(degrees), dtype=weight.dtype).index_add_(0, drawn.target, weight * present)
         divisor = received[drawn.target] * (degrees[drawn.source] / degrees[drawn.target].clamp_min(_NOTHING)).sqrt()
-        return torch.where(present, weight / divisor.clamp_min(_NOTHING), 0.0).float()
+        values = self._finished(weight / divisor.clamp_min(_NOTHING), present, drawn.edge)
+        return SparseMatrix.of(drawn.target, drawn.source, values, (len(nodes), len(nodes)))
+
+    def of_users(self, users: Tensor) -> Tensor:
+        """Return the edges of some users."""
+        own = self.ends[0].contiguous()
+        return _ranges(torch.searchsorted(own, users), torch.searchsorted(own, users + 1))[1]
 
 
-def _edge_index(source: Tensor, target: Tensor, num_nodes: int) -> Any:
-    index = torch.stack([source, target])
-    return geometric().EdgeIndex(index, sparse_size=(num_nodes, num_nodes), sort_order="col")
+def _ranges(starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all whole numbers from each start up to its stop, and for each the place of its range."""
+    counts = stops - starts
+    place = torch.repeat_interleave(torch.arange(len(starts)), counts)
+    first = torch.cumsum(counts, 0) - counts
+    return place, torch.arange(len(place)) + (starts - first)[place]
 
 
 @final
 class MessageGraph:
     """The message graph of some comparisons.
-
-    A comparison is a chosen edge and a rejected edge, both carrying messages in both directions; edges that repeat add
-    up.
 
     Attributes:
         comparisons: the comparisons as tensors.
@@ -127,36 +144,57 @@ class MessageGraph:
         self.num_responses = num_responses
         self._weight = self.comparisons.weight.double()
         ends = {"chosen": comparisons.chosen, "rejected": comparisons.rejected}
-        self._signs = {
-            sign: _Sign(EdgePattern(comparisons.user, ends[sign], num_users, num_responses), self._weight)
-            for sign in SIGNS
+        self.signs = {
+            sign: SignGraph(comparisons.user, ends[sign], self._weight, num_users, num_responses) for sign in SIGNS
         }
 
-    def pattern(self, sign: str) -> EdgePattern:
-        """Return where the edges of a sign lie."""
-        return self._signs[sign].pattern
+    @property
+    def num_nodes(self) -> int:
+        """Number of users and responses together."""
+        return self.num_users + self.num_responses
 
     @contextmanager
-    def without(self, rows: Tensor) -> Iterator[None]:
-        """Take the comparisons at `rows` out of the graph while the context is open."""
-        kept = [buffer for sign in self._signs.values() for buffer in sign.buffers(rows)]
-        before = [buffer[places] for buffer, places in kept]
-        for buffer, places in kept:
-            buffer.index_add_(0, places, -self._weight[rows])
-        try:
+    def without(self, rows: Tensor, dropout: float = 0.0) -> Iterator[None]:
+        """Take the comparisons at `rows` out of the graph while the context is open.
+
+        Args:
+            rows: the comparisons.
+            dropout: share of the remaining edges left out at random after normalising, the others scaled up.
+        """
+        chosen, rejected = (self.signs[sign].without(rows, self._weight[rows], dropout) for sign in SIGNS)
+        with chosen, rejected:
             yield
-        finally:  # put back rather than added again, which would not be exact
-            for (buffer, places), values in zip(kept, before, strict=True):
-                buffer[places] = values
 
-    def whole(self) -> SignedEdgeIndex:
+    def whole(self) -> Hop:
         """Return the whole graph."""
-        signs = self._signs.values()
-        norms = [sign.norm(sign.whole, torch.cat([sign.degree_of_user, sign.degree_of_response])) for sign in signs]
-        indices = [sign.index for sign in signs]
-        return SignedEdgeIndex(self.num_users, *indices, *norms)
+        chosen, rejected = (SignEdges(self.num_nodes, sign.whole()) for sign in self.signs.values())
+        return Hop(self.num_users, chosen, rejected)
 
-    def part(self, users: Tensor, responses: Tensor, drawn: Mapping[str, Drawn]) -> SignedEdgeIndex:
+    def reaching(self, nodes: Tensor, num_hops: int) -> tuple[Tensor, tuple[Hop, ...]]:
+        """Return only what some nodes can see after so many layers: the receptive field.
+
+        The last layer is needed at these nodes, the layer before at their neighbours too, and so on; all else that the
+        whole graph computes would be thrown away, and its gradient is zero.
+
+        Args:
+            nodes: rows of the nodes, ascending, responses from U on.
+            num_hops: number of layers.
+
+        Returns:
+            The nodes before the first layer, ascending, and a hop a layer, the first layer first.
+        """
+        whole = [sign.whole().matrix for sign in self.signs.values()]
+        hops = []
+        for _ in range(num_hops):
+            edges = [_edges_into(nodes, matrix) for matrix in whole]
+            sources = torch.unique(torch.cat([nodes, *(source for _, source, _ in edges)]))
+            chosen, rejected = (_among(sources, len(nodes), *of_sign) for of_sign in edges)
+            num_users = int(torch.searchsorted(nodes, self.num_users))
+            hops.append(Hop(num_users, chosen, rejected, torch.searchsorted(sources, nodes)))
+            nodes = sources
+        return nodes, tuple(hops[::-1])
+
+    def part(self, users: Tensor, responses: Tensor, drawn: Mapping[str, Drawn]) -> Hop:
         """Return a part of the graph.
 
         Args:
@@ -164,19 +202,16 @@ class MessageGraph:
             responses: rows of its responses [r]; they become the nodes from u on.
             drawn: its edges by sign.
         """
-        indices, norms = [], []
-        for name, sign in self._signs.items():
-            order = torch.argsort(drawn[name].target, stable=True)
-            edges = Drawn(*(column[order] for column in attrs.astuple(drawn[name], recurse=False)))
-            degrees = torch.cat([sign.degree_of_user[users], sign.degree_of_response[responses]])
-            indices.append(_edge_index(edges.source, edges.target, len(degrees)))
-            norms.append(sign.norm(edges, degrees))
-        return SignedEdgeIndex(len(users), *indices, *norms)
+        nodes = torch.cat([users, responses + self.num_users])
+        chosen, rejected = (
+            SignEdges(len(nodes), sign.part(nodes, drawn[name].by_target())) for name, sign in self.signs.items()
+        )
+        return Hop(len(users), chosen, rejected)
 
-    def of_users(self, users: Tensor) -> tuple[Tensor, SignedEdgeIndex]:
-        """Return the part with all edges of some users (rows, sorted) and the rows of the responses it touches."""
-        edges = {name: _edges_of(users, sign.pattern) for name, sign in self._signs.items()}
-        ends = {name: self._signs[name].pattern.index[:, edge] for name, edge in edges.items()}
+    def of_users(self, users: Tensor) -> tuple[Tensor, Hop]:
+        """Return the rows of the responses that some users (rows, ascending) compared and the part with their edges."""
+        edges = {name: sign.of_users(users) for name, sign in self.signs.items()}
+        ends = {name: self.signs[name].ends[:, edge] for name, edge in edges.items()}
         responses = torch.unique(torch.cat([end[1] for end in ends.values()]))
         drawn = {}
         for name, (user, response) in ends.items():
@@ -187,9 +222,17 @@ class MessageGraph:
         return responses, self.part(users, responses, drawn)
 
 
-def _edges_of(users: Tensor, pattern: EdgePattern) -> Tensor:
-    """Return the edges of some users; a pattern's edges are sorted by user."""
-    first = torch.searchsorted(pattern.index[0].contiguous(), torch.stack([users, users + 1]))
-    counts = first[1] - first[0]
-    offsets = torch.repeat_interleave(first[0] - F.pad(counts.cumsum(0), (1, 0))[:-1], counts)
-    return torch.arange(int(counts.sum())) + offsets
+def _edges_into(rows: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return place of the target among `rows`, source and value of each edge into them that carries anything [E]."""
+    pointers = matrix.crow_indices()
+    target, edge = _ranges(pointers[rows], pointers[rows + 1])
+    value = matrix.values()[edge]
+    kept = value != 0
+    return target[kept], matrix.col_indices()[edge][kept], value[kept]
+
+
+def _among(sources: Tensor, num_targets: int, target: Tensor, source: Tensor, value: Tensor) -> SignEdges:
+    """Return edges with their sources as places in `sources`, which holds them all, ascending."""
+    rows, row = torch.unique_consecutive(target, return_inverse=True)
+    column = torch.searchsorted(sources, source)
+    return SignEdges(num_targets, SparseMatrix.of(row, column, value, (len(rows), len(sources))), rows)

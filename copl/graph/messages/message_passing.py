@@ -7,123 +7,47 @@ is the shortest.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar, final
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, final
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from copl.errors import DataError
-from copl.graph.messages.batches import Batch, neighbourhoods, user_parts, whole_graph
+from copl.graph.effects import best_scale
+from copl.graph.encoders.mf import Mf, MfOptions
+from copl.graph.messages.batches import STRATEGIES, Batch
 from copl.graph.messages.geometric import require_pyg_lib
-from copl.graph.messages.message_graph import MessageGraph, SignedEdgeIndex
+from copl.graph.messages.message_graph import MessageGraph
+from copl.graph.messages.network import MessagePassingNetwork
 from copl.graph.messages.node_table import NodeTable
-from copl.graph.newcomers import plain, response_degrees, with_pass
-from copl.graph.starts import signed_incidence, truncated_svd
+from copl.graph.messages.options import MessagePassingOptions
+from copl.graph.newcomers import normal_prior, plain, response_degrees, with_pass
+from copl.graph.starts import random_tables, scaled_factors, spectral_tables
 from copl.graph.training import (
-    BestState,
     ComparisonTensors,
+    Curve,
     Judgement,
     learnable,
     node_embeddings,
-    require_finite,
+    train,
     trivial_embeddings,
 )
 from copl.interfaces import GraphEncoder, Progress
-from copl.options import option
-from copl.passes import LayerPass, SignedPass
-from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.passes import SignedPass
+from copl.records import NodeEmbeddings, PreferenceGraph
 
 STAGE = "graph"
-
-_positive = attrs.validators.gt(0)
-_at_least_one = attrs.validators.ge(1)
-_not_negative = attrs.validators.ge(0)
-_share = attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0))
-
-
-@attrs.frozen
-class MessagePassingOptions:
-    """Options of every encoder that passes messages."""
-
-    embedding_dim: int = option(16, help="embedding dimension D before the first layer", validator=_at_least_one)
-    num_layers: int = option(2, help="number of message-passing layers", validator=_at_least_one)
-    start: Literal["spectral", "random"] = option(
-        "spectral", help="embeddings before training: singular vectors of the signed incidence, or random"
-    )
-    response_bias: bool = option(True, help="learn what all users share about a response")
-    response_features: bool = option(
-        False, help="add a learned linear map of the responses' text embeddings to their free embeddings"
-    )
-    supervision_share: float = option(
-        0.5,
-        help="share of the comparisons drawn each step as supervision and taken out of the message graph; 0 supervises "
-        "by all comparisons while they are edges",
-        validator=_share,
-    )
-    learning_rate: float = option(1e-2, help="learning rate of Adam", validator=_positive)
-    weight_decay: float = option(0.01, help="decoupled weight decay of the layers", validator=_not_negative)
-    precision: float = option(
-        1.0, help="prior precision of the embeddings before the first layer", validator=_not_negative
-    )
-    bias_precision: float = option(0.5, help="prior precision of the response effects", validator=_not_negative)
-    num_steps: int = option(300, help="training steps at most", validator=_at_least_one)
-    validate_every: int = option(5, help="steps from one validation to the next", validator=_at_least_one)
-    patience: int = option(10, help="validations without a lower loss before stopping", validator=_at_least_one)
-    sampling: Literal["full", "users", "neighbours"] = option(
-        "full",
-        help="what a step sees: the whole graph; the graph of some users; or, with pyg-lib installed, sampled "
-        "neighbours of some comparisons",
-    )
-    batch_size: int = option(
-        4096, help="comparisons that supervise a step, where it does not see the whole graph", validator=_at_least_one
-    )
-    num_neighbours: int = option(
-        15,
-        help="neighbours drawn for each node, sign and layer with sampling = neighbours; -1 takes all",
-        validator=attrs.validators.and_(attrs.validators.ge(-1), attrs.validators.not_(attrs.validators.in_([0]))),
-    )
-
 
 O = TypeVar("O", bound=MessagePassingOptions)  # noqa: E741  # options
 
 
-class MessagePassingNetwork(nn.Module, ABC):
-    """The layers of an encoder.
-
-    Attributes:
-        dim: width of what `forward` returns.
-        slope: slope of the LeakyReLU after each of the layers that `newcomer` returns.
-    """
-
-    dim: int
-    slope: float = 0.2
-
-    @abstractmethod
-    def forward(self, nodes: Tensor, edges: SignedEdgeIndex) -> Tensor:
-        """Return the embeddings [n, dim] of users and responses.
-
-        Args:
-            nodes: the embeddings before the first layer, users first [n, D].
-            edges: the edges among these nodes.
-        """
-
-    def newcomer(self, nodes: Tensor, edges: SignedEdgeIndex) -> tuple[LayerPass, ...]:
-        """Return what the layers make of a newcomer; nothing where that is no `copl.passes.SignedPass`.
-
-        Args:
-            nodes: all nodes before the first layer, users first [U + R, D].
-            edges: the edges of the whole graph.
-        """
-        return ()
-
-
 @final
 class MessagePassingEncoder(GraphEncoder):
-    """Trains a network by the Bradley-Terry loss (BPR) and keeps the step with the best validation loss.
+    """Trains a network by the Bradley-Terry loss (BPR) and keeps the epoch with the best validation loss.
 
     The comparisons that supervise a step are taken out of the graph they are read from: an edge must not answer for
     itself. Validation and the final embeddings come from the whole graph, without gradients.
@@ -132,17 +56,25 @@ class MessagePassingEncoder(GraphEncoder):
         name: name of the encoder, for progress and messages.
         options: its options.
         network: makes the layers; called with the options when training begins.
+        factors: what the encoder mf has found in the same graph, where it has run already; for ``start = "mf"``.
 
     Raises:
         OptionsError: the options ask for sampled neighbours and pyg-lib is not here.
     """
 
-    def __init__(self, name: str, options: O, network: Callable[[O], MessagePassingNetwork]) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: O,
+        network: Callable[[O], MessagePassingNetwork],
+        factors: NodeEmbeddings | None = None,
+    ) -> None:
         if options.sampling == "neighbours":
             require_pyg_lib(f"encoder.{name}: sampling = neighbours")
         self._name = name
         self._options: MessagePassingOptions = options
         self._network: Callable[[], MessagePassingNetwork] = lambda: network(options)
+        self._factors = factors
 
     @property
     def reads_texts(self) -> bool:
@@ -155,19 +87,48 @@ class MessagePassingEncoder(GraphEncoder):
             DataError: the options ask for response features and the graph has none.
             TrainingError: the loss is no finite number; a lower learning rate mends it.
         """
-        if self._options.response_features and graph.response_features is None:
+        options = self._options
+        if options.response_features and graph.response_features is None:
             raise DataError(f"encoder.{self._name}: response_features is on, but the graph was built without features")
-        train, validation = learnable(graph, seed)
+        learned, validation = learnable(graph, seed)
+        learnt = attrs.evolve(graph, comparisons=learned, validation=validation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._network()
-            if not len(train):
+            if not len(learned):
                 return trivial_embeddings(graph, network.dim)
-            learnt = attrs.evolve(graph, comparisons=train, validation=validation)
-            training = _Training(learnt, network, self._options, seed)
-            *tables, scale = training.run(self._name, progress)
-            newcomer_pass = training.newcomer_pass(scale)
-        return with_pass(node_embeddings(graph, *tables), newcomer_pass)
+            factors = self._factors_of(learnt, seed, progress) if options.start == "mf" else None
+            training = _Training(learnt, network, options, _start(learnt, options, factors, seed))
+            users, responses, bias = training.run(self._name, progress)
+            # message passing may add nothing to the factors it started from; the held-out comparisons decide
+            competes = factors is not None and not options.normalize_users
+            if factors is not None and competes and training.are_better(factors, users, responses, bias):
+                tables = factors.users, factors.responses, factors.response_bias
+                return with_pass(node_embeddings(graph, *tables), factors.newcomer_pass)
+            fitted = node_embeddings(graph, F.normalize(users) if options.normalize_users else users, responses, bias)
+            return with_pass(fitted, training.newcomer_pass())
+
+    def _factors_of(self, graph: PreferenceGraph, seed: int, progress: Progress) -> NodeEmbeddings:
+        if self._factors is not None:
+            return self._factors
+        encoder = Mf(MfOptions(embedding_dim=self._options.embedding_dim))
+        return encoder.fit(graph, seed=seed, progress=progress)
+
+
+def _start(
+    graph: PreferenceGraph, options: MessagePassingOptions, factors: NodeEmbeddings | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return users [U, D] and responses [R, D] before training; a response that nobody compared starts at 0."""
+    if factors is not None:
+        users, responses = scaled_factors(factors)
+    elif options.start == "spectral":
+        users, responses = spectral_tables(graph, options.embedding_dim, seed, noise=0.02)
+    else:
+        users, responses = random_tables(graph, options.embedding_dim)
+    compared = torch.zeros(graph.num_responses, 1)
+    for column in (graph.comparisons.chosen, graph.comparisons.rejected):
+        compared[torch.from_numpy(column)] = 1.0
+    return users, responses * compared
 
 
 @final
@@ -175,131 +136,150 @@ class _Training:
     """One fit."""
 
     def __init__(
-        self, source: PreferenceGraph, network: MessagePassingNetwork, options: MessagePassingOptions, seed: int
+        self,
+        source: PreferenceGraph,
+        network: MessagePassingNetwork,
+        options: MessagePassingOptions,
+        start: tuple[Tensor, Tensor],
     ) -> None:
         self._options = options
-        self._network = network
+        self._source = source
         self._graph = MessageGraph(source.comparisons, source.num_users, source.num_responses)
         self._whole = self._graph.whole()
-        self._degrees = response_degrees(source.comparisons, source.num_responses)
+        self._nodes, self._responses = torch.arange(self._graph.num_nodes), torch.arange(source.num_responses)
         # where nothing could be held out, the training comparisons have to do
-        held = source.validation if len(source.validation) else source.comparisons
-        self._validation = ComparisonTensors.of(held)
-        self._batches = self._make_batches()
+        self._held = ComparisonTensors.of(source.validation if len(source.validation) else source.comparisons)
+        self._batches = STRATEGIES[options.sampling](self._graph, options)
+        self._in_parts = options.sampling in ("users", "neighbours")
         features = source.response_features if options.response_features else None
-        self._table = NodeTable(
-            *_start(source, options, seed),
-            features,
-            bias=options.response_bias,
-            sparse=options.sampling != "full",
-        )
+        table = NodeTable(*start, features, bias=options.response_bias, sparse=self._in_parts)
+        self._table, self._network = table, network
+        self._parts = nn.ModuleDict({"table": table, "network": network})
         self._optimizers = self._make_optimizers()
-
-    def _make_batches(self) -> Iterator[Batch]:
-        options = self._options
-        if options.sampling == "full":
-            return whole_graph(self._graph, options.supervision_share)
-        if options.sampling == "users":
-            return user_parts(self._graph, options.supervision_share, options.batch_size)
-        num_neighbours = [options.num_neighbours] * options.num_layers
-        return neighbourhoods(self._graph, options.supervision_share, options.batch_size, num_neighbours)
+        self._schedulers = [torch.optim.lr_scheduler.LambdaLR(o, self._rate) for o in self._optimizers]
+        self._scale = 1.0
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
-        rate, tables = self._options.learning_rate, [*self._table.tables(), self._table.bias]
+        table, rate, decay = self._table, self._options.learning_rate, self._options.weight_decay
+        effects = [table.bias] if table.bias.requires_grad else []
         layers: list[nn.Parameter] = [*self._network.parameters()]
-        if self._table.text is not None:
-            layers += self._table.text.parameters()
-        trained = [table for table in tables if table.requires_grad]
+        if table.text is not None:
+            layers += table.text.parameters()
+        if not self._in_parts:
+            groups: list[dict[str, Any]] = [{"params": [table.free, *layers]}, {"params": effects, "weight_decay": 0.0}]
+            return [torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)]
         # rows outside a part of the graph cost nothing with the sparse kind
-        adam: type[Any] = torch.optim.Adam if self._options.sampling == "full" else torch.optim.SparseAdam
-        optimizers: list[torch.optim.Optimizer] = [adam(trained, lr=rate)]
-        if layers:
-            optimizers.append(torch.optim.AdamW(layers, lr=rate, weight_decay=self._options.weight_decay))
-        return optimizers
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.SparseAdam([table.free, *effects], lr=rate)]
+        return optimizers + ([torch.optim.AdamW(layers, lr=rate, weight_decay=decay)] if layers else [])
 
-    def run(self, name: str, progress: Progress) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Train and return the embeddings of users and responses and the response effects of the best step.
+    def _rate(self, step: int) -> float:
+        if self._options.schedule == "constant":
+            return 1.0
+        total = self._options.num_epochs * len(self._batches)
+        warm = max(total // 10, 1)
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
 
-        Users and effects are scaled so that margins are log odds on the validation comparisons; the last value returned
-        is that scale.
+    def run(self, name: str, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+        """Train and return the embeddings of users and responses and the response effects of the best epoch.
+
+        Users and effects are scaled so that margins are log odds on the validation comparisons.
         """
         options = self._options
-        best = BestState(options.patience)
-        parts = nn.ModuleDict({"table": self._table, "network": self._network})
-        with progress.task(f"graph encoder {name}", total=options.num_steps) as task:
-            for step in range(1, options.num_steps + 1):
-                loss = self._step(next(self._batches))
-                require_finite([torch.tensor(loss)], "the loss")
-                task.advance(loss=loss)
-                if step % options.validate_every and step < options.num_steps:
-                    continue
-                judgement = Judgement.of(self._validation, self._validation.margins(*self._embeddings()))
-                values = {"validation_loss": judgement.loss, "validation_accuracy": judgement.accuracy}
-                progress.log(STAGE, step=step, loss=loss, **values)
-                if not best.offer(judgement, parts.state_dict()):
-                    break
-        parts.load_state_dict(dict(best.tensors))
+        with progress.task(f"graph encoder {name}", total=options.num_epochs) as task:
+            best = train(
+                self,
+                num_epochs=options.num_epochs,
+                validate_every=options.validate_every,
+                patience=options.patience,
+                curve=Curve(STAGE, task, progress),
+            )
+        self._parts.load_state_dict(dict(best.tensors))
+        self._scale = best.scale
         users, responses, bias = self._embeddings()
-        return users * best.scale, responses, bias * best.scale, best.scale
+        return users * best.scale, responses, bias * best.scale
+
+    def epoch(self) -> float:
+        losses = [self._step(batch) for batch in self._batches]
+        return sum(losses) / len(losses)
+
+    def judge(self) -> Judgement:
+        return Judgement.of(self._held, self._held.margins(*self._embeddings()))
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return self._parts.state_dict()
+
+    def are_better(self, factors: NodeEmbeddings, users: Tensor, responses: Tensor, bias: Tensor) -> bool:
+        """Return whether factors explain the held-out comparisons better than these embeddings."""
+        refined = Judgement.of(self._held, self._held.margins(users, responses, bias))
+        tables = factors.users, factors.responses, factors.response_bias
+        return Judgement.of(self._held, self._held.margins(*tables)).loss < refined.loss
 
     @torch.no_grad()
-    def newcomer_pass(self, scale: float) -> SignedPass | None:
-        """Return the network's pass, after training; a newcomer starts as the mean user."""
-        graph = self._graph
-        nodes, _ = self._table(torch.arange(graph.num_users), torch.arange(graph.num_responses))
-        layers = self._network.newcomer(nodes, self._whole)
+    def newcomer_pass(self) -> SignedPass | None:
+        """Return the network's pass, after training.
+
+        Seen users start with an embedding of their own. A newcomer's comes from the same comparisons as the messages,
+        by the responses before the first layer, which are scaled so that they go best with the response effects.
+        """
+        source, normalised = self._source, self._options.normalize_users
+        nodes, bias = self._table(self._nodes), self._table.effects(self._responses) * self._scale
+        layers = self._network.newcomer_layers(nodes, self._whole)
         if not layers:
             return None
-        start = plain(nodes[: graph.num_users].mean(dim=0))
-        nowhere = start.new_zeros(len(start), 0)
-        return SignedPass(start, nowhere, plain(self._degrees), layers, slope=self._network.slope, scale=scale)
+        users, effectless = nodes[: source.num_users], torch.zeros_like(bias)
+        personal, shared = (
+            self._held.margins(table, layers[0].responses, effects).double().numpy()
+            for table, effects in ((users, effectless), (torch.zeros_like(users), bias))
+        )
+        sharpness, _ = best_scale(personal, shared, self._held.weight.double().numpy())
+        mean, factor = normal_prior(users)
+        return SignedPass(
+            plain(mean),
+            plain(factor),
+            plain(response_degrees(source.comparisons, source.num_responses)),
+            layers,
+            start_sharpness=sharpness,
+            power=1 / float(source.comparisons.weight.mean()),
+            slope=self._network.slope,
+            scale=1.0 if normalised else self._scale,
+            length=1.0 if normalised else None,
+        )
 
     @torch.no_grad()
     def _embeddings(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the embeddings of all users and responses and the response effects."""
-        graph = self._graph
         self._network.eval()
-        nodes, bias = self._table(torch.arange(graph.num_users), torch.arange(graph.num_responses))
-        users, responses = self._network(nodes, self._whole).split([graph.num_users, graph.num_responses])
+        nodes, bias = self._table(self._nodes), self._table.effects(self._responses)
+        embedded = self._network(nodes, (self._whole,) * self._options.num_layers)
+        users, responses = embedded.split([self._source.num_users, self._source.num_responses])
         self._network.train()
-        return users, responses, bias
+        return users, responses, bias.detach()  # a view of all effects would ask for gradients all the same
 
     def _step(self, batch: Batch) -> float:
-        sizes = [len(batch.users), len(batch.responses)]
-        nodes, bias = self._table(batch.users, batch.responses)
-        users, responses = self._network(nodes, batch.edges).split(sizes)
-        loss = batch.comparisons.loss(batch.comparisons.margins(users, responses, bias))
+        nodes, bias = self._table(batch.nodes), self._table.effects(batch.judged)
+        embedded = self._network(nodes, batch.hops)
+        users, responses = embedded.split([batch.hops[-1].num_users, len(batch.judged)])
+        comparisons = batch.comparisons
+        loss = comparisons.loss(comparisons.margins(users, responses, bias))
+        penalty = self._prior(batch)
+        if self._options.l2:
+            penalty = penalty + self._options.l2 * comparisons.squared_norms(users, responses)
         for optimizer in self._optimizers:
             optimizer.zero_grad()
-        (loss + self._prior(batch)).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        for optimizer in self._optimizers:
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        for optimizer, scheduler in zip(self._optimizers, self._schedulers, strict=True):
             optimizer.step()
+            scheduler.step()
         return float(loss.detach())
 
-    def _prior(self, batch: Batch) -> Tensor:
+    def _prior(self, batch: Batch) -> Tensor | float:
         """Return the negative log density of the Gaussian priors, per comparison; a part stands for the whole."""
-        graph, options = self._graph, self._options
-        tables, bias = self._table.squares(batch.users, batch.responses)
-        part = (len(batch.users) + len(batch.responses)) / (graph.num_users + graph.num_responses)
-        squares: Tensor = options.precision * tables + options.bias_precision * bias
-        return squares / (2 * len(graph.comparisons) * part)
-
-
-def _start(graph: PreferenceGraph, options: MessagePassingOptions, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the tables before training; a response without comparisons starts, and so stays, at 0."""
-    sizes, dim, train = (graph.num_users, graph.num_responses), options.embedding_dim, graph.comparisons
-    rng = np.random.default_rng(seed)
-    if options.start == "spectral":
-        left, values, right = truncated_svd(signed_incidence(train, *sizes), dim, rng)
-        tables = [
-            side * np.sqrt(values * len(side)) * 0.3 + 0.02 * rng.normal(size=side.shape) for side in (left, right)
-        ]
-    else:
-        tables = [0.1 * rng.normal(size=(size, dim)) for size in sizes]
-    users, responses = (torch.from_numpy(table).float() for table in tables)
-    responses[torch.from_numpy(_never_compared(train, graph.num_responses))] = 0
-    return users, responses
-
-
-def _never_compared(train: Comparisons, num_responses: int) -> Any:
-    return np.bincount(np.concatenate([train.chosen, train.rejected]), minlength=num_responses) == 0
+        source, options = self._source, self._options
+        if not options.precision and not (options.response_bias and options.bias_precision):
+            return 0.0
+        rows = batch.nodes if self._in_parts else self._nodes
+        free, bias = self._table.squares(rows)
+        squares: Tensor = options.precision * free + options.bias_precision * bias
+        return squares * len(self._nodes) / (2 * len(source.comparisons) * len(rows))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 @final
 class NodeTable(nn.Module):
-    """Embeddings and response effects before the first layer.
+    """Embeddings and response effects before the first layer; nodes are numbered users first.
 
     A response is its free embedding plus a learned linear map of its text features; its effect likewise. So a response
     that nobody has compared, whose free part stays at 0, is still placed by its text.
@@ -28,8 +28,8 @@ class NodeTable(nn.Module):
         self, users: Tensor, responses: Tensor, features: Tensor | None, *, bias: bool, sparse: bool = False
     ) -> None:
         super().__init__()
-        self.users = nn.Parameter(users.clone())
-        self.responses = nn.Parameter(responses.clone())
+        self.num_users = len(users)
+        self.free = nn.Parameter(torch.cat([users, responses]))
         self.bias = nn.Parameter(torch.zeros(len(responses), 1), requires_grad=bias)
         self.text: nn.Linear | None = None
         self.features: Tensor | None
@@ -40,34 +40,31 @@ class NodeTable(nn.Module):
             nn.init.zeros_(self.text.weight)
         self._sparse = sparse
 
-    def forward(self, users: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of some nodes before the first layer [u + r, D] and the response effects [r].
+    def forward(self, nodes: Tensor) -> Tensor:
+        """Return the embeddings before the first layer [n, D] of some nodes [n], each once, users first."""
+        free = self._rows(self.free, nodes)
+        if self.text is None or self.features is None:
+            return free
+        responses = nodes[nodes >= self.num_users] - self.num_users
+        cut = len(nodes) - len(responses)
+        return torch.cat([free[:cut], free[cut:] + F.linear(self.features[responses], self.text.weight[:-1])])
 
-        Args:
-            users: rows of the users [u].
-            responses: rows of the responses [r].
-        """
-        of_users = F.embedding(users, self.users, sparse=self._sparse)
-        free = F.embedding(responses, self.responses, sparse=self._sparse)
-        bias = F.embedding(responses, self.bias, sparse=self._sparse and self.bias.requires_grad)
-        if self.text is not None and self.features is not None:
-            told = self.text(self.features[responses])
-            free, bias = free + told[:, :-1], bias + told[:, -1:] * self.bias.requires_grad
-        return torch.cat([of_users, free]), bias[:, 0]
+    def effects(self, responses: Tensor) -> Tensor:
+        """Return the response effects of some responses [r], each once."""
+        effects = self._rows(self.bias, responses)[:, 0]
+        if self.text is not None and self.features is not None and self.bias.requires_grad:
+            effects = effects + self.features[responses] @ self.text.weight[-1]
+        return effects
 
-    def tables(self) -> list[nn.Parameter]:
-        """Return the free embeddings of users and responses."""
-        return [self.users, self.responses]
-
-    def squares(self, users: Tensor, responses: Tensor) -> tuple[Tensor, Tensor]:
+    def squares(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the summed squares of some nodes' free embeddings and of their response effects."""
-        tables = [
-            F.embedding(rows, table, sparse=self._sparse)
-            for rows, table in zip((users, responses), self.tables(), strict=True)
-        ]
-        bias = F.embedding(responses, self.bias, sparse=self._sparse and self.bias.requires_grad)
-        of_users, of_responses = (table.square().sum() for table in tables)
-        return of_users + of_responses, bias.square().sum()
+        effects = self._rows(self.bias, nodes[nodes >= self.num_users] - self.num_users)
+        return self._rows(self.free, nodes).square().sum(), effects.square().sum()
+
+    def _rows(self, table: Tensor, rows: Tensor) -> Tensor:
+        if self._sparse and table.requires_grad:
+            return F.embedding(rows, table, sparse=True)
+        return table if len(rows) == len(table) else table.index_select(0, rows)
 
 
 def _standardised(features: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 
 from copl.adapt.inductive import FoldIn, RecordedPass, inductive_pass
 from copl.adapt.strategies.encode import Encode, EncodeOptions
-from copl.graph.messages.adjacency import SignedEdges
-from copl.graph.messages.layers import SignedLayer, SignedNetwork
-from copl.graph.newcomers import plain, response_degrees
+from copl.graph.encoders.gcf import GcfNetwork, GcfOptions
+from copl.graph.messages.message_graph import MessageGraph
+from copl.graph.newcomers import response_degrees
 from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
@@ -44,23 +44,20 @@ def asking(comparisons: Comparisons, num_responses: int = 30) -> ComparisonSet:
 def test_a_seen_user_is_encoded_as_in_training(values: Any, planted_problem: Any) -> None:
     """Fed a seen user's own edges and first embedding, the pass returns what the whole network made of them."""
     _, trained = planted_problem()
-    generator = torch.Generator().manual_seed(0)
-    layers = [SignedLayer(3, **values) for _ in range(2)]
-    for layer in layers:
-        layer.start(generator)
-        for bias in (parameter for parameter in layer.parameters() if parameter.dim() == 1):
-            torch.nn.init.normal_(bias, generator=generator)
-    network = SignedNetwork(
-        torch.randn(40, 3, generator=generator), torch.randn(30, 3, generator=generator), layers, bias=False
-    )
     weight = np.random.default_rng(0).uniform(0.5, 2.0, len(trained.comparisons))
     trained = attrs.evolve(trained, comparisons=attrs.evolve(trained.comparisons, weight=weight))
     rows = trained.comparisons
-    adjacency = SignedEdges(rows, 40, 30).adjacency(torch.from_numpy(rows.weight).float())
-    expected, _ = network(adjacency)
+    hop = MessageGraph(rows, 40, 30).whole()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = GcfNetwork(GcfOptions(embedding_dim=3, start="random", **values))
+        nodes = torch.randn(70, 3)
+        for bias in (parameter for parameter in network.parameters() if parameter.dim() == 1):
+            torch.nn.init.normal_(bias)
+    expected = network(nodes, [hop] * 2)
+    layers, degrees = network.newcomer_layers(nodes, hop), response_degrees(rows, 30)
     for user in (0, 7):
-        layers, degrees = network.newcomer(adjacency), response_degrees(rows, 30)
-        own_start = SignedPass(plain(network.users[user]), torch.zeros(3, 0), degrees, layers, scale=3.0)
+        own_start = SignedPass(nodes[user], torch.zeros(3, 0), degrees, layers, scale=3.0)
         own = rows.take(rows.user == user)
         support = asking(Comparisons(0 * own.user, own.chosen, own.rejected, own.weight))
         adapted = Encode(EncodeOptions()).adapt(support, attrs.evolve(trained, newcomer_pass=own_start))

@@ -102,7 +102,7 @@ def test_default_finds_the_groups(component):
         {"formula": "paper", "hadamard": False},
         {"weights": "separate"},
         {"negative_edges": False},
-        {"hadamard": False, "edge_dropout": 0.1, "batch_size": 300, "supervision_share": 0.0},
+        {"hadamard": False, "edge_dropout": 0.1, "batch_size": 300, "sampling": "field", "supervision_share": 0.0},
     ],
     ids=str,
 )
@@ -124,7 +124,8 @@ def test_published_settings():
     options = parse_options(GCF.options, GCF.presets["paper"], where="gcf")
     assert (options.embedding_dim, options.num_layers, options.batch_size) == (512, 4, 1024)
     assert (options.learning_rate, options.num_epochs, options.edge_dropout) == (1e-4, 100, 0.1)
-    assert (options.supervision_share, options.precision, options.start) == (0.0, 0.0, "xavier")
+    assert (options.supervision_share, options.precision, options.start) == (0.0, 0.0, "random")
+    assert options.sampling == "field"
 
 
 def test_normalised_users_with_response_effects_are_refused():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from copl.adapt.strategies import empirical, mean, posterior, two_hop
-from copl.graph.effects import best_scale, logistic_loss, response_effects
+from copl.bradley_terry import mean_log_loss
+from copl.graph.effects import best_scale, response_effects
 from copl.graph.encoders import id as free_users
 from copl.graph.encoders import none
 from copl.graph.encoders import spectral as spectral_encoder
@@ -43,7 +44,7 @@ def test_effects_by_hand():
         brentq(lambda d, p=p: 3 / (1 + np.exp(d)) - 1 / (1 + np.exp(-d)) - p * d / 2, 0, 5)
         for p in (0.1, 0.3, 1.0, 3.0, 10.0)
     ]
-    loss = [logistic_loss(np.array([g, g, g, -g]), np.ones(4)) for g in gaps]
+    loss = [mean_log_loss(np.array([g, g, g, -g]), np.ones(4)) for g in gaps]
     assert found[0] - found[1] == pytest.approx(gaps[int(np.argmin(loss))], abs=1e-3)
     assert found[0] == pytest.approx(-found[1], abs=1e-4)
     assert found[2] == 0

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from copl.errors import OptionsError
-from copl.graph.encoders import gat, lightgcn, ngcf, signed_gcn
-from copl.graph.messages.batches import neighbourhoods
+from copl.graph.encoders import gat, gcf, lightgcn, ngcf, signed_gcn
+from copl.graph.messages.batches import Neighbourhoods
 from copl.graph.messages.geometric import pyg_lib_available, pyg_lib_install_command
 from copl.graph.messages.message_graph import MessageGraph
 from copl.options import parse_options
@@ -20,8 +20,9 @@ NETWORKS = {
     "ngcf": ngcf.NgcfNetwork,
     "signed-gcn": signed_gcn.SignedGcnNetwork,
     "gat": gat.GatNetwork,
+    "gcf": gcf.GcfNetwork,
 }
-COMPONENTS = {module.COMPONENTS[0].name: module.COMPONENTS[0] for module in (lightgcn, ngcf, signed_gcn, gat)}
+COMPONENTS = {module.COMPONENTS[0].name: module.COMPONENTS[0] for module in (lightgcn, ngcf, signed_gcn, gat, gcf)}
 
 
 def options_of(name, **values):
@@ -43,20 +44,21 @@ def test_with_all_neighbours_equals_the_whole_graph(name):
     messages = MessageGraph(graph.comparisons, graph.num_users, graph.num_responses)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        batch = next(neighbourhoods(messages, share=0.5, batch_size=7, num_neighbours=[-1, -1]))
-        network = NETWORKS[name](options_of(name, embedding_dim=4)).eval()
+        options = options_of(name, embedding_dim=4, batch_size=7, num_neighbours=-1)
+        batch = next(iter(Neighbourhoods(messages, options)))
+        network = NETWORKS[name](options).eval()
         nodes = torch.randn(graph.num_users + graph.num_responses, 4)
     whole = messages.comparisons
     keys = zip(whole.user.tolist(), whole.chosen.tolist(), whole.rejected.tolist(), strict=True)
     places = {key: row for row, key in enumerate(keys)}
     drawn = batch.comparisons
-    ends = batch.users[drawn.user], batch.responses[drawn.chosen], batch.responses[drawn.rejected]
+    num = int((batch.nodes < graph.num_users).sum())
+    ends = batch.nodes[drawn.user], batch.judged[drawn.chosen], batch.judged[drawn.rejected]
     rows = torch.tensor([places[key] for key in zip(*(end.tolist() for end in ends), strict=True)])
     assert len(set(rows.tolist())) == 7
     with messages.without(rows):
-        expected = network(nodes, messages.whole())
-    found = network(nodes[torch.cat([batch.users, batch.responses + graph.num_users])], batch.edges)
-    num = len(batch.users)
+        expected = network(nodes, [messages.whole()] * 2)
+    found = network(nodes[batch.nodes], batch.hops)
     for local, node in ((drawn.user, ends[0]), (drawn.chosen + num, ends[1] + graph.num_users)):
         torch.testing.assert_close(found[local], expected[node], rtol=1e-4, atol=1e-5)
 
@@ -64,15 +66,15 @@ def test_with_all_neighbours_equals_the_whole_graph(name):
 @needs_pyg_lib
 def test_sampled_training_reaches_the_accuracy_of_the_whole_graph(name):
     case = planted_graph()
-    whole = fit(name, case.graph, num_steps=30)
-    sampled = fit(name, case.graph, num_steps=30, sampling="neighbours", batch_size=60, num_neighbours=4)
+    whole = fit(name, case.graph, num_epochs=30)
+    sampled = fit(name, case.graph, num_epochs=30, sampling="neighbours", batch_size=60, num_neighbours=4)
     assert accuracy(sampled, sampled.users, case.heldout) >= accuracy(whole, whole.users, case.heldout) - 0.02
 
 
 @needs_pyg_lib
 def test_sampled_training_repeats_itself():
     graph = planted_graph().graph
-    quick = {"num_steps": 4, "sampling": "neighbours", "batch_size": 20, "num_neighbours": 2}
+    quick = {"num_epochs": 4, "sampling": "neighbours", "batch_size": 20, "num_neighbours": 2}
     state = torch.random.get_rng_state()
     first = fit("lightgcn", graph, **quick)
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -18,7 +18,7 @@ from copl.system.progress import SilentProgress
 from copl.testing.planted import accuracy, bare_graph, planted_graph
 
 COMPONENTS = [module.COMPONENTS[0] for module in (lightgcn, ngcf, signed_gcn, gat)]
-QUICK = {"num_steps": 4, "validate_every": 2, "embedding_dim": 4}
+QUICK = {"num_epochs": 4, "validate_every": 2, "embedding_dim": 4}
 COLD = 6  # the last responses of `told_by_text` are never compared in training
 
 
@@ -37,11 +37,19 @@ def tensors(embeddings):
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"sampling": "users", "batch_size": 40}, {"start": "random", "supervision_share": 0.2}], ids=str
+    "values",
+    [
+        {},
+        {"sampling": "field", "batch_size": 90},
+        {"sampling": "users", "batch_size": 40},
+        {"start": "random", "supervision_share": 0.2},
+        {"start": "mf"},
+    ],
+    ids=str,
 )
 def test_finds_the_groups(component, values):
     case = planted_graph()
-    embeddings = fit(component, case.graph, num_steps=40, **values)
+    embeddings = fit(component, case.graph, num_epochs=40, **values)
     assert accuracy(embeddings, embeddings.users, case.heldout) > 0.9
 
 
@@ -49,7 +57,7 @@ def test_finds_the_groups(component, values):
 def test_ablations_learn(values):
     case = planted_graph()
     for component in COMPONENTS[:2]:
-        embeddings = fit(component, case.graph, num_steps=60, **values)
+        embeddings = fit(component, case.graph, num_epochs=60, **values)
         assert accuracy(embeddings, embeddings.users, case.heldout) > 0.85
         assert embeddings.response_bias.any() == values.get("response_bias", True)
 
@@ -66,7 +74,7 @@ def test_any_graph_gives_finite_embeddings(data):
     )
     drawn = np.array(data.draw(st.lists(rows, max_size=8))).reshape(-1, 4)
     graph = bare_graph(num_users, num_responses, Comparisons(*drawn[:, :3].astype(np.int64).T, drawn[:, 3]))
-    sampling = data.draw(st.sampled_from(["full", "users"]))
+    sampling = data.draw(st.sampled_from(["full", "field", "users"]))
     for component in COMPONENTS:
         embeddings = fit(component, graph, sampling=sampling, batch_size=2, **QUICK)
         assert embeddings.users.shape == (num_users, embeddings.dim)
@@ -89,7 +97,7 @@ def test_width_is_the_same_with_and_without_comparisons(component):
     assert fit(component, bare_graph(2, 3, Comparisons([0], [0], [1])), **QUICK).dim == bare.dim
 
 
-@pytest.mark.parametrize("sampling", ["full", "users"])
+@pytest.mark.parametrize("sampling", ["full", "field", "users"])
 def test_repeats_itself_and_leaves_global_randomness_alone(component, sampling):
     graph, quick = planted_graph().graph, {**QUICK, "sampling": sampling, "batch_size": 30}
     state = torch.random.get_rng_state()
@@ -102,7 +110,7 @@ def test_repeats_itself_and_leaves_global_randomness_alone(component, sampling):
 
 def test_too_high_a_learning_rate_is_told(component):
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        fit(component, planted_graph().graph, learning_rate=1e30, num_steps=10)
+        fit(component, planted_graph().graph, learning_rate=1e30, num_epochs=10)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +134,7 @@ def edges_of_one_comparison():
 def test_lightgcn_by_hand():
     network = lightgcn.LightGcnNetwork(lightgcn.LightGcnOptions(embedding_dim=1, num_layers=2))
     # user 1 with chosen 2 and rejected 3: layer 1 is (2 - 3, 1, -1), layer 2 is (1 + 1, -1, 1); means with layer 0
-    found = network(torch.tensor([[1.0], [2.0], [3.0]]), edges_of_one_comparison())
+    found = network(torch.tensor([[1.0], [2.0], [3.0]]), [edges_of_one_comparison()] * 2)
     torch.testing.assert_close(found, torch.tensor([[1 - 1 + 2.0], [2 + 1 - 1.0], [3 - 1 + 1.0]]) / 3)
 
 
@@ -166,19 +174,19 @@ def told_by_text(seed=0):
 
 def test_features_place_responses_that_nobody_compared(component):
     graph, cold = told_by_text()
-    told = fit(component, graph, num_steps=80, response_features=True)
+    told = fit(component, graph, num_epochs=80, response_features=True)
     assert accuracy(told, told.users, cold) > 0.8
 
 
 def test_without_features_responses_that_nobody_compared_are_all_alike():
     graph, cold = told_by_text()
-    plain = fit(COMPONENTS[0], graph, num_steps=20)
+    plain = fit(COMPONENTS[0], graph, num_epochs=20)
     assert not ComparisonTensors.of(cold).margins(*tensors(plain)).any()
 
 
 def test_features_work_with_parts_of_the_graph():
     graph, cold = told_by_text()
-    told = fit(COMPONENTS[0], graph, num_steps=80, response_features=True, sampling="users", batch_size=200)
+    told = fit(COMPONENTS[0], graph, num_epochs=80, response_features=True, sampling="users", batch_size=200)
     assert accuracy(told, told.users, cold) > 0.8
 
 

@@ -68,7 +68,7 @@ def test_methods_and_seeds_share_one_reading(data: PreferenceData, tiny_model: P
 def test_features_for_the_encoder_are_those_for_the_reward_model(
     data: PreferenceData, tiny_model: Path, tmp_path: Path
 ) -> None:
-    encoder = {"name": "lightgcn", "num_steps": 2, "embedding_dim": 4, "response_features": True}
+    encoder = {"name": "lightgcn", "num_epochs": 2, "embedding_dim": 4, "response_features": True}
     draft = {"encoder": encoder, "reward": {**REWARD, "trainable_layers": 0}}
     assert readings(data, tiny_model, tmp_path / "run", tmp_path / "cache", draft) == 1
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
-from scipy.special import expit, logsumexp
+import torch
+from scipy.special import logsumexp
+from torch.nn.functional import logsigmoid
 
 from copl.graph.encoders.latent_groups.evidence import Block, Evidence
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from copl.records import FloatArray
 
 _SETTLE = 4
+_TINY = 1e-3
 
 
 @final
@@ -48,15 +51,27 @@ class EffectPrior:
 
 def _solve(diagonal: FloatArray, coupling: float, right: FloatArray) -> FloatArray:
     """Return x with (diag(d) - c 1 1ᵀ) x = b for each row of d and b [rows, K] (Sherman and Morrison)."""
-    plain = right / diagonal
-    ones = coupling / diagonal
-    factor: FloatArray = plain.sum(axis=1, keepdims=True) / (1 - ones.sum(axis=1, keepdims=True))
-    solution: FloatArray = plain + ones * factor
+    inverse = 1.0 / diagonal
+    solution: FloatArray = right * inverse
+    inverse *= coupling * _row_sums(solution) / (1 - coupling * _row_sums(inverse))
+    solution += inverse
     return solution
 
 
+# The passes over all comparisons are most of the work. On a few columns each of these takes a quarter of the time of
+# numpy's own way or less: a product for a sum of each row, `take` for indexing, torch's functions for scipy's.
+def _row_sums(values: FloatArray) -> FloatArray:
+    sums: FloatArray = values @ np.ones((values.shape[1], 1))
+    return sums
+
+
+def _sigmoid(margins: FloatArray) -> FloatArray:
+    result: FloatArray = torch.from_numpy(margins).sigmoid().numpy()
+    return result
+
+
 def _log_sigmoid(margins: FloatArray) -> FloatArray:
-    result: FloatArray = -np.logaddexp(0.0, -margins)
+    result: FloatArray = logsigmoid(torch.from_numpy(margins)).numpy()
     return result
 
 
@@ -139,16 +154,19 @@ class LatentGroups:
         coupling = prior.coupling(effects.shape[1])
         for _ in range(steps):
             margins = self.margins(effects)
-            half = np.maximum(np.abs(margins) / 2, 1e-4)
-            bound = total * np.tanh(half) / (4 * half)
-            gradient = evidence.incidence @ (wins - total * expit(margins))
-            gradient += coupling * effects.sum(axis=1, keepdims=True) - prior.group * effects
+            probability = _sigmoid(margins)
+            # tanh(m / 2) / (4 m / 2), 1/4 at 0
+            size = np.abs(margins)
+            bound = total * np.where(size > _TINY, np.abs(probability - 0.5) / np.maximum(size, _TINY), 0.25)
+            gradient = evidence.incidence @ (wins - total * probability)
+            gradient += coupling * _row_sums(effects) - prior.group * effects
             effects = effects + _solve(2 * (evidence.touches @ bound) + prior.group, coupling, gradient)
         return effects
 
     def margins(self, effects: FloatArray) -> FloatArray:
         """Return the margin of each pair in each group [P, K]."""
-        difference: FloatArray = effects[self._evidence.first] - effects[self._evidence.second]
+        difference: FloatArray = effects.take(self._evidence.first, axis=0)
+        difference -= effects.take(self._evidence.second, axis=0)
         return difference
 
     def update_membership(
@@ -161,7 +179,7 @@ class LatentGroups:
         for block in evidence.blocks:
             margins = self._judging_margins(block, membership, model)
             wins, losses = evidence.wins[block.rows, None], evidence.losses[block.rows, None]
-            log_likelihood = wins * _log_sigmoid(margins) + losses * _log_sigmoid(-margins)
+            log_likelihood = (wins + losses) * _log_sigmoid(margins) - losses * margins
             joint = self._power * (block.gather @ log_likelihood) + log_shares
             marginal = logsumexp(joint, axis=1, keepdims=True)
             found[block.users] = np.exp(joint - marginal)
@@ -176,7 +194,7 @@ class LatentGroups:
     def _pair_model(self, membership: FloatArray, effects: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the margins and the curvature that the comparisons hold them in place with [P, K]."""
         evidence, margins = self._evidence, self.margins(effects)
-        probability = expit(margins)
+        probability = _sigmoid(margins)
         wins, losses = evidence.counts(membership)
         own = (wins + losses) * probability * (1 - probability)
         if not evidence.overlapping:
@@ -197,21 +215,21 @@ class LatentGroups:
         """
         evidence, prior = self._evidence, self._prior
         pair, user = evidence.pair[block.rows], evidence.user[block.rows]
-        margins: FloatArray = model[0][pair]
+        margins: FloatArray = model[0].take(pair, axis=0)
         if not self._leave_one_out:
             return margins
         wins, losses = evidence.wins[block.rows, None], evidence.losses[block.rows, None]
-        own = membership[user]
-        probability = expit(margins)
-        gradient = own * (wins - (wins + losses) * probability)
-        curvature = model[1][pair] - own * (wins + losses) * probability * (1 - probability)
+        own = membership.take(user, axis=0)
+        probability = _sigmoid(margins)
+        expected = (wins + losses) * probability
+        gradient = own * (wins - expected)
+        curvature = model[1].take(pair, axis=0) - own * expected * (1 - probability)
         if block.edges is not None:
             # a gradient on one of two responses moves their margin by half of what it does on both
             gradient = 0.5 * (block.edges.T @ (block.edges @ gradient))
         coupling = prior.coupling(membership.shape[1])
-        moved = _solve(np.maximum(curvature, 0.0) + prior.group / 2, coupling / 2, gradient)
-        remaining: FloatArray = margins - moved
-        return remaining
+        margins -= _solve(np.maximum(curvature, 0.0) + prior.group / 2, coupling / 2, gradient)
+        return margins
 
 
 def random_start(num_groups: int, evidence: Evidence, rng: np.random.Generator) -> Groups:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from copl.graph.messages.adjacency import SignedAdjacency
-from copl.graph.messages.receptive_field import LayerField, Messages, ReceptiveField
-from copl.graph.newcomers import plain
-from copl.passes import LayerPass
+from copl.graph.messages.hops import Hop, Messages
 
 NEGATIVE_SLOPE = 0.2
 
@@ -43,12 +38,54 @@ class NodeUpdate(nn.Module, ABC):
         """
 
 
-def _add(new: Tensor, own: Tensor, messages: Messages, term: Callable[[Tensor, Tensor], Tensor], sign: int) -> Tensor:
-    """Return `new` plus or minus ``term(Z, e)`` at the nodes that have messages; `term` is zero at the others."""
-    if messages.rows is None:
-        return torch.add(new, term(messages.sums, own), alpha=sign)
-    there = own.index_select(0, messages.rows)
-    return new.index_add(0, messages.rows, term(messages.sums, there), alpha=sign)
+class _ProductTerm(torch.autograd.Function):
+    """W (Z * e), which keeps Z, e and W for the backward pass and no matrix besides.
+
+    Such matrices are as large as the graph: on a processor the memory of one more costs as much as the arithmetic on
+    it. So what can be made again is, and sums are taken in place, here and in `_add`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, own: Tensor, rows: Tensor | None, weight: Tensor) -> Tensor:
+        ctx.rows = rows
+        ctx.save_for_backward(sums, own, weight)
+        return _at(own, rows).mul_(sums) @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (upstream,), (sums, own, weight) = grads, ctx.saved_tensors
+        there, inner = _at(own, ctx.rows), upstream @ weight
+        of_weight = upstream.T @ (sums * there)
+        of_sums = there.mul_(inner)
+        of_own = inner.mul_(sums)
+        if ctx.rows is not None:
+            of_own = torch.zeros_like(own).index_add_(0, ctx.rows, of_own)
+        return of_sums, of_own, None, of_weight
+
+
+def _at(own: Tensor, rows: Tensor | None) -> Tensor:
+    """Return a copy of some rows."""
+    return own.clone() if rows is None else own.index_select(0, rows)
+
+
+def _add(
+    new: Tensor, own: Tensor, messages: Messages, plain: nn.Linear | None, product: nn.Linear | None, sign: int
+) -> Tensor:
+    """Add or subtract W Z + W' (Z * e) to `new`, which it changes; it is zero at nodes without messages.
+
+    Args:
+        new: the sum so far [n, D].
+        own: e [n, D].
+        messages: Z at the nodes that have such edges.
+        plain: W, without its bias; None for the identity.
+        product: W', without its bias; None for zeros.
+        sign: 1 or -1.
+    """
+    sums, rows = messages.sums, messages.rows
+    term = sums if plain is None else F.linear(sums, plain.weight)
+    if product is not None:
+        term = _ProductTerm.apply(sums, own, rows, product.weight).add_(term)  # type: ignore[no-untyped-call]
+    return new.add_(term, alpha=sign) if rows is None else new.index_add_(0, rows, term, alpha=sign)
 
 
 def _zero(*maps: nn.Linear | None) -> None:
@@ -91,20 +128,10 @@ class PaperUpdate(NodeUpdate):
         return {name.removesuffix(".weight"): matrix for name, matrix in self.named_parameters()}
 
     def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
-        new = _add(self.own(own), own, chosen, _mapped(self.chosen, self.chosen_product), 1)
+        new = _add(self.own(own), own, chosen, self.chosen, self.chosen_product, 1)
         if self.rejected is not None and rejected is not None:
-            new = _add(new, own, rejected, _mapped(self.rejected, self.rejected_product), 1)
-        return F.leaky_relu(new, NEGATIVE_SLOPE)
-
-
-def _mapped(plain: nn.Linear, product: nn.Linear | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return W Z + W' (Z * e)."""
-
-    def term(sums: Tensor, own: Tensor) -> Tensor:
-        mapped: Tensor = plain(sums)
-        return mapped if product is None else mapped + product(sums * own)
-
-    return term
+            new = _add(new, own, rejected, self.rejected, self.rejected_product, 1)
+        return F.leaky_relu(new, NEGATIVE_SLOPE, inplace=True)
 
 
 @final
@@ -153,19 +180,10 @@ class ReleasedUpdate(NodeUpdate):
 
     def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:
         bias = self._bias(rejected is not None)
-        new = _add(F.linear(own, self.own.weight, bias), own, chosen, _kept(self.chosen_product), 1)
+        new = _add(F.linear(own, self.own.weight, bias), own, chosen, None, self.chosen_product, 1)
         if rejected is not None:
-            new = _add(new, own, rejected, _kept(self.rejected_product), -1)
-        return F.leaky_relu(new, NEGATIVE_SLOPE)
-
-
-def _kept(product: nn.Linear | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return Z + W (Z * e), without the bias."""
-
-    def term(sums: Tensor, own: Tensor) -> Tensor:
-        return sums if product is None else sums + F.linear(sums * own, product.weight)
-
-    return term
+            new = _add(new, own, rejected, None, self.rejected_product, -1)
+        return F.leaky_relu(new, NEGATIVE_SLOPE, inplace=True)
 
 
 @final
@@ -197,94 +215,28 @@ class SignedLayer(nn.Module):
             self.of_users if weights == "shared" else update(dim, hadamard=hadamard, negative_edges=negative_edges)
         )
 
-    def start(self, generator: torch.Generator | None) -> None:
-        """Set the weights before training: Xavier uniform draws, or the plain sum of neighbours without a generator."""
-        if generator is None:
-            self.of_users.plain()
-            self.of_responses.plain()
-            return
+    def plain(self) -> None:
+        """Set the weights before training to the plain sum of neighbours."""
+        self.of_users.plain()
+        self.of_responses.plain()
+
+    def draw(self) -> None:
+        """Draw the weights before training, Xavier uniform, from torch's generator; biases are 0."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, users: Tensor, responses: Tensor, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
-        """Return the new embeddings of users [U, D] and responses [R, D]."""
-        chosen, rejected = adjacency.chosen, adjacency.rejected
-        return (
-            self.of_users(
-                users,
-                Messages(chosen @ responses),
-                Messages(rejected @ responses) if self.negative_edges else None,
-            ),
-            self.of_responses(
-                responses,
-                Messages(chosen.T @ users),
-                Messages(rejected.T @ users) if self.negative_edges else None,
-            ),
-        )
-
-    def within(self, users: Tensor, responses: Tensor, field: LayerField) -> tuple[Tensor, Tensor]:
-        """Return the new embeddings of the users [u, D] and responses [r, D] of a field."""
-        (liked_by_users, disliked_by_users), (liking_users, disliking_users) = field.to_users, field.to_responses
-        return (
-            self.of_users(
-                users.index_select(0, field.users),
-                liked_by_users.messages(responses),
-                disliked_by_users.messages(responses) if self.negative_edges else None,
-            ),
-            self.of_responses(
-                responses.index_select(0, field.responses),
-                liking_users.messages(users),
-                disliking_users.messages(users) if self.negative_edges else None,
-            ),
-        )
-
-
-@final
-class SignedNetwork(nn.Module):
-    """Embedding tables followed by signed layers; the last layer's output is the embedding.
-
-    Attributes:
-        users: table of users before the first layer [U, D].
-        responses: table of responses before the first layer [R, D].
-        response_bias: what all users share about a response [R]; fixed at 0 where `bias` is False.
-    """
-
-    def __init__(self, users: Tensor, responses: Tensor, layers: list[SignedLayer], *, bias: bool) -> None:
-        super().__init__()
-        self.users = nn.Parameter(users.clone())
-        self.responses = nn.Parameter(responses.clone())
-        self.response_bias = nn.Parameter(torch.zeros(len(responses)), requires_grad=bias)
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, adjacency: SignedAdjacency) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of users [U, D] and responses [R, D]."""
-        return deque(self.rounds(adjacency), maxlen=1).pop()
-
-    def rounds(self, adjacency: SignedAdjacency) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield users [U, D] and responses [R, D] before the first layer and after each."""
-        users: Tensor = self.users
-        responses: Tensor = self.responses
-        yield users, responses
-        for layer in self.layers:
-            users, responses = layer(users, responses, adjacency)
-            yield users, responses
-
-    def newcomer(self, adjacency: SignedAdjacency) -> tuple[LayerPass, ...]:
-        """Return what the layers make of a newcomer."""
-        layers = []
-        for layer, (_, responses) in zip(self.layers, self.rounds(adjacency), strict=False):
-            assert isinstance(layer, SignedLayer)
-            maps = {name: plain(value) for name, value in layer.of_users.maps().items()}
-            layers.append(LayerPass(plain(responses), **maps))
-        return tuple(layers)
-
-    def within(self, field: ReceptiveField) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of the users and responses of a batch, as `forward` has them."""
-        users, responses = self.users.index_select(0, field.users), self.responses.index_select(0, field.responses)
-        for layer, part in zip(self.layers, field.layers, strict=True):
-            assert isinstance(layer, SignedLayer)
-            users, responses = layer.within(users, responses, part)
-        return users, responses
+    def forward(self, nodes: Tensor, hop: Hop) -> Tensor:
+        """Return the new embeddings of the targets [m, D] of a hop from its sources [n, D]."""
+        own, chosen = hop.own(nodes), hop.chosen.messages(nodes)
+        rejected = hop.rejected.messages(nodes) if self.negative_edges else None
+        if self.of_users is self.of_responses:
+            return self.of_users(own, chosen, rejected)  # type: ignore[no-any-return]  # modules return Any
+        place = hop.num_users
+        to_users, to_responses = chosen.split(place)
+        from_users, from_responses = rejected.split(place) if rejected is not None else (None, None)
+        users = self.of_users(own[:place], to_users, from_users)
+        responses = self.of_responses(own[place:], to_responses, from_responses)
+        return torch.cat([users, responses])

@@ -286,7 +286,6 @@ def random_backbone(size: str, device: torch.device) -> LoadedBackbone:
         unfit_modules=frozenset(),
         pad_id=0,
         max_positions=2048,
-        state_size=config.hidden_size,
     )
 
 

@@ -50,7 +50,6 @@ class LoadedBackbone:
         pad_id: token id that fills up batches. Attention masks tell padding from text, never this id: it may be the
             end-of-text token, and is that (else 0) where the tokenizer has no padding token.
         max_positions: the longest input the model takes, in tokens.
-        state_size: size of the hidden states between its layers, which some models project before they return them.
         source: Hugging Face id or path by which others find the same weights; None where there is none.
         revision: the commit of a Hugging Face id.
     """
@@ -65,7 +64,6 @@ class LoadedBackbone:
     unfit_modules: frozenset[str]
     pad_id: int
     max_positions: int
-    state_size: int
     source: str | None = None
     revision: str | None = None
 
@@ -120,7 +118,6 @@ def prepare_backbone(
         unfit_modules=unfit,
         pad_id=pad_id,
         max_positions=_max_positions(model, tokenizer),
-        state_size=int(getattr(config, "hidden_size", hidden_size)),
     )
 
 

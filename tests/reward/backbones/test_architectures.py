@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks.tiny_models import byte_tokenizer, tiny_model
 from copl.data.chat import encode_messages
 from copl.errors import BackboneError, TrainingError
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.options import MixtureOptions
 from copl.records import PreferenceData, ResponseTable, TokenBatch
 from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions
+from copl.reward.backbones.checkpoints import quiet
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
 from copl.reward.model import PersonalRewardModel
 from copl.reward.options import RewardOptions
@@ -144,6 +146,36 @@ def test_every_architecture_trains_saves_loads_and_scores(
         with torch.no_grad():
             rewards = model(TokenBatch(tokens.input_ids, tokens.attention_mask), users.values[:5])
         assert rewards.numpy() == pytest.approx(together, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        "opt",  # which projects its states, as OPT-350m does
+        "deberta",
+        "deberta-v2",  # whose layers return more than states, and project relative positions by the same modules
+        "albert",  # which runs one layer three times
+        "xlm",  # which takes no masks of blocks, and whose layers are four lists
+    ],
+)
+def test_unusual_backbones_train_or_say_what_to_set(model_type: str, preferences: Planted, tmp_path: Path) -> None:
+    data, users = preferences
+    with quiet():
+        tiny_model(model_type).save_pretrained(tmp_path / "model")
+        byte_tokenizer(chat=False).save_pretrained(tmp_path / "model")
+    backbone, top = HuggingFace(HuggingFaceOptions(str(tmp_path / "model"))), attrs.evolve(OPTIONS, trainable_layers=1)
+    if model_type == "xlm":
+        with pytest.raises(
+            BackboneError, match=r"cannot find the 3 layers of XLMModel; set reward\.trainable_layers to 0"
+        ):
+            train(backbone, preferences, tmp_path / "run", top)
+        top = OPTIONS
+    model = train(backbone, preferences, tmp_path / "run", top)
+    rows = np.arange(4)
+    together = score_responses(model, data.responses, users.values[:4], rows)
+    for n in rows:
+        alone = score_responses(model, data.responses, users.values[n : n + 1], rows[n : n + 1])
+        assert alone == pytest.approx(together[n : n + 1], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "bert"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,14 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from copl.errors import BackboneError, OptionsError
 from copl.options import parse_options
@@ -26,6 +35,7 @@ from copl.reward.backbones.catalogue import (
     SmolLm2,
     SmolLm2Options,
 )
+from copl.reward.backbones.checkpoints import quiet
 from copl.reward.backbones.loaded import collate, encode_responses, pool
 from copl.reward.backbones.packaged import PackagedFiles
 from copl.system.files import sha256
@@ -198,6 +208,31 @@ def test_a_gguf_is_dequantised_once(fake: Path, tmp_path: Path, capfd: pytest.Ca
     (kept / "model.safetensors").write_bytes((kept / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(BackboneError, match=f"delete {kept} and try again"):
         backbone.load()
+
+
+@pytest.mark.filterwarnings("ignore")  # what the generation of others says
+def test_a_gguf_becomes_an_ordinary_language_model(fake: Path, tmp_path: Path) -> None:
+    write_gguf(fake / "tiny.gguf")
+    directory = SmolLm2(SmolLm2Options(), files_of(fake, "tiny.gguf")).directory()
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(directory)
+        ids = torch.tensor([[3, 4, 5]])
+        assert model.generate(ids, max_new_tokens=2, min_new_tokens=2, do_sample=False).shape == (1, 5)
+        model.train()(input_ids=ids, labels=ids).loss.backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        model.save_pretrained(tmp_path / "saved")
+        again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_listing_the_backbones_loads_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, copl.reward.backbones.catalogue as c; c.HuggingFace(c.HuggingFaceOptions('a/b'));"
+        "print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_an_incomplete_cache_is_made_again(fake: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.tiny_models import prefix_space_tokenizer, tiny_model
 from copl.errors import BackboneError
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate
 from copl.records import Comparisons, PreferenceData, ResponseTable
-from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, encode_responses
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, encode_responses, prepare_backbone
 from copl.reward.heads import BilinearHead
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
@@ -109,6 +110,23 @@ def test_packed_pairs_give_the_loss_and_gradients_of_texts_one_by_one(
     batches = [np.arange(6)]
     plain, packed = (
         PairCollator(encoded, PAIRS, USERS, routes=None, kept=None, packed=packed)(batches) for packed in (False, True)
+    )
+    assert packed["input_ids"].numel() < plain["input_ids"].numel()
+    assert_same(outcome(model, plain), outcome(model, packed))
+
+
+def test_texts_that_are_tokenised_whole_are_packed_alike(make_gate: Callable[..., ExpertGate]) -> None:
+    """A prefix-space tokenizer under a chat template that takes thoughts apart."""
+    backbone = prepare_backbone(tiny_model("llama"), prefix_space_tokenizer(chat=True))
+    answers = ["a b", " a b", "<think>a</think> b", "</think>", "b </s> c", "a"]
+    responses = ResponseTable(["How? a"] * 6, answers)
+    encoded = encode_responses(backbone, responses, np.arange(6), 100)
+    pairs = Comparisons([0, 1, 2], [0, 2, 4], [1, 3, 5])
+    check_packing(backbone, encoded, pairs)
+    model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
+    plain, packed = (
+        PairCollator(encoded, pairs, USERS, routes=None, kept=None, packed=packed)([np.arange(3)])
+        for packed in (False, True)
     )
     assert packed["input_ids"].numel() < plain["input_ids"].numel()
     assert_same(outcome(model, plain), outcome(model, packed))

@@ -193,16 +193,19 @@ def test_frozen_mode_trains_the_head_alone_on_features_read_once(
 
 
 def test_frozen_mode_equals_training_the_head_on_the_plain_path(
-    train_tiny: Train, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_tiny: Train,
+    preferences: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last_look_is_best: None,
 ) -> None:
     """The plain path: no experts, adapters that are not trained, texts read in every step."""
-    from copl.reward.training import train as training
+    from copl.reward.training import setup as training
 
     data, users = preferences
     order = [np.arange(16) + 16 * n for n in range(4)]
     monkeypatch.setattr(training, "routed_epoch", lambda *args, **kwargs: list(order))
     monkeypatch.setattr(training, "shared_epoch", lambda *args, **kwargs: list(order))
-    monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])
     options = attrs.evolve(QUICK, max_steps=4)
     attach = MixtureOfLora.attach
 
@@ -222,12 +225,15 @@ def test_frozen_mode_equals_training_the_head_on_the_plain_path(
 
 
 def test_accumulated_batches_equal_one_large_batch(
-    train_tiny: Train, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_tiny: Train,
+    preferences: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last_look_is_best: None,
 ) -> None:
-    from copl.reward.training import train as training
+    from copl.reward.training import setup as training
 
     data, users = preferences
-    monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])
     options = attrs.evolve(QUICK, max_steps=3, pack_pairs="off")
     for name, size in (("whole", 8), ("parts", 4)):
         parts = [np.arange(size) + start for start in range(0, 24, size)]

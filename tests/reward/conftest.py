@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from transformers import (
 
 from copl.experts.gates import COMPONENTS, NoGate
 from copl.experts.options import MixtureOptions
-from copl.interfaces import ExpertGate, Progress
+from copl.interfaces import SCRATCH, ExpertGate, Progress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
 from copl.reward.backbones.loaded import LoadedBackbone, prepare_backbone
 from copl.reward.model import PersonalRewardModel
@@ -211,6 +212,7 @@ def train_tiny(
             directory=directory,
             progress=progress or SilentProgress(),
         )
+        shutil.rmtree(directory / SCRATCH, ignore_errors=True)  # as a workspace does when a stage is finished
         return load_tiny(directory, gate=gate, kind=kind)
 
     return train

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from copl.errors import CoplError, DataError, RunError, TrainingError
 from copl.experts.options import MixtureOptions
-from copl.interfaces import ExpertGate
+from copl.interfaces import SCRATCH, ExpertGate
 from copl.records import Comparisons, PreferenceData, TokenBatch
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
 from copl.reward.model import PersonalRewardModel
@@ -77,6 +78,7 @@ class Bench:
             directory=directory,
             progress=progress or SilentProgress(),
         )
+        shutil.rmtree(directory / SCRATCH, ignore_errors=True)  # as a workspace does when a stage is finished
         return self.load(directory, gate=gate, kind=kind)
 
     def gate(self, name: str, dim: int) -> ExpertGate:
@@ -256,7 +258,7 @@ def test_checkpoints_hold_only_what_is_trained(
 ) -> None:
     with killed_at("_step", 6):
         bench.train(tmp_path, preferences)
-    (file,) = (tmp_path / "scratch").iterdir()
+    (file,) = (tmp_path / SCRATCH).iterdir()
     adapters = sum(tensor.numel() for name, tensor in load_file(file).items() if name.startswith("now/"))
     frozen = sum(p.numel() * 4 for p in bench.make_backbone("bert").model.parameters())
     assert 0 < 4 * adapters < file.stat().st_size < frozen
@@ -268,7 +270,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
 ) -> None:
     with killed_at("_step", 6):
         bench.train(tmp_path, preferences)
-    (file,) = (tmp_path / "scratch").iterdir()
+    (file,) = (tmp_path / SCRATCH).iterdir()
     tensors = load_file(file)
     if part:
         first = next(name for name in tensors if name.startswith(part))

@@ -167,7 +167,7 @@ def variants(backbone: LoadedBackbone, encoded: EncodedResponses, pairs: Compari
     device = backbone.model.device
     bfloat16 = backbone.model.dtype == torch.bfloat16
     users = torch.randn(len(pairs), DIM, generator=torch.Generator().manual_seed(0))
-    rows = [np.arange(len(pairs))]
+    rows = np.arange(len(pairs))
 
     def gate() -> ExpertGate:
         return LearnedGate(LearnedGateOptions(num_experts=EXPERTS), embedding_dim=DIM, top_k=1)

@@ -26,7 +26,6 @@ from copl.records import (
     PreferenceData,
     PreferenceGraph,
     ScoreRequests,
-    TokenBatch,
 )
 
 if TYPE_CHECKING:
@@ -166,14 +165,6 @@ class OnlineUser(ABC):
     @abstractmethod
     def information(self, questions: ComparisonSet) -> FloatArray:
         """Return the bits that the answer to each pair is expected to tell about this user [Q]."""
-
-
-class RewardModel(nn.Module, ABC):
-    """Scores responses for users."""
-
-    @abstractmethod
-    def forward(self, tokens: TokenBatch, users: Tensor) -> Tensor:
-        """Return the rewards [B] of B responses for the B user embeddings `users` [B, D]."""
 
 
 class Backbone(Protocol):

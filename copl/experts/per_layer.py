@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -35,11 +34,6 @@ class GatePerLayer(ExpertGate):
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-
-    def bind(self, users: Tensor, groups: Sequence[str | None], *, seed: int) -> None:
-        """Bind every gate to the seen users, with the same seed."""
-        for gate in self._each():
-            gate.bind(users, groups, seed=seed)
 
     def forward(self, users: Tensor) -> GateWeights:
         """Return the weights [B, G M] for user embeddings [B, D]."""

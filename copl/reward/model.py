@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.per_layer import GatePerLayer
-from copl.interfaces import ExpertGate, RewardModel
+from copl.interfaces import ExpertGate
 from copl.records import GateWeights, TokenBatch
 from copl.reward.backbones.loaded import LoadedBackbone, pool
 from copl.reward.heads import Head
@@ -58,7 +58,7 @@ class AffineScaling:
 
 
 @final
-class PersonalRewardModel(RewardModel):
+class PersonalRewardModel(nn.Module):
     """r(x, u): hidden state of x under the experts that the gate picks for u, then the head on both.
 
     User embeddings and pooled hidden states are scaled by fixed affine maps that belong to the model. A user whose

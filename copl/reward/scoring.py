@@ -2,178 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from copl.interfaces import Progress
-from copl.records import ResponseTable, TokenBatch
-from copl.reward.backbones.loaded import EncodedResponses, collate
+from copl.records import ResponseTable
 from copl.reward.model import PersonalRewardModel
-from copl.reward.reading.kept import UnevenRows
-from copl.reward.reading.passes import length_batches
-from copl.system.progress import SilentProgress
+from copl.reward.readings import ExpertSettings, Readings
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray
 
-_USERS_AT_ONCE = 65_536
+_REQUESTS_AT_ONCE = 65_536
+
+
+@final
+class Scorer:
+    """Scores with a reward model that does not change any more.
+
+    What the head needs of a text is kept for each setting of the experts, so a text asked for again is not read again,
+    for whatever user.
+
+    Args:
+        model: the reward model.
+        zero: whether its adapters are zero, so that the frozen features say all.
+    """
+
+    def __init__(self, model: PersonalRewardModel, *, zero: bool = False) -> None:
+        self.model = model
+        self._codes = Readings(model, zero=zero, keep=model.head.encode)
+
+    def scores(self, responses: ResponseTable, rows: IntArray, vectors: Tensor, user: IntArray) -> FloatArray:
+        """Return the rewards [N] of responses for users.
+
+        Args:
+            responses: the table that `rows` refers to.
+            rows: row of the response of each request [N].
+            vectors: embeddings of the users [U, D], in the encoder's scale.
+            user: the user of each request, a row of `vectors` [N].
+
+        Raises:
+            BackboneError: a text is new, and the backbone cannot read it.
+            TrainingError: memory is exhausted.
+        """
+        if not len(rows):
+            return np.zeros(0)
+        codes, place = self._codes.of(responses, rows, ExpertSettings.of_users(self.model, vectors), user)
+        return combined(self.model, codes, place, vectors, user)
+
+    def save(self, path: Path) -> None:
+        """Keep what has been read."""
+        self._codes.save(path)
+
+    def load(self, path: Path) -> None:
+        """Take in what `save` kept for the same model.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        self._codes.load(path)
+
+
+@torch.no_grad()
+def combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, vectors: Tensor, user: IntArray) -> FloatArray:
+    """Return the rewards [N] of texts for users.
+
+    Args:
+        model: the reward model.
+        codes: what its head makes of readings of texts [S, C].
+        place: the reading of each request [N].
+        vectors: embeddings of the users [U, D], in the encoder's scale.
+        user: the user of each request [N].
+    """
+    told = torch.cat([model.tell(part) for part in torch.split(vectors, _REQUESTS_AT_ONCE)])
+    level = model.level(told)
+    scores = np.empty(len(user), dtype=np.float64)
+    for start in range(0, len(user), _REQUESTS_AT_ONCE):
+        part = slice(start, start + _REQUESTS_AT_ONCE)
+        own = torch.from_numpy(user[part]).to(told.device)
+        own_codes = codes[torch.from_numpy(place[part])].to(told.device)
+        rewards = model.head.combine(own_codes, told[own]) + level[own]
+        scores[part] = rewards.double().cpu().numpy()
+    return scores
 
 
 def score_responses(
-    model: PersonalRewardModel,
-    responses: ResponseTable,
-    users: Tensor | None,
-    rows: IntArray,
-    *,
-    progress: Progress | None = None,
-    frozen: bool = False,
+    model: PersonalRewardModel, responses: ResponseTable, users: Tensor | None, rows: IntArray, *, zero: bool = False
 ) -> FloatArray:
     """Return the rewards [N] of responses for users.
-
-    A text is read once for each distinct setting of the experts: once in all where no expert depends on the user.
 
     Args:
         model: the reward model; left in the mode it is in.
         responses: the table that `rows` refers to.
         users: embedding of the user of each request [N, D] in the encoder's scale; None for the average user.
         rows: row of the response of each request [N].
-        progress: where to show progress.
-        frozen: whether the adapters are zero, so that the frozen features say all.
+        zero: whether the adapters are zero, so that the frozen features say all.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    if len(rows) == 0:
-        return np.zeros(0)
-    texts, place = np.unique(rows, return_inverse=True)
     vectors = model.user_centre.expand(len(rows), -1) if users is None else users
     if vectors.shape != (len(rows), model.embedding_dim):
         raise ValueError(f"users must have the shape {(len(rows), model.embedding_dim)}, not {tuple(vectors.shape)}")
-    reader = model.reader
-    if frozen:
-        return _score_features(model, reader.features(responses, texts), vectors, place)
-    encoded, kept = reader.tokens(responses, texts), reader.states(responses, texts)
-    return score_encoded(model, encoded, vectors, place, progress=progress or SilentProgress(), kept=kept)
-
-
-@torch.no_grad()
-def _score_features(model: PersonalRewardModel, features: Tensor, users: Tensor, place: IntArray) -> FloatArray:
-    codes = model.head.encode(model.scaled(features.to(model.device)))
-    return _combined(model, codes, place, users)
-
-
-@torch.no_grad()
-def score_encoded(
-    model: PersonalRewardModel,
-    encoded: EncodedResponses,
-    users: Tensor,
-    place: IntArray,
-    *,
-    progress: Progress,
-    kept: UnevenRows | None = None,
-) -> FloatArray:
-    """Return the rewards [N] of encoded texts.
-
-    Args:
-        model: the reward model.
-        encoded: the texts.
-        users: embedding of the user of each request [N, D].
-        place: which text each request is about [N].
-        progress: where to show progress.
-        kept: hidden states of the texts below the adapted layers, where they are there already.
-    """
-    codes, reading = readings(model, encoded, users, place, model.head.encode, progress=progress, kept=kept)
-    return _combined(model, codes, reading, users)
-
-
-@torch.no_grad()
-def readings(
-    model: PersonalRewardModel,
-    encoded: EncodedResponses,
-    users: Tensor,
-    place: IntArray,
-    keep: Callable[[Tensor], Tensor],
-    *,
-    progress: Progress,
-    kept: UnevenRows | None = None,
-) -> tuple[Tensor, IntArray]:
-    """Read each text once for each distinct setting of the experts that it is asked for with.
-
-    Args:
-        model: the reward model.
-        encoded: the texts.
-        users: embedding of the user of each request [N, D].
-        place: which text each request is about [N].
-        keep: what is kept [B, C] of scaled features [B, H].
-        progress: where to show progress.
-        kept: hidden states of the texts below the adapted layers, where they are there already.
-
-    Returns:
-        what was kept of each reading [S, C], and which reading is that of each request [N].
-    """
-    training = model.training
-    model.eval()
-    try:
-        weights = _routes(model, users)
-        settings = place if weights is None else _distinct(place, weights)
-        _, first, reading = np.unique(settings, return_index=True, return_inverse=True)
-        own = None if weights is None else weights[first]
-        return _read(model, encoded, place[first], own, keep, kept, progress), reading
-    finally:
-        model.train(training)
-
-
-def _combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, users: Tensor) -> FloatArray:
-    """Return the rewards [N] of the texts with codes at `place` [N] for users with embeddings [N, D]."""
-    scores = np.empty(len(place), dtype=np.float64)
-    for start in range(0, len(place), _USERS_AT_ONCE):
-        part = slice(start, start + _USERS_AT_ONCE)
-        told = model.tell(users[part])
-        rewards = model.head.combine(codes[torch.from_numpy(place[part])], told) + model.level(told)
-        scores[part] = rewards.double().cpu().numpy()
-    return scores
-
-
-def _routes(model: PersonalRewardModel, users: Tensor) -> Tensor | None:
-    if not model.gate.num_experts:
-        return None
-    weights = torch.empty(len(users), model.gate.num_experts, device=model.device)
-    for start in range(0, len(users), _USERS_AT_ONCE):
-        part = slice(start, start + _USERS_AT_ONCE)
-        weights[part] = model.route(model.condition(users[part].to(model.device))).weights
-    return weights
-
-
-def _distinct(place: IntArray, weights: Tensor) -> IntArray:
-    """Number the distinct pairs of a text and a setting of the experts."""
-    _, setting = np.unique(weights.float().cpu().numpy(), axis=0, return_inverse=True)
-    numbers: IntArray = place * (int(setting.max()) + 1) + setting.reshape(-1)
-    return numbers
-
-
-def _read(
-    model: PersonalRewardModel,
-    encoded: EncodedResponses,
-    place: IntArray,
-    weights: Tensor | None,
-    keep: Callable[[Tensor], Tensor],
-    kept: UnevenRows | None,
-    progress: Progress,
-) -> Tensor:
-    """Return what is kept [S, C] of texts under settings of the experts."""
-    found: list[Tensor] = []
-    order: list[IntArray] = []
-    with progress.task("scoring", len(place)) as task:
-        for batch in length_batches(encoded.lengths[place]):
-            tokens = collate(encoded, place[batch])
-            states = None if kept is None else kept.padded(place[batch], tokens.attention_mask).to(model.device)
-            tokens = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
-            features = model.features(tokens, None if weights is None else weights[torch.from_numpy(batch)], states)
-            found.append(keep(features))
-            order.append(batch)
-            task.advance(len(batch))
-    inverse = np.empty(len(place), dtype=np.int64)
-    inverse[np.concatenate(order)] = np.arange(len(place))
-    return torch.cat(found)[torch.from_numpy(inverse)]
+    return Scorer(model, zero=zero).scores(responses, rows, vectors, np.arange(len(rows)))

@@ -50,6 +50,17 @@ def agree(value: T) -> T:
     return shared[0]
 
 
+def gathered(value: T) -> list[T]:
+    """Return the values of all processes, in their order, in every process."""
+    if num_processes() == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    _group()
+    values: list[T] = gather_object([value])
+    return values
+
+
 def wait() -> None:
     """Return once every process has come here."""
     if num_processes() > 1:

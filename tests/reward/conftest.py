@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -28,16 +30,15 @@ from transformers import (
 
 from copl.experts.gates import COMPONENTS, NoGate
 from copl.experts.options import MixtureOptions
-from copl.interfaces import ExpertGate, Progress
+from copl.interfaces import SCRATCH, ExpertGate, Progress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
 from copl.reward.backbones.loaded import LoadedBackbone, prepare_backbone
-from copl.reward.model import AffineScaling, PersonalRewardModel
+from copl.reward.model import PersonalRewardModel
 from copl.reward.options import RewardOptions
 from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
-from copl.reward.training.material import gather
-from copl.reward.training.setting import Setting, assemble
+from copl.reward.training.setup import RewardDesign, TrainingSetup, set_up
 from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import UserVectors
 from copl.system.progress import SilentProgress
@@ -135,25 +136,30 @@ def put_together(
     preferences: tuple[PreferenceData, UserVectors],
     make_backbone: Callable[[str], LoadedBackbone],
     make_gate: Callable[..., ExpertGate],
-) -> Callable[..., Setting]:
+) -> Callable[..., TrainingSetup]:
     """Puts model, texts and comparisons together as training does, on a tiny Llama."""
 
-    def put(options: RewardOptions, gate: str, *, trainable_users: bool = False, **gate_options: Any) -> Setting:
+    def put(options: RewardOptions, gate: str, *, trainable_users: bool = False, **gate_options: Any) -> TrainingSetup:
         data, users = preferences
-        material = gather(data, users)
-        return assemble(
-            material,
-            data.responses,
+        mixture = MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0)
+        options = attrs.evolve(options, max_length=32)
+        return set_up(
+            data,
+            attrs.evolve(users, trainable=trainable_users),
             TextReader.over(make_backbone("llama"), options),
-            make_gate(gate, material.users.shape[1], **gate_options),
-            MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
-            options,
-            scaling=AffineScaling.of_users(material.trained_users),
-            trainable_users=trainable_users,
+            RewardDesign(make_gate(gate, users.values.shape[1], **gate_options), mixture, options),
+            seed=0,
             progress=SilentProgress(),
         )
 
     return put
+
+
+@pytest.fixture
+def last_look_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the steps that were taken, good or bad."""
+    for module in ("loop", "reward_training"):
+        monkeypatch.setattr(f"copl.reward.training.{module}.best_of", lambda curve: curve[-1])
 
 
 @pytest.fixture
@@ -197,13 +203,16 @@ def train_tiny(
             data,
             users,
             TextReader.over(make_backbone(kind), options),
-            _three_experts(make_gate, gate, 0 if users is None else users.values.shape[1]),
-            mixture or MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
-            options,
+            RewardDesign(
+                _three_experts(make_gate, gate, 0 if users is None else users.values.shape[1]),
+                mixture or MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.0),
+                options,
+            ),
             seed=seed,
             directory=directory,
             progress=progress or SilentProgress(),
         )
+        shutil.rmtree(directory / SCRATCH, ignore_errors=True)  # as a workspace does when a stage is finished
         return load_tiny(directory, gate=gate, kind=kind)
 
     return train

@@ -7,7 +7,8 @@ import torch
 from copl.records import Comparisons
 from copl.reward.heads import BilinearHead, Head, LinearHead, RoutedHead, make_head
 from copl.reward.model import AffineScaling
-from copl.reward.training.warm_start import FittedHead, HeadFit, hold_out_texts
+from copl.reward.training.divisions import hold_out_texts
+from copl.reward.training.head_fit import FittedHead, HeadFit, add_head_weights, set_head_weights
 
 
 def test_bilinear_rewards_by_hand() -> None:
@@ -88,7 +89,7 @@ def _planted(num_texts: int, num_features: int, noise: float) -> tuple[torch.Ten
 def _fit(head: Head, features: torch.Tensor, users: torch.Tensor, pairs: Comparisons, seed: int) -> FittedHead:
     fit = HeadFit(head, features, users, seed)
     found = fit.choose([hold_out_texts(pairs, np.arange(len(features)), seed)], Comparisons.empty())
-    fit.complete(found, pairs)
+    set_head_weights(head, fit.whole(found, pairs))
     return found
 
 
@@ -107,20 +108,30 @@ def test_the_warm_start_finds_what_all_want_and_what_each_wants() -> None:
 
 def test_what_the_held_out_texts_say_is_added_to_what_training_has_changed() -> None:
     features, users, pairs = _planted(40, 6, noise=0.5)
-    heads = [make_head("bilinear", 6, 1) for _ in range(2)]
-    fits = [HeadFit(head, features, users, seed=0) for head in heads]
-    division = hold_out_texts(pairs, np.arange(len(features)), 0)
-    found = [fit.choose([division], Comparisons.empty()) for fit in fits]
-    before = [p.detach().clone() for p in heads[0].parameters()]
-    moved = [torch.full_like(p, 0.25) for p in before]
-    with torch.no_grad():
-        for parameter, change in zip(heads[1].parameters(), moved, strict=True):
-            parameter.add_(change)
-    for fit, penalties in zip(fits, found, strict=True):
-        fit.complete(penalties, pairs)
-    assert any((p - b).abs().max() > 1e-3 for p, b in zip(heads[0].parameters(), before, strict=True))
-    for untouched, trained, change in zip(heads[0].parameters(), heads[1].parameters(), moved, strict=True):
-        torch.testing.assert_close(trained, untouched + change)
+    head = make_head("bilinear", 6, 1)
+    fit = HeadFit(head, features, users, seed=0)
+    found = fit.choose([hold_out_texts(pairs, np.arange(len(features)), 0)], Comparisons.empty())
+    assert all(not parameter.any() for parameter in head.parameters())  # a fit leaves it as it is
+    whole = fit.whole(found, pairs)
+    assert any((now - before).abs().max() > 1e-3 for now, before in zip(whole, found.whole, strict=True))
+    set_head_weights(head, tuple(weights + 0.25 for weights in found.whole))  # by training
+    add_head_weights(head, whole, less=found.whole)
+    for trained, untrained in zip(head.parameters(), whole, strict=True):
+        torch.testing.assert_close(trained.detach(), untrained + 0.25)
+
+
+def test_a_fit_of_the_shared_part_alone_is_what_a_linear_head_gets() -> None:
+    features, users, pairs = _planted(40, 6, noise=0.5)
+    division = [hold_out_texts(pairs, np.arange(len(features)), 0)]
+    found, linear = (
+        HeadFit(make_head(name, 6, 1), features, users, seed=0).choose(division, Comparisons.empty())
+        for name in ("bilinear", "linear")
+    )
+    weight, interaction = found.shared
+    torch.testing.assert_close(weight, linear.whole[0])
+    assert not interaction.any()
+    assert found.whole[1].any()
+    assert (found.shared_penalty, linear.personal_penalty) == (linear.shared_penalty, 0.0)
 
 
 def test_more_features_than_texts_are_not_learnt_by_heart() -> None:

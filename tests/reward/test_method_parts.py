@@ -20,8 +20,6 @@ from copl.runs.recipe import resolve
 from copl.system.progress import RunLog, SilentProgress
 
 if TYPE_CHECKING:
-    import pytest
-
     from copl.interfaces import Progress
 
 REWARD = {"max_steps": 3, "batch_size": 4, "eval_every": 2, "max_length": 64, "warm_start": False, "mode": "adapt"}
@@ -46,9 +44,8 @@ def run(tiny_model: Path, data: Path, out: Path, **parts: Any) -> Model:
 
 
 def test_users_are_trained_along_with_encoder_id(
-    small_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_data: Path, tiny_model: Path, tmp_path: Path, last_look_is_best: None
 ) -> None:
-    monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
     model = run(tiny_model, small_data, tmp_path / "run", gate={"num_experts": 3})
     trained = load_trained_users(tmp_path / "run" / "reward")
     assert trained is not None

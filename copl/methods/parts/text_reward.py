@@ -15,8 +15,10 @@ from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.reader import TextReader
-from copl.reward.scoring import score_responses
+from copl.reward.readings import READINGS_FILE
+from copl.reward.scoring import Scorer
 from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.training.setup import RewardDesign
 from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import UserVectors, load_trained_users
 from copl.runs.recipe import Stages
@@ -29,21 +31,17 @@ class TextReward:
     """A trained reward model and how it is trained as a stage.
 
     Attributes:
-        model: the reward model.
         users: the seen users, where they were trained along with it.
-        is_frozen: whether the adapters are zero, so that texts are scored by their frozen features.
     """
 
-    def __init__(
-        self,
-        model: PersonalRewardModel,
-        users: UserVectors | None = None,
-        *,
-        is_frozen: bool = False,
-    ) -> None:
-        self.model = model
+    def __init__(self, scorer: Scorer, users: UserVectors | None = None) -> None:
+        self._scorer = scorer
         self.users = users
-        self.is_frozen = is_frozen
+
+    @property
+    def model(self) -> PersonalRewardModel:
+        """The reward model."""
+        return self._scorer.model
 
     @classmethod
     def key(
@@ -89,9 +87,11 @@ class TextReward:
                 data,
                 users,
                 reader,
-                _gate(stages, 0 if users is None else int(users.values.shape[1]), seed),
-                stages.options("mixture"),
-                stages.options("reward"),
+                RewardDesign(
+                    _gate(stages, 0 if users is None else int(users.values.shape[1]), seed),
+                    stages.options("mixture"),
+                    stages.options("reward"),
+                ),
                 seed=seed,
                 directory=directory,
                 progress=workspace.progress,
@@ -108,11 +108,11 @@ class TextReward:
 
     @classmethod
     def _open(cls, directory: Path, stages: Stages, reader: TextReader) -> TextReward:
-        return cls(
-            load_reward_model(directory, reader, lambda dim: _gate(stages, dim, seed=0)),
-            load_trained_users(directory),
-            is_frozen=read_reward_card(directory).kept_frozen,
-        )
+        model = load_reward_model(directory, reader, lambda dim: _gate(stages, dim, seed=0))
+        scorer = Scorer(model, zero=read_reward_card(directory).kept_frozen)
+        if (directory / READINGS_FILE).is_file():
+            scorer.load(directory / READINGS_FILE)
+        return cls(scorer, load_trained_users(directory))
 
     def own_vectors(self, users: UserTable) -> Tensor:
         """Return the vectors [U, D] of users that were trained along; anybody else gets the mean of them all."""
@@ -124,9 +124,10 @@ class TextReward:
 
     def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
         """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""
-        users = None if vectors is None else vectors[torch.from_numpy(requests.user)]
-        scores = score_responses(self.model, requests.responses, users, requests.response, frozen=self.is_frozen)
-        return np.asarray(scores, dtype=np.float64)
+        if vectors is None:
+            average, nobody = self.model.user_centre.unsqueeze(0), np.zeros_like(requests.user)
+            return self._scorer.scores(requests.responses, requests.response, average, nobody)
+        return self._scorer.scores(requests.responses, requests.response, vectors, requests.user)
 
     @torch.no_grad()
     def levels(self, vectors: Tensor) -> FloatArray:

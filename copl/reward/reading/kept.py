@@ -107,6 +107,10 @@ class KeptRows:
             except (OSError, SafetensorError, KeyError, ValueError):
                 continue  # taken away meanwhile, or of another kind: its texts are read again
 
+    def keys(self) -> list[str]:
+        """Return the texts of which there is something."""
+        return list(self._where)
+
     def lacks(self, key: str) -> bool:
         """Whether there is nothing of the text `key`."""
         return key not in self._where
@@ -150,11 +154,15 @@ class KeptRows:
     def forget(self) -> None:
         """Forget rows in memory beyond 1 GiB, what came first before the rest; what `get` has given out is left."""
         size = sum(self._blocks[block].nbytes for block in self._in_memory)
-        while len(self._in_memory) > 1 and size > _IN_MEMORY_BYTES:
+        if size <= _IN_MEMORY_BYTES:
+            return
+        forgotten = set()
+        while len(self._in_memory) > 1 and size > _IN_MEMORY_BYTES // 2:  # so that it is not done every time
             block = self._in_memory.pop(0)
             size -= self._blocks[block].nbytes
             self._blocks[block] = self._blocks[block][:0].clone()
-            self._where = {key: where for key, where in self._where.items() if where[0] != block}
+            forgotten.add(block)
+        self._where = {key: where for key, where in self._where.items() if where[0] not in forgotten}
 
     @property
     def files(self) -> Set[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
 from attrs import asdict
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from copl.records import Comparisons
 from copl.reward.backbones.loaded import EncodedResponses, collate
@@ -124,26 +123,27 @@ def _blocks(groups: IntArray, size: int, whole: int, rng: np.random.Generator) -
     return block
 
 
-@final
-class ScheduledBatches(Dataset[Any]):
-    """All batches of a training run in their order, known before it begins, so that a resumed run only has to skip.
+def scheduled(epoch: Callable[[], list[IntArray]], num_batches: int) -> list[IntArray]:
+    """Return the batches of a training run in their order, known before it begins, so that a resumed one can skip.
 
     Args:
         epoch: draws the batches of one epoch.
         num_batches: how many there are to be.
     """
+    batches: list[IntArray] = []
+    while len(batches) < num_batches:
+        batches += epoch()
+    return batches[:num_batches]
 
-    def __init__(self, epoch: Callable[[], list[IntArray]], num_batches: int) -> None:
-        self._batches: list[IntArray] = []
-        while len(self._batches) < num_batches:
-            self._batches += epoch()
-        del self._batches[num_batches:]
 
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, place: int) -> IntArray:
-        return self._batches[place]
+def tokens_in_a_row(encoded: EncodedResponses, comparisons: Comparisons, *, packed: bool) -> IntArray:
+    """Return how many tokens each comparison makes the backbone read in a row: its longer text, or both [N]."""
+    chosen, rejected = encoded.lengths[comparisons.chosen], encoded.lengths[comparisons.rejected]
+    if not packed:
+        return np.maximum(chosen, rejected)
+    prompts = encoded.prompt_lengths
+    lengths: IntArray = chosen + rejected - np.minimum(prompts[comparisons.chosen], prompts[comparisons.rejected])
+    return lengths
 
 
 @final
@@ -177,9 +177,9 @@ class PairCollator:
         self._kept = kept
         self._packed = packed
 
-    def __call__(self, batches: Sequence[IntArray]) -> dict[str, Any]:
+    def __call__(self, rows: IntArray) -> dict[str, Tensor]:
         """Return the arguments of `BradleyTerryObjective` for rows of the comparisons."""
-        batch = self._comparisons.take(np.concatenate(batches))
+        batch = self._comparisons.take(rows)
         tensors = who_judges(batch, self._users)
         if self._packed:
             pairs, shared = pack_pairs(self._encoded, batch.chosen, batch.rejected)
@@ -220,9 +220,9 @@ class FeatureCollator:
         self._comparisons = comparisons
         self._users = users
 
-    def __call__(self, batches: Sequence[IntArray]) -> dict[str, Any]:
+    def __call__(self, rows: IntArray) -> dict[str, Tensor]:
         """Return the arguments of `BradleyTerryObjective` for rows of the comparisons."""
-        batch = self._comparisons.take(np.concatenate(batches))
+        batch = self._comparisons.take(rows)
         texts, place = np.unique(np.concatenate([batch.chosen, batch.rejected]), return_inverse=True)
         tensors = who_judges(batch, self._users)
         tensors["pooled"] = self._pooled[torch.from_numpy(texts)]
@@ -230,7 +230,7 @@ class FeatureCollator:
         return tensors
 
 
-def who_judges(batch: Comparisons, users: Tensor) -> dict[str, Any]:
+def who_judges(batch: Comparisons, users: Tensor) -> dict[str, Tensor]:
     """The tensors of the users of some comparisons, and of the comparisons' weights."""
     rows = torch.from_numpy(batch.user)
     return {"users": users[rows], "user_rows": rows, "weight": torch.from_numpy(batch.weight).float()}

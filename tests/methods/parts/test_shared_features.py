@@ -15,7 +15,7 @@ from copl.plugins import load
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, ScoreRequests, UserTable
 from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
-from copl.reward.training.trainer import RewardTrainer
+from copl.reward.training.loop import TrainingLoop
 from copl.runs.recipe import resolve
 from copl.runs.workspace import RunWorkspace
 from copl.system.progress import SilentProgress
@@ -81,7 +81,7 @@ def test_nothing_is_read_again_after_a_kill(
     recipe, listener = resolve(draft, load()), Listener()
     method = recipe.build()
     with monkeypatch.context() as patch:
-        patch.setattr(RewardTrainer, "run", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(TrainingLoop, "run", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             method.fit(data, seed=0, workspace=RunWorkspace(tmp_path, listener))
     assert listener.readings == 1

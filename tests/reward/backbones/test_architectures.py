@@ -28,6 +28,7 @@ from copl.reward.options import RewardOptions
 from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.training.setup import RewardDesign
 from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import UserVectors
 from copl.system.progress import SilentProgress
@@ -99,9 +100,7 @@ def train(
         data,
         users,
         TextReader.over(backbone.load(), options),
-        gate(2),
-        adapters,
-        options,
+        RewardDesign(gate(2), adapters, options),
         seed=0,
         directory=directory,
         progress=SilentProgress(),
@@ -119,10 +118,9 @@ def test_every_architecture_trains_saves_loads_and_scores(
     saved: Callable[..., HuggingFace],
     preferences: Planted,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    last_look_is_best: None,
 ) -> None:
     data, users = preferences
-    monkeypatch.setattr("copl.reward.training.trainer.best_of", lambda curve: curve[-1])  # steps are kept, good or bad
     backbone = saved(kind, pad)
     model = train(backbone, preferences, tmp_path / "run")
     card = read_reward_card(tmp_path / "run")
@@ -283,21 +281,3 @@ def test_bfloat16_trains_where_it_is_asked_for(
     assert torch.bfloat16 in seen
     assert all(p.dtype == torch.float32 for p in model.parameters())  # weights and their sums stay exact
     assert np.isfinite(score_responses(model, data.responses, users.values[:3], np.arange(3))).all()
-
-
-def test_trackers_are_those_that_are_named(
-    saved: Callable[..., HuggingFace], preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from copl.reward.training import trainer
-
-    asked: list[Any] = []
-    made = trainer.TrainingArguments
-
-    def arguments(**values: Any) -> Any:
-        asked.append(values["report_to"])
-        return made(**{**values, "report_to": "none"})
-
-    monkeypatch.setattr(trainer, "TrainingArguments", arguments)
-    for n, report_to in enumerate(((), ("tensorboard", "trackio"))):
-        train(saved("llama"), preferences, tmp_path / str(n), attrs.evolve(OPTIONS, max_steps=1, report_to=report_to))
-    assert asked == ["none", ["tensorboard", "trackio"]]

@@ -107,9 +107,9 @@ def test_packed_pairs_give_the_loss_and_gradients_of_texts_one_by_one(
     encoded = texts(backbone)
     check_packing(backbone, encoded, PAIRS)
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
-    batches = [np.arange(6)]
+    rows = np.arange(6)
     plain, packed = (
-        PairCollator(encoded, PAIRS, USERS, routes=None, kept=None, packed=packed)(batches) for packed in (False, True)
+        PairCollator(encoded, PAIRS, USERS, routes=None, kept=None, packed=packed)(rows) for packed in (False, True)
     )
     assert packed["input_ids"].numel() < plain["input_ids"].numel()
     assert_same(outcome(model, plain), outcome(model, packed))
@@ -138,7 +138,7 @@ def test_packed_pairs_go_on_from_kept_states(make_backbone: Make, make_gate: Cal
     encoded = texts(backbone)
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0), 1)
     ways = [
-        PairCollator(encoded, PAIRS, USERS, routes=None, kept=states, packed=packed)([np.arange(6)])
+        PairCollator(encoded, PAIRS, USERS, routes=None, kept=states, packed=packed)(np.arange(6))
         for states in (None, kept)
         for packed in (False, True)
     ]
@@ -153,8 +153,8 @@ def test_padding_does_not_count(make_backbone: Make, make_gate: Callable[..., Ex
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
     collator = PairCollator(encoded, PAIRS, USERS, routes=None, kept=None, packed=True)
     with torch.no_grad():
-        together = BradleyTerryObjective(model)(**collator([np.arange(6)]))["margins"]
-        alone = [BradleyTerryObjective(model)(**collator([np.array([n])]))["margins"] for n in range(6)]
+        together = BradleyTerryObjective(model)(**collator(np.arange(6)))["margins"]
+        alone = [BradleyTerryObjective(model)(**collator(np.array([n])))["margins"] for n in range(6)]
     torch.testing.assert_close(torch.cat(alone), together, atol=1e-5, rtol=1e-4)
 
 
@@ -269,7 +269,7 @@ def test_an_epoch_in_buckets_has_the_gradient_of_one_without(
     totals, padding = [], []
     for buckets in (True, False):
         batches = routed_epoch(lengths, 8, np.random.default_rng(0), buckets=buckets)
-        inputs = [collator([batch]) for batch in batches]
+        inputs = [collator(batch) for batch in batches]
         padding.append(sum(int((batch["attention_mask"] == 0).sum()) for batch in inputs))
         model.zero_grad()
         for batch in inputs:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.records import Comparisons
-from copl.reward.training.batches import PairCollator, ScheduledBatches, routed_epoch, shared_epoch, sharing_pays
+from copl.reward.training.batches import PairCollator, routed_epoch, scheduled, shared_epoch, sharing_pays
 
 
 class _Encoded:
@@ -27,7 +27,7 @@ def test_a_text_is_read_once_for_all_users_of_a_route() -> None:
 
     def collated(routes: list[int]) -> dict[str, Any]:
         collator = PairCollator(encoded_like, pairs, torch.zeros(3, 0), routes=np.array(routes), kept=None)  # type: ignore[arg-type]
-        return collator([np.arange(3)])
+        return collator(np.arange(3))
 
     alike = collated([0, 0, 0])
     assert alike["input_ids"].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
@@ -86,7 +86,7 @@ def test_sharing_pays_where_texts_recur() -> None:
 
 def test_the_schedule_goes_on_epoch_after_epoch() -> None:
     rng = np.random.default_rng(0)
-    schedule = ScheduledBatches(lambda: routed_epoch(np.ones(10), 4, rng), 7)  # type: ignore[arg-type]
+    schedule = scheduled(lambda: routed_epoch(np.ones(10), 4, rng), 7)  # type: ignore[arg-type]
     assert len(schedule) == 7
     epochs = [np.concatenate([schedule[n] for n in part]) for part in (range(3), range(3, 6))]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2

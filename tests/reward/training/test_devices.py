@@ -11,37 +11,25 @@ import torch
 from torch import Tensor
 
 from copl.reward.options import RewardOptions
-from copl.reward.training.batches import FeatureCollator, PairCollator
-from copl.reward.training.setting import Setting
+from copl.reward.training.setup import TrainingSetup
 
 
 @pytest.fixture
-def setting_elsewhere(put_together: Callable[..., Setting]) -> Callable[..., Setting]:
+def setup_elsewhere(put_together: Callable[..., TrainingSetup]) -> Callable[..., TrainingSetup]:
     """Puts a model together and moves it to the other device."""
 
-    def make(gate: str, *, trainable_users: bool = False, **options: Any) -> Setting:
-        setting = put_together(RewardOptions(**options), gate, trainable_users=trainable_users)
+    def make(gate: str, *, trainable_users: bool = False, **options: Any) -> TrainingSetup:
+        setup = put_together(RewardOptions(**options), gate, trainable_users=trainable_users)
         # transformers' other attention asks its mask for a value, which nothing on this device has
-        setting.model.backbone.model.set_attn_implementation("eager")
-        setting.objective.to("meta")
-        return setting
+        setup.model.backbone.model.set_attn_implementation("eager")
+        setup.objective.to("meta")
+        return setup
 
     return make
 
 
-def first_batch(setting: Setting) -> dict[str, Tensor]:
-    material, rows = setting.material, [np.arange(4)]
-    if setting.options.mode == "frozen":
-        return FeatureCollator(setting.pooled, material.train, material.users)(rows)
-    collator = PairCollator(
-        setting.encoded,
-        material.train,
-        material.users,
-        routes=setting.routes,
-        kept=setting.kept,
-        packed=setting.packed,
-    )
-    return collator(rows)
+def first_batch(setup: TrainingSetup) -> dict[str, Tensor]:
+    return setup.collator(setup.material.train)(np.arange(4))
 
 
 @pytest.mark.parametrize("trainable_users", [False, True])
@@ -58,22 +46,22 @@ def first_batch(setting: Setting) -> dict[str, Tensor]:
     ],
 )
 def test_a_step_is_taken_where_the_model_is(
-    setting_elsewhere: Callable[..., Setting], gate: str, options: dict[str, Any], trainable_users: bool
+    setup_elsewhere: Callable[..., TrainingSetup], gate: str, options: dict[str, Any], trainable_users: bool
 ) -> None:
-    setting = setting_elsewhere(gate, trainable_users=trainable_users, **options)
-    batch = {name: tensor.to("meta") for name, tensor in first_batch(setting).items()}  # as the Trainer does
-    loss = setting.objective(**batch)["loss"]
+    setup = setup_elsewhere(gate, trainable_users=trainable_users, **options)
+    batch = {name: tensor.to("meta") for name, tensor in first_batch(setup).items()}  # as the loop does
+    loss = setup.objective(**batch)["loss"]
     loss.backward()
     assert loss.device.type == "meta"
-    assert all(p.grad is not None for p in setting.model.head.parameters())
+    assert all(p.grad is not None for p in setup.model.head.parameters())
 
 
-def test_what_is_left_behind_is_noticed(setting_elsewhere: Callable[..., Setting]) -> None:
-    setting = setting_elsewhere("top1")
-    batch = first_batch(setting)
+def test_what_is_left_behind_is_noticed(setup_elsewhere: Callable[..., TrainingSetup]) -> None:
+    setup = setup_elsewhere("top1")
+    batch = first_batch(setup)
     moved = {name: tensor if name == "users" else tensor.to("meta") for name, tensor in batch.items()}
     with pytest.raises(RuntimeError, match="device"):
-        setting.objective(**moved)
+        setup.objective(**moved)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +75,10 @@ def test_what_is_left_behind_is_noticed(setting_elsewhere: Callable[..., Setting
     ],
 )
 def test_scores_are_made_where_the_model_is(
-    setting_elsewhere: Callable[..., Setting], monkeypatch: pytest.MonkeyPatch, gate: str, options: dict[str, Any]
+    setup_elsewhere: Callable[..., TrainingSetup], monkeypatch: pytest.MonkeyPatch, gate: str, options: dict[str, Any]
 ) -> None:
-    setting = setting_elsewhere(gate, **options)
+    setup = setup_elsewhere(gate, **options)
     # what comes back has no values there: zeros will do
     monkeypatch.setattr(Tensor, "cpu", lambda self: torch.zeros(self.shape, dtype=self.dtype))
-    scores = setting.scores(setting.material.users[:3], np.arange(3))
-    assert scores.tolist() == [0.0, 0.0, 0.0]
+    margins = setup.margins(setup.material.train.take(np.arange(3)), setup.readings())
+    assert margins.tolist() == [0.0, 0.0, 0.0]

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from copl.records import Comparisons, PreferenceData, TokenBatch
 from copl.reward.backbones.loaded import collate
 from copl.reward.options import RewardOptions
-from copl.reward.scoring import readings, score_responses
+from copl.reward.readings import ExpertSettings, Readings
+from copl.reward.scoring import score_responses
 from copl.reward.store import read_reward_card
-from copl.reward.training.refit import held_fixed, refit_head
-from copl.reward.training.setting import Setting
+from copl.reward.training.divisions import drawn
+from copl.reward.training.reward_training import RewardTraining, _held_fixed
+from copl.reward.training.setup import TrainingSetup
 from copl.reward.training.user_vectors import UserVectors
-from copl.reward.training.warm_start import drawn
 from copl.system.progress import SilentProgress
 
 Planted = tuple[PreferenceData, UserVectors]
@@ -30,51 +31,74 @@ OPTIONS = RewardOptions(
 
 
 @pytest.fixture
-def adapted(put_together: Callable[..., Setting]) -> Callable[..., Setting]:
+def adapted(put_together: Callable[..., TrainingSetup]) -> Callable[..., TrainingSetup]:
     """Makes a model whose adapters are not zero."""
 
-    def make(gate: str, options: RewardOptions = OPTIONS) -> Setting:
-        setting = put_together(options, gate, **({} if gate == "none" else {"num_experts": 2}))
+    def make(gate: str, options: RewardOptions = OPTIONS) -> TrainingSetup:
+        setup = put_together(options, gate, **({} if gate == "none" else {"num_experts": 2}))
         torch.manual_seed(1)
         with torch.no_grad():
-            for name, parameter in setting.model.named_parameters():
+            for name, parameter in setup.model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=0.1)
-        return setting
+        return setup
 
     return make
 
 
+@pytest.mark.parametrize("layers", [0, 2])
 @pytest.mark.parametrize("gate", ["uniform", "softmax", "none"])
-def test_readings_are_the_features_of_each_request(gate: str, adapted: Callable[..., Setting]) -> None:
-    setting = adapted(gate)
-    model = setting.model
+def test_readings_are_the_features_of_each_request(
+    gate: str, layers: int, adapted: Callable[..., TrainingSetup]
+) -> None:
+    setup = adapted(gate, attrs.evolve(OPTIONS, trainable_layers=layers))
+    model, responses, users = setup.model, setup.texts.responses, setup.material.users
     rng = np.random.default_rng(0)
-    place, user = rng.integers(len(setting.encoded), size=30), torch.from_numpy(rng.integers(16, size=30))
-    users = setting.material.users[user]
-    found, reading = readings(model, setting.encoded, users, place, lambda values: values, progress=SilentProgress())
+    rows, user = rng.integers(len(responses), size=30), rng.integers(16, size=30)
+    readings, settings = Readings(model), ExpertSettings.of_users(model, users)
+    found, reading = readings.of(responses, rows, settings, user)
     model.eval()
     for n in range(30):
-        tokens = collate(setting.encoded, place[n : n + 1])
-        weights = model.route(model.condition(users[n : n + 1])).weights if model.gate.num_experts else None
+        tokens = collate(model.reader.tokens(responses, rows[n : n + 1]), [0])
+        weights = model.route(model.condition(users[user[n : n + 1]])).weights if model.gate.num_experts else None
         with torch.no_grad():
             alone = model.features(TokenBatch(tokens.input_ids, tokens.attention_mask), weights)[0]
         assert torch.allclose(found[reading[n]], alone, atol=1e-4)
-    asked = len({(int(p), int(u)) for p, u in zip(place, user, strict=True)})
-    assert len(found) == (asked if gate == "softmax" else len(set(place.tolist())))
+    asked = len({(int(r), int(u)) for r, u in zip(rows, user, strict=True)})
+    assert len(found) == (asked if gate == "softmax" else len(set(rows.tolist())))
 
 
-def test_the_head_is_fitted_to_what_adapters_make_of_the_texts(adapted: Callable[..., Setting]) -> None:
-    setting = adapted("uniform", attrs.evolve(OPTIONS, trainable_layers=2))
-    model, material = setting.model, setting.material
-    choice = refit_head(setting, seed=0)
-    validation = material.validation
+def test_what_has_been_read_is_not_read_again(
+    adapted: Callable[..., TrainingSetup], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    setup = adapted("softmax")
+    responses, settings = setup.texts.responses, ExpertSettings.of_users(setup.model, setup.users)
+    rows, user = np.array([1, 2, 1, 3]), np.array([0, 0, 5, 5])
+    readings = setup.readings()
+    first, reading = readings.of(responses, rows, settings, user)
+    codes = readings.encoded(setup.model.head.encode)
+    codes.save(tmp_path / "codes")
+    opened = Readings(setup.model, keep=setup.model.head.encode)
+    opened.load(tmp_path / "codes")
+    monkeypatch.setattr(type(setup.model), "features", None)  # nothing can be read
+    again, order = readings.of(responses, rows[::-1], settings, user[::-1])
+    assert torch.equal(again[order[::-1].copy()], first[reading])
+    for known in (codes, opened):
+        made, _ = known.of(responses, rows, settings, user)
+        with torch.no_grad():
+            assert torch.allclose(made, setup.model.head.encode(first), atol=1e-6)
+
+
+def test_the_head_is_fitted_to_what_adapters_make_of_the_texts(
+    adapted: Callable[..., TrainingSetup], tmp_path: Path
+) -> None:
+    setup = adapted("uniform", attrs.evolve(OPTIONS, trainable_layers=2))
+    model, material, readings = setup.model, setup.material, setup.readings()
+    training = RewardTraining(setup, seed=0, scratch=tmp_path, progress=SilentProgress())
+    choice = training.refit_head(readings)
 
     def loss() -> float:
-        twice = setting.users[torch.from_numpy(np.tile(validation.user, 2))]
-        scores = setting.scores(twice, np.concatenate([validation.chosen, validation.rejected]))
-        chosen, rejected = scores.reshape(2, -1)
-        return float(np.logaddexp(0.0, rejected - chosen).mean())
+        return float(np.logaddexp(0.0, -setup.margins(material.validation, readings)).mean())
 
     fitted = loss()
     assert fitted < 0.6  # the loss of knowing nothing is 0.69
@@ -89,17 +113,17 @@ def test_the_head_is_fitted_to_what_adapters_make_of_the_texts(adapted: Callable
 
 def test_parameters_held_fixed_are_trained_again_later() -> None:
     layer = torch.nn.Linear(2, 1)
-    with held_fixed([layer.weight]):
+    with _held_fixed([layer.weight]):
         assert (layer.weight.requires_grad, layer.bias.requires_grad) == (False, True)
     assert layer.weight.requires_grad
 
 
 def test_so_many_comparisons_are_drawn_in_their_order() -> None:
     pairs = Comparisons(np.zeros(50, dtype=np.int64), np.arange(50), np.arange(50) + 1)
-    few = drawn(pairs, 20, np.random.default_rng(0)).chosen
+    few = drawn(pairs, 20, 0).chosen
     assert len(few) == 20
     assert (np.diff(few) > 0).all()
-    assert drawn(pairs, 50, np.random.default_rng(0)) is pairs
+    assert drawn(pairs, 50, 0) is pairs
 
 
 def test_experts_train_under_the_shared_head_and_the_better_model_is_kept(
@@ -120,12 +144,10 @@ def test_experts_train_under_the_shared_head_and_the_better_model_is_kept(
 
 
 def test_the_frozen_model_comes_back_where_adapters_have_spoilt_the_texts(
-    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path, last_look_is_best: None
 ) -> None:
     data, users = preferences
     frozen = train_tiny(tmp_path / "frozen", data, users, attrs.evolve(OPTIONS, max_steps=0))
-    for module in ("trainer", "train"):  # a look that is bad is taken for the best one
-        monkeypatch.setattr(f"copl.reward.training.{module}.best_of", lambda curve: curve[-1])
     spoiling = attrs.evolve(OPTIONS, learning_rate=3.0, head_learning_rate=3.0, max_steps=4, eval_every=4)
     model = train_tiny(tmp_path / "spoilt", data, users, spoiling)
     training = read_reward_card(tmp_path / "spoilt").training

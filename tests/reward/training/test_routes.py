@@ -16,7 +16,7 @@ from copl.reward.model import AffineScaling
 from copl.reward.options import RewardOptions
 from copl.reward.training.batches import PairCollator
 from copl.reward.training.routes import fixed_routes
-from copl.reward.training.setting import Setting
+from copl.reward.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -59,26 +59,26 @@ def test_a_gate_with_noise_has_no_fixed_routes() -> None:
     assert not gate.training
 
 
-def test_shared_reading_has_the_same_loss_and_gradient(put_together: Callable[..., Setting]) -> None:
-    setting = put_together(RewardOptions(trainable_layers=0), "random", num_experts=3)
-    assert setting.routes is not None
-    assert len(np.unique(setting.routes)) == 3
-    assert not setting.packed
-    for parameter in setting.model.mixture.peft_model.parameters():
+def test_shared_reading_has_the_same_loss_and_gradient(put_together: Callable[..., TrainingSetup]) -> None:
+    setup = put_together(RewardOptions(trainable_layers=0), "random", num_experts=3)
+    assert setup.routes is not None
+    assert len(np.unique(setup.routes)) == 3
+    assert not setup.packed
+    for parameter in setup.model.mixture.peft_model.parameters():
         if parameter.requires_grad:  # lora_B starts at zero, where routing makes no difference
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
 
     def read(routes: IntArray | None) -> tuple[int, Tensor, list[Tensor]]:
-        material = setting.material
-        collator = PairCollator(setting.encoded, material.train, material.users, routes=routes, kept=None)
-        batch: dict[str, Any] = collator([np.arange(40)])
-        setting.objective.zero_grad()
-        out = setting.objective.eval()(**batch)
+        material = setup.material
+        collator = PairCollator(setup.texts.encoded, material.train, material.users, routes=routes, kept=None)
+        batch: dict[str, Any] = collator(np.arange(40))
+        setup.objective.zero_grad()
+        out = setup.objective.eval()(**batch)
         out["loss"].backward()
-        gradients = [p.grad.clone() for p in setting.objective.parameters() if p.grad is not None]
+        gradients = [p.grad.clone() for p in setup.objective.parameters() if p.grad is not None]
         return len(batch["input_ids"]), out["margins"].detach(), gradients
 
-    alone, together = read(None), read(setting.routes)
+    alone, together = read(None), read(setup.routes)
     assert (alone[0], together[0] < 80) == (80, True)
     torch.testing.assert_close(together[1], alone[1], atol=1e-4, rtol=1e-4)
     for ours, plain in zip(together[2], alone[2], strict=True):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,11 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from copl.errors import CoplError, DataError, RunError, TrainingError
 from copl.experts.options import MixtureOptions
-from copl.interfaces import ExpertGate
+from copl.interfaces import SCRATCH, ExpertGate
 from copl.records import Comparisons, PreferenceData, TokenBatch
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
 from copl.reward.model import PersonalRewardModel
@@ -21,11 +24,12 @@ from copl.reward.options import PAPER_PRESET, RewardOptions
 from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.store import load_reward_model, read_reward_card
-from copl.reward.training import trainer
 from copl.reward.training.batches import PairCollator
+from copl.reward.training.loop import TrainingLoop, learning_rate_factor
 from copl.reward.training.objective import BradleyTerryObjective
-from copl.reward.training.train import UserVectors, train_reward_model
-from copl.reward.training.trainer import RewardTrainer, _Steps
+from copl.reward.training.setup import RewardDesign
+from copl.reward.training.train import train_reward_model
+from copl.reward.training.user_vectors import UserVectors
 from copl.system.progress import SilentProgress
 
 Planted = tuple[PreferenceData, UserVectors]
@@ -65,13 +69,16 @@ class Bench:
             data,
             users if personal else None,
             TextReader.over(self.make_backbone(kind), options),
-            self.gate(gate, 2 if personal else 0),
-            MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.1),
-            options,
+            RewardDesign(
+                self.gate(gate, 2 if personal else 0),
+                MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.1),
+                options,
+            ),
             seed=seed,
             directory=directory,
             progress=progress or SilentProgress(),
         )
+        shutil.rmtree(directory / SCRATCH, ignore_errors=True)  # as a workspace does when a stage is finished
         return self.load(directory, gate=gate, kind=kind)
 
     def gate(self, name: str, dim: int) -> ExpertGate:
@@ -153,11 +160,16 @@ def test_without_steps_the_model_is_the_warm_start(bench: Bench, preferences: Pl
 @pytest.mark.parametrize("gate", ["none", "top1"])
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_cached_training_equals_plain_training_of_the_same_layers(
-    gate: str, kind: str, bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gate: str,
+    kind: str,
+    bench: Bench,
+    preferences: Planted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last_look_is_best: None,
 ) -> None:
     options = attrs.evolve(QUICK, trainable_layers=1)
     data, users = preferences
-    monkeypatch.setattr(trainer, "best_of", lambda curve: curve[-1])
     cached = bench.train(tmp_path / "cached", preferences, options, kind=kind, gate=gate)
     monkeypatch.setattr(PairCollator, "__init__", _without_cache(PairCollator.__init__))
     bench.train(tmp_path / "plain", preferences, options, kind=kind, gate=gate)
@@ -182,48 +194,99 @@ class KilledError(Exception):
     pass
 
 
+@pytest.fixture
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Has something of the training loop raise an error when it is called for the nth time, while a block lasts."""
+
+    @contextmanager
+    def at(name: str, times: int) -> Iterator[None]:
+        original, calls = getattr(TrainingLoop, name), count(1)
+
+        def die(self: TrainingLoop, *arguments: Any) -> Any:
+            if next(calls) == times:
+                raise KilledError
+            return original(self, *arguments)
+
+        with monkeypatch.context() as patch, suppress(KilledError):
+            patch.setattr(TrainingLoop, name, die)
+            yield
+            raise AssertionError("it ran to the end")
+
+    return at
+
+
 @pytest.mark.parametrize("step", [3, 10])
 def test_a_killed_run_ends_as_if_it_had_not_been(
-    step: int, bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
 ) -> None:
     options = attrs.evolve(QUICK, max_steps=12, gradient_accumulation=2)
     bench.train(tmp_path / "whole", preferences, options)
-    original = _Steps.on_step_end
-
-    def die(self: _Steps, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        original(self, args, state, control, **kwargs)
-        if state.global_step == step:
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_Steps, "on_step_end", die)
-        with pytest.raises(KilledError):
-            bench.train(tmp_path / "killed", preferences, options)
+    with killed_at("_step", step):
+        bench.train(tmp_path / "killed", preferences, options)
     with pytest.raises(RunError, match=r"reward\.json: missing"):
         bench.load(tmp_path / "killed")
     bench.train(tmp_path / "killed", preferences, options)
-    assert_equal_models(tmp_path / "whole", tmp_path / "killed", 1e-6)
+    assert_equal_models(tmp_path / "whole", tmp_path / "killed")
     whole, killed = (read_reward_card(tmp_path / name).training for name in ("whole", "killed"))
     assert whole["curve"] == killed["curve"]
 
 
-def test_checkpoints_hold_only_what_is_trained(
+def test_a_run_killed_after_it_had_stopped_early_does_not_train_on(
     bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: dict[str, int] = {}
-    original = RewardTrainer.run
+    # with such a rate every step makes things worse than the warm start
+    options = attrs.evolve(WARM, learning_rate=3.0, head_learning_rate=3.0, max_steps=40, patience=1, eval_every=2)
+    bench.train(tmp_path / "whole", preferences, options, gate="softmax")
+    with monkeypatch.context() as patch:
+        patch.setattr("copl.reward.training.train.read_ahead", _killed)
+        with pytest.raises(KilledError):
+            bench.train(tmp_path / "killed", preferences, options, gate="softmax")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "_step", _killed)  # no step is taken any more
+        bench.train(tmp_path / "killed", preferences, options, gate="softmax")
+    assert_equal_models(tmp_path / "whole", tmp_path / "killed")
+    whole, killed = (read_reward_card(tmp_path / name).training for name in ("whole", "killed"))
+    assert (whole["steps"], whole["kept_step"], whole["curve"]) == (2, 0, killed["curve"])
 
-    def run(self: RewardTrainer) -> None:
-        original(self)
-        files = (tmp_path / "scratch").rglob("*")
-        sizes.update({file.name: file.stat().st_size for file in files if file.is_file()})
 
-    monkeypatch.setattr(RewardTrainer, "run", run)
-    bench.train(tmp_path, preferences)
+def _killed(*args: Any) -> Any:
+    raise KilledError
+
+
+def test_checkpoints_hold_only_what_is_trained(
+    bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
+) -> None:
+    with killed_at("_step", 6):
+        bench.train(tmp_path, preferences)
+    (file,) = (tmp_path / SCRATCH).iterdir()
+    adapters = sum(tensor.numel() for name, tensor in load_file(file).items() if name.startswith("now/"))
     frozen = sum(p.numel() * 4 for p in bench.make_backbone("bert").model.parameters())
-    assert sizes["trainable.safetensors"] < frozen / 2
-    assert "model.safetensors" not in sizes
-    assert "training_args.bin" not in sizes
+    assert 0 < 4 * adapters < file.stat().st_size < frozen
+
+
+@pytest.mark.parametrize(("part", "said"), [("best/", "is missing"), ("", "damaged")])
+def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
+    part: str, said: str, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
+) -> None:
+    with killed_at("_step", 6):
+        bench.train(tmp_path, preferences)
+    (file,) = (tmp_path / SCRATCH).iterdir()
+    tensors = load_file(file)
+    if part:
+        first = next(name for name in tensors if name.startswith(part))
+        save_file({name: tensor for name, tensor in tensors.items() if name != first}, file)
+    else:
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(RunError, match=f"{said}.*delete it to start training over"):
+        bench.train(tmp_path, preferences)
+
+
+def test_the_learning_rate_rises_and_falls_as_a_cosine() -> None:
+    factors = [learning_rate_factor(step, 10, 2) for step in range(10)]
+    assert factors[:3] == [0.0, 0.5, 1.0]
+    assert factors[6] == pytest.approx(0.5)
+    assert factors[9] == pytest.approx(0.5 * (1 + np.cos(np.pi * 7 / 8)))
+    assert learning_rate_factor(0, 1, 0) == 1.0
 
 
 def test_the_same_seed_gives_the_same_model(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
@@ -299,7 +362,7 @@ def test_the_loss_by_hand(bench: Bench, preferences: Planted, tmp_path: Path) ->
     encoded = encode_responses(model.backbone, data.responses, np.arange(40), 32)
     collator = PairCollator(encoded, pairs, users.values, routes=None, kept=None)
     with torch.no_grad():
-        outputs = BradleyTerryObjective(model).eval()(**collator([np.array([0, 1, 2])]))
+        outputs = BradleyTerryObjective(model).eval()(**collator(np.array([0, 1, 2])))
     scores = [
         score_responses(model, data.responses, users.values[[0, 1, 0]], rows) for rows in (pairs.chosen, pairs.rejected)
     ]

@@ -33,7 +33,7 @@ def test_ids_embeddings_and_groups_belong_together() -> None:
 
 def test_seen_users_are_what_they_have_become_and_newcomers_their_mean() -> None:
     users = UserVectors(("a", "b"), torch.tensor([[1.0, 0.0], [3.0, 4.0]]), trainable=True)
-    reward = TextReward(None, None, users)  # type: ignore[arg-type]  # no text is read here
+    reward = TextReward(None, users)  # type: ignore[arg-type]  # no text is read here
     vectors = reward.own_vectors(UserTable.ungrouped(("b", "new", "a")))
     assert vectors.tolist() == [[3.0, 4.0], [2.0, 2.0], [1.0, 0.0]]
     assert reward.own_vectors(UserTable.ungrouped(())).shape == (0, 2)

@@ -1,0 +1,241 @@
+"""Training a reward model: the head on frozen features, adapters, the head again, and what was held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from attrs import asdict, evolve, frozen
+
+from copl.interfaces import Progress
+from copl.records import Comparisons
+from copl.reward.heads import Head
+from copl.reward.readings import Readings
+from copl.reward.training.batches import scheduled
+from copl.reward.training.checkpoint import load_trainable, trainable
+from copl.reward.training.curve import CurvePoint, best_of
+from copl.reward.training.divisions import Division, drawn, hold_out_texts
+from copl.reward.training.head_fit import FittedHead, HeadFit, add_head_weights, set_head_weights
+from copl.reward.training.looks import ValidationLooks
+from copl.reward.training.loop import TrainingLoop
+from copl.reward.training.setup import TrainingSetup
+from copl.system.processes import num_processes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from copl.records import IntArray
+
+_DIVISIONS = 4  # ways to hold texts out, for choosing the penalty of the head; one of them is too noisy
+_REFIT_COMPARISONS = 10_000  # of a gate that learns, every user has texts read for itself alone
+
+
+@final
+@frozen(eq=False)
+class HeadChoice:
+    """A fitted head, and what it takes to fit it to more.
+
+    Attributes:
+        fit: fits the head.
+        fitted: what it found.
+        train: all comparisons to learn from, as `fit` numbers texts.
+    """
+
+    fit: HeadFit
+    fitted: FittedHead
+    train: Comparisons
+
+    def add_held_out(self, head: Head) -> None:
+        """Add to a head what the comparisons held out from choosing would have changed."""
+        add_head_weights(head, self.fit.whole(self.fitted, self.train), less=self.fitted.whole)
+
+
+@final
+@frozen(eq=False)
+class Adapted:
+    """The model once adapters have trained.
+
+    Attributes:
+        curve: the looks.
+        kept_step: the step whose adapters were kept; 0 where they are zero.
+        readings: what these make of the texts.
+        head: how the head was fitted, where what was held out from that can still be added.
+        refit: losses without adapters and with the head refitted, where that was tried.
+    """
+
+    curve: Sequence[CurvePoint]
+    kept_step: int
+    readings: Readings
+    head: HeadChoice | None
+    refit: Mapping[str, Any] | None = None
+
+
+@final
+class RewardTraining:
+    """Trains the model of a setup, a method a paragraph.
+
+    `fit_head`: the head is fitted on the backbone's frozen features. That is the frozen model, which every other one
+    has to beat.
+
+    `train_experts`: the personal part of the head is set aside, and adapters, gate and the part of the head that all
+    users share train together, adapters starting at zero; all that is personal has to come through the experts. Then
+    the whole head is fitted again (`refit_head`) on what the adapters made of the texts. Whichever of this and the
+    frozen model has the lower loss on comparisons that neither was fitted to is kept (decision 20).
+
+    `train_together`: without routed experts, and where users train along, the whole head trains with the adapters
+    instead; the best look is kept, the frozen model included.
+
+    Last, what the texts that were held out say of the head is added to it (`HeadChoice.add_held_out`, decision 15).
+
+    Everything is judged on the validation split and on training comparisons of texts held out, both counting the same.
+
+    Args:
+        setup: the model and what it is trained on.
+        seed: the same seed gives the same model on the same machine.
+        scratch: where the checkpoint goes.
+        progress: where to show progress.
+    """
+
+    def __init__(self, setup: TrainingSetup, *, seed: int, scratch: Path, progress: Progress) -> None:
+        self._setup = setup
+        self._seed = seed
+        self._scratch = scratch
+        self._progress = progress
+        material, count = setup.material, setup.options.eval_comparisons
+        self._divisions = [hold_out_texts(material.train, material.groups, seed + n) for n in range(_DIVISIONS)]
+        judges = [drawn(part, count, seed) for part in (material.validation, self._divisions[0].new_text)]
+        self._looks = ValidationLooks(setup, [part for part in judges if len(part)])
+
+    def run(self) -> tuple[Adapted, HeadChoice | None]:
+        """Train the model; return how adapters trained, and how the head was fitted before them, if it was."""
+        frozen = self.fit_head() if self._setup.options.warm_start else None
+        if frozen is not None and self._experts_can_learn_what_is_personal:
+            adapted = self.train_experts(frozen)
+        else:
+            adapted = self.train_together(frozen)
+        if adapted.head is not None:
+            adapted.head.add_held_out(self._setup.model.head)
+        return adapted, frozen
+
+    def fit_head(self) -> HeadChoice:
+        """Fit the head on frozen features."""
+        model, material = self._setup.model, self._setup.material
+        features = model.scaled(self._setup.texts.pooled.to(model.device))
+        fit = HeadFit(model.head, features, model.tell(material.users), self._seed)
+        fitted = fit.choose(self._divisions, material.validation)
+        set_head_weights(model.head, fitted.whole)
+        judged = {"new_text_loss": fitted.new_text_loss, "new_text_accuracy": fitted.new_text_accuracy}
+        self._progress.log("reward", step=0, **judged)
+        return HeadChoice(fit, fitted, material.train)
+
+    def train_experts(self, frozen: HeadChoice) -> Adapted:
+        """Train adapters under the shared part of the head, then refit it whole; keep that or the frozen model."""
+        setup, head = self._setup, self._setup.model.head
+        without, frozen_weights = self._looks.start(), trainable(setup.objective)
+        set_head_weights(head, frozen.fitted.shared)
+        with _held_fixed(head.personal_parameters()):
+            curve = self._train()
+        best, refitted = best_of(curve).step, None
+        adapted = Adapted(curve, 0, self._looks.readings_at(0), frozen)
+        if best > 0:
+            readings = self._looks.readings_at(best)
+            again = self.refit_head(readings)
+            refitted = self._looks.measured(best, readings)
+            if refitted.validation_loss < without.validation_loss:
+                adapted = Adapted(curve, best, readings, again)
+            # Names of their own: they are no points of the curve of training.
+            losses = {"without_adapters_loss": without.validation_loss, "refitted_loss": refitted.validation_loss}
+            self._progress.log("reward", step=best, kept_step=adapted.kept_step, **losses)
+        if adapted.kept_step == 0:
+            load_trainable(setup.objective, frozen_weights)
+        refit = {
+            "without_adapters": asdict(without),
+            "refitted": None if refitted is None else asdict(refitted),
+            "head": None if adapted.head is None else adapted.head.fitted.facts(),
+        }
+        return evolve(adapted, refit=refit)
+
+    def refit_head(self, readings: Readings) -> HeadChoice:
+        """Fit the head on the texts as trained adapters read them, penalties chosen anew, and leave it fitted."""
+        model, material = self._setup.model, self._setup.material
+        train = drawn(material.train, _REFIT_COMPARISONS, self._seed)
+        # Other texts than these the adapters have learnt from.
+        division = hold_out_texts(train, material.groups, self._seed)
+        validation = drawn(material.validation, _REFIT_COMPARISONS, self._seed)
+        whole = (division.fitted, division.new_text, validation, train)
+        features, reading = self._setup.read(Comparisons.concat(whole), readings, self._progress)
+        fitted, new_text, validation, train = _numbered(whole, reading)
+        fit = HeadFit(model.head, features, model.tell(self._setup.users), self._seed)
+        found = fit.choose([Division(fitted, new_text)], validation)
+        set_head_weights(model.head, found.whole)
+        return HeadChoice(fit, found, train)
+
+    def train_together(self, frozen: HeadChoice | None) -> Adapted:
+        """Train all there is to train; keep the best look."""
+        curve = self._train()
+        best = best_of(curve).step
+        can_be_completed = best == 0 or _head_stays_comparable(self._setup)
+        return Adapted(curve, best, self._looks.readings_at(best), frozen if can_be_completed else None)
+
+    @property
+    def _experts_can_learn_what_is_personal(self) -> bool:
+        """Whether adapters train before the head reads the user.
+
+        Not where no expert could learn what is personal, nor with users that train along, which learn it by the head.
+        """
+        setup = self._setup
+        has_experts = bool(setup.model.head.personal_parameters()) and setup.model.gate.num_experts > 0
+        return has_experts and setup.objective.user_table is None and setup.options.adapts
+
+    def _train(self) -> Sequence[CurvePoint]:
+        """Train what is to be trained, from the first step on; return the looks."""
+        setup, options, train = self._setup, self._setup.options, self._divisions[0].fitted
+        per_step = options.gradient_accumulation * num_processes()
+        epoch = setup.epochs(train, self._seed)
+        start = self._looks.start()
+        num_steps = min(options.max_steps, math.ceil(options.epochs * len(epoch()) / per_step))
+        if num_steps == 0:
+            return [start]
+        loop = TrainingLoop(
+            setup.objective,
+            options,
+            scheduled(epoch, num_steps * per_step),
+            setup.collator(train),
+            looks=self._looks,
+            directory=self._scratch,
+            progress=self._progress,
+        )
+        return loop.run(start, self._seed)
+
+
+def _numbered(whole: Sequence[Comparisons], reading: IntArray) -> list[Comparisons]:
+    """Return the comparisons, each about readings instead of texts."""
+    every = Comparisons.concat(whole)
+    chosen, rejected = reading.reshape(2, -1)
+    numbered = evolve(every, chosen=chosen, rejected=rejected)
+    rows = np.split(np.arange(len(every)), np.cumsum([len(part) for part in whole])[:-1])
+    return [numbered.take(part) for part in rows]
+
+
+def _head_stays_comparable(setup: TrainingSetup) -> bool:
+    """Whether a head that has trained on and one fitted before can be added up: not layers, nor weights of a gate that
+    has trained as well."""
+    model = setup.model
+    learns = any(parameter.requires_grad for parameter in model.gate.parameters())
+    return model.head.linear_in_features and not (model.head.reads_gate and learns)
+
+
+@contextmanager
+def _held_fixed(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Leave some parameters out of training."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -197,7 +197,7 @@ class Readings:
     @property
     def _texts_at_once(self) -> int:
         backbone = self._model.backbone
-        size = self._model.max_length * backbone.state_size * backbone.model.dtype.itemsize
+        size = self._model.max_length * backbone.hidden_size * backbone.model.dtype.itemsize
         return max(1, min(_TEXTS_AT_ONCE, _BYTES_AT_ONCE // int(size)))
 
     def _part(self, features: Tensor) -> Tensor:

@@ -157,7 +157,12 @@ def test_a_flipped_bit_in_any_file_of_a_stage_is_told_by_whatever_uses_it(
     rows.write_text(json.dumps({"user_id": "u", "prompt": "p", "response": "r"}) + "\n")
     adapted, scores, copy = tmp_path / "a.safetensors", tmp_path / "s.jsonl", tmp_path / "copy"
     files = files_of_stages(root)
-    assert {path.name for path in files} == {"embeddings.safetensors", "nodes.json", "stage.json"}
+    assert {path.name for path in files} == {
+        "embeddings.safetensors",
+        "gate_view.safetensors",
+        "nodes.json",
+        "stage.json",
+    }
     for path in files:
         content = path.read_bytes()
         middle = len(content) // 2

@@ -58,7 +58,7 @@ def copl_run(small_data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPa
 
 def test_a_run_directory_holds_what_the_design_says(copl_run: Path, small_data: Path) -> None:
     names = {path.name for path in copl_run.iterdir()}
-    stages = {"graph", "features", "reward", "texts", "blend"}
+    stages = {"graph", "features", "reward", "blend"}
     assert names == {"config.toml", "run.json", "log.jsonl", "metrics.json", "evaluation", *stages}
     assert not list(copl_run.rglob("*.pt")) + list(copl_run.rglob("*.bin")) + list(copl_run.rglob("*.pkl"))
     assert (copl_run / "reward" / "adapter" / "adapter_config.json").is_file()
@@ -93,7 +93,7 @@ def test_a_killed_run_continues_and_gives_the_same_margins(
         open_run(out, load()).load_method()
     run, method = _train(_recipe(tiny_model), small_data, out)
     computed, reused = (
-        dict.fromkeys(["reward", "texts", "blend"], "computed"),
+        dict.fromkeys(["reward", "blend"], "computed"),
         dict.fromkeys(["graph", "features"], "reused"),
     )
     assert run.facts.stages == computed | reused
@@ -109,7 +109,7 @@ def test_a_stage_is_computed_anew_only_where_its_inputs_change(
     train(_recipe(tiny_model), small_data, tmp_path / "a", open_progress=silent, cache=cache)
     other_gate = _recipe(tiny_model, gate={"name": "none"})
     run, _ = train(other_gate, small_data, tmp_path / "b", open_progress=silent, cache=cache)
-    reused = dict.fromkeys(["graph", "features", "texts"], "reused")
+    reused = dict.fromkeys(["graph", "features"], "reused")
     assert run.facts.stages == {"reward": "computed", "blend": "computed", **reused}
     other_adapter = _recipe(tiny_model, adapter={"name": "mean"})
     run, _ = train(other_adapter, small_data, tmp_path / "c", open_progress=silent, cache=cache)

@@ -8,12 +8,22 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from copl.errors import OptionsError
 from copl.plugins import KINDS
+
+
+def _from_0(seed: int | None) -> int | None:
+    if seed is not None and seed < 0:
+        raise OptionsError(f"--seed {seed}: a seed is a whole number from 0")
+    return seed
+
 
 JSON_OPTION: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 SEED_OPTION: TypeAlias = Annotated[
     int | None,
-    typer.Option("--seed", help="The same seed gives the same result. [default: that of the recipe, else 0]"),
+    typer.Option(
+        "--seed", callback=_from_0, help="The same seed gives the same result. [default: that of the recipe, else 0]"
+    ),
 ]
 RUN_ARGUMENT: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory made by `copl train`.")]
 DATA_ARGUMENT: TypeAlias = Annotated[Path, typer.Argument(metavar="DATA", help="Directory of the data set.")]
@@ -49,7 +59,6 @@ def component_values(assignments: Sequence[str] | None) -> dict[str, str]:
     Raises:
         OptionsError: one fault for each text of another form.
     """
-    from copl.errors import OptionsError
 
     parts = [text.partition("=") for text in assignments or []]
     faults = [f"--set {key}: expected key=value, such as path=votes/" for key, equals, _ in parts if not equals]

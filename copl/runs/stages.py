@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from copl import __version__
 from copl.errors import RunError
 from copl.interfaces import SCRATCH
+from copl.runs.recipe import canonical_hash
 from copl.system.documents import read_document, write_document
 from copl.system.files import is_scratch, sha256
 
-STAGE_FORMAT = 1
+STAGE_FORMAT = 2
 STAGE_FILE = "stage.json"
 KEY_FILE = ".key"
 """Holds the key of a stage that is being computed."""
@@ -37,6 +38,7 @@ class Stage:
         key: hash of everything the stage depends on.
         inputs: what it depends on, in plain values.
         files: checksum of each file, by its path in the stage.
+        seal: checksum of all of the above.
     """
 
     format: int
@@ -44,6 +46,12 @@ class Stage:
     key: str
     inputs: Mapping[str, Any]
     files: Mapping[str, str]
+    seal: str = ""
+
+    def sealed(self) -> Stage:
+        """Return it with its seal."""
+        said = [self.format, self.copl, self.key, dict(self.inputs), dict(self.files)]
+        return evolve(self, seal=canonical_hash(said))
 
 
 def close_stage(directory: Path, key: str, inputs: Mapping[str, Any]) -> None:
@@ -54,7 +62,7 @@ def close_stage(directory: Path, key: str, inputs: Mapping[str, Any]) -> None:
         if path.is_file() and not _is_no_result(path.relative_to(directory))
     ]
     files = {path.relative_to(directory).as_posix(): _checksum(path) for path in paths}
-    write_document(directory / STAGE_FILE, Stage(STAGE_FORMAT, __version__, key, inputs, files))
+    write_document(directory / STAGE_FILE, Stage(STAGE_FORMAT, __version__, key, inputs, files).sealed())
 
 
 def _is_no_result(path: Path) -> bool:
@@ -70,7 +78,10 @@ def read_stage(directory: Path) -> Stage:
     marker = directory / STAGE_FILE
     if not marker.is_file():
         raise RunError(f"{directory}: not a finished stage (no {STAGE_FILE}); run `copl train` again to complete it")
-    return read_document(marker, Stage, advice=_again(directory), version={"format": STAGE_FORMAT})
+    stage = read_document(marker, Stage, advice=_again(directory), version={"format": STAGE_FORMAT})
+    if stage.seal != stage.sealed().seal:
+        raise RunError(f"{marker}: damaged (its checksum differs); {_again(directory)}")
+    return stage
 
 
 def verify_stage(directory: Path) -> Stage:

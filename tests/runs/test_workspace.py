@@ -161,7 +161,7 @@ def test_another_format_is_refused_with_both_versions(tmp_path: Path) -> None:
     place = _workspace(tmp_path / "run").stage("graph", key={}, compute=lambda d: None)
     stage = json.loads((place / "stage.json").read_text())
     (place / "stage.json").write_text(json.dumps({**stage, "format": 99, "copl": "9.9"}))
-    with pytest.raises(RunError, match=r"format is 99, written by copl '9\.9', this version of copl reads 1"):
+    with pytest.raises(RunError, match=r"format is 99, written by copl '9\.9', this version of copl reads 2"):
         verify_stage(place)
     (place / "stage.json").write_text("{}")
     with pytest.raises(RunError, match="format is nothing"):

@@ -111,7 +111,7 @@ def test_only_texts_that_are_not_trained_and_matter_are_read() -> None:
 
 
 def stages(tiny_model, method="copl", **encoder):
-    encoder = {"name": "lightgcn", "num_steps": 2, "embedding_dim": 4, **encoder}
+    encoder = {"name": "lightgcn", "num_epochs": 2, "embedding_dim": 4, **encoder}
     draft = {"method": {"name": method}, "encoder": encoder}
     return resolve({**draft, **({"backbone": {"name": str(tiny_model)}} if method == "copl" else {})}, load()).stages
 

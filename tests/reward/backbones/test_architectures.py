@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from copl.data.chat import encode_messages
 from copl.errors import BackboneError, TrainingError
 from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
 from copl.experts.options import MixtureOptions
+from copl.interfaces import SCRATCH
 from copl.records import PreferenceData, ResponseTable, TokenBatch
 from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions
 from copl.reward.backbones.checkpoints import quiet
@@ -235,6 +237,7 @@ def test_exhausted_memory_says_what_to_do_and_overwrites_nothing(
 ) -> None:
     backbone, run = saved("llama"), tmp_path / "run"
     train(backbone, preferences, run)
+    shutil.rmtree(run / SCRATCH)  # else it has nothing left to train
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     forward = type(backbone.load().model).forward
 

@@ -125,7 +125,7 @@ def test_texts_that_are_tokenised_whole_are_packed_alike(make_gate: Callable[...
     check_packing(backbone, encoded, pairs)
     model = build(backbone, make_gate("softmax", 2, num_experts=3, noise=0.0))
     plain, packed = (
-        PairCollator(encoded, pairs, USERS, routes=None, kept=None, packed=packed)([np.arange(3)])
+        PairCollator(encoded, pairs, USERS, routes=None, kept=None, packed=packed)(np.arange(3))
         for packed in (False, True)
     )
     assert packed["input_ids"].numel() < plain["input_ids"].numel()

@@ -88,7 +88,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "luke": {"entity_vocab_size": 8, "entity_emb_size": 8},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1, "state_size": 8, "chunk_size": 16},
     "minicpm3": {"head_dim": 8},
-    "mistral4": {"head_dim": 8, "num_key_value_heads": 4},
+    "mistral4": {"head_dim": 16, "num_key_value_heads": 4},
     "opt": {"word_embed_proj_dim": 24},  # as OPT-350m has it
     "qwen3_5_moe_text": _HYBRID,
     "qwen3_5_text": _HYBRID,

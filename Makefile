@@ -25,7 +25,7 @@ $(VENV)/.python:
 $(VENV)/.installed: $(VENV)/.python pyproject.toml plugins/copl-baselines/pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt setuptools
 	@$(BIN)/python -c 'import tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*groups["dev"], *groups["docs"], sep="\n")' > $(VENV)/dev.txt
-	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf]' -e plugins/copl-baselines
+	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf,align,serve]' -e plugins/copl-baselines
 	@touch $@
 
 weights: $(VENV)/.weights ## fetch the weights of the default backbones

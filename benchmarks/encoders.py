@@ -35,7 +35,7 @@ BAR = 0.90
 """Share of headroom that the default encoder is to recover."""
 
 _OVERRIDES = {"gcf:paper": {"patience": "2"}}
-_GRAPH_CODE = ("copl/graph", "copl/data/planted")
+_GRAPH_CODE = ("copl/graph", "copl/data/sources/planted")
 
 
 @final
@@ -105,7 +105,7 @@ class Findings:
 def run(study: Study, cells: Cells, *, threads: int, timeout: float | None) -> Findings:
     """Compute all cells that are not there yet, entrants in turn on each graph, so that other load hits all alike."""
     found = Findings()
-    limits_code = code_digest("copl/data/planted", "benchmarks/limits.py")
+    limits_code = code_digest("copl/data/sources/planted", "benchmarks/limits.py")
     for case, options in study.cases.items():
         for seed in study.seeds:
             where = {"options": dict(options), "seed": seed}

@@ -92,7 +92,7 @@ def test_latent_groups_give_the_posterior_of_a_newcomer() -> None:
     trained, groups = found.embeddings(graph), found.groups
     algorithm = LatentGroups(
         Evidence(graph.comparisons, graph.num_users, graph.num_responses),
-        EffectPrior(found.setting.precision, found.options.shared_precision),
+        EffectPrior(found.setting.precision, found.setting.shared),
         power=found.setting.power,
         leave_one_out=False,
     )

@@ -269,3 +269,16 @@ def test_best_state_keeps_the_best_and_stops():
     assert kept == [True, True, True, False]
     assert float(best.tensors["value"]) == 1.0
     assert best.scale == 2.0
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 99), num=st.integers(1, 30))
+def test_margins_of_mf_by_matrices_are_those_by_rows(seed, num):
+    rng = np.random.default_rng(seed)
+    rows = ComparisonTensors.of(Comparisons(rng.integers(0, 6, num), rng.integers(0, 5, num), rng.integers(0, 5, num)))
+    tables = [torch.from_numpy(rng.normal(size=size)).float().requires_grad_() for size in ((6, 3), (5, 3), (5,))]
+    found, expected = mf.Differences.of(rows, 6, 5).margins(*tables), rows.margins(*tables)
+    torch.testing.assert_close(found, expected)
+    near, far = (torch.autograd.grad(margins.square().sum(), tables) for margins in (found, expected))
+    for one, other in zip(near, far, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -242,3 +242,20 @@ def test_a_start_has_equal_shares_and_no_effects():
     assert start.num_groups == 4
     assert not start.effects.any()
     assert logsumexp(np.log(start.shares)) == pytest.approx(0)
+
+
+def test_two_groups_are_found_where_answers_are_noisy():
+    """One label in ten is flipped; a search that begins with more groups splits one of them and stays there."""
+    rng = np.random.default_rng(0)
+    num_users, num_pairs, per_user = 1200, 500, 9
+    label = rng.integers(0, 2, (num_pairs, 2))
+    pair = np.concatenate([rng.choice(num_pairs, per_user + 3, replace=False) for _ in range(num_users)])
+    user = np.repeat(np.arange(num_users), per_user + 3)
+    won = label[pair, user % 2] ^ (rng.random(len(pair)) < 0.1)
+    rows, place = Comparisons(user, 2 * pair + won, 2 * pair + 1 - won), np.tile(np.arange(per_user + 3), num_users)
+    ids = tuple(map(str, range(num_users))), tuple(map(str, range(2 * num_pairs)))
+    graph = PreferenceGraph(*ids, rows.take(place < per_user), rows.take(place >= per_user))
+    found = build().find(graph, seed=0, progress=SilentProgress())
+    assert found.setting.num_groups == 2
+    member = found.groups.membership.argmax(axis=1) == np.arange(num_users) % 2
+    assert max(member.mean(), 1 - member.mean()) > 0.9

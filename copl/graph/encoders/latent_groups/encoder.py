@@ -28,6 +28,7 @@ STAGE = "graph"
 
 _CLUSTER_WEIGHT = 0.5
 _FINER = (0.5, 2.0)
+_FEW = 2
 _AFFORDABLE = 1_000_000
 _FEWEST_ROUNDS = 8
 
@@ -49,8 +50,10 @@ class LatentGroupsOptions:
         help="prior precisions, to choose from by validation loss, of what sets a group's response effects apart",
         validator=_some_positive,
     )
-    shared_precision: float = option(
-        0.3, help="prior precision of the response effects that all groups share", validator=_positive
+    shared_precision: tuple[float, ...] = option(
+        (0.3, 3.0),
+        help="prior precisions, to choose from by validation loss, of the response effects that all groups share",
+        validator=_some_positive,
     )
     power: tuple[float, ...] = option(
         (1.0, 0.3, 0.1),
@@ -75,15 +78,23 @@ class LatentGroupsOptions:
 @final
 @attrs.frozen
 class Candidate:
-    """One point of the search: number of groups, prior precision of their differences, exponent of the evidence."""
+    """One point of the search.
+
+    Attributes:
+        num_groups: number of groups.
+        precision: prior precision of what sets them apart.
+        shared: prior precision of what they share.
+        power: exponent of the evidence.
+    """
 
     num_groups: int
     precision: float
+    shared: float
     power: float
 
     def algorithm(self, evidence: Evidence, options: LatentGroupsOptions) -> LatentGroups:
         """Return the algorithm at this point."""
-        prior = EffectPrior(self.precision, options.shared_precision)
+        prior = EffectPrior(self.precision, self.shared)
         return LatentGroups(evidence, prior, power=self.power, leave_one_out=options.leave_one_out)
 
 
@@ -97,8 +108,8 @@ class LatentGroupsEncoder(GraphEncoder):
     See `copl.graph.encoders.latent_groups.em` for the model. The embedding of a user is the posterior weights less the
     shares of the groups, that of a response its effects in each group less their mean, which is the response bias.
 
-    The settings are chosen by validation loss, one option after the other: the precision and the power of the evidence
-    with a middling number of groups, then fewer or more groups, then a finer precision. Groups that the data have no
+    The settings are chosen by validation loss, one option after the other: the precisions and the power of the evidence
+    with two groups, then fewer or more groups, then a finer precision. Groups that the data have no
     use for empty themselves. Where the graph has no validation comparisons, those held out for the choice are learnt
     from in the end.
     """
@@ -210,16 +221,21 @@ class _Search:
         """Return the groups of the best setting, run on until they settle."""
         options = self._options
         numbers = sorted(set(options.num_groups))
-        middle = min(range(len(numbers)), key=lambda i: abs(numbers[i] - 4))
-        total = len(options.group_precision) + len(options.power) + len(numbers) + len(_FINER)
+        # Few groups first: too many of them split by noise what is one group, and then no smaller number looks better.
+        first_place = min(range(len(numbers)), key=lambda i: abs(numbers[i] - _FEW))
+        total = len(options.group_precision) + 2 * len(options.shared_precision) + len(options.power)
+        total += len(numbers) + len(_FINER)
         with self._progress.task("graph encoder latent-groups", total=total) as task:
-            first = Candidate(numbers[middle], options.group_precision[0], options.power[0])
-            settings = [attrs.evolve(first, precision=p) for p in options.group_precision]
+            precisions = sorted(set(options.group_precision), reverse=True)
+            shared = options.shared_precision
+            first = Candidate(numbers[first_place], precisions[0], shared[0], options.power[0])
+            settings = [attrs.evolve(first, precision=p) for p in precisions]
             best = self._best(task, settings, patience=len(settings))
+            best = self._best(task, self._sharing_less(best, precisions), patience=2 * len(shared))
             best = self._best(task, [attrs.evolve(best, power=p) for p in options.power])
-            fewer = [attrs.evolve(best, num_groups=k) for k in numbers[middle::-1]]
-            more = [attrs.evolve(best, num_groups=k) for k in numbers[middle:]]
-            best = min(self._best(task, fewer), self._best(task, more), key=self._loss)
+            fewer = [attrs.evolve(best, num_groups=k) for k in numbers[first_place::-1]]
+            more = [attrs.evolve(best, num_groups=k) for k in numbers[first_place:]]
+            best = min(self._best(task, fewer), self._best(task, more, patience=2), key=self._loss)
             best = self._best(task, [attrs.evolve(best, precision=best.precision * f) for f in (1.0, *_FINER)], 2)
         assert self._chosen is not None  # every search tries something
         groups, judgement = self._chosen
@@ -228,6 +244,15 @@ class _Search:
         if final_judgement.loss <= judgement.loss:
             groups, judgement = settled, final_judgement
         return FoundGroups(groups, best, judgement.scale, self._evidence.unit, self._evidence.per_user, options)
+
+    def _sharing_less(self, best: Candidate, precisions: Sequence[float]) -> list[Candidate]:
+        """Return the other shared precisions, each with the group precision as it is and with the next larger one.
+
+        What the shared effects may no longer explain falls to those of the groups, whose best precision moves along.
+        """
+        larger = [p for p in precisions if p > best.precision][-1:]
+        others = [s for s in self._options.shared_precision if s != best.shared]
+        return [best, *(attrs.evolve(best, shared=s, precision=p) for s in others for p in (best.precision, *larger))]
 
     def _best(self, task: Task, settings: Sequence[Candidate], patience: int = 1) -> Candidate:
         """Return the best of the settings, tried in order until `patience` of them have been no better."""

@@ -12,13 +12,14 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from copl.ablate.tables import SplitTable
-from copl.evaluate.plots import PALETTE
+from copl.evaluate.plots import PALETTE, glyphs_of_the_page, label
 
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "copl",
     "font.family": "sans-serif",
     "font.size": 11,
+    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -37,7 +38,7 @@ def accuracy_bars(shown: SplitTable) -> str:
     the same text.
     """
     width = max(5.0, 1.2 + 0.28 * len(shown.columns) * (len(shown.rows) + 1))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), glyphs_of_the_page():
         figure = Figure(figsize=(min(width, 16.0), 3.6), layout="constrained")
         FigureCanvasSVG(figure)
         ax = figure.subplots()
@@ -52,7 +53,7 @@ def accuracy_bars(shown: SplitTable) -> str:
                 values,
                 share * 0.92,
                 yerr=reach,
-                label=name,
+                label=label(name),
                 color=PALETTE[number % len(PALETTE)],
                 hatch=("", "//", "..", "xx")[number // len(PALETTE) % 4],
                 edgecolor="white",
@@ -61,9 +62,9 @@ def accuracy_bars(shown: SplitTable) -> str:
             )
             lows += [entry.low for _, entry in there]
         ax.set_ylim(bottom=max(0.0, min(lows) - _MARGIN))
-        ax.set_xticks(range(len(shown.columns)), shown.columns)
+        ax.set_xticks(range(len(shown.columns)), [label(column) for column in shown.columns])
         ax.set_ylabel("accuracy")
-        ax.set_title(shown.title, loc="left", fontsize=11, fontweight="bold")
+        ax.set_title(label(shown.title), loc="left", fontsize=11, fontweight="bold")
         figure.legend(loc="outside right upper", fontsize=9)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

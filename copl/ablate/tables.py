@@ -11,7 +11,16 @@ from attrs import evolve, frozen
 from copl.ablate.grid import Plan
 from copl.ablate.results import AVERAGE, Difference, Result, accuracies
 from copl.ablate.statistics import t_interval
-from copl.evaluate.tables import Table, held_out, number, split_order, split_title, to_markdown
+from copl.errors import one_line
+from copl.evaluate.tables import (
+    Table,
+    held_out,
+    markdown_text,
+    number,
+    split_order,
+    split_title,
+    to_markdown,
+)
 from copl.records import Measurement
 
 MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "": ""}
@@ -122,13 +131,16 @@ def _with_best(entries: Mapping[str, list[Entry | None]], num_columns: int) -> d
     }
 
 
-def as_table(shown: SplitTable, emphasise: Callable[[str], str] = str) -> Table:
-    """Return a split's table as text; `emphasise` is applied to the best of each column."""
-    rows = []
-    for name, entries in shown.rows.items():
-        texts = [f"{e}{MARKS[e.mark]}" if e else "" for e in entries]
-        rows.append((name, *(emphasise(t) if e and e.best else t for t, e in zip(texts, entries, strict=True))))
-    return Table(shown.title, ("variant", *shown.columns), tuple(rows))
+def as_table(shown: SplitTable) -> Table:
+    """Return a split's table as text."""
+    rows = [(name, *(f"{e}{MARKS[e.mark]}" if e else "" for e in entries)) for name, entries in shown.rows.items()]
+    return Table(shown.title, ("variant", *shown.columns), rows)
+
+
+def _is_best(shown: SplitTable) -> Callable[[int, int], bool]:
+    """Return whether a cell of the table holds the best of its column."""
+    entries = list(shown.rows.values())
+    return lambda row, column: column > 0 and (entry := entries[row][column - 1]) is not None and entry.best
 
 
 def differences_table(found: Sequence[Difference], reference: str) -> Table:
@@ -180,11 +192,11 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
 
 def markdown(title: str, tables: Sequence[SplitTable], compared: Table | None, remarks: Sequence[str]) -> str:
     """Return the study as Markdown."""
-    parts = [f"# {title}", "\n".join(f"- {line}" for line in remarks)]
+    parts = [f"# {markdown_text(title)}", "\n".join(f"- {markdown_text(line)}" for line in remarks)]
     for shown in tables:
-        parts += [f"## {shown.title}", to_markdown(as_table(shown, lambda text: f"**{text}**"))]
+        parts += [f"## {markdown_text(shown.title)}", to_markdown(as_table(shown), _is_best(shown))]
     if compared is not None:
-        parts += [f"## {compared.title}", to_markdown(compared)]
+        parts += [f"## {markdown_text(compared.title)}", to_markdown(compared)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -203,16 +215,17 @@ _TEX = str.maketrans(
 
 def latex(tables: Sequence[SplitTable], remarks: Sequence[str]) -> str:
     """Return the tables for LaTeX with the package ``booktabs``; the remarks stand above as comments."""
-    lines = [f"% {line}" for line in remarks]
+    lines = [f"% {one_line(line)}" for line in remarks]
     for shown in tables:
         table = as_table(shown)
-        lines += ["", r"\begin{table}", r"\centering", rf"\caption{{{shown.title.translate(_TEX)}}}"]
+        lines += ["", r"\begin{table}", r"\centering", rf"\caption{{{table.title.translate(_TEX)}}}"]
         lines += [rf"\begin{{tabular}}{{l{'c' * len(shown.columns)}}}", r"\toprule"]
         lines += [" & ".join(cell.translate(_TEX) for cell in table.header) + r" \\", r"\midrule"]
-        for cells, entries in zip(table.rows, shown.rows.values(), strict=True):
+        is_best = _is_best(shown)
+        for row, cells in enumerate(table.rows):
             texts = [cell.translate(_TEX) for cell in cells]
-            bold = [False, *(bool(e and e.best) for e in entries)]
-            lines.append(" & ".join(rf"\textbf{{{t}}}" if b else t for t, b in zip(texts, bold, strict=True)) + r" \\")
+            bold = [rf"\textbf{{{t}}}" if is_best(row, column) else t for column, t in enumerate(texts)]
+            lines.append(" & ".join(bold) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines).lstrip() + "\n"
 
@@ -237,11 +250,10 @@ def to_html(
     """Return the study as a page of its own; `pictures` holds an SVG element by split."""
     parts = [f"<h1>{html.escape(title)}</h1>", "<ul>", *(f"<li>{html.escape(r)}</li>" for r in remarks), "</ul>"]
     for shown in tables:
-        bold = {name: [bool(e and e.best) for e in entries] for name, entries in shown.rows.items()}
-        parts += [f"<h2>{html.escape(shown.title)}</h2>", _html_table(as_table(shown), bold)]
+        parts += [f"<h2>{html.escape(shown.title)}</h2>", _html_table(as_table(shown), _is_best(shown))]
         parts.append(pictures.get(shown.split, ""))
     if compared is not None:
-        parts += [f"<h2>{html.escape(compared.title)}</h2>", _html_table(compared, {})]
+        parts += [f"<h2>{html.escape(compared.title)}</h2>", _html_table(compared)]
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     )
@@ -250,13 +262,11 @@ def to_html(
     return "\n".join((*lines, "</body>", "</html>")) + "\n"
 
 
-def _html_table(table: Table, bold: Mapping[str, Sequence[bool]]) -> str:
+def _html_table(table: Table, is_best: Callable[[int, int], bool] = lambda row, column: False) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.header)
     rows = []
-    for cells in table.rows:
-        strong = [False, *bold.get(cells[0], [False] * (len(cells) - 1))]
-        texts = [
-            f"<strong>{html.escape(t)}</strong>" if b else html.escape(t) for t, b in zip(cells, strong, strict=True)
-        ]
+    for row, cells in enumerate(table.rows):
+        escaped = [html.escape(text) for text in cells]
+        texts = [f"<strong>{text}</strong>" if is_best(row, column) else text for column, text in enumerate(escaped)]
         rows.append("<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"

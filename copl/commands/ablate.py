@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION, shared_cache
-from copl.commands.parts.display import say, show, show_json, show_table
+from copl.commands.parts.display import say, show, show_json, show_table, show_text
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         return
     rows = [(v.name, v.recipe.method.name, _parts(v.recipe.stages.parts.values())) for v in plan.variants]
     show_table(f"{study.title}: {len(rows)} variants", ("variant", "method", "parts"), rows)
-    print(f"data: {', '.join(names)}; seeds: {', '.join(map(str, study.seeds))}; compared with {plan.reference}")
-    print(f"{plan.num_cells} cells")
+    show_text(f"data: {', '.join(names)}; seeds: {', '.join(map(str, study.seeds))}; compared with {plan.reference}")
+    show_text(f"{plan.num_cells} cells")
     for name, package in plan.left_out.items():
         say(f"left out, because the package {package} is not installed: {name}")
 
@@ -152,7 +152,7 @@ def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
         if found.differences:
             show(differences_table(found.differences, plan.reference))
         for remark in found.remarks:
-            print(remark)
+            show_text(remark)
     for cell, outcome in found.failed.items():
         for fault in outcome.faults:
             say(f"failed: {cell}: {fault}")

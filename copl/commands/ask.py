@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
-from copl.commands.parts.display import say, show_json
+from copl.commands.parts.display import say, show_json, show_text
 
 if TYPE_CHECKING:
     from copl.data.requests import Pair, Prompt
@@ -68,10 +68,10 @@ def ask(
         show_json([dict(zip(names, row, strict=True)) for row in rows])
         return
     for question in questions:
-        print(_shown(question.prompt))
+        show_text(_shown(question.prompt))
         for number, response in enumerate((question.first, question.second), start=1):
-            print(f"  {number}. " + response.replace("\n", "\n     "))
-        print(f"  expected information: {question.information:.3f} bits\n")
+            show_text(f"  {number}. " + response.replace("\n", "\n     "))
+        show_text(f"  expected information: {question.information:.3f} bits\n")
 
 
 def _of_user(support: ComparisonSet, user: str | None, where: Path) -> ComparisonSet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.parts.arguments import BACKBONE_OPTION, NO_CACHE_OPTION, SEED_OPTION, SET_OPTION, shared_cache
-from copl.commands.parts.display import open_progress, say, show
+from copl.commands.parts.display import open_progress, say, show, show_text
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -95,5 +95,5 @@ def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
     report = report_runs(runs, data, out / REPORT_FILE, baseline="btl")
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
     for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}):
-        print(sentence)
+        show_text(sentence)
     return report

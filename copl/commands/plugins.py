@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from copl.commands.parts.arguments import A_KIND, COMPONENT_SET_OPTION, JSON_OPTION, component_values
-from copl.commands.parts.display import say, show_json, show_table
+from copl.commands.parts.display import say, show_json, show_table, show_text
 
 app = typer.Typer(no_args_is_help=True, help="List, show, check and begin components that can be chosen by name.")
 
@@ -60,14 +60,14 @@ def show(
         show_json({**about, "package": registered.package, "options": options, "presets": presets})
         return
     reference = f" ({component.reference})" if component.reference else ""
-    print(f"{kind} {name}: {component.summary}{reference}, from {registered.package} {registered.package_version}")
+    show_text(f"{kind} {name}: {component.summary}{reference}, from {registered.package} {registered.package_version}")
     for section, options_class in sections.items():
         infos = describe_options(options_class)
         rows = [(o.name, o.type, "required" if o.required else o.default, o.help) for o in infos]
         if rows:
             show_table(f"Options [{section or kind}]", ("option", "type", "default", "meaning"), rows)
     for preset, values in component.presets.items():
-        print(f"preset {preset}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+        show_text(f"preset {preset}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
 
 
 @app.command("check")
@@ -120,6 +120,6 @@ def new(
 
     directory = out or Path(name)
     for path in new_plugin(name, kind, directory, load()):
-        print(path)
+        show_text(str(path))
     check = f"copl plugins check {component_name(name)} --kind {kind}"
     say(f"next: pip install -e {directory} && {check} && pytest {directory}")

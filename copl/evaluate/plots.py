@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
@@ -20,6 +21,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from copl.errors import one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 PALETTE = ("#3b7dd8", "#e07b39", "#2f9e78", "#c2589f", "#a08a1f", "#7d6ad1", "#4aa3b5", "#d1495b", "#7a8794", "#8c6239")
 """Colours that keep apart on a light and on a dark page."""
 
+_LONGEST_LABEL = 40
 _MARKERS = "os^Dvp*PX<"
 _INK = "#010203"  # stands for the colour of the page's text
 _FAINT = "#040506"  # stands for the colour of the page's rules
@@ -37,6 +41,7 @@ _STYLE: Any = {
     "svg.hashsalt": "copl",
     "font.family": "sans-serif",
     "font.size": 11,
+    "text.parse_math": False,  # a name with dollars is a name
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -76,9 +81,25 @@ class Plot:
     description: str
 
 
+def label(name: str) -> str:
+    """Return a name as a label: one line, not too long, and never empty or hidden, as matplotlib takes some to be."""
+    text = one_line(name)
+    text = text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+    return f" {text}" if text.startswith("_") else text or "(no name)"
+
+
+@contextmanager
+def glyphs_of_the_page() -> Iterator[None]:
+    """Leave it to the page's fonts to have the characters of names; those of matplotlib only measure them."""
+    with warnings.catch_warnings():
+        for message in ("Glyph .* missing from", "constrained_layout not applied"):  # long names: drawn all the same
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        yield
+
+
 @contextmanager
 def _figure(width: float = 5.0, height: float = 3.3) -> Iterator[Figure]:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), glyphs_of_the_page():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure
@@ -98,10 +119,10 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = text.replace(_INK, "currentColor").replace(_FAINT, "var(--rule, #c8ced6)")
-    label = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    described = one_line(description).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     head, rest = text.split(">", 1)
     head = re.sub(r'\b(width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{label}">{rest}'
+    return f'{head} role="img" aria-label="{described}">{rest}'
 
 
 def training_curves(stage: str, panels: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]], name: str) -> Plot:
@@ -116,10 +137,11 @@ def training_curves(stage: str, panels: Mapping[str, Mapping[str, tuple[FloatArr
         axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         parts = []
         for ax, (quantity, series) in zip(axes, panels.items(), strict=True):
-            for number, (label, (steps, values)) in enumerate(series.items()):
-                ax.plot(steps, values, color=PALETTE[number % len(PALETTE)], label=label.replace("_", " "))
-                parts.append(f"{label.replace('_', ' ')} from {values[0]:.3g} to {values[-1]:.3g}")
-            ax.set_title(quantity.replace("_", " "))
+            for number, (name_of_series, (steps, values)) in enumerate(series.items()):
+                words = name_of_series.replace("_", " ")
+                ax.plot(steps, values, color=PALETTE[number % len(PALETTE)], label=label(words))
+                parts.append(f"{words} from {values[0]:.3g} to {values[-1]:.3g}")
+            ax.set_title(label(quantity.replace("_", " ")))
             ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             if len(series) > 1:
                 ax.legend()
@@ -155,7 +177,7 @@ def user_map(embeddings: FloatArray, groups: Sequence[str | None], name: str) ->
                     marker=_MARKERS[number % len(_MARKERS)] if group is not None else "o",
                     alpha=0.7,
                     linewidths=0,
-                    label=(group if group is not None else "group not known"),
+                    label=label(group) if group is not None else "group not known",
                     rasterized=len(places) > _MANY_POINTS,
                 )
         ax.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
@@ -195,7 +217,7 @@ def group_experts(groups: Sequence[str], weights: FloatArray, name: str) -> Plot
         colours = mpl.colors.LinearSegmentedColormap.from_list("usage", ["#3b7dd810", PALETTE[0]])
         ax.imshow(weights, aspect="auto", cmap=colours, vmin=0, vmax=max(float(weights.max()), 1e-9))
         ax.set_xticks(range(num_experts), [str(expert) for expert in range(1, num_experts + 1)])
-        ax.set_yticks(range(num_groups), groups)
+        ax.set_yticks(range(num_groups), [label(group) for group in groups])
         ax.set_xlabel("expert")
         ax.grid(False)
         for spine in ax.spines.values():
@@ -226,12 +248,12 @@ def accuracy_by_comparisons(
         reach: range of accuracies shown, the same for plots that are looked at together.
         name: prefix of the ids in the SVG, unique on the page.
     """
-    labels: list[str] = sorted({label for found in results.values() for label, _ in found}, key=_first_number)
+    labels: list[str] = sorted({count for found in results.values() for count, _ in found}, key=_first_number)
     with _figure() as figure:
         ax = figure.subplots()
         parts = []
         for number, (method, found) in enumerate(results.items()):
-            at = np.array([labels.index(label) for label, _ in found]) + 0.08 * (number - (len(results) - 1) / 2)
+            at = np.array([labels.index(count) for count, _ in found]) + 0.08 * (number - (len(results) - 1) / 2)
             values = np.array([m.value for _, m in found])
             bars = [values - [m.low for _, m in found], [m.high for _, m in found] - values]
             ax.errorbar(
@@ -243,9 +265,9 @@ def accuracy_by_comparisons(
                 markersize=5,
                 elinewidth=1,
                 capsize=2.5,
-                label=method,
+                label=label(method),
             )
-            parts.append(f"{method} " + ", ".join(f"{m.value:.3f} at {label}" for label, m in found))
+            parts.append(f"{method} " + ", ".join(f"{m.value:.3f} at {count}" for count, m in found))
         ax.set_xticks(range(len(labels)), labels)
         ax.set_xlim(-0.5, len(labels) - 0.5)
         ax.set_ylim(*reach)
@@ -257,8 +279,8 @@ def accuracy_by_comparisons(
         return Plot(split, _svg(figure, name, description), description)
 
 
-def _first_number(label: str) -> int:
-    found = re.match(r"\d+", label)
+def _first_number(count: str) -> int:
+    found = re.match(r"\d+", count)
     return int(found.group()) if found else 0
 
 
@@ -268,7 +290,7 @@ _LEGEND_CHARACTERS = 52
 
 def _legend_above(ax: Axes) -> Any:
     labels = ax.get_legend_handles_labels()[1]
-    longest = max(len(label) for label in labels) + 4  # room for the mark
+    longest = max(len(text) for text in labels) + 4  # room for the mark
     columns = min(len(labels), max(1, _LEGEND_CHARACTERS // longest))
     return ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.3, handletextpad=0.4, columnspacing=1.2

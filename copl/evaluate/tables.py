@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from copl.errors import one_line
 from copl.records import SPLITS, Measurement
 
 if TYPE_CHECKING:
@@ -27,10 +29,20 @@ _CHOSEN_BY = frozenset({"train", "validation", "support"})
 """Splits that models and options are chosen by; no headline figure comes from them."""
 
 
+def _lines(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(one_line(text) for text in texts)
+
+
+def _rows(rows: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(_lines(row) for row in rows)
+
+
 @final
 @frozen
 class Table:
     """Text in rows and columns; the first column holds the rows' names.
+
+    Each cell is one line, whatever names are in it: line breaks and other control characters become escapes.
 
     Attributes:
         title: what the table shows.
@@ -38,9 +50,9 @@ class Table:
         rows: cells, each row as long as the header.
     """
 
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    title: str = field(converter=one_line)
+    header: tuple[str, ...] = field(converter=_lines)
+    rows: tuple[tuple[str, ...], ...] = field(converter=_rows)
 
 
 def split_title(split: str) -> str:
@@ -150,8 +162,20 @@ def to_text(table: Table) -> str:
     return "\n".join([table.title, *lines] if table.title else lines)
 
 
-def to_markdown(table: Table) -> str:
-    """Return the table in Markdown, without its title.
+_MARKUP = re.compile(r"[\\`*\[\]|~$]|<(?=[a-zA-Z/!?])|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+
+
+def markdown_text(text: str) -> str:
+    r"""Return a text as Markdown that shows it as it is, on one line.
+
+    >>> print(markdown_text("num_layers=2"), markdown_text("*a*|<b>"), markdown_text("_x_"))
+    num_layers=2 \*a\*\|\<b> \_x\_
+    """
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
+
+
+def to_markdown(table: Table, emphasised: Callable[[int, int], bool] = lambda row, column: False) -> str:
+    """Return the table in Markdown, without its title; cells are shown as they are, and no markup.
 
     >>> print(to_markdown(Table("", ("method", "seen users"), (("copl", ".81"), ("a|b", ".605")))))
     | method | seen users |
@@ -160,8 +184,12 @@ def to_markdown(table: Table) -> str:
     | a\\|b | .605 |
     """
     rule = tuple("--:" if _numeric(table, column) else ":--" for column in range(len(table.header)))
-    rows = (tuple(text.replace("|", "\\|") for text in row) for row in table.rows)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (table.header, rule, *rows))
+    rows = [
+        [f"**{markdown_text(t)}**" if emphasised(r, c) else markdown_text(t) for c, t in enumerate(row)]
+        for r, row in enumerate(table.rows)
+    ]
+    header = [markdown_text(text) for text in table.header]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
 def to_rich(table: Table) -> RichTable:
@@ -170,7 +198,7 @@ def to_rich(table: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    shown = RichTable(title=Text(table.title) if table.title else None, title_justify="left", box=box.SIMPLE_HEAD)
     for column, name in enumerate(table.header):
         justify: Any = "right" if _numeric(table, column) else "left"
         shown.add_column(Text(name), justify=justify)

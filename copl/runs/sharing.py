@@ -10,7 +10,7 @@ from typing import Any
 from attrs import evolve
 
 from copl.errors import RunError
-from copl.evaluate.tables import held_out, methods_table, to_markdown
+from copl.evaluate.tables import held_out, markdown_text, methods_table, to_markdown
 from copl.runs.directory import CONFIG_FILE, RUN_FILE, Run
 from copl.runs.results import METRICS_FILE, read_metrics
 from copl.runs.stages import fitted_stages, verify_stage
@@ -102,7 +102,7 @@ def publish(run: Run, repo_id: str, *, private: bool, **options: Any) -> str:
 def model_card(run: Run) -> str:
     """Return the card of a run: what it is made of, how to open it, what was measured."""
     parts = "\n".join(
-        f"| {kind} | `{about.name}` | {about.package} {about.version} | {about.reference} |"
+        f"| {kind} | `{about.name}` | {about.package} {about.version} | {markdown_text(about.reference)} |"
         for kind, about in run.facts.components.items()
     )
     name = run.recipe.method.name

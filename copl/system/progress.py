@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, final
 
-from copl.errors import RunError
+from copl.errors import RunError, one_line
 from copl.system.documents import parse_document, to_json
 
 if TYPE_CHECKING:
@@ -138,11 +138,11 @@ class BarProgress:
 
         self._log = log or RunLog()
         self._bars: RichProgress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", style="dim", markup=False),
             console=console,
         )
 
@@ -155,7 +155,7 @@ class BarProgress:
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Task]:
-        handle = self._bars.add_task(name, total=total, values="")
+        handle = self._bars.add_task(one_line(name), total=total, values="")
         yield _BarTask(self._bars, handle)
         done = int(self._bars.tasks[self._bars.task_ids.index(handle)].completed)
         self._bars.update(handle, total=total or done, completed=total or done)

@@ -48,7 +48,7 @@ def test_markdown_emphasises_the_best() -> None:
     page = markdown("title", [TABLE], differences_table(FOUND, "btl"), ["a remark"])
     assert page.startswith("# title\n\n- a remark\n\n## Accuracy, unseen users\n")
     assert "| **.800 ± .050↑** |" in page
-    assert "| copl & <gate>↑ | polis_votes | unseen users | +.200 (+.100 to +.300) | <.001 | <.001 |" in page
+    assert r"| copl & \<gate>↑ | polis_votes | unseen users | +.200 (+.100 to +.300) | <.001 | <.001 |" in page
 
 
 def test_latex_is_escaped() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from copl.errors import one_line
 from copl.system.processes import is_main
+
+_UNSHOWN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +31,18 @@ def console() -> Console:
 
 def say(text: str) -> None:
     """Print a line for the person; it goes to standard error so that standard output holds results alone."""
-    print(text, file=sys.stderr, flush=True)
+    print(one_line(text), file=sys.stderr, flush=True)
+
+
+def show_text(text: str) -> None:
+    """Print a text of several lines as a result; control characters of what is quoted become escapes."""
+    print("\n".join(map(one_line, text.split("\n"))))
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON for a script."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print a value as JSON for a script; characters that would move a terminal's cursor are escapes in it."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    print("\n".join(_UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", line) for line in text.split("\n")))
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _BATCHES_PER_POOL = 50
 _ROUTES_PER_BATCH = 4
+_PART = 8
+_WORTH_DIVIDING = 0.85
 _WORTH_SHARING = 0.75  # what packing and batches of similar length may save instead
 
 
@@ -234,3 +236,23 @@ def who_judges(batch: Comparisons, users: Tensor) -> dict[str, Tensor]:
     """The tensors of the users of some comparisons, and of the comparisons' weights."""
     rows = torch.from_numpy(batch.user)
     return {"users": users[rows], "user_rows": rows, "weight": torch.from_numpy(batch.weight).float()}
+
+
+def alike(attention_mask: Tensor) -> list[Tensor]:
+    """Divide the rows of a batch padded on the right into parts of similar length, where that saves much padding.
+
+    On a processor a part costs what its tokens cost; an accelerator is quicker with the whole batch.
+
+    Args:
+        attention_mask: mask of the texts [T, L].
+
+    Returns:
+        the rows of each part; all of them in one part where dividing saves less than 15 % of the places.
+    """
+    every = torch.arange(len(attention_mask))
+    if len(every) <= _PART or attention_mask.device.type != "cpu":
+        return [every]
+    lengths = attention_mask.sum(dim=1)
+    parts = list(torch.split(lengths.argsort(stable=True), _PART))
+    places = sum(len(part) * int(lengths[part].max()) for part in parts)
+    return parts if places <= _WORTH_DIVIDING * attention_mask.numel() else [every]

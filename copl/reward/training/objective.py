@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from copl.records import TokenBatch
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.packing import PackedPairs
+from copl.reward.training.batches import alike
 
 
 @final
@@ -20,13 +21,18 @@ class BradleyTerryObjective(nn.Module):
     Args:
         model: the reward model.
         trained_users: initial embeddings [U, D] of users that are to be trained along, in the encoder's scale.
+        in_parts: whether texts of a batch may be read in parts of similar length. Not where activations are recomputed:
+            the experts' weights of the last part would then serve all.
     """
 
     user_table: nn.Parameter | None
 
-    def __init__(self, model: PersonalRewardModel, trained_users: Tensor | None = None) -> None:
+    def __init__(
+        self, model: PersonalRewardModel, trained_users: Tensor | None = None, *, in_parts: bool = True
+    ) -> None:
         super().__init__()
         self.model = model
+        self.in_parts = in_parts
         # In the model's own scale, so that the learning rate means the same whatever the encoder.
         table = None if trained_users is None else nn.Parameter(model.condition(trained_users.to(model.device)))
         self.register_parameter("user_table", table)
@@ -88,7 +94,7 @@ class BradleyTerryObjective(nn.Module):
                 assert attention_mask is not None
                 assert reader is not None
                 own = None if weights is None else F.embedding(reader, weights)
-                features = model.features(TokenBatch(input_ids, attention_mask), own, kept)
+                features = self._features(TokenBatch(input_ids, attention_mask), own, kept)
             # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
             features = F.embedding(place, features)
         told = model.told(conditioned, weights)
@@ -97,3 +103,16 @@ class BradleyTerryObjective(nn.Module):
         margins = chosen - rejected
         loss = (F.softplus(-margins) * weight).sum() / weight.sum().clamp_min(1e-12)
         return {"loss": loss + gate.aux_loss, "margins": margins}
+
+    def _features(self, tokens: TokenBatch, weights: Tensor | None, kept: Tensor | None) -> Tensor:
+        """Return the features [T, H] of texts, those of similar length read together."""
+        parts = alike(tokens.attention_mask) if self.in_parts else []
+        if len(parts) <= 1:
+            return self.model.features(tokens, weights, kept)
+        features = []
+        for rows in parts:
+            width = int(tokens.attention_mask[rows].sum(dim=1).max())
+            part = TokenBatch(tokens.input_ids[rows, :width], tokens.attention_mask[rows, :width])
+            own = None if weights is None else F.embedding(rows, weights)
+            features.append(self.model.features(part, own, None if kept is None else kept[rows, :width]))
+        return F.embedding(torch.cat(parts).argsort(), torch.cat(features))

@@ -229,7 +229,9 @@ def set_up(
     packed = routes is None and _packs(backbone, texts.encoded, material.train, options)
     _require_features(backbone, texts.pooled)
     model = _put_together(reader, evolve(design, gate=gate), scaling, AffineScaling.of_features(texts.pooled))
-    objective = BradleyTerryObjective(model, material.users if trainable else None)
+    objective = BradleyTerryObjective(
+        model, material.users if trainable else None, in_parts=not options.gradient_checkpointing
+    )
     objective.to(backbone.model.device)
     return TrainingSetup(objective, material, texts, routes, packed, options)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.records import Comparisons
-from copl.reward.training.batches import PairCollator, routed_epoch, scheduled, shared_epoch, sharing_pays
+from copl.reward.training.batches import PairCollator, alike, routed_epoch, scheduled, shared_epoch, sharing_pays
 
 
 class _Encoded:
@@ -91,3 +91,13 @@ def test_the_schedule_goes_on_epoch_after_epoch() -> None:
     epochs = [np.concatenate([schedule[n] for n in part]) for part in (range(3), range(3, 6))]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
     assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_a_batch_is_divided_where_that_saves_padding() -> None:
+    lengths = torch.tensor([30, 2, 3, 30, 2, 2, 3, 2, 3, 2, 30, 3, 2, 3, 30, 2])
+    mask = (torch.arange(30) < lengths[:, None]).long()
+    parts = alike(mask)
+    assert sorted(torch.cat(parts).tolist()) == list(range(16))
+    assert [int(lengths[part].max()) for part in parts] == [3, 30]  # seven texts of 2 and one of 3
+    assert [part.tolist() for part in alike(torch.ones(16, 30))] == [list(range(16))]
+    assert len(alike(mask[:8])) == 1

@@ -14,6 +14,7 @@ from copl.interfaces import ExpertGate
 from copl.records import GateWeights
 from copl.reward.model import AffineScaling
 from copl.reward.options import RewardOptions
+from copl.reward.training import batches
 from copl.reward.training.batches import PairCollator
 from copl.reward.training.routes import fixed_routes
 from copl.reward.training.setup import TrainingSetup
@@ -86,3 +87,28 @@ def test_shared_reading_has_the_same_loss_and_gradient(put_together: Callable[..
     # what was asked for by name goes first, and users that train along change their route
     assert put_together(RewardOptions(trainable_layers=0, pack_pairs="on"), "random").packed
     assert put_together(RewardOptions(trainable_layers=0), "random", trainable_users=True).routes is None
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_texts_read_in_parts_have_the_same_loss_and_gradient(
+    layers: int, put_together: Callable[..., TrainingSetup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_WORTH_DIVIDING", 1.0)
+    outcomes = []
+    for checkpointing in (True, False):  # where activations are recomputed, a batch has to stay whole
+        options = RewardOptions(trainable_layers=layers, gradient_checkpointing=checkpointing)
+        setup = put_together(options, "random", num_experts=3)
+        assert setup.objective.in_parts is not checkpointing
+        for parameter in setup.model.mixture.peft_model.parameters():
+            if parameter.requires_grad:  # lora_B starts at zero, where routing makes no difference
+                torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
+        batch = setup.collator(setup.material.train)(np.arange(40))
+        assert len(batches.alike(batch["attention_mask"])) > 1
+        out = setup.objective.train()(**batch)
+        out["loss"].backward()
+        gradients = [p.grad.clone() for p in setup.objective.parameters() if p.grad is not None]
+        outcomes.append((out["margins"].detach(), gradients))
+    (margins, plain), (again, ours) = outcomes
+    torch.testing.assert_close(again, margins, atol=1e-4, rtol=1e-4)
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)

@@ -25,7 +25,7 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_mode
 from torch import Tensor, nn
 
 from copl.errors import OptionsError, RunError
-from copl.experts.adapter_files import CONFIG_FILE, read_mixture, write_adapter, write_mixture
+from copl.experts.adapter_files import CONFIG_FILE, read_mixture, write_mixture
 from copl.experts.dropout import SixteenBitDropout
 from copl.experts.layout import RankLayout
 from copl.experts.options import MixtureOptions
@@ -257,22 +257,6 @@ def user_slice(mixture: MixtureOfLora, weights: Tensor | None) -> tuple[int, dic
         }
     alpha = _peft_alpha(mixture.layout, mixture.options.alpha, rank)
     return rank, mixture.config_dict() | {"r": rank, "lora_alpha": alpha}, tensors
-
-
-def user_adapter(mixture: MixtureOfLora, weights: Tensor, directory: Path) -> int:
-    """Write one user's slice of a mixture as a plain LoRA that stock PEFT loads.
-
-    Args:
-        mixture: the trained mixture; left as it is.
-        weights: the user's gate weights [M], or [G M] where there are several gates.
-        directory: where the adapter is written.
-
-    Returns:
-        the rank of the adapter.
-    """
-    rank, config, tensors = user_slice(mixture, weights)
-    write_adapter(directory, config, tensors)
-    return rank
 
 
 def _peft_alpha(layout: RankLayout, alpha: float, rank: int) -> float:

@@ -85,7 +85,7 @@ class RewardOptions:
         "auto", help="precision of training; auto is bfloat16 where the accelerator has it, else float32"
     )
     report_to: tuple[str, ...] = option(
-        (), help="experiment trackers the Trainer reports to: tensorboard, wandb, trackio"
+        (), help="experiment trackers that training reports to: tensorboard, wandb, trackio"
     )
 
     @property

@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from copl.errors import BackboneError, OptionsError, RunError
-from copl.experts.mixture import MixtureOfLora, adapters_off, user_adapter
+from copl.experts.adapter_files import write_adapter
+from copl.experts.mixture import MixtureOfLora, adapters_off, user_slice
 from copl.experts.options import MixtureOptions
 from copl.experts.targets import default_target_modules
 
@@ -78,6 +79,13 @@ def tokens(batch: int = 3, length: int = 7) -> Tensor:
 def hidden(model: nn.Module, ids: Tensor) -> Tensor:
     output: Tensor = model(input_ids=ids).last_hidden_state
     return output
+
+
+def user_adapter(mixture: MixtureOfLora, weights: Tensor, directory: Path) -> int:
+    """Write one user's slice as stock PEFT loads it; return its rank."""
+    rank, config, tensors = user_slice(mixture, weights)
+    write_adapter(directory, config, tensors)
+    return rank
 
 
 WEIGHTS = torch.tensor([[0.7, 0.0, 0.0, 0.0], [0.0, 0.0, 0.4, 0.0], [0.1, 0.2, 0.3, 0.4]])

@@ -13,6 +13,7 @@ import torch
 from copl.data.dataset import load_dataset
 from copl.plugins import load
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, ScoreRequests, UserTable
+from copl.reward.backbones.catalogue import HuggingFace
 from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
 from copl.reward.training.loop import TrainingLoop
@@ -63,6 +64,28 @@ def test_methods_and_seeds_share_one_reading(data: PreferenceData, tiny_model: P
     for number, (draft, seed, expected) in enumerate(runs):
         found = readings(data, tiny_model, tmp_path / str(number), tmp_path / "cache", draft, seed)
         assert found == expected, draft
+
+
+@pytest.mark.parametrize("method", ["copl", "btl"])
+def test_one_fit_opens_the_backbone_once_and_fingerprints_it_once(
+    method: str, data: PreferenceData, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = {"load": 0, "fingerprint": 0}
+    for name in counted:
+        original = getattr(HuggingFace, name)
+
+        def counting(self: HuggingFace, name: str = name, original: Any = original) -> Any:
+            counted[name] += 1
+            return original(self)
+
+        monkeypatch.setattr(HuggingFace, name, counting)
+    reward = {**REWARD, "trainable_layers": 1}
+    encoder = {"name": "lightgcn", "num_epochs": 2, "embedding_dim": 4, "response_features": True}
+    parts = {**PARTS, "encoder": encoder} if method == "copl" else {}
+    draft = {"method": {"name": method}, "backbone": {"name": str(tiny_model)}, "reward": reward, **parts}
+    recipe = resolve(draft, load())
+    recipe.build().fit(data, seed=0, workspace=RunWorkspace(tmp_path, SilentProgress()))
+    assert counted == {"load": 1, "fingerprint": 1}
 
 
 def test_features_for_the_encoder_are_those_for_the_reward_model(

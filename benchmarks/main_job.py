@@ -2,9 +2,9 @@
 
     python -m benchmarks.main_job --beside ../a080d9a --out benchmarks/results/main_job.md
 
-Each part runs in a process of its own, here and in the other checkout in turn, on one thread: what other work does to the
-clock does little to processor time. `copl demo` begins with an empty cache; `copl evaluate` is given the runs it left
-without what an evaluation keeps, and no cache; scores are those of responses of the data for users who are seen.
+Each part runs in a process of its own on one thread, in the other checkout and here: what other work does to the clock
+does little to processor time. `copl demo` begins with an empty cache; `copl evaluate` is given the runs it left without
+what an evaluation keeps, and no cache; scores are those of responses of the data for users who are seen.
 """
 
 from __future__ import annotations

@@ -82,3 +82,15 @@ def copl_metrics() -> list[Component]:
     from copl.evaluate import metrics
 
     return [*metrics.COMPONENTS]
+
+
+def copl_generators() -> list[Component]:
+    from copl.align.generators import facets, table
+
+    return [component for module in (facets, table) for component in module.COMPONENTS]
+
+
+def copl_aligners() -> list[Component]:
+    from copl.align.aligners import best_of_n, none, oracle
+
+    return [component for module in (best_of_n, none, oracle) for component in module.COMPONENTS]

@@ -30,6 +30,8 @@ KINDS: Mapping[str, str] = {
     "source": "copl_dataset_sources",
     "backbone": "copl_backbones",
     "metric": "copl_metrics",
+    "generator": "copl_generators",
+    "aligner": "copl_aligners",
 }
 """The kinds of components, as users type them, with the hook that collects each."""
 
@@ -160,4 +162,14 @@ class HookSpecs:
     @_spec
     def copl_metrics(self) -> list[Component]:
         """Metrics of an evaluation: ``build(options) -> Metric``."""
+        raise AssertionError
+
+    @_spec
+    def copl_generators(self) -> list[Component]:
+        """Generators, which write candidate answers to prompts: ``build(options) -> Generator``."""
+        raise AssertionError
+
+    @_spec
+    def copl_aligners(self) -> list[Component]:
+        """Aligners, which make of candidates what a user sees: ``build(options) -> Aligner``."""
         raise AssertionError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from copl.plugins import KINDS
 from copl.records import SPLITS
 
 RunCopl = Callable[..., tuple[int, str, str]]
@@ -46,7 +47,7 @@ def test_every_kind_is_listed_and_every_component_can_be_shown(run_copl: RunCopl
     assert code == 0
     assert listed["broken"] == []
     kinds = {c["kind"] for c in listed["components"]}
-    assert kinds == {"encoder", "gate", "adapter", "method", "source", "backbone", "metric"}
+    assert kinds == set(KINDS)
     names = {(c["kind"], c["name"]) for c in listed["components"]}
     wanted = {("encoder", "gcf"), ("encoder", "mf"), ("gate", "top1"), ("gate", "none"), ("adapter", "two-hop")}
     assert wanted | {("adapter", "mean"), ("method", "copl"), ("method", "btl"), ("method", "graph")} <= names

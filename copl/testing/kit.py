@@ -8,11 +8,13 @@ from typing import Any
 from copl.errors import OptionsError, suggest
 from copl.plugins import KINDS, Registered
 from copl.testing.adapter import check_adapter
+from copl.testing.aligner import check_aligner
 from copl.testing.backbone import check_backbone
 from copl.testing.check import CheckResult, run_checks
 from copl.testing.common import COMMON, Described
 from copl.testing.encoder import check_encoder
 from copl.testing.gate import check_gate
+from copl.testing.generator import check_generator
 from copl.testing.method import check_method
 from copl.testing.metric import check_metric
 from copl.testing.source import check_source
@@ -25,6 +27,8 @@ _BY_KIND: Mapping[str, Callable[[Described], list[CheckResult]]] = {
     "source": check_source,
     "backbone": check_backbone,
     "metric": check_metric,
+    "generator": check_generator,
+    "aligner": check_aligner,
 }
 
 

@@ -14,6 +14,7 @@ from copl.data.dataset import save_dataset
 from copl.plugins import KINDS, OWN_PACKAGE, Registered, load
 from copl.records import PreferenceData
 from copl.testing import check_component
+from copl.testing.alignment import PROMPTS
 from copl.testing.planted import planted_data
 from copl.testing.published import PUBLISHED, write_copy
 from copl.testing.tiny_model import write_tiny_model
@@ -60,6 +61,10 @@ def values_for(kind: str, name: str, directory: Path) -> dict[str, Any]:
     if (kind, name) == ("source", "subset"):
         save_dataset(planted_data(), directory / "whole")
         return {"path": str(directory / "whole"), "train_per_user": 4, "support": 2}
+    if (kind, name) == ("generator", "table"):
+        lines = [json.dumps({"prompt": prompt, "candidates": ["yes", "no", "perhaps"]}) for prompt in PROMPTS]
+        (directory / "candidates.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        return {"path": str(directory / "candidates.jsonl")}
     if (kind, name) == ("backbone", "hf"):
         return {"path": str(write_tiny_model(directory / "model", ["a brief answer"]))}
     return {}

@@ -1,0 +1,1 @@
+"""Who decides what a user sees: one module an aligner."""

@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
+from copl.judgements import Judgements
 from copl.system.converters import flag_array, float_array, int_array, optional_strings, strings
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Comparisons:
         rejected: row of the other response [N].
         weight: weight of each comparison, 1 by default [N].
         controversial: 1 where users are known to disagree on this pair, 0 where not, -1 unknown [N].
+        time: when each was made, in seconds since 1970 (UTC); NaN unknown [N].
     """
 
     user: IntArray = field(converter=int_array)
@@ -134,6 +136,7 @@ class Comparisons:
     rejected: IntArray = field(converter=int_array)
     weight: FloatArray = field(converter=float_array)
     controversial: NDArray[np.int8] = field(converter=flag_array)
+    time: FloatArray = field(converter=float_array)
 
     @weight.default
     def _ones(self) -> FloatArray:
@@ -143,19 +146,28 @@ class Comparisons:
     def _unknown(self) -> NDArray[np.int8]:
         return np.full(len(self.user), -1, dtype=np.int8)
 
+    @time.default
+    def _timeless(self) -> FloatArray:
+        return np.full(len(self.user), np.nan)
+
     def __attrs_post_init__(self) -> None:
-        lengths = {len(column) for column in (self.user, self.chosen, self.rejected, self.weight, self.controversial)}
+        lengths = {len(column) for column in self._columns()}
         if len(lengths) != 1:
             raise ValueError(f"columns of comparisons differ in length: {sorted(lengths)}")
+
+    def _columns(self) -> tuple[IntArray | FloatArray | NDArray[np.int8], ...]:
+        return self.user, self.chosen, self.rejected, self.weight, self.controversial, self.time
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: IntArray | BoolArray) -> Comparisons:
         """Return the comparisons at `rows` (row numbers or a mask)."""
-        return Comparisons(
-            self.user[rows], self.chosen[rows], self.rejected[rows], self.weight[rows], self.controversial[rows]
-        )
+        return Comparisons(*(column[rows] for column in self._columns()))
+
+    def renumbered(self, user: IntArray, response: IntArray) -> Comparisons:
+        """Return the comparisons with new rows of users and of responses, given by the old ones."""
+        return evolve(self, user=user[self.user], chosen=response[self.chosen], rejected=response[self.rejected])
 
     @classmethod
     def empty(cls) -> Comparisons:
@@ -167,13 +179,7 @@ class Comparisons:
         """Return all comparisons of `parts`, in order."""
         if not parts:
             return cls.empty()
-        return cls(
-            np.concatenate([p.user for p in parts]),
-            np.concatenate([p.chosen for p in parts]),
-            np.concatenate([p.rejected for p in parts]),
-            np.concatenate([p.weight for p in parts]),
-            np.concatenate([p.controversial for p in parts]),
-        )
+        return cls(*(np.concatenate(columns) for columns in zip(*(p._columns() for p in parts), strict=True)))
 
 
 @final
@@ -186,13 +192,15 @@ class ComparisonSet:
         responses: the responses referred to.
         comparisons: the comparisons.
         features: frozen features of the responses' texts [R, F], where somebody has read them; rows of responses that
-            the comparisons do not refer to may be anything.
+            nothing refers to may be anything.
+        judgements: what the same users said otherwise.
     """
 
     users: UserTable
     responses: ResponseTable
     comparisons: Comparisons
     features: Tensor | None = None
+    judgements: Judgements = field(factory=Judgements.empty)
 
     def __len__(self) -> int:
         return len(self.comparisons)
@@ -209,6 +217,7 @@ class PreferenceData:
         responses: all responses of all splits.
         splits: comparisons by split name (see `SPLITS`); a split without comparisons may be missing.
         provenance: where the data came from: source, options, counts, licence, versions; plain JSON values.
+        judgements: ties, thumbs and ratings by split name.
     """
 
     name: str
@@ -216,10 +225,13 @@ class PreferenceData:
     responses: ResponseTable
     splits: Mapping[str, Comparisons]
     provenance: Mapping[str, Any] = field(factory=dict)
+    judgements: Mapping[str, Judgements] = field(factory=dict)
 
     def split(self, name: str) -> ComparisonSet:
         """Return one split with the tables of the data set; empty where the data set has no such split."""
-        return ComparisonSet(self.users, self.responses, self.splits.get(name, Comparisons.empty()))
+        comparisons = self.splits.get(name, Comparisons.empty())
+        judgements = self.judgements.get(name, Judgements.empty())
+        return ComparisonSet(self.users, self.responses, comparisons, judgements=judgements)
 
     def digest(self, *splits: str) -> str:
         """Return a hash of the named splits, with the ids and keys of all users and responses."""
@@ -231,6 +243,10 @@ class PreferenceData:
             rows = self.split(split).comparisons
             digest.update(split.encode())
             for column in (rows.user, rows.chosen, rows.rejected, rows.weight):
+                digest.update(column.tobytes())
+            if np.isfinite(rows.time).any():
+                digest.update(rows.time.tobytes())
+            for column in self.judgements.get(split, Judgements.empty()).columns():
                 digest.update(column.tobytes())
         return digest.hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
+import attrs
 import numpy as np
 import torch
 from attrs import frozen
@@ -141,7 +142,7 @@ def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: boo
     own, said = _said_in_training(user_ids if with_training else (), trained)
     newcomer = np.concatenate([own, newcomer]).astype(np.int64)
     return _matched(
-        user_ids, newcomer, Comparisons.concat([said, Comparisons(rows.user, chosen, rejected, rows.weight)]), table
+        user_ids, newcomer, Comparisons.concat([said, attrs.evolve(rows, chosen=chosen, rejected=rejected)]), table
     )
 
 

@@ -80,10 +80,11 @@ def _of_user(support: ComparisonSet, user: str | None, where: Path) -> Compariso
     Raises:
         OptionsError: the file has none of the user, or is of several and no user is named.
     """
+    import attrs
     import numpy as np
 
     from copl.errors import OptionsError, quoted, suggest
-    from copl.records import Comparisons, ComparisonSet, UserTable
+    from copl.records import ComparisonSet, UserTable
 
     rows = support.comparisons
     present = [support.users.ids[row] for row in np.unique(rows.user).tolist()]
@@ -96,7 +97,7 @@ def _of_user(support: ComparisonSet, user: str | None, where: Path) -> Compariso
             "somebody who has said nothing"
         )
     own = rows.take(rows.user == support.users.rows[chosen])
-    columns = Comparisons(np.zeros_like(own.user), own.chosen, own.rejected, own.weight)
+    columns = attrs.evolve(own, user=np.zeros_like(own.user))
     return ComparisonSet(UserTable.ungrouped([chosen]), support.responses, columns)
 
 

@@ -2,10 +2,13 @@
 
     responses.parquet    prompt, text                                       one row a response
     users.parquet        id, group                                          one row a user
-    comparisons.parquet  split, user, chosen, rejected, weight, controversial
+    comparisons.parquet  split, user, chosen, rejected, weight, controversial, time
+    judgements.parquet   split, kind, user, response, other, value, weight, time
     dataset.json         format version, name, provenance, counts, and size and sha256 of each file
 
-``user``, ``chosen`` and ``rejected`` are row numbers in the other two tables, counted from 0.
+``user``, ``chosen``, ``rejected``, ``response`` and ``other`` are row numbers in the other two tables, counted from 0;
+``time`` is in seconds since 1970 (UTC). Judgements are ties, thumbs and ratings (`copl.judgements`). Version 1 of the
+format had neither ``time`` nor judgements; it is read as well.
 
 A data set that replaces another is written beside it in full, into ``.next``, before its files take the places of the
 old ones, the description last. Whoever reads looks there first, so that at any moment, a killed process or not, the
@@ -16,24 +19,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from attrs import frozen
 
 from copl.data.checking.findings import Finding
 from copl.data.reading.files import open_bytes
 from copl.errors import DataError, quoted
+from copl.judgements import KINDS, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
 from copl.system.documents import read_document, structure, write_document
 from copl.system.files import new_directory, sha256
 
+if TYPE_CHECKING:
+    from copl.records import FloatArray
+
 FORMAT = "copl dataset"
-VERSION = 1
+VERSION = 2
+_READ = (1, VERSION)
 MANIFEST = "dataset.json"
 
 _NEXT = ".next"
@@ -51,9 +60,35 @@ _SCHEMAS: Mapping[str, Any] = {
             ("rejected", pa.int64()),
             ("weight", pa.float64()),
             ("controversial", pa.int8()),
+            ("time", pa.float64()),
+        ]
+    ),
+    "judgements.parquet": pa.schema(
+        [
+            ("split", pa.dictionary(pa.int8(), pa.string())),
+            ("kind", pa.dictionary(pa.int8(), pa.string())),
+            ("user", pa.int64()),
+            ("response", pa.int64()),
+            ("other", pa.int64()),
+            ("value", pa.float64()),
+            ("weight", pa.float64()),
+            ("time", pa.float64()),
         ]
     ),
 }
+_LATER = {"comparisons.parquet": ("time",), "judgements.parquet": None}
+"""Columns, or whole files, that version 1 lacks."""
+
+
+def _schemas(version: int) -> Mapping[str, Any]:
+    """Return the tables of a version of the format."""
+    if version == VERSION:
+        return _SCHEMAS
+    kept = {name: schema for name, schema in _SCHEMAS.items() if _LATER.get(name, ()) is not None}
+    return {
+        name: pa.schema([field for field in schema if field.name not in (_LATER.get(name) or ())])
+        for name, schema in kept.items()
+    }
 
 
 @final
@@ -69,6 +104,7 @@ class _Counts:
     users: int
     responses: int
     splits: Mapping[str, int]
+    judgements: Mapping[str, int] = {}
 
 
 @final
@@ -111,7 +147,7 @@ class _Manifest:
     files: Mapping[str, _File]
 
     def __attrs_post_init__(self) -> None:
-        if missing := [name for name in _SCHEMAS if name not in self.files]:
+        if missing := [name for name in _schemas(self.version) if name not in self.files]:
             raise ValueError(f"files: {missing[0]} is not listed")
         if unknown := [name for name in self.counts.splits if name not in SPLITS]:
             raise ValueError(f"counts.splits: unknown split {quoted(unknown[0])}")
@@ -173,14 +209,19 @@ def load_dataset(directory: Path) -> PreferenceData:
             no data set, or is of another version of the format.
     """
     manifest = _read_manifest(directory)
-    contents = {name: _verified(directory, name, manifest.files[name]) for name in _SCHEMAS}
+    schemas = _schemas(manifest.version)
+    contents = {name: _verified(directory, name, manifest.files[name]) for name in schemas}
     _raise_faults([fault for fault in contents.values() if isinstance(fault, str)])
-    tables = {name: _parsed(directory / name, content) for name, content in contents.items()}
+    tables = {name: _parsed(directory / name, content, schemas[name]) for name, content in contents.items()}
     _raise_faults([fault for fault in tables.values() if isinstance(fault, str)])
     users, responses, rows = (tables[f"{name}.parquet"] for name in ("users", "responses", "comparisons"))
     splits = _read_splits(directory / "comparisons.parquet", rows, len(users), len(responses))
     for name in manifest.counts.splits:
         splits.setdefault(name, Comparisons.empty())
+    judgements: Mapping[str, Judgements] = {}
+    if "judgements.parquet" in tables:
+        path = directory / "judgements.parquet"
+        judgements = _read_judgements(path, tables["judgements.parquet"], len(users), len(responses))
     columns = {"id": users, "prompt": responses, "text": responses}
     empty = [name for name, table in columns.items() if table.column(name).null_count]
     _raise_faults([f"{directory}: column {name!r} has empty cells; {_AGAIN}" for name in empty])
@@ -194,6 +235,7 @@ def load_dataset(directory: Path) -> PreferenceData:
         ResponseTable(responses.column("prompt").to_pylist(), responses.column("text").to_pylist()),
         splits,
         manifest.provenance,
+        judgements,
     )
 
 
@@ -205,26 +247,30 @@ def dataset_fingerprint(directory: Path) -> str:
     """
     files = _read_manifest(directory).files
     digest = hashlib.sha256()
-    for name in sorted(_SCHEMAS):
+    for name in sorted(_SCHEMAS.keys() & files.keys()):
         digest.update(f"{name} {files[name].sha256}\n".encode())
     return digest.hexdigest()
 
 
 def _tables(data: PreferenceData) -> dict[str, Any]:
-    unknown = sorted(set(data.splits) - set(SPLITS))
+    unknown = sorted((data.splits.keys() | data.judgements.keys()) - set(SPLITS))
     _raise_faults(
         [f"data set {quoted(data.name)}: unknown split {name!r}; there are {', '.join(SPLITS)}" for name in unknown]
     )
-    names = [name for name in SPLITS if name in data.splits]
-    parts = [data.splits[name] for name in names]
-    rows = Comparisons.concat(parts)
-    codes = np.repeat(np.arange(len(names), dtype=np.int8), [len(part) for part in parts])
-    split = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(names, pa.string()))
+    split, rows = _with_split(data.splits, Comparisons.concat)
+    judged_split, judged = _with_split(data.judgements, Judgements.concat)
+    kind = pa.DictionaryArray.from_arrays(pa.array(judged.kind), pa.array(list(KINDS), pa.string()))
     columns: dict[str, list[Any]] = {
         "responses.parquet": [data.responses.prompts, data.responses.texts],
         "users.parquet": [data.users.ids, data.users.groups],
-        "comparisons.parquet": [split, rows.user, rows.chosen, rows.rejected, rows.weight, rows.controversial],
-    }
+        "comparisons.parquet": [
+            split, rows.user, rows.chosen, rows.rejected, rows.weight, rows.controversial, _or_null(rows.time)
+        ],
+        "judgements.parquet": [
+            judged_split, kind, judged.user, judged.response, judged.other, judged.value, judged.weight,
+            _or_null(judged.time),
+        ],
+    }  # fmt: skip
     try:
         return {
             name: pa.table([pa.array(c, f.type) for c, f in zip(columns[name], schema, strict=True)], schema=schema)
@@ -235,10 +281,24 @@ def _tables(data: PreferenceData) -> dict[str, Any]:
         raise DataError(f"{where}: a text holds half of a surrogate pair and cannot be kept") from error
 
 
+def _or_null(time: FloatArray) -> Any:
+    """Return times with nothing where one is unknown."""
+    return pa.array(time, pa.float64(), mask=np.isnan(time))
+
+
+def _with_split(parts: Mapping[str, Any], concat: Callable[[list[Any]], Any]) -> tuple[Any, Any]:
+    """Return the rows of all splits together, and the split of each as an Arrow array."""
+    names = [name for name in SPLITS if name in parts]
+    codes = np.repeat(np.arange(len(names), dtype=np.int8), [len(parts[name]) for name in names])
+    split = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(names, pa.string()))
+    return split, concat([parts[name] for name in names])
+
+
 def _manifest(data: PreferenceData, files: Mapping[str, Path]) -> _Manifest:
     splits = {name: len(data.splits[name]) for name in SPLITS if name in data.splits}
     entries = {name: _File(path.stat().st_size, sha256(path)) for name, path in files.items()}
-    counts = _Counts(len(data.users), len(data.responses), splits)
+    judged = Judgements.concat(list(data.judgements.values())).counts()
+    counts = _Counts(len(data.users), len(data.responses), splits, judged)
     return _Manifest(FORMAT, VERSION, data.name, dict(data.provenance), counts, entries)
 
 
@@ -276,7 +336,7 @@ def _read_manifest(directory: Path) -> _Manifest:
     path = _manifest_path(directory)
     if not path.exists():
         raise DataError(f"{directory}: not a data set: it has no {MANIFEST}; `copl data make` writes data sets")
-    version = {"format": FORMAT, "version": VERSION}
+    version = {"format": FORMAT, "version": _READ}
     manifest = read_document(path, _Manifest, advice=_AGAIN, version=version, error=DataError)
     _check_provenance(manifest.provenance, str(path), _AGAIN)
     return manifest
@@ -306,36 +366,63 @@ def _verified(directory: Path, name: str, expected: _File) -> bytes | str:
     return content
 
 
-def _parsed(path: Path, content: bytes | str) -> Any:
+def _parsed(path: Path, content: bytes | str, schema: Any) -> Any:
     try:
         table = pq.read_table(pa.BufferReader(content))
-        return table.select(_SCHEMAS[path.name].names).cast(_SCHEMAS[path.name])
+        return table.select(schema.names).cast(schema)
     except (pa.ArrowException, KeyError, OSError) as error:
         return f"{path}: not a table of this format ({str(error).splitlines()[0]}); {_AGAIN}"
 
 
 def _read_splits(path: Path, rows: Any, num_users: int, num_responses: int) -> dict[str, Comparisons]:
-    limits = {"user": num_users, "chosen": num_responses, "rejected": num_responses}
-    _raise_faults(
-        [f"{path}: column {name!r} has empty cells" for name in rows.column_names if rows.column(name).null_count]
-    )
+    _check_rows(path, rows, {"user": num_users, "chosen": num_responses, "rejected": num_responses})
+    columns = ("user", "chosen", "rejected", "weight", "controversial")
+    everything = Comparisons(*(rows.column(name).to_numpy() for name in columns), time=_times(rows))
+    return _by_split(rows, everything)
+
+
+def _read_judgements(path: Path, rows: Any, num_users: int, num_responses: int) -> dict[str, Judgements]:
+    _check_rows(path, rows, {"user": num_users, "response": num_responses})
+    codes, words = _codes(rows, "kind")
+    faults = [f"{path}: unknown kind of judgement {quoted(word)}; {_AGAIN}" for word in words if word not in KINDS]
+    other = rows.column("other").to_numpy()
+    if len(other) and not (other.min() >= -1 and other.max() < num_responses):
+        faults.append(f"{path}: column 'other' refers to rows that are not there; {_AGAIN}")
+    _raise_faults(faults)
+    kind = np.array([list(KINDS).index(word) for word in words], dtype=np.int8)[codes]
+    columns = (rows.column(name).to_numpy() for name in ("user", "response", "other", "value", "weight"))
+    return _by_split(rows, Judgements(kind, *columns, time=_times(rows)))
+
+
+def _check_rows(path: Path, rows: Any, limits: Mapping[str, int]) -> None:
+    """Refuse empty cells and rows of other tables that are not there."""
+    needed = [name for name in rows.column_names if name != "time"]
+    _raise_faults([f"{path}: column {name!r} has empty cells" for name in needed if rows.column(name).null_count])
     faults = []
     for name, limit in limits.items():
         values = rows.column(name).to_numpy()
         if len(values) and not (values.min() >= 0 and values.max() < limit):
             faults.append(f"{path}: column {name!r} refers to rows that are not there (0 to {limit - 1} are)")
-    split = rows.column("split").unify_dictionaries().combine_chunks()
-    split = split.chunk(0) if isinstance(split, pa.ChunkedArray) and split.num_chunks else split
-    words = split.dictionary.to_pylist() if len(rows) else []
+    _, words = _codes(rows, "split")
     faults += [f"{path}: unknown split {quoted(word)}" for word in words if word not in SPLITS]
     _raise_faults(faults)
-    everything = Comparisons(
-        rows.column("user").to_numpy(),
-        rows.column("chosen").to_numpy(),
-        rows.column("rejected").to_numpy(),
-        rows.column("weight").to_numpy(),
-        rows.column("controversial").to_numpy(),
-    )
-    codes = split.indices.to_numpy() if len(rows) else np.empty(0, dtype=np.int8)
+
+
+def _times(rows: Any) -> FloatArray:
+    if "time" not in rows.column_names:
+        return np.full(len(rows), np.nan)
+    times: FloatArray = pc.fill_null(rows.column("time"), float("nan")).to_numpy()
+    return times
+
+
+def _codes(rows: Any, name: str) -> tuple[Any, list[str]]:
+    """Return a column of words as codes, and the words."""
+    column = rows.column(name).unify_dictionaries().combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
+    return (column.indices.to_numpy(), column.dictionary.to_pylist()) if len(rows) else (np.empty(0, np.int8), [])
+
+
+def _by_split(rows: Any, everything: Any) -> dict[str, Any]:
+    codes, words = _codes(rows, "split")
     by_word = {word: everything.take(codes == code) for code, word in enumerate(words)}
     return {name: by_word[name] for name in SPLITS if name in by_word}

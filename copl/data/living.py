@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import attrs
 import numpy as np
 
+from copl.data.making.by_time import time_splits
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_splits
-from copl.data.pairs import compact, first_rows, number_rows, pair_numbers
+from copl.data.pairs import compact, first_of, number_rows, pair_numbers, superseded
 from copl.data.reading.faults import Faults
 from copl.errors import DataError, quoted, suggest
 from copl.options import option, parse_options
@@ -35,7 +36,7 @@ class AddOptions:
     contradictions: Literal["keep", "drop", "error"] = option(
         "error",
         help="a pair the user decided the other way before: error names the rows; keep has it both ways; drop leaves "
-        "the new one out",
+        "the new one out; of answers at different times the last counts, unless keep",
     )
 
 
@@ -57,25 +58,30 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
     users, responses, fresh = _joined(data, rows)
     known = dict(data.splits)
     before = Comparisons.concat(list(known.values()))
-    is_new, reasons = _sift(before, fresh, rows, options)
+    is_new, is_current, reasons = _sift(before, fresh, rows, options)
     added = fresh.take(is_new)
     if rows.split is not None:
         codes = [rows.split.values[code] for code in rows.split.codes[is_new].tolist()]
         parts = {split: added.take(np.array([code == split for code in codes])) for split in SPLITS}
         _check_roles(known, fresh, rows)
     else:
-        outcome = stable_splits(
-            ComparisonSet(users, responses, added), _split_options(data), seed=_seed(data), known=known
-        )
+        split_options, make_splits = _split_options(data), stable_splits
+        if split_options.strategy == "time":
+            rows.require_times()
+            make_splits = time_splits
+        outcome = make_splits(ComparisonSet(users, responses, added), split_options, seed=_seed(data), known=known)
         parts = dict(outcome.splits)
         reasons |= outcome.dropped
+    starts = np.cumsum([0, *map(len, known.values())])
+    kept_rows = {split: part.take(is_current[start:][: len(part)])
+                 for (split, part), start in zip(known.items(), starts, strict=False)}  # fmt: skip
     splits = {
-        split: Comparisons.concat([known.get(split, Comparisons.empty()), part])
+        split: Comparisons.concat([kept_rows.get(split, Comparisons.empty()), part])
         for split, part in parts.items()
         if split in known or len(part)
     }
     table, kept, splits = compact(users, responses, splits)
-    count = sum(map(len, splits.values())) - len(before)
+    count = sum(map(len, parts.values()))
     if not count and table.groups == data.users.groups:
         return data
     notes = [
@@ -110,21 +116,21 @@ def _joined(data: PreferenceData, rows: Rows) -> tuple[UserTable, ResponseTable,
     responses = ResponseTable((*data.responses.prompts, *met.prompts), (*data.responses.texts, *met.texts))
     user_row = np.array([users.rows[user] for user in more.users.ids], dtype=np.int64)
     response_row = np.array([responses.rows[key] for key in more.responses.keys], dtype=np.int64)
-    new = more.comparisons
-    moved = Comparisons(
-        user_row[new.user], response_row[new.chosen], response_row[new.rejected], new.weight, new.controversial
-    )
-    return users, responses, moved
+    return users, responses, more.comparisons.renumbered(user_row, response_row)
 
 
-def _sift(before: Comparisons, fresh: Comparisons, rows: Rows, options: AddOptions) -> tuple[BoolArray, dict[str, int]]:
-    """Return which rows [N] say something new, and how many others there are by reason."""
+def _sift(
+    before: Comparisons, fresh: Comparisons, rows: Rows, options: AddOptions
+) -> tuple[BoolArray, BoolArray, dict[str, int]]:
+    """Return which rows [N] say something new, which old ones still hold, and how many rows are left out by reason."""
     everything = Comparisons.concat([before, fresh])
     start, table = len(before), rows.table
+    earlier = superseded(everything) & (options.contradictions != "keep")
+    current = np.flatnonzero(~earlier)
     said = number_rows(everything.user, everything.chosen, everything.rejected)
-    again = (first_rows(said) != np.arange(len(everything)))[start:]
-    first = first_rows(pair_numbers(everything))[start:]
-    against = ~again & (fresh.chosen != everything.chosen[first])
+    again = (first_of(current, said) != np.arange(len(everything)))[start:] & ~earlier[start:]
+    first = first_of(current, pair_numbers(everything))[start:]
+    against = ~again & ~earlier[start:] & (fresh.chosen != everything.chosen[first])
     if options.contradictions == "error" and against.any():
         faults = Faults(table.where)
 
@@ -137,8 +143,12 @@ def _sift(before: Comparisons, fresh: Comparisons, rows: Rows, options: AddOptio
         faults.add_each(np.flatnonzero(against), tell)
         faults.raise_any()
     is_left_out = against & (options.contradictions == "drop")
-    reasons = {"there already": int(again.sum()), "against what is there": int(is_left_out.sum())}
-    return ~again & ~is_left_out, reasons
+    reasons = {
+        "there already": int(again.sum()),
+        "against what is there": int(is_left_out.sum()),
+        "decided again later": int(earlier[start:].sum()),
+    }
+    return ~again & ~is_left_out & ~earlier[start:], ~earlier[:start], reasons
 
 
 def _check_roles(known: Mapping[str, Comparisons], fresh: Comparisons, rows: Rows) -> None:
@@ -173,8 +183,8 @@ def _split_options(data: PreferenceData) -> ComparisonSplitOptions:
     given = data.provenance.get("options", {})
     names = {field.name for field in attrs.fields(ComparisonSplitOptions)}
     asked = {name: value for name, value in given.items() if name in names}
-    if data.provenance.get("split") == "response":
-        asked["strategy"] = "response"
+    if data.provenance.get("split") in ("response", "time"):
+        asked["strategy"] = data.provenance["split"]
     return parse_options(ComparisonSplitOptions, asked, where=f"data set {quoted(data.name)}")
 
 

@@ -59,6 +59,13 @@ def first_rows(numbers: IntArray) -> IntArray:
     return rows
 
 
+def first_of(rows: IntArray, numbers: IntArray) -> IntArray:
+    """Return for each of some rows the first of these that has the same number; the places of others mean nothing."""
+    firsts = np.zeros(len(numbers), dtype=np.int64)
+    firsts[rows] = rows[first_rows(numbers[rows])]
+    return firsts
+
+
 def occurring(count: int, *columns: IntArray) -> BoolArray:
     """Return which of `count` row numbers occur in any of the columns."""
     mask: BoolArray = np.zeros(count, dtype=np.bool_)
@@ -74,6 +81,16 @@ def contradictions(comparisons: Comparisons) -> BoolArray:
     upward = comparisons.chosen > comparisons.rejected
     both = (np.bincount(pair[upward], minlength=count) > 0) & (np.bincount(pair[~upward], minlength=count) > 0)
     mask: BoolArray = both[pair]
+    return mask
+
+
+def superseded(comparisons: Comparisons) -> BoolArray:
+    """Return which comparisons [N] the same user has decided again, the same way or the other, at a later time."""
+    pair = pair_numbers(comparisons)
+    latest = np.full(int(pair.max(initial=-1)) + 1, -np.inf)
+    known = np.isfinite(comparisons.time)
+    np.maximum.at(latest, pair[known], comparisons.time[known])
+    mask: BoolArray = known & (comparisons.time < latest[pair])
     return mask
 
 
@@ -124,12 +141,7 @@ def compact(
     kept_responses = np.flatnonzero(occurring(len(responses), *ends))
     new_user = renumbering(kept_users, len(users))
     new_response = renumbering(kept_responses, len(responses))
-    renumbered = {
-        name: Comparisons(
-            new_user[part.user], new_response[part.chosen], new_response[part.rejected], part.weight, part.controversial
-        )
-        for name, part in splits.items()
-    }
+    renumbered = {name: part.renumbered(new_user, new_response) for name, part in splits.items()}
     user_rows = kept_users.tolist()
     table = UserTable((users.ids[row] for row in user_rows), (users.groups[row] for row in user_rows))
     return table, responses.take(kept_responses), renumbered

@@ -62,6 +62,4 @@ def _renumbered(comparisons: Comparisons, user_rows: IntArray, response_rows: In
     user = user_rows[comparisons.user]
     chosen, rejected = response_rows[comparisons.chosen], response_rows[comparisons.rejected]
     keep = (user >= 0) & (chosen >= 0) & (rejected >= 0)
-    return Comparisons(
-        user[keep], chosen[keep], rejected[keep], comparisons.weight[keep], comparisons.controversial[keep]
-    )
+    return comparisons.renumbered(user_rows, response_rows).take(keep)

@@ -68,7 +68,8 @@ def read_document(
         path: the file.
         kind: the record it holds, or a type such as ``tuple[Record, ...]``.
         advice: what to do when it cannot be read.
-        version: keys that tell what the file is, with the value that is read here; looked at before the rest.
+        version: keys that tell what the file is, with the value that is read here, or a tuple of values; looked at
+            before the rest.
         error: what to raise.
 
     Raises:
@@ -99,11 +100,14 @@ def parse_document(
         raise error(f"{where}: damaged: {_not_json(reason)}; {advice}") from reason
     for key, wanted in (version or {}).items():
         there = value.get(key) if isinstance(value, dict) else None
-        if there != wanted or type(there) is not type(wanted):
+        readable = wanted if isinstance(wanted, tuple) else (wanted,)
+        if not any(there == one and type(there) is type(one) for one in readable):
             told = "nothing" if there is None else quoted(there)
             writer = value.get("copl") if isinstance(value, dict) else None
             by = f", written by copl {quoted(writer)}" if isinstance(writer, str) else ""
-            raise error(f"{where}: {key} is {told}{by}, this version of copl reads {wanted!r}; {advice}")
+            raise error(
+                f"{where}: {key} is {told}{by}, this version of copl reads {' or '.join(map(repr, readable))}; {advice}"
+            )
     record: T = structure(value, kind, where=where, advice=advice, error=error)
     return record
 

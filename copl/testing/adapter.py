@@ -81,7 +81,7 @@ def is_in_no_order(subject: _Subject) -> None:
     shuffled = ComparisonSet(
         UserTable([support.users.ids[row] for row in users], [support.users.groups[row] for row in users]),
         support.responses,
-        Comparisons(np.argsort(users)[rows.user], rows.chosen, rows.rejected, rows.weight, rows.controversial),
+        attrs.evolve(rows, user=np.argsort(users)[rows.user]),
     )
     _require_same(subject.adapt(support), subject.adapt(shuffled), "embeddings change with the order of the rows")
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
 from copl.errors import DataError
+from copl.judgements import KINDS, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
 
 TEXT = st.text(max_size=8)
@@ -33,19 +35,32 @@ def data_sets(draw: st.DrawFn) -> PreferenceData:
         st.integers(0, len(responses) - 1),
         st.floats(0.1, 9.0),
         st.sampled_from([-1, 0, 1]),
+        st.just(math.nan) | st.floats(0, 2e9),
     )
+    judgement = st.tuples(
+        st.integers(0, len(KINDS) - 1),
+        st.integers(0, len(ids) - 1),
+        st.integers(0, len(responses) - 1),
+        st.integers(-1, len(responses) - 1),
+        st.floats(-10, 10),
+        st.floats(0.1, 9.0),
+        st.just(math.nan) | st.floats(0, 2e9),
+    )
+    judgements = {}
+    for name in draw(st.lists(st.sampled_from(list(SPLITS)), unique=True)):
+        drawn = draw(st.lists(judgement, min_size=1, max_size=5))
+        judgements[name] = Judgements(*zip(*drawn, strict=True))
     splits = {}
     for name in draw(st.lists(st.sampled_from(list(SPLITS)), unique=True)):
         rows = draw(st.lists(row, max_size=5))
-        user, chosen, rejected, weight, mark = zip(*rows, strict=True) if rows else ((),) * 5
-        splits[name] = Comparisons(
-            user, chosen, rejected, np.array(weight, dtype=np.float64), np.array(mark, dtype=np.int8)
-        )
+        columns = zip(*rows, strict=True) if rows else ((),) * 6
+        splits[name] = Comparisons(*columns)
     provenance = draw(
         st.dictionaries(TEXT, st.none() | st.integers(-9, 9) | TEXT | st.lists(TEXT, max_size=2), max_size=2)
     )
     prompts, texts = zip(*responses, strict=True)
-    return PreferenceData(draw(TEXT), UserTable(ids, groups), ResponseTable(prompts, texts), splits, provenance)
+    tables = UserTable(ids, groups), ResponseTable(prompts, texts)
+    return PreferenceData(draw(TEXT), *tables, splits, provenance, judgements)
 
 
 def assert_same(one: PreferenceData, other: PreferenceData) -> None:
@@ -53,11 +68,14 @@ def assert_same(one: PreferenceData, other: PreferenceData) -> None:
     assert (one.responses.prompts, one.responses.texts) == (other.responses.prompts, other.responses.texts)
     assert dict(one.provenance) == dict(other.provenance)
     assert set(one.splits) == set(other.splits)
-    for name, part in one.splits.items():
-        for column in ("user", "chosen", "rejected", "weight", "controversial"):
-            first, second = getattr(part, column), getattr(other.splits[name], column)
+    assert set(one.judgements) == set(other.judgements)
+    pairs = [(part, other.splits[name]) for name, part in one.splits.items()]
+    for part, same in [*pairs, *((part, other.judgements[name]) for name, part in one.judgements.items())]:
+        assert isinstance(part, Comparisons | Judgements)
+        for column in attrs.fields(type(part)):
+            first, second = getattr(part, column.name), getattr(same, column.name)
             assert first.dtype == second.dtype
-            assert np.array_equal(first, second)
+            assert np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
 
 
 @settings(max_examples=40)
@@ -86,10 +104,25 @@ def saved(tmp_path: Path) -> Path:
 
 def test_the_description_can_be_read_by_a_person(saved: Path) -> None:
     described = json.loads((saved / "dataset.json").read_text(encoding="utf-8"))
-    assert described["counts"] == {"users": 2, "responses": 3, "splits": {"train": 2, "test": 1}}
-    assert described["version"] == 1
-    assert set(described["files"]) == {"responses.parquet", "users.parquet", "comparisons.parquet"}
+    assert described["counts"] == {
+        "users": 2, "responses": 3, "splits": {"train": 2, "test": 1}, "judgements": {}
+    }  # fmt: skip
+    assert described["version"] == 2
+    names = ("responses", "users", "comparisons", "judgements")
+    assert set(described["files"]) == {f"{name}.parquet" for name in names}
     assert pq.read_table(saved / "comparisons.parquet").column("split").to_pylist() == ["train", "train", "test"]
+
+
+def test_version_1_is_read(saved: Path) -> None:
+    """A data set as it was written before there were times and judgements."""
+    rows = pq.read_table(saved / "comparisons.parquet").drop_columns(["time"])
+    _rewrite(saved, "comparisons.parquet", rows)
+    (saved / "judgements.parquet").unlink()
+    described = json.loads((saved / "dataset.json").read_text(encoding="utf-8"))
+    del described["files"]["judgements.parquet"], described["counts"]["judgements"]
+    (saved / "dataset.json").write_text(json.dumps({**described, "version": 1}))
+    assert_same(load_dataset(saved), example())
+    assert dataset_fingerprint(saved)
 
 
 def test_the_fingerprint_tells_contents_apart(saved: Path, tmp_path: Path) -> None:
@@ -127,7 +160,7 @@ def test_files_that_are_no_part_of_the_data_set_stay(saved: Path) -> None:
     save_dataset(example(("x", "y", "z")), saved, overwrite=True)
     assert load_dataset(saved).responses.texts == ("x", "y", "z")
     assert (saved / "notes.txt").read_text() == "mine"
-    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet"}
+    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}
     assert {path.name for path in saved.iterdir()} == own | {"notes.txt", "plots"}
 
 
@@ -162,7 +195,7 @@ def test_whenever_it_is_killed_the_old_or_the_new_data_set_is_there(
         save_dataset(example(), saved)
     save_dataset(example(("1", "2", "3")), saved, overwrite=True)
     assert load_dataset(saved).responses.texts == ("1", "2", "3")
-    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet"}
+    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}
     assert {path.name for path in saved.iterdir()} == own
 
 
@@ -252,7 +285,7 @@ def _pipe(name: str) -> Callable[[Path], None]:
         ),
         (lambda d: (d / "dataset.json").unlink(), "not a data set: it has no dataset.json"),
         (_cut_description, r"dataset\.json: damaged: not JSON at line"),
-        (_edit("version", 2), "version is 2, this version of copl reads 1"),
+        (_edit("version", 3), "version is 3, this version of copl reads 1 or 2"),
         (_edit("format", "foreign"), "format is 'foreign', this version of copl reads 'copl dataset'"),
         (_edit("files", {}), r"files: responses\.parquet is not listed"),
         (

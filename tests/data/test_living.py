@@ -212,3 +212,34 @@ def test_the_commands(run_copl: RunCopl, tmp_path: Path) -> None:
     assert code == 0, err
     assert dataset_fingerprint(tmp_path / "b") == dataset_fingerprint(tmp_path / "c")
     assert run_copl(*add[:-1], tmp_path / "d", "--set", "colums=a=b")[0] == 2
+
+
+def test_the_later_of_two_answers_counts() -> None:
+    rows = [{**row, "timestamp": 100 + n} for n, row in enumerate(random_rows(200))]
+    options = RowOptions(unseen_fraction=0.0, cold_fraction=0.0)
+    data = made(rows, options)
+    row = rows[-1]
+    key = row["user_id"], row["chosen"], row["rejected"]
+    split = said(data)[key]
+    turned = {**row, "chosen": row["rejected"], "rejected": row["chosen"], "timestamp": 999}
+    later = added(data, [turned], AddOptions())
+    assert key not in said(later)
+    assert said(later)[key[0], key[2], key[1]] == split
+    assert said(added(later, [turned], AddOptions())) == said(later)
+    # what was said before that is late to the party
+    assert said(added(later, [row], AddOptions())) == said(later)
+    earlier = added(data, [{**turned, "timestamp": 5}], AddOptions())
+    assert said(earlier) == said(data)
+
+
+def test_rows_added_to_a_split_by_time_need_a_time() -> None:
+    rows = [{**row, "timestamp": 100 + n} for n, row in enumerate(random_rows(200))]
+    data = made(rows, RowOptions(strategy="time"))
+    assert data.provenance["split"] == "time"
+    with pytest.raises(DataError, match="line 1: timestamp: missing; strategy=time needs"):
+        added(data, [{**rows[0], "prompt": "new", "timestamp": None}])
+    seen = data.users.ids[int(data.splits["train"].user[0])]
+    more = added(data, [{**rows[0], "prompt": "new", "timestamp": 10_000, "user_id": seen}])
+    assert set(said(more).items()) - set(said(data).items()) <= {
+        ((seen, rows[0]["chosen"], rows[0]["rejected"]), name) for name in ("test", "cold")
+    }

@@ -139,10 +139,23 @@ def _leaks(data: PreferenceData) -> Iterator[Finding]:
         if response_split and (count := int((used[one] & used[other]).sum())):
             what = "a response of a user in two splits"
             yield Finding("error", what, where, count, "split again with strategy=response")
+    if data.provenance.get("split") == "time":
+        yield from _foreseen(data)
     if "cold" in names:
         yield from _warm_cold(_held_by(ends, np.tile(split, 2), len(names)), names)
     if not response_split and "train" in names and "test" in names:
         yield from _known_responses(data)
+
+
+def _foreseen(data: PreferenceData) -> Iterator[Finding]:
+    """Comparisons to judge by that were made before others which are learnt from."""
+    learnt = data.splits.get("train", Comparisons.empty()).time
+    for name in ("validation", "test", "cold", "heldout"):
+        part = data.splits.get(name, Comparisons.empty())
+        count = int((part.time <= learnt.max(initial=-np.inf)).sum())
+        if count:
+            advice = "the future is to be judged by the past; split again with strategy=time"
+            yield Finding("error", "comparisons that training is later than", name, count, advice)
 
 
 def _warm_cold(held: BoolArray, names: list[str]) -> Iterator[Finding]:

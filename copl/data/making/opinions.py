@@ -231,4 +231,4 @@ def controversial_pairs(agree: Any, disagree: Any, between: Any | None = None) -
 
 def with_controversial(part: Comparisons, controversial: Any) -> Comparisons:
     """Return comparisons with the marks of a matrix [R, R]."""
-    return Comparisons(part.user, part.chosen, part.rejected, part.weight, controversial[part.chosen, part.rejected])
+    return attrs.evolve(part, controversial=controversial[part.chosen, part.rejected])

@@ -24,6 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from copl.data.pairs import number_rows, occurring, openings, pair_numbers
+from copl.errors import OptionsError
 from copl.options import option
 from copl.records import Comparisons, ComparisonSet, ResponseTable
 
@@ -68,10 +69,10 @@ class SplitOptions:
 class ComparisonSplitOptions(SplitOptions):
     """How given comparisons are split."""
 
-    strategy: Literal["pair", "response"] = option(
+    strategy: Literal["pair", "response", "time"] = option(
         "pair",
         help="pair: hold out whole comparisons; response: a user's splits share no response, needed where comparisons "
-        "were derived from ratings or votes",
+        "were derived from ratings or votes; time: the future is judged by the past, where rows have a timestamp",
     )
     cold_by: Literal["prompt", "response"] = option(
         "prompt",
@@ -165,7 +166,12 @@ def make_splits(
         options: strategy and sizes.
         seed: the same seed gives the same splits.
         cold: which responses [R] are never trained on, where the publishers have decided that; drawn otherwise.
+
+    Raises:
+        OptionsError: they are to be split by time, which a published data set does not tell.
     """
+    if options.strategy == "time":
+        raise OptionsError("strategy=time: this source tells no times; choose pair or response")
     rows = data.comparisons
     if cold is None:
         used = np.concatenate([rows.chosen, rows.rejected])

@@ -146,6 +146,8 @@ class ColumnEncoder:
 def _python_values(array: Any) -> list[Any]:
     """Return the values of an Arrow array; those that Python has no type for, such as nanoseconds, as `Foreign`."""
     try:
+        if getattr(array.type, "unit", "") == "ns":  # pandas has a type for these, where it is installed
+            raise ValueError("Python has no type for nanoseconds")
         return list(array.to_pylist())
     except (ValueError, OverflowError, pa.ArrowException):
         texts = [" ".join(array.slice(place, 1).to_string().split())[2:-2] for place in range(len(array))]

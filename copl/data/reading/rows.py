@@ -1,7 +1,8 @@
 """From a table of rows to comparisons: the row schema, checked row by row.
 
 A row has ``user_id``, ``prompt`` (text or chat messages), ``chosen`` and ``rejected`` (text, or a list of one assistant
-message), and may have ``split``, ``group``, ``controversial``, ``weight`` and ``timestamp`` (which nothing uses yet).
+message), and may have ``split``, ``group``, ``controversial``, ``weight`` and ``timestamp`` (ISO 8601 with its zone, or
+seconds or milliseconds since 1970, all rows alike).
 Ids and texts are read in their one spelling (`copl.data.canonical`), and the notes say which were written otherwise.
 """
 
@@ -20,6 +21,7 @@ from copl.data.canonical import ValueFaultError
 from copl.data.pairs import intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.columns import NOTHING, EncodedColumn, encode, encode_together, first_places
+from copl.data.reading.faults import Faults
 from copl.data.reading.table import Table, table_of_objects
 from copl.errors import quoted, suggest
 from copl.records import Comparisons, ComparisonSet, UserTable
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray
 
 REQUIRED = ("user_id", "prompt", "chosen", "rejected")
-USED = ("split", "group", "controversial", "weight")
-OPTIONAL = (*USED, "timestamp")
+OPTIONAL = ("split", "group", "controversial", "weight", "timestamp")
 
 
 @final
@@ -56,6 +57,18 @@ class Rows:
     def notes(self) -> tuple[str, ...]:
         """What a person should know."""
         return (*self.unread, *self.respelt)
+
+    def require_times(self) -> None:
+        """Refuse rows without a time.
+
+        Raises:
+            DataError: one fault for each.
+        """
+        faults, table = Faults(self.table.where), self.table
+        missing = np.flatnonzero(np.isnan(self.data.comparisons.time))
+        message = "timestamp: missing; strategy=time needs the time of every row"
+        faults.add_each(missing, lambda place: (int(table.rows[place]), message, table.label(place)))
+        faults.raise_any()
 
 
 def read_comparison_rows(rows: Sequence[Mapping[str, Any]]) -> ComparisonSet:
@@ -91,7 +104,7 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     split = reader.optional("split", values.split)
     group = reader.optional("group", values.group)
     controversial = reader.optional("controversial", values.controversial)
-    weight = reader.weights()
+    weight, time = reader.weights(), reader.times()
     reader.faults.raise_any()
 
     ids, user_row = intern_users(user)
@@ -102,7 +115,7 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
     reader.faults.raise_any()
     marks = controversial or EncodedColumn(np.full(len(table), NOTHING), ())
     marked = marks.mapped(marks.values, -1, np.int8)
-    comparisons = Comparisons(user_row, chosen_row, rejected_row, weight, marked)
+    comparisons = Comparisons(user_row, chosen_row, rejected_row, weight, marked, time)
     data = ComparisonSet(UserTable(ids, groups), responses, comparisons)
     return Rows(data, split, table, reader.unread(), reader.respelt())
 
@@ -247,6 +260,24 @@ class RowReader:
         self.report("weight", wrong, lambda place: values.fault_of(values.weight, given[place].as_py()) or "")
         return np.asarray(numbers, dtype=np.float64)
 
+    def times(self) -> FloatArray:
+        """Return the time of each row in seconds since 1970, NaN where it has none; all must be written alike."""
+        unknown = np.full(len(self._table), np.nan)
+        if self._names["timestamp"] not in self._table.columns:
+            return unknown
+        column = encode(self._table.columns[self._names["timestamp"]])
+        converted, wrong = _converted(column, values.timestamp)
+        self._report_values("timestamp", column, wrong, None)
+        kinds = [None if entry is None else entry[1] for entry in converted]
+        usual = next((kind for kind in kinds if kind is not None), None)
+        places = column.rows_where([kind not in (None, usual) for kind in kinds])
+        self.report(
+            "timestamp",
+            places,
+            lambda place: f"{kinds[column.codes[place]]} here, {usual} before; write times in one way throughout",
+        )
+        return column.mapped([np.nan if entry is None else entry[0] for entry in converted], np.nan, np.float64)
+
     def groups(self, ids: tuple[str, ...], user: IntArray, group: EncodedColumn | None) -> list[str | None]:
         """Return the group of each user; two groups for one user are a fault."""
         if group is None:
@@ -279,12 +310,10 @@ class RowReader:
 
     def unread(self) -> tuple[str, ...]:
         """Return a remark on each column that is not used."""
-        unread = [
+        return tuple(
             f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, self._names)}."
             for name in self._unread_columns()
-        ]
-        unused = [name for name in OPTIONAL if name not in USED and self._names[name] in self._table.columns]
-        return (*unread, *(f"Column {quoted(self._names[name])} is not used yet." for name in unused))
+        )
 
     def respelt(self) -> tuple[str, ...]:
         """Return a remark on each column of text taken so far that has values in another spelling."""

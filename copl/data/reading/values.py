@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from copl.data.canonical import ValueFaultError, canonical_id, canonical_text, kind_of, text_fault
+from copl.data.canonical import Foreign, ValueFaultError, canonical_id, canonical_text, kind_of, text_fault
 from copl.data.chat import encode_prompt, message_fault
 from copl.errors import quoted, suggest
 from copl.records import SPLITS
@@ -134,6 +135,46 @@ def weight(value: Any) -> float | None:
     if not (math.isfinite(converted) and converted > 0):
         raise ValueFaultError(f"a weight must be positive and finite, got {quoted(value)}")
     return converted
+
+
+TimeKind: TypeAlias = Literal["a date with its time zone", "seconds", "milliseconds"]
+"""How a time may be written; all of one file are written in the same way."""
+
+_ISO = "2026-01-31T09:30:00Z"
+_MILLISECONDS = 1e11  # in seconds this is the year 5138, in milliseconds 1973
+_LAST = 4e12  # milliseconds, the year 2096
+
+
+def timestamp(value: Any) -> tuple[float, TimeKind] | None:
+    """Return a time in seconds since 1970 (UTC) and how it is written, or None where the cell is empty.
+
+    >>> timestamp("1970-01-01T01:00:10+01:00"), timestamp("1500")
+    ((10.0, 'a date with its time zone'), (1500.0, 'seconds'))
+    """
+    if is_nothing(value):
+        return None
+    if isinstance(value, Foreign) and value.kind.startswith("timestamp"):
+        value = value.text
+    if isinstance(value, date) and not isinstance(value, datetime):
+        raise ValueFaultError(f"a day without a time, {value}; write a time such as {_ISO}")
+    if isinstance(value, str) and any(mark in value.strip()[1:] for mark in "-:T"):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueFaultError(f"expected a time such as {_ISO}, got {quoted(value)}") from None
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ValueFaultError(f"a time without its zone, {value}; write Z or +02:00 at its end")
+        return value.astimezone(UTC).timestamp(), "a date with its time zone"
+    try:
+        seconds = number(value)
+    except ValueFaultError:
+        raise ValueFaultError(f"expected a time such as {_ISO} or in seconds since 1970, got {quoted(value)}") from None
+    if not 0 <= seconds <= _LAST:
+        raise ValueFaultError(f"{quoted(value)} is no time in seconds or milliseconds since 1970")
+    if seconds < _MILLISECONDS:
+        return seconds, "seconds"
+    return seconds / 1000, "milliseconds"
 
 
 def messages_in_text(value: Any) -> Any:

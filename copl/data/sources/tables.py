@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import attrs
 import numpy as np
 
+from copl.data.making.by_time import time_splits
 from copl.data.making.origin import Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_splits
-from copl.data.pairs import compact, contradictions, first_rows, number_rows, pair_numbers, repeats
+from copl.data.pairs import compact, contradictions, first_of, number_rows, pair_numbers, repeats, superseded
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import is_packed, unpacked_name
-from copl.data.reading.rows import REQUIRED, USED, Rows, parse_rows
+from copl.data.reading.rows import OPTIONAL, REQUIRED, Rows, parse_rows
 from copl.data.reading.scan import scan_csv, scan_jsonl, scan_parquet
 from copl.errors import DataError, quoted
 from copl.options import option
@@ -40,12 +41,13 @@ class RowOptions(ComparisonSplitOptions):
     )
     duplicates: Literal["keep", "drop", "error"] = option(
         "error",
-        help="a comparison a user repeats: error names the rows; drop keeps the first, for a copy tells nothing new",
+        help="a comparison a user repeats: error names the rows; drop keeps the first, for a copy tells nothing new; "
+        "of answers at different times the last counts, unless keep",
     )
     contradictions: Literal["keep", "drop", "error"] = option(
         "error",
         help="a pair a user decides both ways: error names the rows; keep, where people were asked twice and are not "
-        "consistent; drop removes both",
+        "consistent; drop removes both; of answers at different times the last counts, unless keep",
     )
     licence: str = option("", help="licence of the data, kept with the data set")
     attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
@@ -105,7 +107,7 @@ class TableSource:
             DataError: the file cannot be read, or one fault for each row that is wrong.
         """
         options = self._options
-        wanted = {options.columns.get(name, name) for name in (*REQUIRED, *USED)}
+        wanted = {options.columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
         rows = parse_rows(READERS[self._name](options.path, wanted, self._progress), options.columns)
         return data_of_rows(rows, options, source=self._name, name=unpacked_name(options.path).stem, seed=seed)
 
@@ -136,10 +138,16 @@ def data_of_rows(
     """
     keep, counts = _sift(rows, options)
     notes = [*notes, *rows.notes]
+    if earlier := counts.get("decided again later"):
+        notes.append(f"{earlier:,} comparisons were left out: the same user decided again at a later time.")
     comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
     sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
     if rows.split is None:
-        split = stable_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
+        make_splits = stable_splits
+        if options.strategy == "time":
+            rows.require_times()
+            make_splits = time_splits
+        split = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
         splits = dict(split.splits)
         notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in split.dropped.items()]
     else:
@@ -160,7 +168,12 @@ def data_of_rows(
 def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:
     comparisons, table, faults = rows.data.comparisons, rows.table, Faults(rows.table.where)
     ids, user = rows.data.users.ids, comparisons.user
-    again, both = repeats(comparisons), contradictions(comparisons)
+    earlier = np.zeros(len(comparisons), dtype=np.bool_)
+    if options.contradictions != "keep" and options.duplicates != "keep":
+        earlier = superseded(comparisons)
+    current = np.flatnonzero(~earlier)
+    again, both = (np.zeros(len(comparisons), dtype=np.bool_) for _ in range(2))
+    again[current], both[current] = (look(comparisons.take(current)) for look in (repeats, contradictions))
 
     def add_each(wrong: BoolArray, tell: Callable[[int], str]) -> None:
         faults.add_each(
@@ -169,15 +182,16 @@ def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:
         )
 
     if options.duplicates == "error" and again.any():
-        first = first_rows(number_rows(user, comparisons.chosen, comparisons.rejected))
+        first = first_of(current, number_rows(user, comparisons.chosen, comparisons.rejected))
         add_each(again, lambda row: f"says again what {table.label(int(first[row]))} says; {_DUPLICATES}")
     if options.contradictions == "error" and both.any():
-        opening = first_rows(pair_numbers(comparisons))
+        opening = first_of(current, pair_numbers(comparisons))
         against = both & (comparisons.chosen != comparisons.chosen[opening])
         add_each(against, lambda row: f"contradicts {table.label(int(opening[row]))}; {_CONTRADICTIONS}")
     faults.raise_any()
-    keep = ~(again & (options.duplicates == "drop")) & ~(both & (options.contradictions == "drop"))
-    return keep, {"duplicates": int(again.sum()), "contradictions": int(both.sum())}
+    keep = ~earlier & ~(again & (options.duplicates == "drop")) & ~(both & (options.contradictions == "drop"))
+    counts = {"duplicates": int(again.sum()), "contradictions": int(both.sum())}
+    return keep, counts | ({"decided again later": int(earlier.sum())} if earlier.any() else {})
 
 
 def _given_splits(comparisons: Comparisons, split: EncodedColumn, keep: BoolArray) -> dict[str, Comparisons]:

@@ -199,10 +199,9 @@ def test_a_file_without_rows(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_read_are_noted(tmp_path: Path) -> None:
-    data = load(jsonl(tmp_path / "a.jsonl", [row(controversal=1, timestamp="2020-01-01")]))
+    data = load(jsonl(tmp_path / "a.jsonl", [row(controversal=1)]))
     assert data.provenance["notes"] == [
         "Column 'controversal' is not part of the row schema and was not read (did you mean 'controversial'?).",
-        "Column 'timestamp' is not used yet.",
     ]
 
 
@@ -273,3 +272,75 @@ def test_the_sources_are_offered_by_name(tmp_path: Path) -> None:
     assert [component.name for component in COMPONENTS] == ["jsonl", "csv", "parquet"]
     path = jsonl(tmp_path / "a.jsonl", [row()])
     assert triples(COMPONENTS[0].build(TableOptions(path=path)).load(seed=0)) == [("train", "u", "p", "good", "bad")]
+
+
+def times_of(path: Path, values: list[Any]) -> list[float]:
+    rows = [row(prompt=f"p{n}", split="train", timestamp=value) for n, value in enumerate(values)]
+    times: list[float] = load(jsonl(path, rows)).splits["train"].time.tolist()
+    return times
+
+
+@pytest.mark.parametrize(
+    ("values", "times"),
+    [
+        (["1970-01-01T00:00:10Z", "1970-01-01T01:00:10+01:00", None, " "], [10.0, 10.0, np.nan, np.nan]),
+        ([1_700_000_000, "1700000000.5", ""], [1.7e9, 1.7e9 + 0.5, np.nan]),
+        ([1_700_000_000_000, "1700000000500"], [1.7e9, 1.7e9 + 0.5]),
+    ],
+)
+def test_times_are_read(tmp_path: Path, values: list[Any], times: list[float]) -> None:
+    assert np.array_equal(times_of(tmp_path / "a.jsonl", values), times, equal_nan=True)
+
+
+def test_times_that_are_none(tmp_path: Path) -> None:
+    values = ["2026-01-31T10:00:00", "2026-01-31", "yesterday", True, -5, 1e15, "2026-13-01T00:00:00Z", [1]]
+    rows = [row(prompt=f"p{n}", timestamp=value) for n, value in enumerate(values)]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    expected = "expected a time such as 2026-01-31T09:30:00Z"
+    assert faults(path) == [
+        "line 1: timestamp: a time without its zone, 2026-01-31 10:00:00; write Z or +02:00 at its end",
+        "line 2: timestamp: a time without its zone, 2026-01-31 00:00:00; write Z or +02:00 at its end",
+        f"line 3: timestamp: {expected} or in seconds since 1970, got 'yesterday'",
+        f"line 4: timestamp: {expected} or in seconds since 1970, got True",
+        "line 5: timestamp: -5 is no time in seconds or milliseconds since 1970",
+        "line 6: timestamp: 1000000000000000.0 is no time in seconds or milliseconds since 1970",
+        f"line 7: timestamp: {expected}, got '2026-13-01T00:00:00Z'",
+        f"line 8: timestamp: {expected} or in seconds since 1970, got [1]",
+    ]
+
+
+def test_times_written_in_two_ways_are_a_fault(tmp_path: Path) -> None:
+    values = [1_700_000_000, 1_700_000_000_000, "2026-01-31T10:00:00Z", 5]
+    path = jsonl(tmp_path / "a.jsonl", [row(prompt=f"p{n}", timestamp=value) for n, value in enumerate(values)])
+    assert faults(path) == [
+        "line 2: timestamp: milliseconds here, seconds before; write times in one way throughout",
+        "line 3: timestamp: a date with its time zone here, seconds before; write times in one way throughout",
+    ]
+
+
+def test_times_of_parquet_are_read(tmp_path: Path) -> None:
+    times = pa.array([10_000_000_000, None], pa.int64()).cast(pa.timestamp("ns", "UTC"))
+    names = {name: pa.array(["p", "q"]) for name in ("user_id", "prompt")}
+    table = {**names, "chosen": pa.array(["a", "a"]), "rejected": pa.array(["b", "b"]), "timestamp": times}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    data = load(tmp_path / "a.parquet", "parquet", unseen_fraction=0.0, cold_fraction=0.0)
+    assert data.splits["train"].time[0] == 10.0
+
+
+def test_a_change_of_mind_that_has_a_time_is_no_contradiction(tmp_path: Path) -> None:
+    rows = [row(timestamp=1), row(chosen="bad", rejected="good", timestamp=2), row(timestamp=2, prompt="q")]
+    data = load(jsonl(tmp_path / "a.jsonl", rows), unseen_fraction=0.0)
+    assert ("train", "u", "p", "bad", "good") in triples(data)
+    assert not any(said[3:] == ("good", "bad") and said[2] == "p" for said in triples(data))
+    assert "1 comparisons were left out: the same user decided again at a later time." in data.provenance["notes"]
+    both = load(jsonl(tmp_path / "a.jsonl", rows), unseen_fraction=0.0, contradictions="keep")
+    assert len(triples(both)) == 3
+    at_once = [row(timestamp=2), row(chosen="bad", rejected="good", timestamp=2)]
+    assert "contradicts line 1" in faults(jsonl(tmp_path / "b.jsonl", at_once))[0]
+    timeless = [row(timestamp=2), row(chosen="bad", rejected="good")]
+    assert "contradicts line 1" in faults(jsonl(tmp_path / "b.jsonl", timeless))[0]
+
+
+def test_a_split_by_time_needs_times(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [row(prompt=f"p{n}", timestamp=n if n != 3 else None) for n in range(10)])
+    assert faults(path, strategy="time") == ["line 4: timestamp: missing; strategy=time needs the time of every row"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import prod
 
+import attrs
 import numpy as np
 
 from copl.data.sources.facets.corpus import RESPONSES_PER_PROMPT
@@ -143,7 +144,7 @@ def in_own_words(
     ends = np.cumsum([len(part) for part in splits.values()])[:-1]
     places = np.split(np.arange(len(rows)), ends)
     renumbered_splits = {
-        name: Comparisons(part.user, chosen[at], rejected[at], part.weight, part.controversial)
+        name: attrs.evolve(part, chosen=chosen[at], rejected=rejected[at])
         for (name, part), at in zip(splits.items(), places, strict=True)
     }
     return table, made_from, renumbered_splits

@@ -246,8 +246,8 @@ class PreferenceData:
                 digest.update(column.tobytes())
             if np.isfinite(rows.time).any():
                 digest.update(rows.time.tobytes())
-            for column in self.judgements.get(split, Judgements.empty()).columns():
-                digest.update(column.tobytes())
+            for values in self.judgements.get(split, Judgements.empty()).columns():
+                digest.update(values.tobytes())
         return digest.hexdigest()
 
     def present(self) -> Iterator[str]:

@@ -376,8 +376,8 @@ def _parsed(path: Path, content: bytes | str, schema: Any) -> Any:
 
 def _read_splits(path: Path, rows: Any, num_users: int, num_responses: int) -> dict[str, Comparisons]:
     _check_rows(path, rows, {"user": num_users, "chosen": num_responses, "rejected": num_responses})
-    columns = ("user", "chosen", "rejected", "weight", "controversial")
-    everything = Comparisons(*(rows.column(name).to_numpy() for name in columns), time=_times(rows))
+    columns = (rows.column(name).to_numpy() for name in ("user", "chosen", "rejected", "weight", "controversial"))
+    everything = Comparisons(*columns, _times(rows))
     return _by_split(rows, everything)
 
 
@@ -391,7 +391,7 @@ def _read_judgements(path: Path, rows: Any, num_users: int, num_responses: int) 
     _raise_faults(faults)
     kind = np.array([list(KINDS).index(word) for word in words], dtype=np.int8)[codes]
     columns = (rows.column(name).to_numpy() for name in ("user", "response", "other", "value", "weight"))
-    return _by_split(rows, Judgements(kind, *columns, time=_times(rows)))
+    return _by_split(rows, Judgements(kind, *columns, _times(rows)))
 
 
 def _check_rows(path: Path, rows: Any, limits: Mapping[str, int]) -> None:

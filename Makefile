@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -50,13 +51,13 @@ contract: $(VENV)/.installed ## imports run downward only
 	$(BIN)/lint-imports --no-cache
 
 pytest: venv ## unit, property, end-to-end and documentation tests, with coverage
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov -n $(JOBS) --dist loadfile
 
 # Data that is not ours lies beside some checkouts. The tests that use it, those of encoders and methods apart, must pass
 # where it is absent.
 alone: venv ## the tests that use what lies beside a checkout, in a copy with nothing beside it
 	@rm -rf build/alone && mkdir -p build/alone/nothing-beside && git archive HEAD | tar -x -C build/alone/nothing-beside
-	cd build/alone/nothing-beside && PYTHONPATH="$$PWD:$$PWD/plugins/copl-baselines/src" $(CURDIR)/$(BIN)/python -m pytest -q \
+	cd build/alone/nothing-beside && PYTHONPATH="$$PWD:$$PWD/plugins/copl-baselines/src" $(CURDIR)/$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
 		-k 'not test_builtin_conformance or source' $$(grep -rlE '\.\./shared|SHARED|(shared|downloads): Path[,)]' tests)
 	@rm -rf build/alone
 

@@ -14,6 +14,7 @@ import typer
 from copl.commands import (
     ablate,
     adapt,
+    align,
     ask,
     config,
     data,
@@ -47,6 +48,7 @@ for _command in (
     adapt.adapt,
     ask.ask,
     score.score,
+    align.align,
     export.export,
     ablate.ablate,
     report.report,

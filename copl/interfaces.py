@@ -334,6 +334,19 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksPrompts(Protocol):
+    """A generator that can say beforehand which prompts it cannot answer."""
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Look at all prompts before any is answered.
+
+        Raises:
+            CoplError: one fault for each that it cannot answer.
+        """
+        ...
+
+
 class AlignerContext(Protocol):
     """What an aligner may use beside the requests."""
 

@@ -75,6 +75,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Pa
     return write_tiny_model(tmp_path_factory.mktemp("model"), texts)
 
 
+@pytest.fixture(scope="session")
+def personal_run(small_data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a run of `copl` on `small_data`, of few steps on a tiny backbone; nobody may change it."""
+    from copl.commands.parts.display import open_progress
+    from copl.plugins import load
+    from copl.runs.pipeline import train
+    from copl.runs.recipe import resolve
+
+    draft = {
+        "encoder": {"name": "latent-groups"},
+        "backbone": {"name": str(tiny_model)},
+        "reward": {"max_steps": 2, "eval_every": 1, "batch_size": 4, "max_length": 64},
+    }
+    out = tmp_path_factory.mktemp("personal") / "run"
+    train(resolve(draft, load()), small_data, out, open_progress=open_progress, cache=None)
+    return out
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data beside a checkout; a test that needs it is skipped where it is absent."""

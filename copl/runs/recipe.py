@@ -232,7 +232,7 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
     """
     faults: list[str] = []
     draft = _with_method_preset(draft, plugins)
-    method = _choose("method", draft.get("method", {}), plugins, faults)
+    method = choose("method", draft.get("method", {}), plugins, faults)
     if method is None:
         raise OptionsError(faults)
     component = method.registered.component
@@ -247,7 +247,7 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
             faults.append(f"method {method.name!r} has no part {section!r}; it has {_listing(known)}")
     parts = {}
     for kind in component.uses:
-        choice = _choose(kind, draft.get(kind, {}), plugins, faults)
+        choice = choose(kind, draft.get(kind, {}), plugins, faults)
         if choice is not None:
             parts[kind] = choice
     sections: dict[str, Any] = {}
@@ -295,7 +295,15 @@ def is_model_name(name: str, registry: Registry) -> bool:
     return name not in registry and ("/" in name or Path(name).exists())
 
 
-def _choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[str]) -> Choice | None:
+def choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[str]) -> Choice | None:
+    """Return the component of a kind that ``name`` among `values` says, with its options; None adds faults.
+
+    Args:
+        kind: one of `copl.plugins.KINDS`.
+        values: ``name``, ``preset`` and options; without a name, the default of the kind.
+        plugins: where components come from.
+        faults: what is wrong is added here.
+    """
     values = dict(values)
     name = str(values.pop("name", DEFAULTS.get(kind, "")))
     registry = plugins.registry(kind)

@@ -44,19 +44,23 @@ class FacetsGenerator:
         Raises:
             DataError: a prompt is none of the corpus.
         """
+        self.check(prompts)
+        subjects = ((prompt, find_subject(prompt)) for prompt in prompts)
+        return [self._written(*subject, prompt, num, seed) for prompt, subject in subjects if subject is not None]
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Look whether all prompts are of the corpus.
+
+        Raises:
+            DataError: one fault for each that is not.
+        """
         faults = Faults("generator facets")
-        subjects = [find_subject(prompt) for prompt in prompts]
-        for prompt, subject in zip(prompts, subjects, strict=True):
-            if subject is None:
+        for prompt in dict.fromkeys(prompts):
+            if find_subject(prompt) is None:
                 faults.add(
                     f"{quoted(prompt)} is no prompt of the embedded corpus; choose another generator, such as local"
                 )
         faults.raise_any()
-        return [
-            self._written(*subject, prompt, num, seed)
-            for prompt, subject in zip(prompts, subjects, strict=True)
-            if subject is not None
-        ]
 
     @staticmethod
     def _written(topic: Topic, subject: Subject, prompt: str, num: int, seed: int) -> tuple[str, ...]:

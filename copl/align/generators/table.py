@@ -58,13 +58,20 @@ class TableGenerator:
         Raises:
             DataError: the file cannot be read, or has none for a prompt, one fault each.
         """
+        self.check(prompts)
+        return [self._table[prompt][:num] for prompt in prompts]
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Look whether there are candidates to all prompts.
+
+        Raises:
+            DataError: the file cannot be read, or has none for a prompt, one fault each.
+        """
         faults = Faults(str(self._options.path))
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._table:
-                near = suggest(prompt, self._table) if len(prompt) < 200 else ""
-                faults.add(f"no candidates to the prompt {quoted(prompt)}{near}")
+                faults.add(f"no candidates to the prompt {quoted(prompt)}{suggest(prompt, self._table)}")
         faults.raise_any()
-        return [self._table[prompt][:num] for prompt in prompts]
 
     @cached_property
     def _table(self) -> Mapping[str, tuple[str, ...]]:

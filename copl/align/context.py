@@ -1,0 +1,156 @@
+"""What a fitted run tells an aligner of users and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, final
+
+import numpy as np
+from attrs import field, frozen
+
+from copl.align.truth import KnownTruth
+from copl.answers import AnswerRequests, CandidateRewards
+from copl.errors import RunError
+from copl.interfaces import Generator, PreferenceModel, Progress
+from copl.records import (
+    AdaptedUsers,
+    Comparisons,
+    ComparisonSet,
+    FloatArray,
+    PreferenceData,
+    ResponseTable,
+    ScoreRequests,
+    UserTable,
+)
+from copl.reward.reading.reader import TextReader
+from copl.runs.recipe import Stages
+
+if TYPE_CHECKING:
+    from copl.records import IntArray
+
+Scores: TypeAlias = Callable[[ScoreRequests, AdaptedUsers | None], FloatArray]
+"""Gives the reward of each request, as `copl.interfaces.PreferenceModel.scores`."""
+
+NOBODY = ""
+"""An id that no user has: it is scored as the average user."""
+
+
+@final
+@frozen(eq=False)
+class FittedRun:
+    """A fitted run as `RunContext` needs it.
+
+    Attributes:
+        root: the run directory.
+        method: the fitted method.
+        stages: the parts of its recipe.
+        data: gives the data set that it was trained on, when first asked for.
+        scores: gives rewards; the method's own, or those with checks on top.
+    """
+
+    root: Path
+    method: PreferenceModel
+    stages: Stages
+    data: Callable[[], PreferenceData]
+    scores: Scores
+
+    @cached_property
+    def reader(self) -> TextReader:
+        """Reads texts by the frozen backbone of the run.
+
+        Raises:
+            RunError: the method has none.
+        """
+        if "backbone" not in self.stages.parts:
+            raise RunError(f"{self.root}: the run's method reads no texts; take a run of one that does, such as copl")
+        reader = TextReader.of(self.stages)
+        reader.load(self.root)
+        return reader
+
+    @cached_property
+    def truth(self) -> KnownTruth:
+        """What the simulated users value.
+
+        Raises:
+            DataError: the data are not simulated.
+        """
+        return KnownTruth.of(self.data())
+
+
+@final
+@frozen(eq=False)
+class RunContext:
+    """A `copl.interfaces.AlignerContext` on a fitted run.
+
+    Attributes:
+        run: the run.
+        generator: who writes candidates.
+        directory: where the aligner may keep what it makes.
+        progress: where to show progress.
+        seed: the same seed gives the same answers.
+        adapted: newcomers.
+        support: what the newcomers have said, where that is known.
+    """
+
+    run: FittedRun
+    generator: Generator
+    directory: Path
+    progress: Progress
+    seed: int = 0
+    adapted: AdaptedUsers | None = None
+    support: ComparisonSet | None = field(default=None)
+
+    @property
+    def method(self) -> PreferenceModel:
+        return self.run.method
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset((*self.run.method.seen_users(), *(self.adapted.user_ids if self.adapted else ())))
+
+    def knows(self, user_id: str) -> bool:
+        return user_id in self._known
+
+    def rewards(self, requests: AnswerRequests) -> CandidateRewards:
+        user_ids = list(dict.fromkeys((*requests.user_ids, NOBODY)))
+        table, places = _distinct(requests)
+        users, responses = np.divmod(np.arange(len(user_ids) * len(table)), max(len(table), 1))
+        asked = ScoreRequests(UserTable.ungrouped(user_ids), table, users, responses)
+        scores = self.run.scores(asked, self.adapted).reshape(len(user_ids), len(table))
+        rows = {user: row for row, user in enumerate(user_ids)}
+        own = np.array([rows[user] for user in requests.user_ids], dtype=np.int64)
+        return CandidateRewards(
+            tuple(scores[own][:, texts] for texts in places), tuple(scores[rows[NOBODY], texts] for texts in places)
+        )
+
+    def utilities(self, requests: AnswerRequests) -> tuple[FloatArray, ...]:
+        return self.run.truth.utilities(requests)
+
+    def comparisons(self, user_id: str) -> ComparisonSet:
+        if self.support is not None and user_id in self.support.users.rows:
+            return _of_user(self.support, user_id)
+        return _of_user(self.run.data().split("train"), user_id)
+
+    def features(self, responses: ResponseTable) -> FloatArray:
+        features = self.run.reader.features(responses, np.arange(len(responses)))
+        values: FloatArray = features.double().cpu().numpy()
+        return values
+
+
+def _distinct(requests: AnswerRequests) -> tuple[ResponseTable, list[IntArray]]:
+    """Return the distinct responses of all candidates, and the row of each candidate [P][n]."""
+    rows: dict[tuple[str, str], int] = {}
+    places = [
+        np.array([rows.setdefault((prompt, text), len(rows)) for text in texts], dtype=np.int64)
+        for prompt, texts in zip(requests.prompts, requests.candidates, strict=True)
+    ]
+    return ResponseTable([prompt for prompt, _ in rows], [text for _, text in rows]), places
+
+
+def _of_user(comparisons: ComparisonSet, user_id: str) -> ComparisonSet:
+    row = comparisons.users.rows.get(user_id, -1)
+    rows = comparisons.comparisons.take(comparisons.comparisons.user == row)
+    own = Comparisons(np.zeros_like(rows.user), rows.chosen, rows.rejected, rows.weight, rows.controversial)
+    return ComparisonSet(UserTable.ungrouped([user_id]), comparisons.responses, own)

@@ -1,0 +1,162 @@
+"""``copl align``: what each user is shown in answer to prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from copl.commands.parts.arguments import RUN_ARGUMENT, SEED_OPTION, SET_OPTION, USERS_OPTION
+from copl.commands.parts.display import open_progress, say
+from copl.commands.parts.interrupts import interruptible
+
+if TYPE_CHECKING:
+    from copl.model import Model
+    from copl.records import AdaptedUsers, ComparisonSet
+    from copl.runs.recipe import Choice
+
+
+def align(
+    run_directory: RUN_ARGUMENT,
+    prompts_file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROMPTS",
+            help="JSONL, CSV or Parquet rows with a prompt (text or messages), or lines of text.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")],
+    aligner: Annotated[str, typer.Option("--aligner", help="Who decides what a user sees.")] = "best-of-n",
+    generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "facets",
+    user: Annotated[list[str] | None, typer.Option("--user", help="Id of a user; may be repeated.")] = None,
+    users: USERS_OPTION = None,
+    support: Annotated[
+        Path | None,
+        typer.Option("--support", help="Newcomers' comparisons, as for `copl adapt`; they are adapted on the spot."),
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--everybody", help="All users of the training.")] = False,
+    num: Annotated[int, typer.Option("--num", "-n", help="Candidates for each prompt.")] = 8,
+    assignments: SET_OPTION = None,
+    seed: SEED_OPTION = None,
+) -> None:
+    """Choose, or write, the answer that each user likes best, and say how sure that is.
+
+    A user nothing is known of gets the unpersonalised answer, and the line says so. Interrupted, the same command goes
+    on where it was.
+    """
+    from copl.align.conduct import Assignment, write_answers
+    from copl.align.context import RunContext
+    from copl.align.prompts import read_prompts
+    from copl.data.requests import check_target, read_support
+    from copl.errors import OptionsError
+    from copl.model import Model
+
+    check_target(out, prompts_file, *(path for path in (users, support) if path))
+    faults = [f"--num {num}: at least one candidate"] if num < 1 else []
+    if users and support:
+        faults.append("--users and --support: give one of them")
+    chosen = _chosen(aligner, generator, assignments or (), faults)
+    if faults:
+        raise OptionsError(faults)
+    prompts = read_prompts(prompts_file, say)
+    said = read_support(support, say) if support else None
+    writer = chosen["generator"].build()
+    key = {name: choice.key() for name, choice in chosen.items()} | {"writer": writer.fingerprint()}
+    model = Model.open(run_directory)
+    adapted = model.load_adapted(users) if users else model.adapt(said) if said is not None else None
+    user_ids = _user_ids(model, user or (), adapted, everybody=everybody)
+    run = fitted_run(model)
+    key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
+    with (
+        interruptible(lambda: f"what is answered is kept beside {out}, and the same command goes on from there"),
+        open_progress(None) as progress,
+    ):
+        directory = policy_directory(run_directory, chosen["aligner"])
+        context = RunContext(run, writer, directory, progress, seed or 0, adapted, said)
+        assignment = Assignment(user_ids, prompts, num, key)
+        summary = write_answers(chosen["aligner"].build(), assignment, context, out)
+    kept = f", {summary.num_kept} of them from before" if summary.num_kept else ""
+    say(f"wrote {summary.num_answers} answers to {out}{kept}")
+    say(f"{summary.num_own} differ from the unpersonalised answer, {summary.num_unknown} are to users nobody knows")
+
+
+def _chosen(aligner: str, generator: str, assignments: Sequence[str], faults: list[str]) -> dict[str, Choice]:
+    """Return aligner and generator with their options; what is wrong is added to the faults."""
+    from copl.errors import OptionsError, suggest
+    from copl.plugins import load
+    from copl.runs.recipe import choose, parse_assignments
+
+    names = {"aligner": aligner, "generator": generator}
+    try:
+        values = parse_assignments(assignments)
+    except OptionsError as error:
+        faults += error.faults
+        values = {}
+    faults += [
+        f"--set {section}: unknown section{suggest(section, names)}; there are aligner and generator"
+        for section in values
+        if section not in names
+    ]
+    chosen = {kind: choose(kind, {"name": name} | values.get(kind, {}), load(), faults) for kind, name in names.items()}
+    return {kind: choice for kind, choice in chosen.items() if choice is not None}
+
+
+def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, *, everybody: bool) -> tuple[str, ...]:
+    """Return who is answered, each once: those named, else newcomers, and everybody where that is asked for.
+
+    Raises:
+        OptionsError: nobody is.
+    """
+    from copl.data.canonical import canonical_id
+    from copl.errors import OptionsError, quoted, suggest
+
+    seen = model.method.seen_users()
+    newcomers = adapted.user_ids if adapted else ()
+    ids = [canonical_id(name) for name in named] or list(newcomers)
+    if everybody:
+        ids += sorted(seen)
+    if not all(ids):
+        raise OptionsError("--user: an empty id")
+    if not ids:
+        raise OptionsError("nobody to answer: name users by --user, newcomers by --users or --support, or --everybody")
+    known = {*seen, *newcomers}
+    for name in dict.fromkeys(ids):
+        if known and name not in known:
+            say(f"user {quoted(name)} is unknown{suggest(name, known)} and gets the unpersonalised answer")
+    return tuple(dict.fromkeys(ids))
+
+
+def fitted_run(model: Model) -> Any:
+    """Return an opened run as aligners need it (`copl.align.context.FittedRun`)."""
+    from copl.align.context import FittedRun
+    from copl.runs.pipeline import load_data
+
+    run = model.run
+    return FittedRun(run.root, model.method, run.recipe.stages, lambda: load_data(run)[0], model.scores)
+
+
+def policy_directory(run: Path, aligner: Choice) -> Path:
+    """Return where an aligner keeps what it makes for a run: one place for each setting of its options."""
+    from copl.runs.recipe import canonical_hash
+
+    return run / "policies" / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
+
+
+def _fingerprint(adapted: AdaptedUsers | None) -> str:
+    import hashlib
+
+    if adapted is None:
+        return ""
+    digest = hashlib.sha256("\x00".join(adapted.user_ids).encode("utf-8", "surrogatepass"))
+    digest.update(adapted.embeddings.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _fingerprint_of_support(support: ComparisonSet | None) -> str:
+    from copl.records import PreferenceData
+
+    if support is None:
+        return ""
+    return PreferenceData("", support.users, support.responses, {"support": support.comparisons}).digest("support")

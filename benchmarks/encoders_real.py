@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.measured import RESULTS, Cells, code_digest, markdown_table, measure, provenance
 from benchmarks.planted_cases import accuracies
+from copl.ablate.statistics import t_interval
 from copl.plugins import load
 from copl.runs.recipe import DEFAULTS
 from copl.system.files import write_text
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [[encoder, *(_interval(values[encoder, name]) for name in sets)] for encoder in encoders]
     for row, encoder in zip(rows, encoders, strict=True):
         row.append(_interval(np.mean([values[encoder, name] for name in sets], axis=0).tolist()))
-    facts = [f"seeds: 0 to {wanted.seeds - 1}; mean accuracy and 95 % interval over seeds"]
+    facts = [f"seeds: 0 to {wanted.seeds - 1}; mean accuracy and 95 % interval by Student's t over seeds"]
     lines = ["# Graph encoders on real data", "", *provenance(command, threads=wanted.threads, facts=facts), ""]
     write_text(wanted.out, "\n".join([*lines, *markdown_table(["encoder", *sets, "mean"], rows), ""]))
     print(wanted.out)
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _interval(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.3f} (single run)"
-    return f"{np.mean(values):.3f} ± {1.96 * np.std(values, ddof=1) / np.sqrt(len(values)):.3f}"
+    mean, half = t_interval(values)
+    return f"{mean:.3f} ± {half:.3f}"
 
 
 if __name__ == "__main__":

@@ -111,6 +111,12 @@ class ResponseTable:
         """Row of each response key."""
         return {key: row for row, key in enumerate(self.keys)}
 
+    @cached_property
+    def prompt_rows(self) -> IntArray:
+        """Number of each response's prompt [R]; prompts are numbered as they first occur."""
+        number: dict[str, int] = {}
+        return np.array([number.setdefault(prompt, len(number)) for prompt in self.prompts], dtype=np.int64)
+
     def take(self, rows: IntArray) -> ResponseTable:
         """Return the responses at some rows, in their order."""
         places = rows.tolist()

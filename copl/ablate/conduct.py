@@ -22,6 +22,7 @@ from copl.ablate.results import (
     best_by_validation,
     collect,
     differences,
+    estimates,
     write_differences,
     write_results,
 )
@@ -158,7 +159,7 @@ def _write(
     results = collect(plan, cells)
     found = differences(plan, results, cells)
     best = best_by_validation(plan, results)
-    tables = split_tables(plan, results, found)
+    tables = split_tables(plan, estimates(plan, results, cells), found)
     remarks = notes(plan, found, best, len(failed))
     compared = differences_table(found, plan.reference) if found else None
     pictures = _pictures(tables)

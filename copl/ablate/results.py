@@ -15,14 +15,18 @@ from copl.ablate.cells import Cell
 from copl.ablate.grid import Plan
 from copl.ablate.statistics import PairedDifference, SeedDifferences, holm, mean_difference, pooled_difference
 from copl.data.dataset import load_dataset
+from copl.evaluate.bootstrap import sampled_from
 from copl.evaluate.metrics import correct
-from copl.evaluate.tables import held_out
-from copl.records import Measurement, PreferenceData
+from copl.evaluate.tables import held_out, split_order
+from copl.records import FloatArray, Measurement, PreferenceData
 from copl.runs.results import evaluation_of, load_margins, read_metrics
 from copl.system.files import write_atomically
 
 AVERAGE = "average"
 """What the mean over data sets is called."""
+
+_NUM_RESAMPLES = 1000
+"""Resamples behind an interval of one accuracy."""
 
 SIGNIFICANT = 0.05
 """Level that corrected p-values are held against."""
@@ -46,6 +50,22 @@ class Result:
     seed: int
     measured: Measurement
     run: Path
+
+
+@final
+@frozen
+class Estimate:
+    """An accuracy with its 95 % interval.
+
+    Attributes:
+        value: mean over seeds.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 @final
@@ -106,30 +126,80 @@ def accuracies(results: Sequence[Result]) -> dict[tuple[str, str, str], dict[int
     return found
 
 
+@final
+class _Margins:
+    """Margins and comparisons of finished cells, each read once."""
+
+    def __init__(self) -> None:
+        self._of = lru_cache(maxsize=None)(lambda run: load_margins(evaluation_of(run)))
+        self._load = lru_cache(maxsize=8)(load_dataset)
+
+    def right(self, cell: Cell, split: str) -> FloatArray | None:
+        """Return what a cell is right about on a split [N], None where it was not measured there."""
+        margins = self._of(cell.run).get(split)
+        return correct(margins) if margins is not None and len(margins) else None
+
+    def seed(self, cell: Cell, split: str, values: FloatArray) -> SeedDifferences:
+        """Return values with the users and texts of a cell's comparisons."""
+        data: PreferenceData = self._load(cell.data_directory)
+        pairs = data.split(split)
+        rows, responses = pairs.comparisons, pairs.responses
+        users = [data.users.ids[row] for row in rows.user]
+        _, texts = sampled_from(pairs)
+        if texts.ndim == 1:
+            return SeedDifferences(values, users, [responses.prompts[row] for row in rows.chosen])
+        ends = [(responses.keys[one], responses.keys[other]) for one, other in texts.tolist()]
+        return SeedDifferences(values, users, ends)
+
+
+def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> dict[tuple[str, str, str], Estimate]:
+    """Return the accuracy by variant, data set (or `AVERAGE`) and held-out split, where no run is missing."""
+    runs, margins = _runs(cells), _Margins()
+    found: dict[tuple[str, str, str], Estimate] = {}
+    for split in _splits(results):
+        names = [spec.name for spec in plan.study.data if spec.name in _with_split(results, split)]
+        for variant in plan.variants:
+            parts: dict[str, PairedDifference] = {}
+            for name in names:
+                there = [runs.get((variant.name, name, seed)) for seed in plan.study.seeds]
+                by_seed = [
+                    margins.seed(cell, split, right)
+                    for cell in there
+                    if cell is not None and (right := margins.right(cell, split)) is not None
+                ]
+                if len(by_seed) == len(plan.study.seeds):
+                    parts[name] = pooled_difference(by_seed, seed=plan.study.seeds[0], num_resamples=_NUM_RESAMPLES)
+                    found[variant.name, name, split] = Estimate(parts[name].value, *parts[name].bounds)
+            if len(names) > 1 and len(parts) == len(names):
+                mean = mean_difference(parts)
+                found[variant.name, AVERAGE, split] = Estimate(mean.value, *mean.bounds)
+    return found
+
+
+def _runs(cells: Sequence[Cell]) -> dict[tuple[str, str, int], Cell]:
+    return {
+        (name, cell.data, cell.seed): cell for cell in cells if cell.state() == "finished" for name in cell.variants
+    }
+
+
+def _splits(results: Sequence[Result]) -> list[str]:
+    return split_order([m.split for m in held_out({"": [r.measured for r in results]})[""]])
+
+
 def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> list[Difference]:
     """Return the difference of every variant to the reference on every held-out split of every data set.
 
     Runs of both with the same seed are paired comparison by comparison, and pooled. P-values are corrected by Holm's
     procedure for all differences returned, the averages over data sets among them.
     """
-    runs = {
-        (name, cell.data, cell.seed): cell for cell in cells if cell.state() == "finished" for name in cell.variants
-    }
-    splits = list(dict.fromkeys(m.split for m in held_out({"": [r.measured for r in results]})[""]))
-    margins = lru_cache(maxsize=None)(lambda run: load_margins(evaluation_of(run)))
-    load = lru_cache(maxsize=8)(load_dataset)
+    runs, margins = _runs(cells), _Margins()
     rows: list[tuple[str, str, str, PairedDifference, int]] = []
     others = [variant.name for variant in plan.variants if variant.name != plan.reference]
-    for split in splits:
+    for split in _splits(results):
         for variant in others:
             found: dict[str, PairedDifference] = {}
             for number, spec in enumerate(plan.study.data):
-                paired = [
-                    (runs[variant, spec.name, seed], runs[plan.reference, spec.name, seed])
-                    for seed in plan.study.seeds
-                    if (variant, spec.name, seed) in runs and (plan.reference, spec.name, seed) in runs
-                ]
-                by_seed = list(_paired(paired, split, margins, load))
+                by_seed = list(_paired(runs, margins, (variant, plan.reference), spec.name, split, plan.study.seeds))
                 if by_seed:
                     found[spec.name] = pooled_difference(by_seed, seed=number)
                     rows.append((variant, spec.name, split, found[spec.name], len(by_seed)))
@@ -146,13 +216,20 @@ def _with_split(results: Sequence[Result], split: str) -> set[str]:
     return {result.data for result in results if result.measured.split == split}
 
 
-def _paired(pairs: Sequence[tuple[Cell, Cell]], split: str, margins: Any, load: Any) -> Iterator[SeedDifferences]:
-    for cell, reference in pairs:
-        ours, theirs = margins(cell.run), margins(reference.run)
-        if split in ours and split in theirs and len(ours[split]):
-            data: PreferenceData = load(cell.data_directory)
-            users = data.split(split).comparisons.user
-            yield SeedDifferences(correct(ours[split]) - correct(theirs[split]), [data.users.ids[u] for u in users])
+def _paired(
+    runs: Mapping[tuple[str, str, int], Cell],
+    margins: _Margins,
+    names: tuple[str, str],
+    data: str,
+    split: str,
+    seeds: Sequence[int],
+) -> Iterator[SeedDifferences]:
+    for seed in seeds:
+        cell, reference = (runs.get((name, data, seed)) for name in names)
+        if cell is not None and reference is not None:
+            ours, theirs = margins.right(cell, split), margins.right(reference, split)
+            if ours is not None and theirs is not None:
+                yield margins.seed(cell, split, ours - theirs)
 
 
 def best_by_validation(plan: Plan, results: Sequence[Result]) -> dict[str, tuple[str, float]]:

@@ -9,19 +9,9 @@ from typing import final
 from attrs import evolve, frozen
 
 from copl.ablate.grid import Plan
-from copl.ablate.results import AVERAGE, Difference, Result, accuracies
-from copl.ablate.statistics import t_interval
+from copl.ablate.results import AVERAGE, Difference, Estimate
 from copl.errors import one_line
-from copl.evaluate.tables import (
-    Table,
-    held_out,
-    markdown_text,
-    number,
-    split_order,
-    split_title,
-    to_markdown,
-)
-from copl.records import Measurement
+from copl.evaluate.tables import Table, markdown_text, number, split_order, split_title, to_markdown
 
 MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "": ""}
 """How a significant difference to the reference is shown."""
@@ -36,7 +26,7 @@ class Entry:
         value: mean over seeds.
         low: lower end.
         high: upper end.
-        over_seeds: the interval is mean +- half width by Student's t over seeds; else that of a single run.
+        over_seeds: shown as mean +- half width over seeds; else as the ends of the interval of a single run.
         mark: a key of `MARKS`.
         best: the highest of its column.
     """
@@ -74,53 +64,39 @@ class SplitTable:
         return f"Accuracy, {split_title(self.split)}"
 
 
-def split_tables(plan: Plan, results: Sequence[Result], found: Sequence[Difference]) -> list[SplitTable]:
-    """Return a table for each held-out split, in the usual order."""
-    by_place = accuracies(results)
-    marks = {(d.variant, d.data, d.split): d.mark for d in found}
+def split_tables(
+    plan: Plan, found: Mapping[tuple[str, str, str], Estimate], differences: Sequence[Difference]
+) -> list[SplitTable]:
+    """Return a table for each held-out split, in the usual order.
+
+    Args:
+        plan: the study.
+        found: accuracies by variant, data set and split.
+        differences: what is marked.
+    """
+    marks = {(d.variant, d.data, d.split): d.mark for d in differences}
     names = [spec.name for spec in plan.study.data]
-    held = {m.split for m in held_out({"": [r.measured for r in results]})[""]}
     tables = []
-    for split in split_order(list(held)):
-        columns = [name for name in names if any((v.name, name, split) in by_place for v in plan.variants)]
+    for split in split_order([split for _, _, split in found]):
+        columns = [name for name in names if any((v.name, name, split) in found for v in plan.variants)]
         columns += [AVERAGE] if len(columns) > 1 else []
         entries: dict[str, list[Entry | None]] = {}
         for variant in plan.variants:
-            runs = {name: by_place.get((variant.name, name, split), {}) for name in columns if name != AVERAGE}
+            places = [(variant.name, name, split) for name in columns]
             entries[variant.name] = [
-                _entry(
-                    _averages(runs, plan.study.seeds) if name == AVERAGE else runs[name],
-                    plan.study.seeds,
-                    marks.get((variant.name, name, split), ""),
-                )
-                for name in columns
+                _entry(found[place], len(plan.study.seeds) > 1, marks.get(place, "")) if place in found else None
+                for place in places
             ]
         tables.append(SplitTable(split, tuple(columns), _with_best(entries, len(columns))))
     return tables
 
 
-def _entry(by_seed: Mapping[int, Measurement], seeds: Sequence[int], mark: str) -> Entry | None:
-    if any(seed not in by_seed for seed in seeds):
-        return None
-    if len(seeds) == 1:
-        only = by_seed[seeds[0]]
-        return Entry(only.value, only.low, only.high, False, mark)
-    mean, half = t_interval([by_seed[seed].value for seed in seeds])
-    return Entry(mean, mean - half, mean + half, True, mark)
-
-
-def _averages(runs: Mapping[str, Mapping[int, Measurement]], seeds: Sequence[int]) -> dict[int, Measurement]:
-    """Return the mean over data sets for each seed; half widths of independent data sets add up as squares."""
-    found = {}
-    for seed in seeds:
-        if all(seed in by_seed for by_seed in runs.values()):
-            parts = [by_seed[seed] for by_seed in runs.values()]
-            mean = sum(m.value for m in parts) / len(parts)
-            down = sum((m.value - m.low) ** 2 for m in parts) ** 0.5 / len(parts)
-            up = sum((m.high - m.value) ** 2 for m in parts) ** 0.5 / len(parts)
-            count = sum(m.count for m in parts)
-            found[seed] = Measurement(parts[0].split, "all", "accuracy", mean, mean - down, mean + up, count)
-    return found
+def _entry(estimate: Estimate, over_seeds: bool, mark: str) -> Entry:
+    low, high = estimate.low, estimate.high
+    if over_seeds:
+        half = max(estimate.value - low, high - estimate.value)
+        low, high = estimate.value - half, estimate.value + half
+    return Entry(estimate.value, low, high, over_seeds, mark)
 
 
 def _with_best(entries: Mapping[str, list[Entry | None]], num_columns: int) -> dict[str, tuple[Entry | None, ...]]:
@@ -168,16 +144,18 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
     """Return in sentences how the tables are to be read."""
     seeds = plan.study.seeds
     lines = [
-        f"Means over {len(seeds)} seeds ± half the width of the 95 % interval (Student's t over seeds)."
+        f"Means over {len(seeds)} seeds ± half the width of the 95 % interval: over users and prompts by bootstrap, or "
+        "over seeds by Student's t, whichever is wider."
         if len(seeds) > 1
-        else f"One seed ({seeds[0]}); in brackets the 95 % interval of the run (bootstrap over users), "
+        else f"One seed ({seeds[0]}); in brackets the 95 % interval of the run (bootstrap over users and prompts), "
         "which says nothing about other seeds.",
     ]
     if found:
+        seeds_too = ", or Student's t over seeds where that is less sure" if len(seeds) > 1 else ""
         lines.append(
-            f"↑ and ↓: significantly above and below {plan.reference} (paired over the same comparisons, pooled over "
-            f"seeds, users {'and seeds ' if len(seeds) > 1 else ''}resampled; p < .05 after Holm's correction for all "
-            f"{len(found)} differences of this study)."
+            f"↑ and ↓: significantly above and below {plan.reference} (paired over the same comparisons; users and "
+            f"prompts resampled{seeds_too}; p < .05 after Holm's correction for all {len(found)} differences of this "
+            "study). How large a difference is matters more than its p-value."
         )
     if best:
         chosen = "; ".join(f"{data}: {name} ({number(value)})" for data, (name, value) in best.items())

@@ -1,21 +1,28 @@
-"""Bootstrap intervals of ratios, resampling users: comparisons of one user are not independent of each other."""
+"""Bootstrap intervals of means over comparisons, which depend on each other where they share a user or a text.
+
+Who was asked and what they were asked about were both drawn from larger populations, and a figure is meant for those.
+So users are resampled, and texts are resampled, and the two deviations add up. The sum would count twice what neither
+a user nor a text explains, the chance in a single answer; its width is therefore set to that of the variance over all
+pairs of comparisons that share a user or a text, each pair once (Cameron, Gelbach and Miller 2011, "Robust inference
+with multiway clustering", Journal of Business & Economic Statistics 29; for comparisons of two texts Aronow, Samii and
+Assenova 2015, "Cluster-robust variance estimation for dyadic data", Political Analysis 23). Resampling both at once
+(Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1) counts that chance three times.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
 
 import numpy as np
+from attrs import frozen
+from scipy.stats import norm
+from scipy.stats import t as student
 
 if TYPE_CHECKING:
-    from copl.records import FloatArray, IntArray
+    from copl.records import ComparisonSet, FloatArray, IntArray
 
 _DRAWS_AT_ONCE = 4_000_000
-
-
-def sums_by(clusters: IntArray, values: FloatArray) -> FloatArray:
-    """Return the sum of `values` [N] in each cluster [C], clusters in ascending order of their number."""
-    _, position = np.unique(clusters, return_inverse=True)
-    return np.bincount(position, values).astype(np.float64)
 
 
 def resampled_ratios(numerators: FloatArray, denominators: FloatArray, *, seed: int, num_resamples: int) -> FloatArray:
@@ -48,20 +55,166 @@ def interval(value: float, resampled: FloatArray) -> tuple[float, float]:
     return min(float(low), value), max(float(high), value)
 
 
-def clustered_resamples(values: FloatArray, clusters: IntArray, *, seed: int, num_resamples: int) -> FloatArray:
-    """Return the mean of `values` [N] in each resample of whole clusters [N].
+def sampled_from(pairs: ComparisonSet) -> tuple[IntArray, IntArray]:
+    """Return what the comparisons of a split were sampled from: users [N] and texts, [N] or [N, 2].
 
-    A single cluster says nothing about how clusters differ; its values are resampled instead.
+    A text is the prompt. Where all comparisons have the same one, as the statements of one conversation, nothing was
+    sampled but the responses; then a comparison depends on the two it is about.
     """
-    if len(np.unique(clusters)) == 1:
-        clusters = np.arange(len(values))
-    sums, sizes = sums_by(clusters, values), sums_by(clusters, np.ones(len(values)))
-    return resampled_ratios(sums, sizes, seed=seed, num_resamples=num_resamples)
+    rows = pairs.comparisons
+    prompts = pairs.responses.prompt_rows[rows.chosen]
+    if len(prompts) and (prompts == prompts[0]).all():
+        return rows.user, np.stack([rows.chosen, rows.rejected], axis=1)
+    return rows.user, prompts
 
 
-def clustered_mean(
-    values: FloatArray, clusters: IntArray, *, seed: int, num_resamples: int
+@final
+@frozen(eq=False)
+class Spread:
+    """The variance of a mean over what was sampled.
+
+    Attributes:
+        variance: estimated variance of the mean.
+        degrees: degrees of freedom of that estimate (Satterthwaite 1946), at least 1.
+    """
+
+    variance: float
+    degrees: float
+
+    @property
+    def reach(self) -> float:
+        """Half the width of the 95 % interval by Student's t."""
+        return float(student.ppf(0.975, self.degrees)) * float(np.sqrt(self.variance))
+
+
+def spread(deviations: FloatArray, sampled: Sequence[IntArray]) -> Spread:
+    """Return the variance of a mean whose comparisons deviate from it by so much.
+
+    V = max(V_1, V_2, V_1 + V_2 - V_12), with V_k the sum of d_i d_j over all i, j that share a cluster of the k-th
+    kind, V_12 over those that share one of both kinds, each times C / (C - 1) for its C clusters. A kind with a single
+    cluster says nothing about how clusters differ and is left out; where none is left, comparisons count as
+    independent.
+
+    Args:
+        deviations: (value - mean) times weight over total weight [N].
+        sampled: one or two kinds of clusters; of each comparison the cluster [N], or the two it is about [N, 2].
+    """
+    kinds = _several(sampled, len(deviations))
+    shares = [_Shared.of(deviations, kind) for kind in kinds]
+    if len(shares) == 1:
+        (only,) = shares
+        return Spread(only.variance, max(1.0, only.num_clusters - 1))
+    noise = _Shared.of(deviations, *kinds)
+    one, other = shares
+    variance = max(one.variance, other.variance, one.variance + other.variance - noise.variance)
+    if not variance:
+        return Spread(0.0, float(len(deviations)))
+    unsure = sum(s.variance**2 / max(1.0, s.num_clusters - 1) for s in (one, other, noise))
+    return Spread(variance, max(1.0, variance**2 / unsure))
+
+
+def _several(sampled: Sequence[IntArray], size: int) -> list[IntArray]:
+    kinds = [kind for kind in sampled if (kind != kind.flat[0]).any()] if size else []
+    return kinds or [np.arange(size)]
+
+
+@final
+@frozen
+class _Shared:
+    """What comparisons that share a cluster add to a variance; `num_clusters` counts clusters as if all of a size."""
+
+    variance: float
+    num_clusters: float
+
+    @classmethod
+    def of(cls, deviations: FloatArray, *kinds: IntArray) -> _Shared:
+        """Take the sum of d_i d_j over all i, j that share a cluster of every kind; at most one kind is of two."""
+        ends = next((kind for kind in kinds if kind.ndim == 2), None)
+        if ends is None:
+            code = _code(kinds)
+            total = np.square(np.bincount(code, deviations)).sum()
+            sizes, lost = np.bincount(code), 1
+        else:
+            others = [kind for kind in kinds if kind.ndim == 1]
+            left, right = (_joined(ends, others, column) for column in (0, 1))
+            _, code = np.unique(np.concatenate([left, right]), return_inverse=True)
+            total = np.square(np.bincount(code, np.tile(deviations, 2))).sum()
+            # two comparisons of the same two texts share both, and were counted for each
+            both = _code([*others, ends.min(axis=1), ends.max(axis=1)])
+            total -= np.square(np.bincount(both, deviations)).sum()
+            sizes, lost = np.bincount(code), 2
+        number = float(sizes.sum()) ** 2 / float(np.square(sizes.astype(np.float64)).sum())
+        whole = len(sizes)
+        return cls(max(0.0, float(total)) * (whole / max(1, whole - lost)) ** lost, number)
+
+
+def _joined(ends: IntArray, others: Sequence[IntArray], column: int) -> IntArray:
+    base = int(ends.max()) + 1
+    code = ends[:, column].astype(np.int64)
+    return code + base * _code(others) if others else code
+
+
+def _code(kinds: Sequence[IntArray]) -> IntArray:
+    """Return one number for each combination of clusters, from 0 without gaps [N]."""
+    code: IntArray = np.unique(kinds[0], return_inverse=True)[1]
+    for kind in kinds[1:]:
+        _, place = np.unique(kind, return_inverse=True)
+        _, code = np.unique(code * (int(place.max()) + 1) + place, return_inverse=True)
+    return code
+
+
+def crossed_resamples(
+    values: FloatArray,
+    sampled: Sequence[IntArray],
+    *,
+    seed: int,
+    num_resamples: int,
+    weights: FloatArray | None = None,
+    variance: Spread | None = None,
+) -> FloatArray:
+    """Return the mean of `values` in each of many resamples of what was sampled [num_resamples].
+
+    Clusters of each kind are drawn with replacement, apart; the deviations of the mean add up and are scaled to the
+    variance of `spread`, by the quantile of Student's t where clusters are few. No resample lies outside the values.
+
+    Args:
+        values: what is averaged [N].
+        sampled: one or two kinds of clusters; of each comparison the cluster [N], or the two it is about [N, 2].
+        seed: the same seed draws the same resamples.
+        num_resamples: how many.
+        weights: how much each value counts [N]; all the same where None.
+        variance: what to scale to instead.
+    """
+    weights = np.ones(len(values)) if weights is None else weights
+    mean = float(weights @ values / weights.sum())
+    deviations = weights * (values - mean) / weights.sum()
+    deviation, drawn = np.zeros(num_resamples), 0.0
+    for number, kind in enumerate(_several(sampled, len(values))):
+        ends = kind.ndim
+        code = np.unique(kind.T.ravel(), return_inverse=True)[1]
+        sums, sizes = (np.bincount(code, np.tile(column, ends)) for column in (weights * values, weights))
+        ratios = resampled_ratios(
+            sums.astype(np.float64), sizes.astype(np.float64), seed=seed + 7919 * number, num_resamples=num_resamples
+        )
+        deviation += ends * (ratios - mean)
+        drawn += float(np.square(np.bincount(code, np.tile(deviations, ends))).sum())
+    wanted = variance or spread(deviations, sampled)
+    if not drawn:
+        return np.full(num_resamples, mean)
+    scale = wanted.reach / (float(norm.ppf(0.975)) * drawn**0.5)
+    resampled: FloatArray = np.clip(mean + scale * deviation, values.min(), values.max())
+    return resampled
+
+
+def crossed_mean(
+    values: FloatArray,
+    sampled: Sequence[IntArray],
+    *,
+    seed: int,
+    num_resamples: int,
+    weights: FloatArray | None = None,
 ) -> tuple[float, float, float]:
-    """Return the mean of `values` [N] with its 95 % interval, resampling whole clusters [N]."""
-    value = float(np.mean(values))
-    return value, *interval(value, clustered_resamples(values, clusters, seed=seed, num_resamples=num_resamples))
+    """Return the mean of `values` [N] with its 95 % interval over all that was sampled; see `crossed_resamples`."""
+    mean = float(np.average(values, weights=weights))
+    resampled = crossed_resamples(values, sampled, seed=seed, num_resamples=num_resamples, weights=weights)
+    return mean, *interval(mean, resampled)

@@ -1,7 +1,7 @@
 """Metrics of reward models: how often, and for whom, the margin has the right sign.
 
 All count each comparison once, whatever its training weight. A margin of zero is half right. Intervals are 95 %
-bootstrap intervals that resample users (`copl.evaluate.bootstrap`).
+bootstrap intervals over users and prompts (`copl.evaluate.bootstrap`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 import attrs
 import numpy as np
 
-from copl.evaluate.bootstrap import clustered_mean, clustered_resamples, interval, sums_by
+from copl.evaluate.bootstrap import crossed_mean, crossed_resamples, interval, sampled_from
 from copl.interfaces import EvaluationContext
 from copl.options import option
 from copl.plugins import Component
@@ -63,9 +63,9 @@ class _MeanMetric(ABC):
         self._options = options
 
     def __call__(self, margins: FloatArray, pairs: ComparisonSet, context: EvaluationContext) -> Sequence[Measurement]:
-        values, users = self.values(margins), pairs.comparisons.user
+        values, sampled = self.values(margins), sampled_from(pairs)
         return [
-            self._measure(values[mask], users[mask], subset, context)
+            self._measure(values[mask], [kind[mask] for kind in sampled], subset, context)
             for subset, mask in self.subsets(pairs, context)
             if mask.any()
         ]
@@ -78,8 +78,10 @@ class _MeanMetric(ABC):
     def subsets(self, pairs: ComparisonSet, context: EvaluationContext) -> Iterator[tuple[str, BoolArray]]:
         """Yield the name of each subset with a mask over the comparisons [N]."""
 
-    def _measure(self, values: FloatArray, users: IntArray, subset: str, context: EvaluationContext) -> Measurement:
-        estimate = clustered_mean(values, users, seed=context.seed, num_resamples=self._options.num_resamples)
+    def _measure(
+        self, values: FloatArray, sampled: Sequence[IntArray], subset: str, context: EvaluationContext
+    ) -> Measurement:
+        estimate = crossed_mean(values, sampled, seed=context.seed, num_resamples=self._options.num_resamples)
         return Measurement(context.split, subset, self.name, *estimate, len(values))
 
 
@@ -136,11 +138,15 @@ class UserAccuracy:
         users = pairs.comparisons.user
         if not len(users):
             return []
-        means = sums_by(users, correct(margins)) / sums_by(users, np.ones(len(users)))
-        estimate = clustered_mean(
-            means, np.arange(len(means)), seed=context.seed, num_resamples=self._options.num_resamples
+        answers = np.bincount(users)
+        estimate = crossed_mean(
+            correct(margins),
+            sampled_from(pairs),
+            weights=1 / answers[users],
+            seed=context.seed,
+            num_resamples=self._options.num_resamples,
         )
-        return [Measurement(context.split, "all", "user_accuracy", *estimate, len(means))]
+        return [Measurement(context.split, "all", "user_accuracy", *estimate, int((answers > 0).sum()))]
 
 
 @final
@@ -155,17 +161,20 @@ class GroupAccuracy:
         self._options = options
 
     def __call__(self, margins: FloatArray, pairs: ComparisonSet, context: EvaluationContext) -> Sequence[Measurement]:
-        right, users = correct(margins), pairs.comparisons.user
+        right, users, sampled = correct(margins), pairs.comparisons.user, sampled_from(pairs)
         names = sorted({group for group in pairs.users.groups if group is not None})
         number = {group: row for row, group in enumerate(names)}
         group = np.array([-1 if g is None else number[g] for g in pairs.users.groups], dtype=np.int64)[users]
         measurements, resamples = [], []
         for row, name in enumerate(names):
-            values, clusters = right[group == row], users[group == row]
+            values = right[group == row]
             if not len(values):
                 continue
-            resampled = clustered_resamples(
-                values, clusters, seed=context.seed + row, num_resamples=self._options.num_resamples
+            resampled = crossed_resamples(
+                values,
+                [kind[group == row] for kind in sampled],
+                seed=context.seed + row,
+                num_resamples=self._options.num_resamples,
             )
             value = float(values.mean())
             low_high = interval(value, resampled)

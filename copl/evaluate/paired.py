@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from copl.evaluate.bootstrap import clustered_mean
+from copl.evaluate.bootstrap import crossed_mean, sampled_from
 from copl.evaluate.metrics import correct
 from copl.interfaces import EvaluationContext
 from copl.records import ComparisonSet, Measurement
@@ -27,8 +27,8 @@ def accuracy_difference(
 ) -> Measurement:
     """Return by how much the accuracy of `margins` exceeds that of `baseline` on the same comparisons.
 
-    Both methods are judged on the same resamples of users, so what makes a comparison hard for both cancels; the
-    interval is narrower than the intervals of the two accuracies suggest. An interval above zero means: ahead.
+    Both methods are judged on the same resamples of users and prompts, so what makes a comparison hard for both
+    cancels; the interval is narrower than those of the two accuracies suggest. An interval above zero means: ahead.
 
     Args:
         margins: margins of the method [N].
@@ -43,7 +43,7 @@ def accuracy_difference(
     """
     if not len(margins) == len(baseline) == len(pairs) > 0:
         raise ValueError(f"{len(margins)} and {len(baseline)} margins for {len(pairs)} comparisons")
-    estimate = clustered_mean(
-        correct(margins) - correct(baseline), pairs.comparisons.user, seed=context.seed, num_resamples=num_resamples
+    estimate = crossed_mean(
+        correct(margins) - correct(baseline), sampled_from(pairs), seed=context.seed, num_resamples=num_resamples
     )
     return Measurement(context.split, f"{VERSUS}{versus}", "accuracy_difference", *estimate, len(margins))

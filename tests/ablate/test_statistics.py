@@ -15,6 +15,7 @@ from copl.ablate.statistics import (
     pooled_difference,
     t_interval,
 )
+from copl.evaluate.bootstrap import crossed_mean
 
 
 def test_an_interval_over_seeds_is_that_of_student() -> None:
@@ -46,31 +47,66 @@ def draw(num_users: int, ahead: float, seed: int) -> SeedDifferences:
     return SeedDifferences(values, [f"u{row % num_users}" for row in range(4 * num_users)])
 
 
-def test_the_pooled_difference_is_the_mean_over_all_comparisons_of_all_seeds() -> None:
+def test_the_pooled_difference_counts_each_seed_the_same() -> None:
     one = SeedDifferences(np.array([1.0, 0.0, 0.0]), ["a", "a", "b"])
     other = SeedDifferences(np.array([0.0]), ["b"])
     found = pooled_difference([one, other], seed=0, num_resamples=400)
-    assert found.value == 0.25
-    # users a, b and seeds 1, 2: a resample is worth one of these, or nothing where only (a, seed 2) was drawn
-    assert set(np.round(found.resampled, 6)) <= {0.0, 0.5, 0.4, 0.333333, 0.25, 0.285714, 0.2, 0.222222, 0.142857}
+    assert found.by_seed == pytest.approx((1 / 3, 0.0))
+    assert found.value == pytest.approx(1 / 6)
     low, high = found.bounds
-    assert low <= 0.25 <= high
+    assert low <= 1 / 6 <= high
 
 
-def test_resamples_are_those_of_plain_code_for_one_seed() -> None:
-    differences = draw(6, 0.1, 3)
-    found = pooled_difference([differences], seed=5, num_resamples=50)
-    rng = np.random.default_rng(5)
-    drawn = rng.integers(6, size=(50, 6), dtype=np.int64)
-    by_user = {f"u{k}": differences.values[[u == f"u{k}" for u in differences.users]] for k in range(6)}
-    plain = [np.concatenate([by_user[f"u{k}"] for k in row]).mean() for row in drawn]
-    np.testing.assert_allclose(found.resampled, plain)
+def test_with_one_seed_the_interval_is_that_of_an_evaluation() -> None:
+    differences = draw(40, 0.1, 3)
+    found = pooled_difference([differences], seed=5, num_resamples=1000)
+    users = np.array([int(user[1:]) for user in differences.users])
+    value, *bounds = crossed_mean(differences.values, [users], seed=5, num_resamples=1000)
+    assert found.value == pytest.approx(value)
+    assert found.bounds == pytest.approx(bounds)
+
+
+def seeds_ahead_by(*differences: float) -> list[SeedDifferences]:
+    """1,000 users with a comparison each and seed, right or wrong alike but for the share a seed is ahead by."""
+    users = [f"u{row}" for row in range(1000)]
+    return [SeedDifferences((np.arange(1000) < 1000 * d).astype(float), users) for d in differences]
+
+
+def test_three_seeds_that_differ_are_held_against_student() -> None:
+    """Ahead by .01, .03 and .05: mean .03, s = .02, t = .03 / (.02 / sqrt 3) = 2.598 with 2 degrees, p = .1217."""
+    found = pooled_difference(seeds_ahead_by(0.01, 0.03, 0.05), seed=0)
+    assert found.value == pytest.approx(0.03)
+    assert found.p_value >= 0.1217 - 1e-4
+    low, high = found.bounds
+    assert low <= 0.03 - 4.3027 * 0.02 / 3**0.5 + 1e-4  # t(.975, 2) = 4.3027
+    assert high >= 0.03 + 4.3027 * 0.02 / 3**0.5 - 1e-4
+
+
+def test_seeds_that_agree_say_nothing_about_users() -> None:
+    """The same users every time: however many seeds, the interval stays that of the users."""
+    one = draw(30, 0.05, 1)
+    alone, often = (pooled_difference([one] * times, seed=0) for times in (1, 8))
+    assert often.bounds == pytest.approx(alone.bounds, rel=0.1)
+
+
+def test_texts_that_all_users_share_widen_the_interval() -> None:
+    """Everybody judges the same ten prompts, six ahead and four behind: there are ten observations, not a thousand."""
+    values = np.tile(np.repeat([1.0, -1.0], [6, 4]), 100)
+    users = [f"u{row // 10}" for row in range(1000)]
+    prompts = [f"p{row % 10}" for row in range(1000)]
+    narrow = pooled_difference([SeedDifferences(values, users)], seed=0)
+    wide = pooled_difference([SeedDifferences(values, users, prompts)], seed=0)
+    assert narrow.bounds[0] > 0.1  # users answer all alike
+    assert wide.bounds[0] < 0 < wide.bounds[1]
+    assert wide.p_value > 0.3
 
 
 def test_a_clear_difference_is_found_and_none_is_not() -> None:
     clear = pooled_difference([draw(60, 0.25, seed) for seed in range(3)], seed=0)
     assert clear.bounds[0] > 0
-    assert 0 < clear.p_value < 2 / 10_001  # so that it can survive a correction for hundreds
+    assert 0 < clear.p_value < 0.002  # Student's t with 2 degrees: three seeds cannot be surer
+    alone = pooled_difference([draw(60, 0.25, 0)], seed=0)
+    assert 0 < alone.p_value < 2 / 10_001  # of one run: so that it can survive a correction for hundreds
     none = pooled_difference([draw(60, 0.0, seed) for seed in range(3)], seed=0)
     assert none.p_value > 0.05
     same = pooled_difference([SeedDifferences(np.zeros(4), list("abab"))], seed=0)
@@ -103,7 +139,7 @@ def test_runs_that_differ_widen_the_interval() -> None:
     users = [f"u{row}" for row in range(40)]
     apart = pooled_difference([SeedDifferences(values, users), SeedDifferences(-values / 2, users)], seed=0)
     assert apart.value == pytest.approx(0.25)
-    assert apart.bounds == pytest.approx((-0.5, 1.0))
+    assert apart.bounds == pytest.approx((0.25 - 12.7062 * 0.75, 0.25 + 12.7062 * 0.75), rel=1e-4)
     assert apart.p_value > 0.4
 
 
@@ -115,6 +151,11 @@ def test_the_mean_over_data_sets_counts_each_the_same() -> None:
     found = mean_difference(parts)
     assert found.value == pytest.approx(0.2)
     np.testing.assert_allclose(found.resampled, [0.2, 0.1])
+    seeded = {
+        "one": PairedDifference(0.1, np.array([0.1, 0.1]), (0.0, 0.2)),
+        "two": PairedDifference(0.3, np.array([0.3, 0.3]), (0.4, 0.2)),
+    }
+    assert mean_difference(seeded).by_seed == pytest.approx((0.2, 0.2))  # seed by seed, over the data sets
 
 
 def test_nothing_to_pool_is_an_error() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from copl.errors import OptionsError
 from copl.evaluate import metrics
-from copl.evaluate.bootstrap import clustered_mean, resampled_ratios
+from copl.evaluate.bootstrap import crossed_mean, resampled_ratios, sampled_from, spread
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.options import parse_options
@@ -144,7 +144,7 @@ def test_fewer_resamples_than_an_interval_needs_are_refused() -> None:
 def test_the_interval_of_independent_values_is_the_normal_one() -> None:
     generator = np.random.default_rng(1)
     sample = generator.normal(size=2000)
-    value, low, high = clustered_mean(sample, np.arange(2000), seed=0, num_resamples=2000)
+    value, low, high = crossed_mean(sample, [np.arange(2000)], seed=0, num_resamples=2000)
     half = 1.96 * sample.std() / np.sqrt(2000)
     assert low == pytest.approx(value - half, abs=0.1 * half)
     assert high == pytest.approx(value + half, abs=0.1 * half)
@@ -154,13 +154,13 @@ def test_values_of_one_user_are_not_independent() -> None:
     """With every user repeating one answer nine times, the interval is that of the users, not of the answers."""
     answers = np.random.default_rng(2).random(100) < 0.6
     users = np.repeat(np.arange(100), 9)
-    repeated = clustered_mean(np.repeat(answers, 9).astype(float), users, seed=0, num_resamples=1000)
-    once = clustered_mean(answers.astype(float), np.arange(100), seed=0, num_resamples=1000)
+    repeated = crossed_mean(np.repeat(answers, 9).astype(float), [users], seed=0, num_resamples=1000)
+    once = crossed_mean(answers.astype(float), [np.arange(100)], seed=0, num_resamples=1000)
     assert repeated == pytest.approx(once)
 
 
 def test_a_single_user_is_resampled_by_comparison() -> None:
-    value, low, high = clustered_mean(np.array([1.0, 0.0] * 50), np.zeros(100), seed=0, num_resamples=500)
+    value, low, high = crossed_mean(np.array([1.0, 0.0] * 50), [np.zeros(100, dtype=int)], seed=0, num_resamples=500)
     assert low < 0.45 < value < 0.55 < high
 
 
@@ -171,6 +171,54 @@ def test_same_seed_same_interval_however_the_resamples_are_cut(monkeypatch: pyte
     monkeypatch.setattr("copl.evaluate.bootstrap._DRAWS_AT_ONCE", 50 * 7)
     np.testing.assert_allclose(resampled_ratios(*columns, seed=7, num_resamples=300), whole)
     assert not np.allclose(resampled_ratios(*columns, seed=8, num_resamples=300), whole)
+
+
+def test_the_variance_counts_pairs_that_share_a_user_or_a_text_once() -> None:
+    """Against the sum over all pairs, plainly, with crossed prompts and with pairs of responses."""
+    generator = np.random.default_rng(4)
+    users, prompts = generator.integers(7, size=60), generator.integers(5, size=60)
+    ends = np.stack([prompts, (prompts + generator.integers(1, 5, size=60)) % 5], axis=1)
+    deviations = generator.normal(size=60)
+    deviations -= deviations.mean()
+
+    def plain(*same: np.ndarray) -> float:
+        return float(deviations @ np.logical_and.reduce(same) @ deviations)
+
+    by_user = users[:, None] == users[None]
+    by_prompt = prompts[:, None] == prompts[None]
+    by_end = (ends[:, None, :, None] == ends[None, :, None, :]).any(axis=(2, 3))
+    for by_text, texts, factor in ((by_prompt, prompts, 5 / 4), (by_end, ends, (5 / 3) ** 2)):
+        both = len(np.unique(np.concatenate([np.stack([users, end], 1) for end in np.atleast_2d(texts.T)]), axis=0))
+        noise = (both / (both - texts.ndim)) ** texts.ndim
+        one, other = max(0.0, plain(by_user)) * 7 / 6, max(0.0, plain(by_text)) * factor
+        expected = max(one, other, one + other - max(0.0, plain(by_user, by_text)) * noise)
+        assert spread(deviations, [users, texts]).variance == pytest.approx(expected)
+
+
+def test_prompts_that_everybody_judges_are_what_was_sampled() -> None:
+    """Eight prompts, all right or all wrong, judged by 200 users: eight observations."""
+    right = np.tile([1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0], 200)
+    users, prompts = np.divmod(np.arange(1600), 8)
+    _, low, high = crossed_mean(right, [users, prompts], seed=0, num_resamples=1000)
+    half = 2.3646 * np.sqrt(0.625 * 0.375 / 7)  # t(.975, 7) s / sqrt(8)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+    assert crossed_mean(right, [users], seed=0, num_resamples=1000) == (0.625, 0.625, 0.625)
+
+
+def test_what_is_sampled_are_prompts_or_else_the_responses_of_one_conversation() -> None:
+    table = UserTable.ungrouped(["a", "b"])
+    rows = Comparisons(np.array([0, 1]), np.array([0, 2]), np.array([1, 3]))
+    two = ComparisonSet(table, ResponseTable(list("ppqq"), list("wxyz")), rows)
+    assert [kind.tolist() for kind in sampled_from(two)] == [[0, 1], [0, 1]]
+    one = ComparisonSet(table, ResponseTable(["p"] * 4, list("wxyz")), rows)
+    assert [kind.tolist() for kind in sampled_from(one)] == [[0, 1], [[0, 1], [2, 3]]]
+
+
+def test_intervals_of_shares_stay_shares() -> None:
+    right = np.ones(30)
+    right[0] = 0.0
+    _, low, high = crossed_mean(right, [np.arange(30) % 3, np.arange(30) % 5], seed=0, num_resamples=500)
+    assert 0.0 <= low <= high <= 1.0
 
 
 # --- paired differences ---

@@ -1,0 +1,134 @@
+"""Published figures as files: what was measured, by which command, at which commit, on which code.
+
+A record is ``benchmarks/results/<subject>.json``. Pages quote its tables in blocks that ``python docs/generate.py``
+fills in, and says there by itself where the code that was measured has changed since.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, final
+
+from attrs import field, frozen
+
+from benchmarks.measured import ROOT, code_digest
+from copl.system.documents import read_document, write_document
+
+PACKAGES = ("copl", "copl-baselines", "torch", "transformers", "numpy", "scipy")
+
+
+def _texts(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _rows(values: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(row) for row in values)
+
+
+@final
+@frozen
+class PublishedTable:
+    """A table as pages show it.
+
+    Attributes:
+        title: what it shows.
+        header: names of the columns.
+        rows: cells as text, each row as long as the header.
+    """
+
+    title: str
+    header: tuple[str, ...] = field(converter=_texts)
+    rows: tuple[tuple[str, ...], ...] = field(converter=_rows)
+
+
+@final
+@frozen
+class Record:
+    """What was measured.
+
+    Attributes:
+        title: heading.
+        command: how to measure it again, from the root of the project.
+        commit: the commit it was measured at.
+        versions: of Python and the packages.
+        machine: what it ran on.
+        code: digest of each place in the project whose code was measured.
+        notes: how the figures are to be read, a sentence each.
+        tables: by the name that pages call them by.
+    """
+
+    title: str
+    command: str
+    commit: str
+    versions: Mapping[str, str]
+    machine: str
+    code: Mapping[str, str]
+    notes: tuple[str, ...] = field(converter=_texts)
+    tables: Mapping[str, PublishedTable]
+
+    def changed(self) -> list[str]:
+        """Return the measured places whose code is another now."""
+        return [place for place, digest in self.code.items() if code_digest(place) != digest]
+
+
+def new_record(title: str, command: str, *, code: Sequence[str], notes: Sequence[str] = ()) -> Record:
+    """Return a record without tables, before anything is measured.
+
+    Args:
+        title: heading.
+        command: how to measure it again.
+        code: what is measured, from the root of the project: files and directories.
+        notes: how the figures are to be read.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Record(
+        title=title,
+        command=command,
+        commit=commit(),
+        versions={"python": platform.python_version(), **_versions()},
+        machine=f"{os.cpu_count()} cores, {memory:.0f} GiB of memory",
+        code={place: code_digest(place) for place in code},
+        notes=notes,
+        tables={},
+    )
+
+
+def commit() -> str:
+    """Return the commit that is checked out, and whether something has been changed on top of it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" with local changes" if changed else "")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record."""
+    write_document(path, record)
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        CoplError: the file is missing, or is no record.
+    """
+    record: Any = read_document(path, Record, advice="run its command again")
+    return record  # type: ignore[no-any-return]  # as parsed

@@ -376,9 +376,9 @@ def _parsed(path: Path, content: bytes | str, schema: Any) -> Any:
 
 def _read_splits(path: Path, rows: Any, num_users: int, num_responses: int) -> dict[str, Comparisons]:
     _check_rows(path, rows, {"user": num_users, "chosen": num_responses, "rejected": num_responses})
-    columns = (rows.column(name).to_numpy() for name in ("user", "chosen", "rejected", "weight", "controversial"))
-    everything = Comparisons(*columns, _times(rows))
-    return _by_split(rows, everything)
+    names = ("user", "chosen", "rejected", "weight", "controversial")
+    columns = {name: rows.column(name).to_numpy() for name in names}
+    return _by_split(rows, Comparisons(**columns, time=_times(rows)))
 
 
 def _read_judgements(path: Path, rows: Any, num_users: int, num_responses: int) -> dict[str, Judgements]:
@@ -390,8 +390,8 @@ def _read_judgements(path: Path, rows: Any, num_users: int, num_responses: int) 
         faults.append(f"{path}: column 'other' refers to rows that are not there; {_AGAIN}")
     _raise_faults(faults)
     kind = np.array([list(KINDS).index(word) for word in words], dtype=np.int8)[codes]
-    columns = (rows.column(name).to_numpy() for name in ("user", "response", "other", "value", "weight"))
-    return _by_split(rows, Judgements(kind, *columns, _times(rows)))
+    columns = {name: rows.column(name).to_numpy() for name in ("user", "response", "other", "value", "weight")}
+    return _by_split(rows, Judgements(kind, **columns, time=_times(rows)))
 
 
 def _check_rows(path: Path, rows: Any, limits: Mapping[str, int]) -> None:

@@ -154,7 +154,7 @@ class _Margins:
 
 def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> dict[tuple[str, str, str], Estimate]:
     """Return the accuracy by variant, data set (or `AVERAGE`) and held-out split, where no run is missing."""
-    runs, margins = _runs(cells), _Margins()
+    runs, margins, measured = _runs(cells), _Margins(), accuracies(results)
     found: dict[tuple[str, str, str], Estimate] = {}
     for split in _splits(results):
         names = [spec.name for spec in plan.study.data if spec.name in _with_split(results, split)]
@@ -170,6 +170,9 @@ def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> d
                 if len(by_seed) == len(plan.study.seeds):
                     parts[name] = pooled_difference(by_seed, seed=plan.study.seeds[0], num_resamples=_NUM_RESAMPLES)
                     found[variant.name, name, split] = Estimate(parts[name].value, *parts[name].bounds)
+                    if len(by_seed) == 1:  # the very interval that an evaluation of the run has shown
+                        (alone,) = measured[variant.name, name, split].values()
+                        found[variant.name, name, split] = Estimate(alone.value, alone.low, alone.high)
             if len(names) > 1 and len(parts) == len(names):
                 mean = mean_difference(parts)
                 found[variant.name, AVERAGE, split] = Estimate(mean.value, *mean.bounds)

@@ -51,6 +51,7 @@ def copl_preference_models() -> list[Component]:
 def copl_dataset_sources() -> list[Component]:
     from copl.data.sources import (
         chatbot_arena,
+        events,
         facets,
         hh_rlhf,
         llmfao,
@@ -67,7 +68,7 @@ def copl_dataset_sources() -> list[Component]:
         ultrafeedback_p,
     )
 
-    own = (facets, planted, tables, opinion_tables, subset)
+    own = (facets, planted, tables, opinion_tables, events, subset)
     published = (polis, llmfao, ultrafeedback_p, tldr, personalllm, prism, hh_rlhf, chatbot_arena, trl)
     return [component for module in (*own, *published, reference_pickle) for component in module.COMPONENTS]
 

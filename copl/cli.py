@@ -25,6 +25,7 @@ from copl.commands import (
     plugins,
     report,
     score,
+    serve,
     train,
 )
 from copl.commands.parts.display import say
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
+app.add_typer(serve.app, name="serve")
 for _command in (
     demo.demo,
     train.train,

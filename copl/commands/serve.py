@@ -1,0 +1,186 @@
+"""``copl serve``: a service beside any language model, and its tokens."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, final
+
+import typer
+from typer.core import TyperGroup
+
+from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
+from copl.commands.parts.display import say, show_json, show_table
+
+if TYPE_CHECKING:
+    from copl.serve.tokens import Tokens
+
+_RUN = "run"
+
+
+@final
+class _RunFirst(TyperGroup):
+    """``copl serve RUN`` is ``copl serve run RUN``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, "--help"}
+        if args and not known & set(args[:1]):
+            args.insert(0, _RUN)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+
+app = typer.Typer(
+    cls=_RunFirst, no_args_is_help=True, help="Serve a run beside any language model; it learns meanwhile."
+)
+token_app = typer.Typer(no_args_is_help=True, help="Tokens of a service.")
+app.add_typer(token_app, name="token")
+
+STORE_OPTION: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--store", help="Events: a SQLite file or postgresql+psycopg://… [default: RUN.serve.sqlite]"),
+]
+RUN_OF_STORE: TypeAlias = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="Run directory of the service, unless --store is given.")
+]
+
+
+@app.command(_RUN)
+def run(
+    run_directory: RUN_ARGUMENT,
+    store: STORE_OPTION = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; off loopback only with tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")] = 8199,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream", metavar="URL", help="OpenAI-compatible server that writes; key in COPL_UPSTREAM_KEY."
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option("--upstream-model", help="Model there, whatever model a client names.")
+    ] = None,
+    generator: Annotated[
+        str | None, typer.Option("--generator", help="Component that writes where there is no upstream.")
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, max=64, help="Answers written, of which a user gets the best.")
+    ] = 4,
+    refresh: Annotated[
+        float, typer.Option("--refresh", metavar="SECONDS", min=0, help="Look this often for a newly trained RUN.")
+    ] = 0.0,
+    origins: Annotated[
+        list[str] | None, typer.Option("--allow-origin", help="Web page of another host that may ask; may be repeated.")
+    ] = None,
+    user_header: Annotated[
+        str, typer.Option("--user-header", help="Header that names the user; believed of services alone.")
+    ] = "X-OpenWebUI-User-Id",
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait for the model.")] = 512,
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, help="Requests a second for each token; 0 is no limit.")
+    ] = 100.0,
+) -> None:
+    """Serve a run: chat completions, rerank, rewards and feedback, with a page at /."""
+    _require_extra()
+    from copl.serve.server import serve
+    from copl.serve.settings import ServeOptions
+
+    options = ServeOptions(
+        store=store,
+        host=host,
+        port=port,
+        upstream=upstream,
+        upstream_model=upstream_model,
+        generator=generator,
+        candidates=candidates,
+        refresh=refresh,
+        origins=tuple(origins or ()),
+        user_header=user_header,
+        queue=queue,
+        rate=rate,
+    )
+    serve(run_directory, options, say)
+
+
+@token_app.command("new")
+def new(
+    run_directory: RUN_OF_STORE = None,
+    scope: Annotated[
+        str, typer.Option("--scope", help="user speaks for one user, service for any, admin does everything.")
+    ] = "service",
+    user: Annotated[str | None, typer.Option("--user", help="The user that a token of scope user speaks for.")] = None,
+    name: Annotated[str, typer.Option("--name", help="What you call it.")] = "",
+    store: STORE_OPTION = None,
+) -> None:
+    """Make a token; it is shown this once, only its hash is kept."""
+    from copl.data.canonical import canonical_id
+
+    print(_tokens(run_directory, store).new(scope, user=None if user is None else canonical_id(user), name=name))
+    say("it cannot be shown again; clients send it as `Authorization: Bearer …` (their API key)")
+
+
+@token_app.command("list")
+def list_tokens(run_directory: RUN_OF_STORE = None, store: STORE_OPTION = None, as_json: JSON_OPTION = False) -> None:
+    """List the tokens."""
+    tokens = _tokens(run_directory, store).all()
+    heads = ("id", "name", "scope", "user", "created", "state")
+    rows = [
+        (
+            str(token.id),
+            token.name,
+            token.scope,
+            token.user or "",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(token.created)),
+            "revoked" if token.is_revoked else "in force",
+        )
+        for token in tokens
+    ]
+    if as_json:
+        show_json([dict(zip(heads, row, strict=True)) for row in rows])
+    else:
+        show_table("Tokens", heads, rows)
+
+
+@token_app.command("revoke")
+def revoke(
+    number: Annotated[int, typer.Argument(metavar="ID", help="Number of the token, from `copl serve token list`.")],
+    run_directory: RUN_OF_STORE = None,
+    store: STORE_OPTION = None,
+) -> None:
+    """Make a token useless, at once."""
+    _tokens(run_directory, store).revoke(number)
+    say(f"token {number} is revoked")
+
+
+def _tokens(run_directory: Path | None, store: str | None) -> Tokens:
+    _require_extra()
+    from copl.data.events.log import EventLog
+    from copl.errors import OptionsError, RunError
+    from copl.serve.settings import default_store
+    from copl.serve.tokens import Tokens
+
+    if store is None:
+        if run_directory is None:
+            raise OptionsError("name the RUN of the service, or its --store")
+        if not (run_directory / "run.json").is_file():
+            raise RunError(f"{run_directory}: not a run directory (it has no run.json)")
+        store = str(default_store(run_directory))
+    return Tokens(EventLog(store))
+
+
+def _require_extra() -> None:
+    """Refuse where the extra is not installed.
+
+    Raises:
+        OptionsError: a package is missing.
+    """
+    from importlib.util import find_spec
+
+    from copl.errors import OptionsError
+
+    needed = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "openai", "multipart")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise OptionsError(f"`copl serve` needs {', '.join(missing)}: pip install 'copl[serve]'")

@@ -1,0 +1,348 @@
+"""The log of events in a database: SQLite beside a run, or PostgreSQL for more than one machine.
+
+Events are added and never changed; what a user said is a function of the user's events alone, so that a state is right
+whenever its version, the number of events and the last of them, is that of the log. Only forgetting a user removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from attrs import frozen
+
+from copl.data.events.evidence import Event
+from copl.errors import DataError, OptionsError, one_line, quoted
+
+try:
+    import sqlalchemy as sql
+    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+except ImportError as error:
+    raise OptionsError("a log of events needs SQLAlchemy: pip install 'copl[serve]'") from error
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+FORMAT = 1
+_PATIENCE = 30.0
+"""Seconds that a writer waits for another one."""
+
+Version: TypeAlias = tuple[int, int]
+"""Number of a user's events, and id of the last."""
+
+_metadata = sql.MetaData()
+_EVENTS = sql.Table(
+    "copl_events",
+    _metadata,
+    sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sql.Column("user_id", sql.Text, nullable=False),
+    sql.Column("key", sql.Text, nullable=False),
+    sql.Column("part", sql.Integer, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("subject", sql.Text, nullable=False),
+    sql.Column("body", sql.Text, nullable=False),
+    sql.Column("created", sql.Double, nullable=False),
+    sql.UniqueConstraint("user_id", "key", "part"),
+    sql.Index("copl_events_of_user", "user_id", "id"),
+    sql.Index("copl_events_about", "subject"),
+    sqlite_autoincrement=True,  # the id of a removed event is never given again
+)
+_FORGOTTEN = sql.Table(
+    "copl_forgotten",
+    _metadata,
+    sql.Column("digest", sql.Text, primary_key=True),
+    sql.Column("created", sql.Double, nullable=False),
+)
+_FORMAT = sql.Table("copl_format", _metadata, sql.Column("format", sql.Integer, primary_key=True))
+
+
+@final
+class ConflictError(Exception):
+    """An idempotency key was used before, for something else."""
+
+
+@final
+@frozen
+class Entry:
+    """An event to be added: what `Event` has beside its place in the log and its request."""
+
+    kind: str
+    subject: str
+    body: Mapping[str, Any]
+
+
+@final
+@frozen
+class Appended:
+    """What became of entries.
+
+    Attributes:
+        events: the events, as they stand in the log.
+        is_new: whether they were added now; false where the same request came before.
+    """
+
+    events: tuple[Event, ...]
+    is_new: bool
+
+
+def user_digest(user: str) -> str:
+    """Return what is kept of the id of a user who is forgotten."""
+    return hashlib.sha256(b"copl forgotten\x00" + user.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@final
+class EventLog:
+    """Events of all users in a database, for any number of processes at once.
+
+    Args:
+        url: address of the database as SQLAlchemy has it, such as ``sqlite:///serve.sqlite``; a path is a SQLite file.
+
+    Raises:
+        OptionsError: there is no such kind of database, or its driver is missing.
+        DataError: it cannot be opened, or was written by another version.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = address(url)
+        self.engine = _engine(self.url)
+        self._writing = threading.Lock()  # threads queue here rather than in SQLite, which would poll
+        with _told(self.url):
+            self._prepare()
+
+    def _prepare(self) -> None:
+        with self.writing() as connection:
+            _metadata.create_all(connection)
+            formats = connection.execute(sql.select(_FORMAT.c.format)).scalars().all()
+            if not formats:
+                connection.execute(sql.insert(_FORMAT).values(format=FORMAT))
+            elif list(formats) != [FORMAT]:
+                shown = shown_address(self.url)
+                raise DataError(f"{shown}: events of format {formats[0]}; this version of copl has format {FORMAT}")
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction that writes; one at a time."""
+        with self._writing, self.engine.connect().execution_options(copl_writes=True) as connection:
+            if connection.dialect.name == "postgresql":
+                with connection.begin():
+                    connection.execute(sql.text("SET LOCAL lock_timeout = '30s'"))
+                    yield connection
+            else:
+                with connection.begin():
+                    yield connection
+
+    def append(self, user: str, key: str, entries: Sequence[Entry]) -> Appended:
+        """Add what one request said, all of it or nothing; the same request again adds nothing.
+
+        Args:
+            user: the user's id.
+            key: the request's idempotency key.
+            entries: what was said, in order.
+
+        Raises:
+            ConflictError: the key was used before by this user, for something else.
+        """
+        created = time.time()
+        rows = [
+            {"user_id": user, "key": key, "part": part, "kind": entry.kind, "subject": entry.subject,
+             "body": _written(entry.body), "created": created}
+            for part, entry in enumerate(entries)
+        ]  # fmt: skip
+        try:
+            with self.writing() as connection:
+                before = self._of_request(connection, user, key)
+                if not before:
+                    for row in rows:
+                        connection.execute(sql.insert(_EVENTS).values(row))
+                    return Appended(tuple(self._of_request(connection, user, key)), True)
+        except IntegrityError:  # another process was quicker with the same request
+            with self.engine.connect() as connection:
+                before = self._of_request(connection, user, key)
+            if not before:
+                raise
+        same = [(event.kind, event.subject, _written(event.body)) for event in before]
+        if same != [(row["kind"], row["subject"], row["body"]) for row in rows]:
+            raise ConflictError
+        return Appended(tuple(before), False)
+
+    def _of_request(self, connection: Connection, user: str, key: str) -> list[Event]:
+        asked = sql.select(_EVENTS).where(_EVENTS.c.user_id == user, _EVENTS.c.key == key).order_by(_EVENTS.c.part)
+        return [_event(row) for row in connection.execute(asked)]
+
+    def version(self, user: str) -> Version:
+        """Return the version of what a user said."""
+        asked = sql.select(sql.func.count(), sql.func.coalesce(sql.func.max(_EVENTS.c.id), 0))
+        with self.engine.connect() as connection:
+            count, last = connection.execute(asked.where(_EVENTS.c.user_id == user)).one()
+        return int(count), int(last)
+
+    def of_user(self, user: str) -> list[Event]:
+        """Return all events of a user, in order."""
+        return list(self._select(_EVENTS.c.user_id == user))
+
+    def about(self, subject: str, kind: str) -> Event | None:
+        """Return the last event of a kind about a subject."""
+        events = list(self._select(sql.and_(_EVENTS.c.subject == subject, _EVENTS.c.kind == kind)))
+        return events[-1] if events else None
+
+    def by_user(self) -> Iterator[tuple[str, list[Event]]]:
+        """Yield all users with their events, in one view of the log."""
+        asked = sql.select(_EVENTS).order_by(_EVENTS.c.user_id, _EVENTS.c.id)
+        user, events = "", list[Event]()
+        with self.engine.connect() as connection:
+            for row in connection.execution_options(yield_per=1000).execute(asked):
+                event = _event(row)
+                if event.user != user and events:
+                    yield user, events
+                    events = []
+                user = event.user
+                events.append(event)
+        if events:
+            yield user, events
+
+    def _select(self, condition: Any) -> Iterator[Event]:
+        asked = sql.select(_EVENTS).where(condition).order_by(_EVENTS.c.id)
+        with self.engine.connect() as connection:
+            rows = connection.execute(asked).all()
+        return (_event(row) for row in rows)
+
+    def last(self, count: int, kinds: Sequence[str]) -> list[Event]:
+        """Return the latest events of some kinds, the last one first."""
+        asked = sql.select(_EVENTS).where(_EVENTS.c.kind.in_(kinds)).order_by(_EVENTS.c.id.desc()).limit(count)
+        with self.engine.connect() as connection:
+            return [_event(row) for row in connection.execute(asked)]
+
+    def count_by_user(self) -> dict[str, int]:
+        """Return the number of events of each user."""
+        asked = sql.select(_EVENTS.c.user_id, sql.func.count()).group_by(_EVENTS.c.user_id)
+        with self.engine.connect() as connection:
+            return {user: int(count) for user, count in connection.execute(asked.order_by(_EVENTS.c.user_id))}
+
+    def count_by_day(self) -> list[tuple[str, str, int]]:
+        """Return the number of events by day (UTC) and kind."""
+        day = sql.cast(sql.func.floor(_EVENTS.c.created / 86400), sql.Integer)
+        asked = sql.select(day, _EVENTS.c.kind, sql.func.count()).group_by(day, _EVENTS.c.kind).order_by(day)
+        with self.engine.connect() as connection:
+            rows = connection.execute(asked).all()
+        return [(time.strftime("%Y-%m-%d", time.gmtime(int(n) * 86400)), kind, int(count)) for n, kind, count in rows]
+
+    def forget(self, user: str) -> int:
+        """Remove all events of a user and remember that nothing is to be known of them; return how many there were."""
+        digest = user_digest(user)
+        with self.writing() as connection:
+            removed = connection.execute(sql.delete(_EVENTS).where(_EVENTS.c.user_id == user)).rowcount
+            connection.execute(sql.delete(_FORGOTTEN).where(_FORGOTTEN.c.digest == digest))
+            connection.execute(sql.insert(_FORGOTTEN).values(digest=digest, created=time.time()))
+        if self.engine.dialect.name == "sqlite":
+            raw = self.engine.raw_connection()
+            try:  # nothing of it stays in the write-ahead log, as soon as nobody reads there any more
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.close()
+        return int(removed)
+
+    def is_forgotten(self, user: str) -> bool:
+        """Return whether a user was forgotten, so that nothing that training knows of them may be used."""
+        asked = sql.select(_FORGOTTEN.c.digest).where(_FORGOTTEN.c.digest == user_digest(user))
+        with self.engine.connect() as connection:
+            return connection.execute(asked).first() is not None
+
+    def forgotten(self) -> frozenset[str]:
+        """Return the digests of all users who were forgotten."""
+        with self.engine.connect() as connection:
+            return frozenset(connection.execute(sql.select(_FORGOTTEN.c.digest)).scalars())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def address(place: str | Path) -> str:
+    """Return the address of a database from an address or the path of a SQLite file."""
+    text = str(place)
+    return text if "://" in text else f"sqlite:///{text}"
+
+
+def shown_address(url: str) -> str:
+    """Return an address without its password."""
+    try:
+        return sql.make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return quoted(url.partition("@")[2] or url)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = sql.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise OptionsError("store: a SQLite store is a file, for what is in memory is lost with the process")
+            if not Path(parsed.database).absolute().parent.is_dir():
+                raise DataError(f"{parsed.database}: no such directory")
+            engine = sql.create_engine(parsed, pool_size=16, max_overflow=64, connect_args={"timeout": _PATIENCE})
+            sql.event.listen(engine, "connect", _set_up_sqlite)
+            sql.event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        if parsed.get_backend_name() == "postgresql":
+            return sql.create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError):
+        raise OptionsError(
+            f"store {shown_address(url)}: no address of a database; such are serve.sqlite and "
+            "postgresql+psycopg://user:password@host/database"
+        ) from None
+    except ImportError as error:
+        raise OptionsError(f"store {shown_address(url)}: the driver {error.name} is missing; install it") from error
+    raise OptionsError(f"store {shown_address(url)}: only sqlite and postgresql are known")
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(_PATIENCE * 1000)}")
+    _switch_to_wal(cursor)
+    cursor.execute("PRAGMA synchronous = FULL")  # what was acknowledged is there after a loss of power, too
+    cursor.execute("PRAGMA secure_delete = ON")  # what is forgotten does not stay in free pages
+    cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """Have a write-ahead log; two processes that switch at once do not wait for each other by themselves."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # a transaction that reads before it writes could not become a writer while another one writes
+    writes = connection.get_execution_options().get("copl_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Turn what a database says when it cannot be opened into one line."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DataError(f"{shown_address(url)}: cannot be used: {one_line(str(error.orig).strip())}") from error
+
+
+def _written(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def _event(row: Any) -> Event:
+    return Event(row.id, row.user_id, row.key, row.part, row.kind, row.subject, json.loads(row.body), row.created)

@@ -1,0 +1,129 @@
+"""The application: all routes over one service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+
+from copl import __version__
+from copl.data.events.log import EventLog
+from copl.errors import OptionsError
+from copl.serve import faults
+from copl.serve.engine import Engine
+from copl.serve.histories import Histories
+from copl.serve.identity import Gate
+from copl.serve.limits import Limits
+from copl.serve.loading import Loader
+from copl.serve.metrics import Metrics
+from copl.serve.routes import feedback, health, native, openai, ranking, training
+from copl.serve.service import Service
+from copl.serve.settings import ServeOptions, default_store
+from copl.serve.tokens import Tokens
+from copl.serve.writers import Embedded, Upstream, Writer
+
+_ABOUT = """
+A service that learns what each user prefers while people use it. Ask for answers as you ask OpenAI, have responses put
+in order as by a reranker, or score them for a trainer; say what was better, and the next answer to that user follows.
+
+Send `Authorization: Bearer …` where the service has tokens. A token of scope `user` speaks for its user. Others name
+the user: in the path, else by the trusted header, else by `safety_identifier`, else by `user`.
+"""
+_ROUTES = (training, native, feedback, openai, ranking, health)  # /v1/users/…/openrlhf before what ends a path
+
+
+def create_service(
+    run: Path, options: ServeOptions, *, failed: Callable[[BaseException], object] = lambda error: None
+) -> Service:
+    """Open the store and make everything ready; the model is loaded when the application starts.
+
+    Args:
+        run: the run directory.
+        options: how it is served.
+        failed: is called when the model cannot be loaded.
+
+    Raises:
+        CoplError: the store cannot be used, or an option does not fit.
+    """
+    writer = _writer(options)
+    log = EventLog(options.store or default_store(run))
+    tokens = Tokens(log)
+    if not options.is_loopback and not tokens.any():
+        raise OptionsError(
+            f"--host {options.host}: others reach this address, so the service needs tokens: make one with "
+            f"`copl serve token new {run}` and the same --store"
+        )
+    metrics = Metrics()
+    engine = Engine(max_jobs=options.queue, max_texts=options.batch, observe=metrics.observe_batch)
+    loader = Loader(run, engine, seconds=options.refresh, loaded=metrics.swaps.inc, failed=failed)
+    return Service(options, log, tokens, Gate(tokens, options.rate), engine, Histories(log), metrics, loader, writer)
+
+
+def _writer(options: ServeOptions) -> Writer | None:
+    if options.upstream is not None:
+        if options.generator is not None:
+            raise OptionsError("--upstream and --generator: one writes, choose which")
+        return Upstream(options.upstream, options.upstream_model)
+    return None if options.generator is None else Embedded(options.generator, {})
+
+
+def create_app(service: Service) -> FastAPI:
+    """Return the application of a service."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.engine.start()
+        service.loader.start()
+        yield
+        service.loader.stop()
+        service.engine.stop()
+        if service.writer is not None:
+            await service.writer.close()
+        service.log.close()
+
+    app = FastAPI(
+        title="copl",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # the pages of FastAPI load from other hosts
+        redoc_url=None,
+        openapi_tags=[
+            {"name": "users", "description": "What users say, what is known of them, and scores for them."},
+            {"name": "feedback", "description": "What users say of completions."},
+            {"name": "OpenAI", "description": "For clients of OpenAI."},
+            {"name": "rerank and score", "description": "For rerankers' clients."},
+            {"name": "trainers", "description": "For trainers of policies."},
+            {"name": "health", "description": "For whoever runs the service."},
+        ],
+    )
+    app.state.service = service
+    faults.install(app)
+    for module in _ROUTES:
+        app.include_router(module.router)
+
+    @app.middleware("http")
+    async def count(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Any:
+        started = perf_counter()
+        answer = await call_next(request)
+        route = request.scope.get("route")
+        path = getattr(route, "path", "none")  # the route, never the path itself: ids stay out of the figures
+        service.metrics.requests.labels(path, str(answer.status_code)).inc()
+        service.metrics.latency.labels("request").observe(perf_counter() - started)
+        return answer
+
+    options = service.options
+    if options.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(options.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        )
+    app.add_middleware(Limits, max_body=options.max_body, is_open=options.is_loopback, origins=options.origins)
+    return app

@@ -1,0 +1,203 @@
+"""The one thread that touches the model: a bounded queue, and everything that waits there in one batch.
+
+Nothing of torch runs anywhere else, least of all on the event loop. While the model works, requests of all dialects
+wait; then all of them are scored together, by one model, so that an answer never mixes two.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from copl.serve.served import Asked, Rewarded, Served
+
+Observe: TypeAlias = Callable[[float, float, int], None]
+"""Is told of a batch: seconds its first request waited, seconds it took, number of texts."""
+
+
+@final
+class OverloadedError(Exception):
+    """Too much waits already, or there is no model yet.
+
+    Args:
+        reason: one line.
+        retry_after: seconds after which to ask again.
+    """
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+@final
+@define(eq=False)
+class _Job:
+    """Something to do: texts to be scored, or anything else that needs the model."""
+
+    size: int
+    asked: Asked | None = None
+    call: Callable[[Served], Any] | None = None
+    future: Future[Any] = field(factory=lambda: Future[Any]())
+    since: float = field(factory=time.monotonic)
+
+
+@final
+@frozen
+class Load:
+    """What the engine has to do: requests and texts that wait, and texts it scores a second."""
+
+    num_jobs: int
+    num_texts: int
+    texts_per_second: float
+
+
+@final
+class Engine:
+    """Scores on a thread of its own.
+
+    Args:
+        max_jobs: requests that may wait.
+        max_texts: texts that are scored at once; a request with more is scored by itself.
+        observe: is told of each batch.
+    """
+
+    def __init__(self, *, max_jobs: int, max_texts: int, observe: Observe = lambda waited, took, size: None) -> None:
+        self._max_jobs, self._max_texts = max_jobs, max_texts
+        self._observe = observe
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._served: Served | None = None
+        self._stopped = False
+        self._speed = 100.0
+        self._thread = threading.Thread(target=self._run, name="copl-engine", daemon=True)
+
+    @property
+    def served(self) -> Served | None:
+        """The model in use."""
+        return self._served
+
+    @property
+    def load(self) -> Load:
+        """What waits."""
+        with self._changed:
+            return Load(len(self._jobs), sum(job.size for job in self._jobs), self._speed)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def swap(self, served: Served) -> None:
+        """Use another model from the next batch on."""
+        with self._changed:
+            self._served = served
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Finish what waits and end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+
+    def score(self, asked: Asked) -> Future[Rewarded]:
+        """Have texts scored.
+
+        Raises:
+            OverloadedError: too much waits already.
+        """
+        return self._submit(_Job(max(len(asked.texts), 1), asked=asked))
+
+    def call(self, function: Callable[[Served], Any], size: int = 1) -> Future[Any]:
+        """Have something done with the model.
+
+        Args:
+            function: gets the model; runs on the engine's thread.
+            size: about as many texts as that is.
+
+        Raises:
+            OverloadedError: too much waits already.
+        """
+        return self._submit(_Job(size, call=function))
+
+    def _submit(self, job: _Job) -> Future[Any]:
+        with self._changed:
+            if self._stopped:
+                raise OverloadedError("the service is being stopped", 1)
+            if self._served is None:
+                raise OverloadedError("the model is being loaded", 1)
+            if len(self._jobs) >= self._max_jobs:
+                waiting = sum(job.size for job in self._jobs)
+                seconds = min(60, max(1, math.ceil(waiting / self._speed)))
+                raise OverloadedError(f"{len(self._jobs)} requests wait already", seconds)
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopped and not (self._jobs and self._served is not None):
+                    self._changed.wait()
+                if not self._jobs or self._served is None:
+                    return
+                batch, served = self._take(), self._served
+            started = time.monotonic()
+            batch = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            if not batch:
+                continue
+            _work(served, batch)
+            took, size = time.monotonic() - started, sum(job.size for job in batch)
+            self._speed = 0.9 * self._speed + 0.1 * size / max(took, 1e-3)
+            self._observe(started - batch[0].since, took, size)
+
+    def _take(self) -> list[_Job]:
+        """Return what is done next: the first job, with the jobs after it that can be scored along."""
+        batch = [self._jobs.popleft()]
+        size = batch[0].size
+        while batch[0].asked is not None and self._jobs:
+            following = self._jobs[0]
+            if following.asked is None or size + following.size > self._max_texts:
+                break
+            size += following.size
+            batch.append(self._jobs.popleft())
+        return batch
+
+
+def _work(served: Served, batch: Sequence[_Job]) -> None:
+    asked = [job.asked for job in batch if job.asked is not None]
+    if len(asked) == len(batch) > 1:
+        try:
+            answers = served.rewards(asked)
+        except Exception:  # noqa: BLE001  # one of them is at fault; each is told of its own fault below
+            pass
+        else:
+            for job, answer in zip(batch, answers, strict=True):
+                _settle(job.future, answer, None)
+            return
+    for job in batch:
+        try:
+            result = served.rewards([job.asked])[0] if job.asked is not None else job.call(served)  # type: ignore[misc]  # it is one or the other
+        except Exception as error:  # noqa: BLE001  # whoever asked is told, the thread goes on
+            _settle(job.future, None, error)
+        else:
+            _settle(job.future, result, None)
+
+
+def _settle(future: Future[Any], result: Any, error: Exception | None) -> None:
+    try:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:  # nobody waits any more
+        return

@@ -1,0 +1,1 @@
+"""The dialects that the service speaks, a module each."""

@@ -1,0 +1,159 @@
+"""Rewards for trainers of policies: OpenRLHF's remote reward, and batches with a column of users for TRL."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Annotated, Any, final
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from copl.data.canonical import ValueFaultError
+from copl.data.reading import values
+from copl.serve.faults import REFUSALS, ApiError
+from copl.serve.fields import Strict, UserField, check_texts, prompt_of
+from copl.serve.identity import user_id
+from copl.serve.service import NamedUser, PrincipalOf, Service, ServiceOf
+
+router = APIRouter(prefix="/v1", tags=["trainers"], responses=REFUSALS)
+
+_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>")
+"""How texts end that were decoded with their special tokens; no part of what a user reads."""
+
+
+@final
+class RemoteRewardRequest(BaseModel):
+    """Samples of OpenRLHF: prompts with what was written to them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    query: list[str] = Field(description="Prompt and response in one text each.", min_length=1)
+    prompts: list[str] = Field(description="The prompt that each begins with.", min_length=1)
+    labels: list[Any] | None = Field(
+        default=None, description="The user of each, as an id or an object with `user_id`; null is the average user."
+    )
+
+
+@final
+class RemoteRewardAnswer(BaseModel):
+    """Rewards in the order of the samples."""
+
+    rewards: list[float]
+    scores: list[float]
+    extra_logs: dict[str, Any] = Field(default_factory=dict)
+
+
+@final
+class RewardsRequest(Strict):
+    """Samples as TRL hands them to a reward function: columns of equal length."""
+
+    prompts: list[str | list[dict[str, Any]]] = Field(min_length=1)
+    completions: list[str | list[dict[str, Any]]] = Field(min_length=1)
+    user_id: list[str | int | None] | None = Field(default=None, description="The user of each; null is unknown.")
+    user: UserField = None
+
+
+@final
+class RewardsAnswer(BaseModel):
+    """Rewards in the order of the samples; null for a completion without text."""
+
+    rewards: list[float | None]
+    run: str
+
+
+@router.post("/openrlhf", summary="Remote reward (OpenRLHF); users by `labels`")
+async def openrlhf(
+    service: ServiceOf, principal: PrincipalOf, named: NamedUser, body: RemoteRewardRequest
+) -> RemoteRewardAnswer:
+    labels = body.labels or [None] * len(body.query)
+    users = [principal.user_of(_label(label), named) for label in labels]
+    return await _remote(service, body, users)
+
+
+@router.post("/users/{user:path}/openrlhf", summary="Remote reward (OpenRLHF) of one user")
+async def openrlhf_of_user(
+    service: ServiceOf,
+    principal: PrincipalOf,
+    user: Annotated[str, Path(min_length=1)],
+    body: RemoteRewardRequest,
+) -> RemoteRewardAnswer:
+    name = user_id(user)
+    principal.speaks_for(name)
+    return await _remote(service, body, [name] * len(body.query))
+
+
+def _label(label: Any) -> str | int | None:
+    """Return the user that a label names: an id, an object with one, or either as text."""
+    if isinstance(label, str) and label.startswith("{"):
+        try:
+            label = json.loads(label)
+        except (ValueError, RecursionError):
+            return str(label)
+    if isinstance(label, dict):
+        label = label.get("user_id", label.get("user"))
+    if label is None or (isinstance(label, str | int) and not isinstance(label, bool)):
+        return label
+    raise ApiError(422, "labels: expected the id of a user, an object with user_id, or null")
+
+
+async def _remote(service: Service, body: RemoteRewardRequest, users: list[str | None]) -> RemoteRewardAnswer:
+    if not len(body.query) == len(body.prompts) == len(users):
+        raise ApiError(422, "query, prompts and labels: expected equally many")
+    prompts, texts = [], []
+    for place, (whole, prompt) in enumerate(zip(body.query, body.prompts, strict=True)):
+        if not whole.startswith(prompt):
+            raise ApiError(422, f"query.{place}: does not begin with its prompt")
+        text = whole[len(prompt) :].strip()
+        while ended := next((end for end in _ENDS if text.endswith(end)), None):
+            text = text.removesuffix(ended).rstrip()
+        prompts.append(prompt_of(prompt))
+        texts.append(text)
+    rewards, _ = await _of_users(service, users, prompts, texts)
+    numbers = [0.0 if one is None else one for one in rewards]
+    return RemoteRewardAnswer(rewards=numbers, scores=numbers)
+
+
+@router.post("/rewards", summary="Rewards of a batch, each for its own user (TRL)")
+async def rewards(service: ServiceOf, principal: PrincipalOf, named: NamedUser, body: RewardsRequest) -> RewardsAnswer:
+    count = len(body.prompts)
+    columns = body.user_id if body.user_id is not None else [None] * count
+    if not count == len(body.completions) == len(columns):
+        raise ApiError(422, "prompts, completions and user_id: expected equally many")
+    users = [principal.user_of(one, named, body.user) for one in columns]
+    prompts = [prompt_of(prompt) for prompt in body.prompts]
+    texts = [_completion(one, f"completions.{place}") for place, one in enumerate(body.completions)]
+    values_, run = await _of_users(service, users, prompts, texts)
+    return RewardsAnswer(rewards=values_, run=run)
+
+
+def _completion(value: str | list[dict[str, Any]], where: str) -> str:
+    """Return the text of a completion; an empty one where there is nothing in it."""
+    text = value if isinstance(value, str) else (value[-1].get("content") if value else "")
+    if not isinstance(text, str):
+        raise ApiError(422, f"{where}: expected text, or messages with text")
+    return text.strip()
+
+
+async def _of_users(
+    service: Service, users: list[str | None], prompts: list[str], texts: list[str]
+) -> tuple[list[float | None], str]:
+    """Return the reward of each sample for its user, None without text, and who scored; all by one run."""
+    options = service.options
+    check_texts(texts, prompts, max_text=options.max_text, max_texts=options.max_texts)
+    places: dict[str | None, list[int]] = defaultdict(list)
+    for place, text in enumerate(texts):
+        if text:
+            try:
+                texts[place] = str(values.response(text))
+            except ValueFaultError as fault:
+                raise ApiError(422, f"completion {place}: {fault}") from None
+            places[users[place]].append(place)
+    answers = await service.score_each(
+        [(user, [prompts[n] for n in own], [texts[n] for n in own]) for user, own in places.items()]
+    )
+    rewards: list[float | None] = [None] * len(texts)
+    for own, answer in zip(places.values(), answers, strict=True):
+        for place, reward in zip(own, answer.rewards, strict=True):
+            rewards[place] = reward
+    return rewards, answers[0].run if answers else ""

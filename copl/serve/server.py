@@ -1,0 +1,65 @@
+"""Runs the application: the port answers before the model is there, and a run that cannot be loaded ends it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from copl.data.events.log import shown_address
+from copl.errors import OptionsError, of_system
+from copl.serve.app import create_app, create_service
+from copl.serve.settings import ServeOptions
+
+
+def serve(run: Path, options: ServeOptions, tell: Callable[[str], None]) -> None:
+    """Serve a run until the program is ended.
+
+    Args:
+        run: the run directory.
+        options: how it is served.
+        tell: is told where the service is, and what goes wrong.
+
+    Raises:
+        CoplError: the service cannot begin, or the run cannot be loaded.
+    """
+    logging.basicConfig(level=logging.WARNING, format="copl serve: %(message)s")
+    logging.getLogger("copl.serve").setLevel(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    failures: list[BaseException] = []
+
+    def failed(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    service = create_service(run, options, failed=failed)
+    config = uvicorn.Config(
+        create_app(service), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
+    )
+    server = uvicorn.Server(config)
+    listening = _listen(options)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    tell(f"http://{shown}:{port}  (events: {shown_address(service.log.url)}; Ctrl-C ends)")
+    try:
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+    if failures:
+        raise failures[0]
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((options.host, options.port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = of_system(error) if isinstance(error, OSError) else "a port is a number from 0 to 65535"
+        raise OptionsError(f"--host {options.host} --port {options.port}: {reason}") from error
+    return listening

@@ -1,0 +1,122 @@
+"""Bearer tokens: kept as hashes, with a scope each."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from typing import Any, Literal, TypeAlias, final, get_args
+
+import sqlalchemy as sql
+from attrs import frozen
+
+from copl.data.events.log import EventLog
+from copl.errors import OptionsError, quoted
+
+Scope: TypeAlias = Literal["user", "service", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+_PREFIX = "copl_"
+
+_metadata = sql.MetaData()
+_TOKENS = sql.Table(
+    "copl_tokens",
+    _metadata,
+    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("digest", sql.Text, nullable=False, unique=True),
+    sql.Column("scope", sql.Text, nullable=False),
+    sql.Column("user_id", sql.Text),
+    sql.Column("created", sql.Double, nullable=False),
+    sql.Column("revoked", sql.Double),
+)
+
+
+@final
+@frozen
+class Token:
+    """What is kept of a token.
+
+    Attributes:
+        id: its number.
+        name: what a person calls it.
+        scope: ``user`` speaks for one user, ``service`` for any, ``admin`` sees and does everything.
+        user: the user it speaks for, with scope ``user``.
+        created: seconds since 1970.
+        is_revoked: whether it is of no use any more.
+    """
+
+    id: int
+    name: str
+    scope: Scope
+    user: str | None
+    created: float
+    is_revoked: bool
+
+
+@final
+class Tokens:
+    """The tokens of a store."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        with log.writing() as connection:
+            _metadata.create_all(connection)
+
+    def new(self, scope: str, *, user: str | None = None, name: str = "") -> str:
+        """Make a token and return it; it is shown this once and cannot be read back.
+
+        Raises:
+            OptionsError: there is no such scope, or the user does not go with it.
+        """
+        if scope not in SCOPES:
+            raise OptionsError(f"scope {quoted(scope)}: expected {', '.join(SCOPES)}")
+        if (scope == "user") != (user is not None):
+            raise OptionsError("a token of scope user speaks for one user, and no other token for one: check --user")
+        secret = _PREFIX + secrets.token_urlsafe(32)
+        row = {"name": name, "digest": _digest(secret), "scope": scope, "user_id": user, "created": time.time()}
+        with self._log.writing() as connection:
+            connection.execute(sql.insert(_TOKENS).values(row))
+        return secret
+
+    def find(self, secret: str) -> Token | None:
+        """Return the token that is in force by this secret."""
+        # Comparing hashes of 256 random bits leaks nothing that would help to guess one.
+        asked = sql.select(_TOKENS).where(_TOKENS.c.digest == _digest(secret), _TOKENS.c.revoked.is_(None))
+        with self._log.engine.connect() as connection:
+            row = connection.execute(asked).first()
+        return None if row is None else _token(row)
+
+    def any(self) -> bool:
+        """Return whether there was ever a token; a service without one is open to its own machine."""
+        with self._log.engine.connect() as connection:
+            return connection.execute(sql.select(_TOKENS.c.id).limit(1)).first() is not None
+
+    def all(self) -> list[Token]:
+        """Return all tokens, the oldest first."""
+        with self._log.engine.connect() as connection:
+            return [_token(row) for row in connection.execute(sql.select(_TOKENS).order_by(_TOKENS.c.id))]
+
+    def revoke(self, number: int) -> None:
+        """Make a token useless.
+
+        Raises:
+            OptionsError: there is no such token.
+        """
+        change = sql.update(_TOKENS).where(_TOKENS.c.id == number, _TOKENS.c.revoked.is_(None))
+        with self._log.writing() as connection:
+            count = connection.execute(change.values(revoked=time.time())).rowcount
+        if not count:
+            raise OptionsError(f"token {number}: there is none in force; `copl serve token list` shows all")
+
+    def revoke_of_user(self, user: str) -> None:
+        """Remove the tokens that speak for a user, with the user's id."""
+        with self._log.writing() as connection:
+            connection.execute(sql.delete(_TOKENS).where(_TOKENS.c.user_id == user))
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _token(row: Any) -> Token:
+    return Token(row.id, row.name, row.scope, row.user_id, row.created, row.revoked is not None)

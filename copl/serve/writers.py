@@ -1,0 +1,207 @@
+"""Who writes candidates: a language model upstream, by the official client, or a generator in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, final
+
+from attrs import frozen
+
+from copl.data.chat import decode_prompt
+from copl.errors import CoplError, OptionsError, one_line, suggest
+from copl.serve.faults import ApiError
+from copl.system.progress import SilentProgress
+
+KEY_VARIABLE = "COPL_UPSTREAM_KEY"
+"""Environment variable with the upstream's key; a command line is seen by everybody on the machine."""
+
+PASSED_ON = (
+    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "presence_penalty", "frequency_penalty",
+)  # fmt: skip
+"""Settings of a request that the upstream gets as they are; the seed comes beside them."""
+
+_ALONG = 8
+_NUM_WAITING = 8
+
+
+@final
+@frozen
+class Written:
+    """Answers that were written.
+
+    Attributes:
+        texts: the answers, at least one, none of them empty.
+        model: who wrote them.
+        prompt_tokens: tokens of the prompt, as far as known.
+        completion_tokens: tokens of all answers, as far as known.
+    """
+
+    texts: tuple[str, ...]
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Writer(Protocol):
+    """Writes answers."""
+
+    async def models(self) -> Sequence[str]:
+        """Return the names of the models there are.
+
+        Raises:
+            ApiError: 502, there is no answer.
+        """
+        ...
+
+    async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
+        """Write answers.
+
+        Args:
+            prompt: in the form of `copl.data.chat`.
+            num: how many.
+            settings: ``model``, ``seed`` and those of `PASSED_ON`, as far as the request has them.
+
+        Raises:
+            ApiError: the request is one that the writer refuses, or the writer fails.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+@final
+class Upstream:
+    """An OpenAI-compatible server.
+
+    Args:
+        url: its address, with the path before ``/chat/completions``, such as ``http://127.0.0.1:8000/v1``.
+        model: model there, whatever model a client names.
+    """
+
+    def __init__(self, url: str, model: str | None) -> None:
+        try:
+            from openai import AsyncOpenAI
+        except ImportError as error:
+            raise OptionsError("--upstream needs the client of OpenAI: pip install 'copl[serve]'") from error
+        if not url.startswith(("http://", "https://")):
+            raise OptionsError(f"--upstream {url}: expected an address such as http://127.0.0.1:8000/v1")
+        key = os.environ.get(KEY_VARIABLE) or "none"
+        self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=1, timeout=120.0)
+        self._model = model
+
+    async def models(self) -> Sequence[str]:
+        if self._model is not None:
+            return [self._model]
+        try:
+            return [model.id async for model in self._client.models.list()]
+        except Exception as error:  # whatever it is, the upstream has failed
+            raise _failed(error) from error
+
+    async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
+        decoded = decode_prompt(prompt)
+        messages: Any = [{"role": "user", "content": decoded}] if isinstance(decoded, str) else decoded
+        asked = {name: settings[name] for name in (*PASSED_ON, "seed") if settings.get(name) is not None}
+        model = self._model or settings.get("model") or ""
+        try:
+            answers = [await self._client.chat.completions.create(model=model, messages=messages, n=num, **asked)]
+            missing = num - len(answers[0].choices)
+            if missing > 0:  # many servers write one, whatever is asked for; other seeds, for else it is the same one
+                calls = [
+                    self._client.chat.completions.create(
+                        model=model,
+                        messages=messages,
+                        **asked | ({"seed": asked["seed"] + place + 1} if "seed" in asked else {}),
+                    )
+                    for place in range(missing)
+                ]
+                for start in range(0, len(calls), _ALONG):
+                    answers += await asyncio.gather(*calls[start : start + _ALONG])
+        except Exception as error:  # whatever it is, the upstream has failed
+            raise _failed(error) from error
+        contents = [choice.message.content for answer in answers for choice in answer.choices]
+        texts = [text for text in contents if text and text.strip()]
+        if not texts:
+            raise ApiError(502, "the language model upstream gave no text")
+        usages = [answer.usage for answer in answers if answer.usage is not None]
+        return Written(
+            tuple(texts[:num]),
+            answers[0].model or model,
+            usages[0].prompt_tokens if usages else 0,
+            sum(usage.completion_tokens for usage in usages),
+        )
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _failed(error: Exception) -> ApiError:
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        words = one_line(str(error.message))[:300]
+        if error.status_code in (400, 404, 413, 422):
+            return ApiError(400, f"the language model upstream refuses this: {words}")
+        if error.status_code in (429, 503):
+            seconds = error.response.headers.get("retry-after", "1")
+            return ApiError(
+                503, "the language model upstream is busy", {"Retry-After": seconds if seconds.isdecimal() else "1"}
+            )
+        return ApiError(502, f"the language model upstream answers with status {error.status_code}")
+    return ApiError(502, f"the language model upstream cannot be reached: {one_line(type(error).__name__)}")
+
+
+@final
+class Embedded:
+    """A generator of `copl.align` in this process, on a thread of its own.
+
+    Args:
+        name: name of the component, such as ``local``.
+        values: its options.
+    """
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        from copl.plugins import load
+
+        plugins = load()
+        if name not in (known := [one.component.name for one in plugins.registry("generator")]):
+            raise OptionsError(f"--generator {name}: there is none{suggest(name, known)}; there are {', '.join(known)}")
+        self.name = name
+        self._generator = plugins.registry("generator").create(name, dict(values))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="copl-writer")
+        self._waiting = 0
+
+    async def models(self) -> Sequence[str]:
+        return [self.name]
+
+    async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
+        if self._waiting >= _NUM_WAITING:
+            raise ApiError(503, f"{self._waiting} requests wait for the writer already", {"Retry-After": "5"})
+        seed = settings.get("seed")
+        number = secrets.randbelow(1 << 31) if seed is None else int(seed) % (1 << 31)
+        self._waiting += 1
+        try:
+            (texts,) = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, prompt, num, number)
+        except CoplError as error:
+            raise ApiError(400, "; ".join(error.faults)) from None
+        finally:
+            self._waiting -= 1
+        kept = tuple(text for text in texts if text.strip())
+        if not kept:
+            raise ApiError(502, f"generator {self.name} wrote nothing")
+        words = sum(len(text.split()) for text in kept)
+        return Written(kept, self.name, len(prompt.split()), words)
+
+    def _write(self, prompt: str, num: int, seed: int) -> Sequence[Sequence[str]]:
+        texts: Sequence[Sequence[str]] = self._generator.candidates(
+            [prompt], num=num, seed=seed, progress=SilentProgress()
+        )
+        return texts
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -203,9 +202,7 @@ class Served:
         requests = ScoreRequests(UserTable.ungrouped(list(users)), responses, user_row, response_row)
         distinct = {state.adapted.user_ids[0]: state.adapted for state in states if state.adapted is not None}
         adapted = _together(list(distinct.values()))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            values = [float(value) for value in self.model.scores(requests, adapted)]
+        values = [float(value) for value in self.model.scores(requests, adapted)]
         answers = []
         for one, state in zip(asked, states, strict=True):
             own, values = values[: len(one.texts)], values[len(one.texts) :]

@@ -34,17 +34,20 @@ class Running:
 
 @contextmanager
 def running(run: Path, options: ServeOptions, *, wait: bool = True) -> Iterator[Running]:
-    service = create_service(run, options)
+    failures: list[BaseException] = []
+    service = create_service(run, options, failed=failures.append)
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     one = Running(service, server, f"http://127.0.0.1:{port}")
     try:
         while wait and one.http.get("/readyz").status_code != 200 and time.monotonic() < deadline:
+            if failures:
+                raise failures[0]
             time.sleep(0.05)
         yield one
     finally:

@@ -29,7 +29,8 @@ from benchmarks.tiny_models import SPECIAL, byte_tokenizer, model_types, prefix_
 from copl.data.canonical import canonical_text
 from copl.data.chat import encode_prompt
 from copl.errors import CoplError
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
+from copl.experts.gates.catalogue import LearnedGateOptions
+from copl.experts.gates.learned import LearnedGate
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
 from copl.records import ResponseTable

@@ -35,8 +35,9 @@ from torch import Tensor, nn
 
 from benchmarks.measured import RESULTS, markdown_table, measure, provenance
 from copl.experts.dropout import SixteenBitDropout
+from copl.experts.gates.catalogue import LearnedGateOptions
 from copl.experts.gates.fixed import NoGate
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
+from copl.experts.gates.learned import LearnedGate
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
 from copl.interfaces import ExpertGate

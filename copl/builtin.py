@@ -1,7 +1,7 @@
 """Our own components, registered through the same hooks as anybody's: the map of the project.
 
-Each module named below is one component (or a few that share their code) and lists what it adds in ``COMPONENTS``.
-Modules are imported inside the hooks, so a registry loads only what its kind needs.
+Families whose components stand on torch list them, with their options, in a catalogue that does without: a component's
+own module, named as it is, is imported when it is built. Each source of data sets lists itself in ``COMPONENTS``.
 """
 
 from __future__ import annotations
@@ -10,42 +10,27 @@ from copl.plugins import Component
 
 
 def copl_graph_encoders() -> list[Component]:
-    from copl.graph.encoders import (
-        gat,
-        gcf,
-        id,  # noqa: A004 - the name of the component
-        latent_groups,
-        lightgcn,
-        mf,
-        ngcf,
-        none,
-        signed_gcn,
-        spectral,
-        stacked,
-        tastes,
-    )
+    from copl.graph.encoders import catalogue
 
-    modules = (stacked, tastes, latent_groups, gcf, mf, lightgcn, ngcf, signed_gcn, gat, spectral, id, none)
-    return [component for module in modules for component in module.COMPONENTS]
+    return [*catalogue.COMPONENTS]
 
 
 def copl_expert_gates() -> list[Component]:
-    from copl.experts import gates
+    from copl.experts.gates import catalogue
 
-    return [*gates.COMPONENTS]
+    return [*catalogue.COMPONENTS]
 
 
 def copl_adaptation_strategies() -> list[Component]:
-    from copl.adapt.strategies import empirical, encode, knn, mean, population, posterior, refit, two_hop
+    from copl.adapt.strategies import catalogue
 
-    modules = (two_hop, mean, knn, posterior, empirical, encode, refit, population)
-    return [component for module in modules for component in module.COMPONENTS]
+    return [*catalogue.COMPONENTS]
 
 
 def copl_preference_models() -> list[Component]:
-    from copl.methods import btl, copl, graph
+    from copl.methods import catalogue
 
-    return [*copl.COMPONENTS, *btl.COMPONENTS, *graph.COMPONENTS]
+    return [*catalogue.COMPONENTS]
 
 
 def copl_dataset_sources() -> list[Component]:

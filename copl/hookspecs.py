@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, final
 
 import attrs
 import pluggy
 
-from copl.errors import quoted
+from copl.errors import PluginError, quoted
+from copl.system.foreign import describe
 
 KINDS: Mapping[str, str] = {
     "encoder": "copl_graph_encoders",
@@ -35,6 +37,7 @@ KINDS: Mapping[str, str] = {
 }
 """The kinds of components, as users type them, with the hook that collects each."""
 
+_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 
 
@@ -73,6 +76,38 @@ def _be(expected: str, fits: Callable[[Any], bool]) -> Callable[[Any, Any, Any],
 
 @final
 @attrs.frozen
+class Place:
+    """A function or a class of a module that is imported when it is called.
+
+    Attributes:
+        module: full name of the module.
+        name: name in it.
+    """
+
+    module: str
+    name: str
+
+    def __call__(self, *arguments: Any, **context: Any) -> Any:
+        """Call what is there.
+
+        Raises:
+            PluginError: the module cannot be imported, or has no such name.
+        """
+        try:
+            build = getattr(import_module(self.module), self.name)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"{self.module}:{self.name} cannot be had: {describe(error)}") from error
+        return build(*arguments, **context)
+
+
+def _from_place(build: Callable[..., Any] | str) -> Callable[..., Any]:
+    if isinstance(build, str) and _is_text(build) and _PLACE.fullmatch(build):
+        return Place(*build.split(":"))
+    return build  # type: ignore[return-value]  # whatever it is, the validator says so
+
+
+@final
+@attrs.frozen
 class Component:
     """One thing a user can choose by name.
 
@@ -80,7 +115,9 @@ class Component:
         name: the name users type, unique within its kind: lower-case letters, digits, dots and hyphens.
         options: a frozen attrs class; its fields carry type, default, validator and ``metadata={"help": ...}``. It is
             the single source of TOML keys, of ``--set stage.key=value``, of ``copl plugins show`` and of the docs.
-        build: called with an instance of `options` (and what the kind's hook names), returns the object.
+        build: called with an instance of `options` (and what the kind's hook names), returns the object. Or where that
+            function or class is, such as ``"package.module:Name"``: the module is imported when something is built, so
+            that a list of components, or a recipe, needs no more than the options do.
         summary: one line for ``copl plugins list``.
         reference: where it is published: a citation or a link.
         uses: for preference models, the kinds of components the method is composed of, such as ``("encoder", "gate")``.
@@ -94,7 +131,10 @@ class Component:
 
     name: str = attrs.field(validator=_be("text like 'two-hop'", _is_name))
     options: type = attrs.field(validator=_be("an attrs class (@attrs.frozen)", _is_options))
-    build: Callable[..., Any] = attrs.field(validator=_be("a function or a class", callable))
+    build: Callable[..., Any] = attrs.field(
+        converter=_from_place,
+        validator=_be("a function or a class, or where it is, such as 'package.module:Name'", callable),
+    )
     summary: str = attrs.field(validator=_be("one line of text that says what it does", _is_line))
     reference: str = attrs.field(default="", validator=_be("text", _is_text))
     uses: tuple[str, ...] = attrs.field(

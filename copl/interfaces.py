@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from torch import nn
 
 from copl.answers import Answer, AnswerRequests, CandidateRewards
 from copl.errors import CoplError, OptionsError
@@ -21,7 +20,6 @@ from copl.records import (
     AdaptedUsers,
     ComparisonSet,
     Diagnostics,
-    GateWeights,
     Measurement,
     NodeEmbeddings,
     PreferenceData,
@@ -31,9 +29,17 @@ from copl.records import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from copl.expert_gate import ExpertGate as ExpertGate
     from copl.records import FloatArray
+
+
+def __getattr__(name: str) -> Any:
+    """Import `ExpertGate`, a torch module, when it is first used: a command that builds no gate needs no torch."""
+    if name != "ExpertGate":
+        raise AttributeError(f"module 'copl.interfaces' has no attribute {name!r}")
+    from copl.expert_gate import ExpertGate
+
+    return ExpertGate
 
 
 SCRATCH = "scratch"
@@ -105,37 +111,6 @@ class GraphEncoder(ABC):
             graph: the preference graph; `graph.validation` may be used for early stopping only.
             seed: the same seed gives the same embeddings.
             progress: where to show progress and log curves.
-        """
-
-
-class ExpertGate(nn.Module, ABC):
-    """Decides from the user embedding how much each routed expert counts.
-
-    Attributes:
-        num_experts: number of routed experts M; 0 leaves only the shared expert.
-        top_k: at most this many weights of a user differ from zero.
-    """
-
-    num_experts: int
-    top_k: int
-
-    @abstractmethod
-    def forward(self, users: Tensor) -> GateWeights:
-        """Return the weights [B, M] for user embeddings [B, D]."""
-
-    def bind(self, users: Tensor, groups: Sequence[str | None], *, seed: int) -> None:
-        """Learn from all seen users at once; called once, before training. Does nothing unless a gate needs it.
-
-        What is learnt has to live in buffers, so that it is saved with the gate. Their shape may depend on the data:
-        a gate then gives itself buffers of the shape that ``load_state_dict`` brings.
-
-        Args:
-            users: embeddings of the seen users [U, D], in the scale that `forward` gets.
-            groups: the true group of each, None where it is unknown [U]; for oracles only.
-            seed: the same seed gives the same gate.
-
-        Raises:
-            CoplError: the gate cannot work with these users.
         """
 
 

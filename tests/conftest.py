@@ -93,6 +93,25 @@ def personal_run(small_data: Path, tiny_model: Path, tmp_path_factory: pytest.Te
     return out
 
 
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """Directory of an evaluated run of method ``graph`` on `small_data`; a test that changes it takes a copy."""
+    from copl.commands.parts.display import open_progress
+    from copl.data.dataset import load_dataset
+    from copl.plugins import load
+    from copl.runs.pipeline import evaluate, train
+    from copl.runs.recipe import resolve
+    from copl.runs.reporting import report_run
+
+    draft = {"method": {"name": "graph"}, "encoder": {"name": "gcf", "num_epochs": 10}}
+    root = tmp_path_factory.mktemp("runs") / "graph"
+    run, method = train(resolve(draft, load()), small_data, root, open_progress=open_progress, cache=None)
+    data = load_dataset(small_data)
+    evaluate(run, data, plugins=load(), open_progress=open_progress, cache=None, method=method)
+    report_run(run, data)
+    return root
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data beside a checkout; a test that needs it is skipped where it is absent."""

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from copl.adapt.estimates import POPULATION, population_mean
-from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
+from copl.adapt.strategies.catalogue import EmpiricalOptions
+from copl.adapt.strategies.empirical import Empirical
 from copl.interfaces import AdaptationStrategy, OnlineUser
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 

@@ -11,22 +11,13 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from attrs import frozen
 
-from copl.experts.options import MixtureOptions
 from copl.interfaces import PreferenceModel, Workspace
 from copl.methods.parts.text_reward import TextReward
-from copl.plugins import Component
+from copl.options import NoOptions
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
-from copl.reward.options import PAPER_PRESET, RewardOptions
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
-
-
-@final
-@frozen
-class UniformOptions:
-    """The method has no options of its own; backbone, LoRA and training have."""
 
 
 @final
@@ -75,19 +66,5 @@ class UniformMethod(PreferenceModel):
         return self._fitted.export("everybody", None, self._stages, directory, merge=merge)
 
 
-def _build(options: UniformOptions, *, stages: Stages) -> UniformMethod:
+def build(options: NoOptions, *, stages: Stages) -> UniformMethod:
     return UniformMethod(stages)
-
-
-COMPONENTS = [
-    Component(
-        name="btl",
-        options=UniformOptions,
-        build=_build,
-        summary="one Bradley-Terry reward model for everybody: no personalisation",
-        reference="Bradley and Terry 1952",
-        uses=("backbone",),
-        sections={"mixture": MixtureOptions, "reward": RewardOptions},
-        presets={"paper": {"reward": PAPER_PRESET}},
-    )
-]

@@ -10,48 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from attrs import frozen
 
 from copl.errors import OptionsError, suggest
-from copl.experts.options import PAPER_PRESET as MIXTURE_PAPER_PRESET
-from copl.experts.options import MixtureOptions
 from copl.experts.report import gate_report
 from copl.interfaces import GraphEncoder, OnlineUser, PreferenceModel, Workspace
+from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend
 from copl.methods.parts.text_reward import TextReward
 from copl.methods.parts.user_space import UserSpace
-from copl.options import option
-from copl.plugins import Component
 from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
-from copl.reward.options import PAPER_PRESET as REWARD_PAPER_PRESET
-from copl.reward.options import RewardOptions
 from copl.reward.reading.reader import TextReader
 from copl.reward.training.user_vectors import UserVectors
 from copl.runs.recipe import Stages
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@final
-@frozen
-class CoplOptions:
-    graph_scores: bool = option(
-        True,
-        help="add what the encoder knows of responses, by comparisons and by their texts, weighted by fit to the"
-        " validation split; false scores by the reward model alone, as published",
-    )
-
-
-PAPER_PRESET = {
-    "method": {"graph_scores": False},
-    "encoder": {"name": "gcf", "preset": "paper"},
-    "gate": {"name": "top1", "preset": "paper"},
-    "adapter": {"name": "two-hop", "preset": "paper"},
-    "mixture": MIXTURE_PAPER_PRESET,
-    "reward": REWARD_PAPER_PRESET,
-}
-"""The published settings of all parts."""
 
 
 @final
@@ -167,19 +140,5 @@ class CoplMethod(PreferenceModel):
         return Diagnostics(trained.user_ids, vectors.double().numpy(), experts, (gate_report(experts).sentence,))
 
 
-def _build(options: CoplOptions, *, stages: Stages) -> CoplMethod:
+def build(options: CoplOptions, *, stages: Stages) -> CoplMethod:
     return CoplMethod(options, stages)
-
-
-COMPONENTS = [
-    Component(
-        name="copl",
-        options=CoplOptions,
-        build=_build,
-        summary="graph embeddings of users gate a mixture of LoRA experts in a reward model",
-        reference="arXiv 2503.01658",
-        uses=("encoder", "gate", "adapter", "backbone"),
-        sections={"mixture": MixtureOptions, "reward": RewardOptions},
-        presets={"paper": PAPER_PRESET},
-    )
-]

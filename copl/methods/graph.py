@@ -10,19 +10,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
-from attrs import frozen
-
 from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.parts.user_space import UserSpace
-from copl.plugins import Component
+from copl.options import NoOptions
 from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests
 from copl.runs.recipe import Stages
-
-
-@final
-@frozen
-class GraphOptions:
-    """The method has no options of its own; choose the encoder and the adaptation strategy."""
 
 
 @final
@@ -62,16 +54,5 @@ class GraphMethod(PreferenceModel):
         return Diagnostics(user_ids=trained.user_ids, user_embeddings=trained.users.double().numpy())
 
 
-def _build(options: GraphOptions, *, stages: Stages) -> GraphMethod:
+def build(options: NoOptions, *, stages: Stages) -> GraphMethod:
     return GraphMethod(stages)
-
-
-COMPONENTS = [
-    Component(
-        name="graph",
-        options=GraphOptions,
-        build=_build,
-        summary="the graph encoder alone: collaborative filtering without text",
-        uses=("encoder", "adapter"),
-    )
-]

@@ -14,7 +14,7 @@ from attrs import frozen
 from torch import Tensor
 
 from copl.errors import OptionsError, RunError
-from copl.experts.gates import NoGate
+from copl.experts.gates.fixed import NoGate
 from copl.experts.mixture import MixtureOfLora
 from copl.interfaces import ExpertGate
 from copl.options import options_to_dict, parse_options

@@ -11,7 +11,6 @@ from typing import Any, final
 import attrs
 import numpy as np
 
-from copl.adapt.store import save_adapted
 from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.errors import DataError, PluginError, quoted
 from copl.evaluate.context import SplitContext
@@ -128,6 +127,8 @@ def evaluate(
             fitted = method or run.load_method()
             adapted = None
             if "heldout" in splits and len(data.split("support")):
+                from copl.adapt.store import save_adapted
+
                 adapted = attrs.evolve(fitted.adapt(data.split("support")), run=fingerprint)
                 save_adapted(adapted, directory / "adapted.safetensors")
             save_margins(_margins(fitted, data, splits, adapted, progress), directory)

@@ -13,7 +13,7 @@ from copl.errors import RunError
 from copl.records import Diagnostics, FloatArray, Measurement
 from copl.runs.stages import EVALUATION, STAGE_FILE, verify_stage
 from copl.system.documents import read_document, write_document
-from copl.system.tensors import ANY_FLOATS, floats, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, floats, load_arrays, save_tensors
 
 METRICS_FILE = "metrics.json"
 _MARGINS_FILE = "margins.safetensors"
@@ -52,7 +52,7 @@ def load_margins(directory: Path) -> dict[str, FloatArray]:
     Raises:
         RunError: they are missing or damaged.
     """
-    read = load_tensors(directory / _MARGINS_FILE, {}, others={"": ANY_FLOATS}, advice=_AGAIN)
+    read = load_arrays(directory / _MARGINS_FILE, others={"": ANY_FLOATS}, advice=_AGAIN)
     return {split: read.array(split) for split in read.tensors}
 
 
@@ -73,7 +73,7 @@ def load_diagnostics(directory: Path) -> Diagnostics:
     words = read_document(directory / _WORDS_FILE, _Words, advice=_AGAIN)
     num_users = len(words.user_ids)
     shapes = {"user_embeddings": floats(num_users, "D"), "expert_weights": floats(num_users, "M")}
-    shown = load_tensors(directory / _SHOWN_FILE, {}, others=shapes, advice=_AGAIN)
+    shown = load_arrays(directory / _SHOWN_FILE, others=shapes, advice=_AGAIN)
     arrays = {name: shown.array(name) for name in shown.tensors}
     return Diagnostics(words.user_ids, notes=words.notes, **arrays)
 

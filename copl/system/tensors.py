@@ -12,18 +12,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, final
 
 import numpy as np
-import torch
 from attrs import frozen
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from copl.errors import CoplError, RunError
 from copl.system.documents import parse_document, to_json
 from copl.system.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -68,18 +68,22 @@ ANY_FLOATS = Expected("float", None)
 ANYTHING = Expected("any", None)
 """Numbers or truth values of any shape."""
 
-_KINDS: Mapping[str, tuple[str, frozenset[torch.dtype]]] = {
-    "float": ("floating-point numbers", frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})),
-    "int": ("whole numbers", frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})),
-    "bool": ("truth values", frozenset({torch.bool})),
+_KINDS: Mapping[str, tuple[str, frozenset[str]]] = {
+    "float": ("floating-point numbers", frozenset({"float64", "float32", "float16", "bfloat16"})),
+    "int": ("whole numbers", frozenset({"int64", "int32", "int16", "int8", "uint8"})),
+    "bool": ("truth values", frozenset({"bool"})),
 }
-_ANY_TYPE = frozenset[torch.dtype]().union(*(types for _, types in _KINDS.values()))
+_ANY_TYPE = frozenset[str]().union(*(types for _, types in _KINDS.values()))
 
 
 def like(tensor: Tensor) -> Expected:
     """What has the kind and the shape of `tensor`."""
     kinds: tuple[Literal["float", "int", "bool"], ...] = ("float", "int", "bool")
-    return Expected(next(kind for kind in kinds if tensor.dtype in _KINDS[kind][1]), tuple(tensor.shape))
+    return Expected(next(kind for kind in kinds if _type_of(tensor) in _KINDS[kind][1]), tuple(tensor.shape))
+
+
+def _type_of(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 @final
@@ -89,20 +93,22 @@ class TensorFile:
 
     Attributes:
         path: the file.
-        tensors: the tensors by name.
+        tensors: the tensors by name; NumPy arrays where `load_arrays` read them.
         header: what `save_tensors` was given beside them, as JSON; empty where nothing was.
     """
 
     path: Path
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
     header: str
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
+        tensor: Tensor = self.tensors[name]
+        return tensor
 
     def array(self, name: str) -> Any:
         """Return a tensor as a NumPy array."""
-        return self.tensors[name].numpy()
+        tensor = self.tensors[name]
+        return tensor if isinstance(tensor, np.ndarray) else tensor.numpy()
 
     def below(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names begin with `prefix`, without it."""
@@ -133,6 +139,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], *, header: Any = None) 
     Raises:
         OSError: it cannot be written; the error names `path`.
     """
+    from safetensors.torch import save_file
+
     plain = dict(_apart(tensors))
     # one entry only: safetensors writes several in any order
     metadata = {"format": "pt"} if header is None else {_HEADER: to_json(header)}
@@ -150,6 +158,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], *, header: Any = None) 
 
 def _apart(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor on the processor, in one piece, in memory of its own."""
+    import torch
+
     seen: set[int] = set()
     for name in sorted(tensors):
         value = tensors[name]
@@ -181,10 +191,36 @@ def load_tensors(
         CoplError: of the type `error`: the file is missing or damaged, or a line for each tensor that is missing, of
             another kind or size, or not finite.
     """
+    return _load(path, expected, "pt", advice=advice, others=others or {}, error=error)
+
+
+def load_arrays(path: Path, *, advice: str, others: Mapping[str, Expected]) -> TensorFile:
+    """Read what `save_tensors` wrote as NumPy arrays, without torch.
+
+    Args:
+        path: the file.
+        advice: what to do when it cannot be read.
+        others: what may be there, by the beginning of the names; nothing else may.
+
+    Raises:
+        RunError: as `load_tensors` does.
+    """
+    return _load(path, {}, "np", advice=advice, others=others, error=RunError)
+
+
+def _load(
+    path: Path,
+    expected: Mapping[str, Expected],
+    framework: Literal["pt", "np"],
+    *,
+    advice: str,
+    others: Mapping[str, Expected],
+    error: type[CoplError],
+) -> TensorFile:
     if not path.is_file():
         raise error(f"{path}: {'not a file' if path.exists() else 'missing'}; {advice}")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework=framework) as file:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
             read = TensorFile(path, tensors, (file.metadata() or {}).get(_HEADER, ""))
     except (SafetensorError, OSError, ValueError) as reason:
@@ -192,17 +228,17 @@ def load_tensors(
     sizes: dict[str, int] = {}
     faults = [f"{name} is missing" for name in expected if name not in read.tensors]
     for name, tensor in read.tensors.items():
-        wanted = expected.get(name) or next((e for p, e in (others or {}).items() if name.startswith(p)), None)
+        wanted = expected.get(name) or next((e for p, e in others.items() if name.startswith(p)), None)
         faults += [f"{name} does not belong there"] if wanted is None else _faults(name, tensor, wanted, sizes)
     if faults:
         raise error([f"{path}: {fault}; {advice}" for fault in faults])
     return read
 
 
-def _faults(name: str, tensor: Tensor, wanted: Expected, sizes: dict[str, int]) -> Iterator[str]:
+def _faults(name: str, tensor: Any, wanted: Expected, sizes: dict[str, int]) -> Iterator[str]:
     words, types = _KINDS.get(wanted.kind, ("numbers or truth values", _ANY_TYPE))
-    if tensor.dtype not in types:
-        yield f"{name}: expected {words}, got {str(tensor.dtype).removeprefix('torch.')}"
+    if _type_of(tensor) not in types:
+        yield f"{name}: expected {words}, got {_type_of(tensor)}"
         return
     if wanted.shape is not None:
         known = [sizes.get(size, size) if isinstance(size, str) else size for size in wanted.shape]
@@ -210,5 +246,6 @@ def _faults(name: str, tensor: Tensor, wanted: Expected, sizes: dict[str, int]) 
         if [sizes.get(size, size) if isinstance(size, str) else size for size in known] != list(tensor.shape):
             yield f"{name}: expected shape [{', '.join(map(str, known))}], got {list(tensor.shape)}"
             return
-    if not bool(torch.isfinite(tensor).all()):
+    finite = np.isfinite(tensor) if isinstance(tensor, np.ndarray) else tensor.isfinite()
+    if not bool(finite.all()):
         yield f"{name}: holds what is no finite number"

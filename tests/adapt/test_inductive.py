@@ -10,20 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-from copl.adapt.strategies.encode import Encode, EncodeOptions
-from copl.graph.encoders import gcf, latent_groups, lightgcn, mf, stacked, tastes
+from copl.adapt.strategies.encode import Encode
+from copl.graph.encoders import gcf, latent_groups, lightgcn, stacked
+from copl.graph.encoders.catalogue import PAPER, GcfOptions
 from copl.graph.encoders.latent_groups.em import EffectPrior, LatentGroups
 from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.newcomers import response_degrees
 from copl.graph.store import load_embeddings, save_embeddings
-from copl.options import parse_options
+from copl.options import NoOptions, parse_options
 from copl.passes import SignedPass
+from copl.plugins import load
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, PreferenceGraph, UserTable
 from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
 
-COMPONENTS = {c.name: c for module in (latent_groups, mf, gcf, lightgcn, stacked, tastes) for c in module.COMPONENTS}
+COMPONENTS = {
+    name: load().registry("encoder").get(name).component
+    for name in ("latent-groups", "mf", "gcf", "lightgcn", "stacked", "tastes")
+}
 EVERY = pytest.mark.parametrize("name", sorted(COMPONENTS))
 QUICK: dict[str, dict[str, Any]] = {
     "gcf": {"num_epochs": 20, "validate_every": 10, "start": "spectral"},
@@ -39,7 +44,7 @@ def fit(name: str, graph: PreferenceGraph, **values: Any) -> NodeEmbeddings:
 
 
 def encode(support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
-    adapted = Encode(EncodeOptions()).adapt(support, trained)
+    adapted = Encode(NoOptions()).adapt(support, trained)
     assert set(adapted.how) == {"encode"}
     return adapted
 
@@ -118,14 +123,14 @@ def test_gcf_takes_over_the_pass_of_the_factors_it_cannot_better() -> None:
     chosen = rng.integers(0, 20, 600)
     rows = Comparisons(rng.integers(0, 50, 600), chosen, (chosen + rng.integers(1, 20, 600)) % 20)
     factors = fit("mf", bare_graph(50, 20, rows))
-    refined = gcf.build(gcf.GcfOptions(num_epochs=1, learning_rate=1.0), factors)
+    refined = gcf.build(GcfOptions(num_epochs=1, learning_rate=1.0), factors)
     trained = refined.fit(bare_graph(50, 20, rows), seed=0, progress=SilentProgress())
     assert torch.equal(trained.users, factors.users)
     assert trained.newcomer_pass is factors.newcomer_pass
 
 
 def test_newcomers_of_the_published_settings_have_length_one() -> None:
-    small = {**gcf.PAPER, "embedding_dim": 8, "num_epochs": 2, "batch_size": 64}
+    small = {**PAPER, "embedding_dim": 8, "num_epochs": 2, "batch_size": 64}
     adapted = encode(newcomers(Planted.make())[0], fit("gcf", planted_graph().graph, **small))
     torch.testing.assert_close(adapted.embeddings.norm(dim=1), torch.ones(6))
 

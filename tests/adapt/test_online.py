@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.adapt.online import RunningEstimate
-from copl.adapt.strategies import empirical, encode, knn, mean, population, posterior, refit, two_hop
 from copl.options import parse_options
+from copl.plugins import load
 from copl.records import ComparisonSet, NodeEmbeddings, UserTable
 
-MODULES = (two_hop, mean, knn, posterior, empirical, encode, refit, population)
-COMPONENTS = {c.name: c for module in MODULES for c in module.COMPONENTS}
+COMPONENTS = {r.component.name: r.component for r in load().registry("adapter") if r.package == "copl"}
 
 
 def strategy(name: str, **options: Any) -> Any:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from copl.adapt.prior import prior_of
-from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
+from copl.adapt.strategies.catalogue import EmpiricalOptions
+from copl.adapt.strategies.empirical import Empirical
 
 
 def with_users(trained: Any, users: Any) -> Any:

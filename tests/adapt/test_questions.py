@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from copl.adapt.online import RunningEstimate
 from copl.adapt.questions import expected_information
-from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
+from copl.adapt.strategies.catalogue import EmpiricalOptions
+from copl.adapt.strategies.empirical import Empirical
 from copl.records import Comparisons, ComparisonSet, ResponseTable
 
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from copl.adapt.laplace import posterior_margins, posterior_modes
 from copl.adapt.online import RunningEstimate
-from copl.adapt.strategies.empirical import Empirical, EmpiricalOptions
-from copl.adapt.strategies.encode import Encode, EncodeOptions
+from copl.adapt.strategies.catalogue import EmpiricalOptions
+from copl.adapt.strategies.empirical import Empirical
+from copl.adapt.strategies.encode import Encode
 from copl.adapt.support import match
 from copl.adapt.tastes import tastes_of
-from copl.graph.encoders.tastes import Tastes, TastesOptions
+from copl.graph.encoders.catalogue import TastesOptions
+from copl.graph.encoders.tastes import Tastes
+from copl.options import NoOptions
 from copl.passes import GroupPass, MemberPass, SideBySidePass, TastePass, TextMap
 from copl.records import (
     Comparisons,
@@ -137,7 +140,7 @@ def test_encode_gives_the_most_likely_taste(small: NodeEmbeddings) -> None:
     asked = ComparisonSet(
         UserTable.ungrouped(["a"]), texts_of("old", 10), Comparisons([0, 0], [3, 5], [1, 2], [1.0, 2.0])
     )
-    found = Encode(EncodeOptions()).adapt(asked, attrs.evolve(own, text_map=None)).embeddings[0].double()
+    found = Encode(NoOptions()).adapt(asked, attrs.evolve(own, text_map=None)).embeddings[0].double()
     differences = (own.responses[[3, 5]] - own.responses[[1, 2]]).double()
     bias = (own.response_bias[[3, 5]] - own.response_bias[[1, 2]]).double()
     pull = torch.tensor([1.0, 2.0]) * torch.sigmoid(-(differences @ found + bias))

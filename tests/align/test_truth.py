@@ -56,7 +56,10 @@ def test_users_and_texts_of_elsewhere_are_named(data: PreferenceData) -> None:
     ("change", "fault"),
     [
         ({"source": "jsonl"}, "what answers are truly worth to its users is not known"),
-        ({"options": {"num_seen_users": 9, "num_unseen_users": 1, "num_prompts": 40}}, "of another version of the embedded corpus"),
+        (
+            {"options": {"num_seen_users": 9, "num_unseen_users": 1, "num_prompts": 40}},
+            "of another version of the embedded corpus",
+        ),
         ({"options": {"num_prompt": 20}}, "its provenance is damaged"),
         ({"seed": "x"}, "its provenance is damaged"),
         ({"seed": 1}, "of another version of the embedded corpus"),

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.errors import DataError, OptionsError
-from copl.experts.gates import COMPONENTS
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions, keep_largest, switch_balance
-from copl.experts.gates.noisy import NoisyTopKGate, NoisyTopKOptions, squared_variation
+from copl.experts.gates.catalogue import COMPONENTS, LearnedGateOptions, NoisyTopKOptions
+from copl.experts.gates.learned import LearnedGate, keep_largest, switch_balance
+from copl.experts.gates.noisy import NoisyTopKGate, squared_variation
 from copl.experts.report import gate_report
 from copl.interfaces import ExpertGate
 from copl.options import parse_options

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
+from copl.experts.gates.catalogue import LearnedGateOptions
+from copl.experts.gates.learned import LearnedGate
 from copl.experts.per_layer import GatePerLayer
 
 

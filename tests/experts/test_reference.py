@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from copl.experts.gates import COMPONENTS
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
+from copl.experts.gates.catalogue import COMPONENTS, LearnedGateOptions
+from copl.experts.gates.learned import LearnedGate
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
 

@@ -8,7 +8,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from copl.graph.encoders.gcf import GcfNetwork, GcfOptions
+from copl.graph.encoders.catalogue import GcfOptions
+from copl.graph.encoders.gcf import GcfNetwork
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.messages.node_table import NodeTable
 

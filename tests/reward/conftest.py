@@ -28,7 +28,8 @@ from transformers import (
     Qwen3Model,
 )
 
-from copl.experts.gates import COMPONENTS, NoGate
+from copl.experts.gates.catalogue import COMPONENTS
+from copl.experts.gates.fixed import NoGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import SCRATCH, ExpertGate, Progress
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable

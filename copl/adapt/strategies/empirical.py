@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-import attrs
 import numpy as np
 import torch
 
 from copl.adapt.agreement import log_likelihood
 from copl.adapt.prior import Prior, prior_of
 from copl.adapt.questions import expected_information
+from copl.adapt.strategies.catalogue import NAME, EmpiricalOptions
 from copl.adapt.strategy import PlacingStrategy
 from copl.adapt.support import match
 from copl.adapt.tastes import tastes_of
-from copl.options import option
-from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, UserTable
 
 if TYPE_CHECKING:
@@ -25,23 +23,7 @@ if TYPE_CHECKING:
     from copl.adapt.support import MatchedSupport
     from copl.records import FloatArray, IntArray, NodeEmbeddings
 
-NAME = "empirical"
 _CELLS_PER_BLOCK = 1 << 19
-
-
-@final
-@attrs.frozen
-class EmpiricalOptions:
-    num_points: int | None = option(
-        256,
-        help="points that the seen users are condensed to, by k-means once for each trained set; none keeps every user",
-        validator=attrs.validators.optional(attrs.validators.ge(1)),
-    )
-    sharpness: float = option(
-        1.5,
-        help="factor on the seen users' embeddings in the likelihood; above 1 since they were drawn to their mean",
-        validator=attrs.validators.gt(0),
-    )
 
 
 @final
@@ -138,14 +120,3 @@ class Empirical(PlacingStrategy):
         if not len(part.newcomer):
             return torch.zeros(len(part), len(prior), dtype=torch.float64)
         return log_likelihood(part, candidates, weight=part.weight, bias=part.bias)
-
-
-COMPONENTS = [
-    Component(
-        name=NAME,
-        options=EmpiricalOptions,
-        build=Empirical,
-        summary="Bayesian estimate with the seen users themselves as the prior; needs no shared response",
-        reference="Robbins, An empirical Bayes approach to statistics, 1956",
-    )
-]

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-import attrs
 import torch
 
 from copl.adapt.estimates import Estimates, population_mean
 from copl.adapt.inductive import inductive_pass
 from copl.adapt.strategy import PlacingStrategy
-from copl.plugins import Component
+from copl.options import NoOptions
 
 if TYPE_CHECKING:
     from copl.adapt.support import MatchedSupport
     from copl.records import NodeEmbeddings
-
-
-@final
-@attrs.frozen
-class EncodeOptions:
-    """There is nothing to choose."""
 
 
 @final
@@ -36,7 +29,7 @@ class Encode(PlacingStrategy):
     root mean square distance. All seen users take part, through the encoder.
     """
 
-    def __init__(self, options: EncodeOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self._options = options
 
     def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
@@ -49,14 +42,3 @@ class Encode(PlacingStrategy):
             )
             sure = part.counts / (part.counts + 1) * distance / (1 + distance)
             estimates.put(newcomers, embeddings, encode.how, len(trained.user_ids), sure)
-
-
-COMPONENTS = [
-    Component(
-        name="encode",
-        options=EncodeOptions,
-        build=Encode,
-        summary="one pass of the trained encoder over the newcomer's comparisons, or a linear map learnt in its place",
-        reference="Hamilton et al., Inductive Representation Learning on Large Graphs, arXiv 1706.02216",
-    )
-]

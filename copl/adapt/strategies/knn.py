@@ -5,30 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 from weakref import WeakKeyDictionary
 
-import attrs
 import numpy as np
 import torch
 from scipy import sparse
 
 from copl.adapt.estimates import Estimates
 from copl.adapt.neighbours import unit
+from copl.adapt.strategies.catalogue import KnnOptions
 from copl.adapt.support import match
-from copl.options import option
-from copl.plugins import Component
 from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray
-
-
-@final
-@attrs.frozen
-class KnnOptions:
-    num_neighbours: int = option(
-        50,
-        help="seen users who take part at most; those just as similar as the last one do, too",
-        validator=attrs.validators.ge(1),
-    )
 
 
 @final
@@ -109,14 +97,3 @@ def _strongest(similarity: Any, count: int) -> Any:
     limit[end > begin] = value[last[end > begin]]
     strong = value >= limit[row] - 1e-9
     return sparse.csr_matrix((value[strong], (row[strong], column[strong])), shape=similarity.shape)
-
-
-COMPONENTS = [
-    Component(
-        name="knn",
-        options=KnnOptions,
-        build=Knn,
-        summary="seen users with the most similar signed histories (cosine), weighted by similarity",
-        reference="Resnick et al., GroupLens: An Open Architecture for Collaborative Filtering of Netnews, 1994",
-    )
-]

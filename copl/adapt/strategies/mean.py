@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
-import attrs
 import numpy as np
 import torch
 
 from copl.adapt.estimates import Estimates
 from copl.adapt.neighbours import confidence, neighbour_blocks, unit
 from copl.adapt.support import match
-from copl.plugins import Component
+from copl.options import NoOptions
 from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings
-
-
-@final
-@attrs.frozen
-class MeanOptions:
-    """There is nothing to choose."""
 
 
 @final
@@ -28,7 +21,7 @@ class Mean:
     A newcomer without such neighbours gets the mean of all seen users (``population``).
     """
 
-    def __init__(self, options: MeanOptions) -> None:
+    def __init__(self, options: NoOptions) -> None:
         self._options = options
 
     def adapt(self, support: ComparisonSet, trained: NodeEmbeddings) -> AdaptedUsers:
@@ -43,14 +36,3 @@ class Mean:
                 sure = confidence(weights, unit(users), part.counts[near])
                 estimates.put(newcomers[near], weights @ users, "mean", degree[near], sure)
         return estimates.result()
-
-
-COMPONENTS = [
-    Component(
-        name="mean",
-        options=MeanOptions,
-        build=Mean,
-        summary="plain mean of the seen users who share a chosen response",
-        reference="CoPL, arXiv 2503.01658",
-    )
-]

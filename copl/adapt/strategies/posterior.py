@@ -5,31 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 from weakref import WeakKeyDictionary
 
-import attrs
 import numpy as np
 import torch
 
 from copl.adapt.estimates import Estimates, population_mean
 from copl.adapt.laplace import posterior_modes
+from copl.adapt.strategies.catalogue import PosteriorOptions
 from copl.adapt.strategy import PlacingStrategy
-from copl.options import option
-from copl.plugins import Component
 from copl.records import NodeEmbeddings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from copl.adapt.support import MatchedSupport
-
-
-@final
-@attrs.frozen
-class PosteriorOptions:
-    prior_scale: float = option(
-        2.0,
-        help="factor on the seen users' covariance, which is the prior; above 1 since they were drawn to their mean",
-        validator=attrs.validators.gt(0),
-    )
 
 
 @final
@@ -72,14 +60,3 @@ def _covariance_factor(trained: NodeEmbeddings) -> Tensor:
         kept = values > values[-1] * 1e-10
         _FACTORS[trained] = vectors[:, kept] * values[kept].sqrt()
     return _FACTORS[trained]
-
-
-COMPONENTS = [
-    Component(
-        name="posterior",
-        options=PosteriorOptions,
-        build=Posterior,
-        summary="Bayesian estimate from the newcomer's comparisons, with the seen users as prior; knows how sure it is",
-        reference="Rasmussen and Williams, Gaussian Processes for Machine Learning, section 3.4 (Laplace)",
-    )
-]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-import attrs
 import numpy as np
 import torch
 
 from copl.adapt.estimates import Estimates, population_mean
+from copl.adapt.strategies.catalogue import RefitOptions
 from copl.adapt.strategy import PlacingStrategy
-from copl.options import option
-from copl.plugins import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,20 +18,6 @@ if TYPE_CHECKING:
     from copl.records import NodeEmbeddings
 
 _MOMENTUM, _MEMORY, _TINY = 0.9, 0.999, 1e-8
-
-
-@final
-@attrs.frozen
-class RefitOptions:
-    num_steps: int = option(30, help="gradient steps (Adam)", validator=attrs.validators.ge(1))
-    learning_rate: float = option(
-        0.2, help="learning rate, as a share of the seen users' standard deviation", validator=attrs.validators.gt(0)
-    )
-    precision: float = option(
-        0.3,
-        help="pull towards the mean of the seen users, as a share of the precision of their distribution",
-        validator=attrs.validators.ge(0),
-    )
 
 
 @final
@@ -85,14 +69,3 @@ class Refit(PlacingStrategy):
 
 def _margins(rows: PaddedSupport, users: Tensor) -> Tensor:
     return (rows.differences @ users[:, :, None])[:, :, 0] + rows.bias
-
-
-COMPONENTS = [
-    Component(
-        name="refit",
-        options=RefitOptions,
-        build=Refit,
-        summary="a few gradient steps on the newcomer's comparisons: the baseline that needs optimisation",
-        reference="Kingma and Ba, Adam: A Method for Stochastic Optimization, arXiv 1412.6980",
-    )
-]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-import attrs
 import numpy as np
 import torch
 
 from copl.adapt.agreement import log_likelihood
 from copl.adapt.neighbours import confidence, neighbour_blocks, unit
+from copl.adapt.strategies.catalogue import TwoHopOptions
 from copl.adapt.strategy import PlacingStrategy
-from copl.options import option
-from copl.plugins import Component
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,20 +21,6 @@ if TYPE_CHECKING:
 
 ALL_USERS = "all-users"
 """How an embedding was found when no seen user shares a chosen response: agreement with every seen user."""
-
-
-@final
-@attrs.frozen
-class TwoHopOptions:
-    temperature: float = option(
-        0.07,
-        help="temperature of the softmax over neighbours; small values follow those who agree most",
-        validator=attrs.validators.gt(0),
-    )
-    response_bias: bool = option(
-        True,
-        help="whether what all users share about a response takes part in the agreement; the paper has no such term",
-    )
 
 
 @final
@@ -95,15 +79,3 @@ class TwoHop(PlacingStrategy):
         num_neighbours = mask.sum(dim=1).numpy() if mask is not None else len(users)
         embeddings = weights @ users.detach().cpu().double()
         estimates.put(newcomers, embeddings, how, num_neighbours, confidence(weights, directions, part.counts))
-
-
-COMPONENTS = [
-    Component(
-        name="two-hop",
-        options=TwoHopOptions,
-        build=TwoHop,
-        summary="seen users who share a chosen response, weighted by how well they explain the newcomer's comparisons",
-        reference="CoPL, arXiv 2503.01658",
-        presets={"paper": {"temperature": 0.07, "response_bias": False}},
-    )
-]

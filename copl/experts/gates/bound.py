@@ -6,17 +6,14 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
-import attrs
 import numpy as np
 import torch
-from attrs.validators import ge
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from copl.errors import DataError
+from copl.experts.gates.catalogue import ClusterGateOptions, OracleGateOptions
 from copl.interfaces import ExpertGate
-from copl.options import option
-from copl.plugins import Component
 from copl.records import GateWeights
 
 if TYPE_CHECKING:
@@ -24,23 +21,6 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 1024
 _ROUNDS = 30
-
-
-@final
-@attrs.frozen
-class ClusterGateOptions:
-    """Options of the gate that routes by k-means."""
-
-    num_experts: int = option(4, help="number of routed experts, one for each cluster of users", validator=ge(1))
-    restarts: int = option(4, help="runs of k-means, of which the tightest is kept", validator=ge(1))
-
-
-@final
-@attrs.frozen
-class OracleGateOptions:
-    """Options of the gate that is told the truth."""
-
-    num_experts: int = option(8, help="number of routed experts, at least one for each true group", validator=ge(1))
 
 
 @final
@@ -161,20 +141,3 @@ def build_oracle(options: OracleGateOptions, *, embedding_dim: int) -> NearestGa
     Users whose embeddings are exactly equal cannot be told apart and share the group of the first.
     """
     return NearestGate(options.num_experts, embedding_dim=embedding_dim, reference=_true_groups)
-
-
-COMPONENTS = [
-    Component(
-        "cluster",
-        ClusterGateOptions,
-        build_cluster,
-        "each user has the expert of its k-means cluster, found before training",
-        "MoCLE, Gou et al. 2023, arXiv:2312.12379",
-    ),
-    Component(
-        "oracle",
-        OracleGateOptions,
-        build_oracle,
-        "each seen user has the expert of its true group, a newcomer that of the nearest seen user (a control)",
-    ),
-]

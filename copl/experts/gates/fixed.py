@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from typing import final
 
-import attrs
 import torch
-from attrs.validators import ge
 from torch import Tensor
 
+from copl.experts.gates.catalogue import RandomGateOptions, UniformGateOptions
 from copl.interfaces import ExpertGate
-from copl.options import NoOptions, option
-from copl.plugins import Component
+from copl.options import NoOptions
 from copl.records import GateWeights
-
-
-@final
-@attrs.frozen
-class UniformGateOptions:
-    """Options of the gate that treats all experts alike."""
-
-    num_experts: int = option(8, help="number of routed experts", validator=ge(1))
-
-
-@final
-@attrs.frozen
-class RandomGateOptions:
-    """Options of the gate that draws each user's expert."""
-
-    num_experts: int = option(8, help="number of routed experts", validator=ge(1))
-    seed: int = option(0, help="another seed draws other experts", validator=ge(0))
 
 
 @final
@@ -94,10 +75,3 @@ def build_uniform(options: UniformGateOptions, *, embedding_dim: int) -> Uniform
 
 def build_random(options: RandomGateOptions, *, embedding_dim: int) -> RandomGate:
     return RandomGate(options, embedding_dim=embedding_dim)
-
-
-COMPONENTS = [
-    Component("none", NoOptions, build_none, "no routed experts: one LoRA shared by all users"),
-    Component("uniform", UniformGateOptions, build_uniform, "all experts alike for every user (a control)"),
-    Component("random", RandomGateOptions, build_random, "each user has one expert drawn at random (a control)"),
-]

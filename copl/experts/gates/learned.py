@@ -9,43 +9,14 @@ and differ in how many of the p are kept as weights; the rest become zero and th
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import final
 
-import attrs
 import torch
-from attrs.validators import ge, gt
 from torch import Tensor, nn
 
+from copl.experts.gates.catalogue import LearnedGateOptions, TopKGateOptions
 from copl.interfaces import ExpertGate
-from copl.options import option
-from copl.plugins import Component
 from copl.records import GateWeights
-
-
-@attrs.frozen
-class LearnedGateOptions:
-    """Options of a gate that is an MLP on the user embedding."""
-
-    num_experts: int = option(8, help="number of routed experts", validator=ge(1))
-    hidden_dim: int = option(256, help="width of the gate's hidden layer", validator=ge(1))
-    temperature: float = option(1.0, help="divides the logits; lower is sharper", validator=gt(0.0))
-    noise: float = option(0.1, help="standard deviation of the noise on the logits, in training", validator=ge(0.0))
-    balance: float = option(0.0, help="weight of the load-balancing loss; 0 for none", validator=ge(0.0))
-    softmax_dtype: Literal["float32", "float16"] = option(
-        "float32", help="precision of the softmax; float16 rounds as the released code of CoPL does"
-    )
-
-
-@final
-@attrs.frozen
-class TopKGateOptions(LearnedGateOptions):
-    """Options of the gate that keeps several experts."""
-
-    top_k: int = option(2, help="number of experts each user is routed to", validator=ge(1))
-
-    def __attrs_post_init__(self) -> None:
-        if self.top_k > self.num_experts:
-            raise ValueError(f"top_k is {self.top_k}, but there are only {self.num_experts} experts")
 
 
 def switch_balance(probabilities: Tensor, weights: Tensor) -> Tensor:
@@ -114,29 +85,3 @@ def build_topk(options: TopKGateOptions, *, embedding_dim: int) -> LearnedGate:
 
 def build_softmax(options: LearnedGateOptions, *, embedding_dim: int) -> LearnedGate:
     return LearnedGate(options, embedding_dim=embedding_dim, top_k=options.num_experts)
-
-
-COMPONENTS = [
-    Component(
-        "top1",
-        LearnedGateOptions,
-        build_top1,
-        "each user is routed to one expert, weighted by its softmax probability",
-        "CoPL, arXiv:2503.01658",
-        presets={"paper": {"softmax_dtype": "float16"}},
-    ),
-    Component(
-        "topk",
-        TopKGateOptions,
-        build_topk,
-        "each user is routed to several experts, weighted by their softmax probabilities",
-        "Fedus et al. 2022, arXiv:2101.03961",
-    ),
-    Component(
-        "softmax",
-        LearnedGateOptions,
-        build_softmax,
-        "every user mixes all experts (dense)",
-        "Jacobs et al. 1991, Adaptive mixtures of local experts",
-    ),
-]

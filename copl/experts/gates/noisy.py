@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from typing import final
 
-import attrs
 import torch
 import torch.nn.functional as F
-from attrs.validators import ge
 from torch import Tensor, nn
 
+from copl.experts.gates.catalogue import NoisyTopKOptions
 from copl.interfaces import ExpertGate
-from copl.options import option
-from copl.plugins import Component
 from copl.records import GateWeights
-
-
-@final
-@attrs.frozen
-class NoisyTopKOptions:
-    """Options of noisy top-k gating."""
-
-    num_experts: int = option(8, help="number of routed experts", validator=ge(1))
-    top_k: int = option(2, help="number of experts each user is routed to", validator=ge(1))
-    balance: float = option(0.01, help="weight of the importance and load losses; 0 for none", validator=ge(0.0))
-
-    def __attrs_post_init__(self) -> None:
-        if self.top_k > self.num_experts:
-            raise ValueError(f"top_k is {self.top_k}, but there are only {self.num_experts} experts")
 
 
 def squared_variation(values: Tensor) -> Tensor:
@@ -84,14 +67,3 @@ class NoisyTopKGate(ExpertGate):
 
 def build_noisy(options: NoisyTopKOptions, *, embedding_dim: int) -> NoisyTopKGate:
     return NoisyTopKGate(options, embedding_dim=embedding_dim)
-
-
-COMPONENTS = [
-    Component(
-        "noisy-topk",
-        NoisyTopKOptions,
-        build_noisy,
-        "sparse gate with learned noise and balanced load",
-        "Shazeer et al. 2017, arXiv:1701.06538",
-    )
-]

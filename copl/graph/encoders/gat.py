@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import attrs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from copl.graph.encoders.catalogue import GatOptions
 from copl.graph.messages.geometric import geometric
 from copl.graph.messages.hops import Hop
 from copl.graph.messages.message_passing import MessagePassingEncoder
 from copl.graph.messages.network import MessagePassingNetwork
-from copl.graph.messages.options import MessagePassingOptions
-from copl.options import option
-from copl.plugins import Component
-
-
-@final
-@attrs.frozen
-class GatOptions(MessagePassingOptions):
-    num_heads: int = option(2, help="attention heads, each D / num_heads wide", validator=attrs.validators.ge(1))
-
-    def __attrs_post_init__(self) -> None:
-        if self.embedding_dim % self.num_heads:
-            raise ValueError("num_heads must divide embedding_dim")
 
 
 @final
@@ -68,14 +55,3 @@ class GatNetwork(MessagePassingNetwork):
 
 def build(options: GatOptions) -> MessagePassingEncoder:
     return MessagePassingEncoder("gat", options, GatNetwork)
-
-
-COMPONENTS = [
-    Component(
-        name="gat",
-        options=GatOptions,
-        build=build,
-        summary="graph attention over chosen and over rejected responses",
-        reference="Brody, Alon and Yahav 2022, How Attentive are Graph Attention Networks?, arXiv 2105.14491",
-    )
-]

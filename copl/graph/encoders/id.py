@@ -7,18 +7,10 @@ from typing import final
 import attrs
 import torch
 
+from copl.graph.encoders.catalogue import FreeUsersOptions
 from copl.graph.training import node_embeddings
 from copl.interfaces import GraphEncoder, Progress
-from copl.options import option
-from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
-
-
-@final
-@attrs.frozen
-class FreeUsersOptions:
-    embedding_dim: int = option(16, help="embedding dimension D", validator=attrs.validators.ge(1))
-    scale: float = option(0.1, help="standard deviation of the first values", validator=attrs.validators.gt(0))
 
 
 @final
@@ -38,14 +30,3 @@ class FreeUsers(GraphEncoder):
         users = self._options.scale * torch.randn(graph.num_users, dim, generator=generator)
         responses, bias = torch.zeros(graph.num_responses, dim), torch.zeros(graph.num_responses)
         return attrs.evolve(node_embeddings(graph, users, responses, bias), trainable_users=True)
-
-
-COMPONENTS = [
-    Component(
-        name="id",
-        options=FreeUsersOptions,
-        build=FreeUsers,
-        summary="a free embedding for each user id, trained with the reward model; nothing from the graph",
-        reference="the baseline I2E of CoPL, arXiv 2503.01658",
-    )
-]

@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import attrs
 import torch
 from torch import Tensor
 
+from copl.graph.encoders.catalogue import LightGcnOptions
 from copl.graph.messages.hops import Hop
 from copl.graph.messages.message_passing import MessagePassingEncoder
 from copl.graph.messages.network import MessagePassingNetwork
-from copl.graph.messages.options import MessagePassingOptions
 from copl.graph.newcomers import plain
-from copl.options import option
 from copl.passes import LayerPass
-from copl.plugins import Component
-
-
-@final
-@attrs.frozen
-class LightGcnOptions(MessagePassingOptions):
-    negative_edges: bool = option(True, help="subtract the messages over rejected edges")
 
 
 @final
@@ -64,14 +55,3 @@ class LightGcnNetwork(MessagePassingNetwork):
 
 def build(options: LightGcnOptions) -> MessagePassingEncoder:
     return MessagePassingEncoder("lightgcn", options, LightGcnNetwork)
-
-
-COMPONENTS = [
-    Component(
-        name="lightgcn",
-        options=LightGcnOptions,
-        build=build,
-        summary="light graph convolution: the mean of a few rounds of signed messages, without weights",
-        reference="He et al. 2020, LightGCN, arXiv 2002.02126",
-    )
-]

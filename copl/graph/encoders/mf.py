@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from copl.graph.encoders.catalogue import MfOptions
 from copl.graph.messages.sparse import SparseMatrix
 from copl.graph.newcomers import plain, with_pass
 from copl.graph.starts import spectral_tables
@@ -23,31 +24,10 @@ from copl.graph.training import (
     trivial_embeddings,
 )
 from copl.interfaces import GraphEncoder, Progress
-from copl.options import option
 from copl.passes import GaussianPass
-from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 STAGE = "graph"
-
-_positive = attrs.validators.gt(0)
-_at_least_one = attrs.validators.ge(1)
-
-
-@final
-@attrs.frozen
-class MfOptions:
-    embedding_dim: int = option(16, help="embedding dimension D", validator=_at_least_one)
-    precision: tuple[float, ...] = option(
-        (0.7, 1.0, 1.4, 2.0, 4.0),
-        help="prior precisions of the embeddings to choose from by validation loss; larger ones keep them smaller",
-        validator=attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1)),
-    )
-    bias_precision: float = option(0.5, help="prior precision of the response effects", validator=_positive)
-    learning_rate: float = option(0.05, help="learning rate of Adam", validator=_positive)
-    num_steps: int = option(150, help="full-batch steps at most, for each precision", validator=_at_least_one)
-    validate_every: int = option(3, help="steps from one validation to the next", validator=_at_least_one)
-    patience: int = option(8, help="validations without a lower loss before stopping", validator=_at_least_one)
 
 
 @final
@@ -174,14 +154,3 @@ class _Factors:
 
     def tensors(self) -> Mapping[str, Tensor]:
         return dict(zip(("users", "responses", "bias"), self._tables, strict=True))
-
-
-COMPONENTS = [
-    Component(
-        name="mf",
-        options=MfOptions,
-        build=Mf,
-        summary="matrix factorisation of comparisons with response effects; its regularisation chosen by validation",
-        reference="Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, arXiv 1205.2618",
-    )
-]

@@ -5,30 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from copl.graph.encoders.catalogue import NgcfOptions
 from copl.graph.messages.hops import Hop
 from copl.graph.messages.message_passing import MessagePassingEncoder
 from copl.graph.messages.network import MessagePassingNetwork
-from copl.graph.messages.options import MessagePassingOptions
-from copl.options import option
-from copl.plugins import Component
 
 _SLOPE = 0.2
-
-
-@final
-@attrs.frozen
-class NgcfOptions(MessagePassingOptions):
-    negative_edges: bool = option(True, help="pass messages over rejected edges, with weights of their own")
-    dropout: float = option(
-        0.1,
-        help="share of each layer's output set to 0 in training",
-        validator=attrs.validators.and_(attrs.validators.ge(0.0), attrs.validators.lt(1.0)),
-    )
 
 
 @final
@@ -83,14 +69,3 @@ class NgcfNetwork(MessagePassingNetwork):
 
 def build(options: NgcfOptions) -> MessagePassingEncoder:
     return MessagePassingEncoder("ngcf", options, NgcfNetwork)
-
-
-COMPONENTS = [
-    Component(
-        name="ngcf",
-        options=NgcfOptions,
-        build=build,
-        summary="neural graph collaborative filtering: messages with weights and products, all layers side by side",
-        reference="Wang et al. 2019, Neural Graph Collaborative Filtering, arXiv 1905.08108",
-    )
-]

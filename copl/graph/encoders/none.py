@@ -10,7 +10,6 @@ from copl.graph.effects import response_effects
 from copl.graph.training import learnable, node_embeddings
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import NoOptions
-from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 
@@ -29,14 +28,3 @@ class NoGraph(GraphEncoder):
         effects = response_effects(*learnable(graph, seed), graph.num_responses)
         zeros = torch.zeros(graph.num_users, 1), torch.zeros(graph.num_responses, 1)
         return node_embeddings(graph, *zeros, torch.from_numpy(effects))
-
-
-COMPONENTS = [
-    Component(
-        name="none",
-        options=NoOptions,
-        build=NoGraph,
-        summary="no graph: the same embedding for every user and Bradley-Terry response effects",
-        reference="Bradley and Terry 1952, Rank Analysis of Incomplete Block Designs",
-    )
-]

@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import attrs
 import torch
 from torch import Tensor, nn
 
+from copl.graph.encoders.catalogue import SignedGcnOptions
 from copl.graph.messages.geometric import geometric
 from copl.graph.messages.hops import Hop
 from copl.graph.messages.message_passing import MessagePassingEncoder
 from copl.graph.messages.network import MessagePassingNetwork
-from copl.graph.messages.options import MessagePassingOptions
-from copl.plugins import Component
-
-
-@final
-@attrs.frozen
-class SignedGcnOptions(MessagePassingOptions):
-    def __attrs_post_init__(self) -> None:
-        if self.embedding_dim % 2:
-            raise ValueError("embedding_dim must be even: half of it is for friends, half for foes")
 
 
 @final
@@ -51,14 +41,3 @@ class SignedGcnNetwork(MessagePassingNetwork):
 
 def build(options: SignedGcnOptions) -> MessagePassingEncoder:
     return MessagePassingEncoder("signed-gcn", options, SignedGcnNetwork)
-
-
-COMPONENTS = [
-    Component(
-        name="signed-gcn",
-        options=SignedGcnOptions,
-        build=build,
-        summary="signed graph convolution: embeddings of friends and of foes by balance theory",
-        reference="Derr, Ma and Tang 2018, Signed Graph Convolutional Network, arXiv 1808.06354",
-    )
-]

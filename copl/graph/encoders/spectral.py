@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from typing import final
 
-import attrs
 import numpy as np
 import torch
 
 from copl.bradley_terry import mean_log_loss
 from copl.graph.effects import best_scale, response_effects
+from copl.graph.encoders.catalogue import SpectralOptions
 from copl.graph.starts import leading_vectors
 from copl.graph.training import learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
-from copl.options import option
-from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 STAGE = "graph"
-
-
-@final
-@attrs.frozen
-class SpectralOptions:
-    embedding_dim: int = option(8, help="number of singular vectors at most", validator=attrs.validators.ge(1))
-    smoothing: tuple[int, ...] = option(
-        (0, 1, 2),
-        help="how often to spread users' embeddings over responses and back, to choose from by validation loss",
-        validator=attrs.validators.deep_iterable(attrs.validators.ge(0), attrs.validators.min_len(1)),
-    )
 
 
 @final
@@ -80,14 +67,3 @@ def _doubling(limit: int) -> list[int]:
     [1, 2, 4, 6]
     """
     return [*(2**power for power in range(limit.bit_length()) if 2**power < limit), limit]
-
-
-COMPONENTS = [
-    Component(
-        name="spectral",
-        options=SpectralOptions,
-        build=Spectral,
-        summary="singular vectors of the signed incidence beside response effects; no training",
-        reference="Sarwar et al. 2000, Application of Dimensionality Reduction in Recommender System",
-    )
-]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
@@ -15,16 +15,22 @@ from scipy.special import expit
 from copl.bradley_terry import log_loss, mean_log_loss
 from copl.errors import OptionsError
 from copl.graph.encoders import gcf
-from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder, LatentGroupsOptions
-from copl.graph.encoders.mf import Mf, MfOptions
-from copl.graph.encoders.tastes import TastesOptions, learn_tastes
+from copl.graph.encoders.catalogue import (
+    GcfOptions,
+    LatentGroupsOptions,
+    Member,
+    MfOptions,
+    StackedOptions,
+    TastesOptions,
+)
+from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder
+from copl.graph.encoders.mf import Mf
+from copl.graph.encoders.tastes import learn_tastes
 from copl.graph.newcomers import side_by_side, with_pass
 from copl.graph.parts import compared_responses, restricted, spread_out
 from copl.graph.texts import TextCodes, side_by_side_maps, with_texts
 from copl.graph.training import ComparisonTensors, Judgement, held_out, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
-from copl.options import option
-from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
@@ -34,35 +40,6 @@ STAGE = "graph"
 
 _SMALL_LOSS = 0.1
 """Where nearly everything is explained, a share of what is left is not worth another fit."""
-
-Member = Literal["tastes", "latent-groups", "mf", "gcf"]
-
-
-@final
-@attrs.frozen
-class StackedOptions:
-    members: tuple[Member, ...] = option(
-        ("tastes", "latent-groups", "mf", "gcf"),
-        help="encoders to combine, in the order they are tried in, with their default options; gcf refines mf, and"
-        " tastes is left out where the method has no texts",
-        validator=attrs.validators.min_len(1),
-    )
-    worthwhile: float = option(
-        0.01,
-        help="share of the validation loss, or of 0.1 where that is less, by which a member must lower it to be kept,"
-        " and for the next to be tried",
-        validator=attrs.validators.ge(0),
-    )
-    max_comparisons: int = option(
-        1_000_000,
-        help="training comparisons above which the first member beside tastes is the last, to save time",
-        validator=attrs.validators.ge(1),
-    )
-    shrinkage: float = option(
-        10.0,
-        help="how many comparisons' worth of evidence draws the weights to equal ones",
-        validator=attrs.validators.ge(0),
-    )
 
 
 @final
@@ -192,7 +169,7 @@ class _Members:
         if name == "mf":
             self._factors = Mf(MfOptions()).fit(self._compared, seed=seed, progress=progress)
             return self._everywhere(self._factors)
-        network = gcf.build(gcf.GcfOptions(), self._factors)
+        network = gcf.build(GcfOptions(), self._factors)
         return self._everywhere(network.fit(self._compared, seed=seed, progress=progress))
 
     def groups_with_all_of(self, graph: PreferenceGraph) -> NodeEmbeddings:
@@ -226,14 +203,3 @@ def _side_by_side(graph: PreferenceGraph, members: Sequence[NodeEmbeddings], wei
     )
     passed = with_pass(joined, side_by_side(members, weights.tolist()))
     return attrs.evolve(passed, text_map=side_by_side_maps(members, weights.tolist()))
-
-
-COMPONENTS = [
-    Component(
-        name="stacked",
-        options=StackedOptions,
-        build=Stacked,
-        summary="tastes in texts, latent groups, factors and message passing, weighted by held-out likelihood",
-        reference="Wolpert, Stacked generalization, Neural Networks 5, 1992",
-    )
-]

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from copl.errors import DataError
 from copl.graph.effects import best_scale
-from copl.graph.encoders.mf import Mf, MfOptions
+from copl.graph.encoders.catalogue import MfOptions
+from copl.graph.encoders.mf import Mf
 from copl.graph.messages.batches import STRATEGIES, Batch
 from copl.graph.messages.geometric import require_pyg_lib
 from copl.graph.messages.message_graph import MessageGraph

@@ -152,6 +152,6 @@ def _gate(stages: Stages, embedding_dim: int, seed: int) -> ExpertGate:
         if "gate" in stages.parts:
             gate: ExpertGate = stages.build("gate", embedding_dim=embedding_dim)
             return gate
-        from copl.experts.gates import NoGate
+        from copl.experts.gates.fixed import NoGate
 
         return NoGate()

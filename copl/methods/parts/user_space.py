@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
@@ -30,8 +30,10 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
-from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
+
+if TYPE_CHECKING:
+    from copl.reward.reading.reader import TextReader
 
 STAGE = "graph"
 

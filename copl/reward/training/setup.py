@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from copl.errors import BackboneError, OptionsError, TrainingError
-from copl.experts.gates import NoGate
+from copl.experts.gates.fixed import NoGate
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
 from copl.experts.targets import require_target_modules

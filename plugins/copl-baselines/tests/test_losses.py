@@ -12,20 +12,35 @@ from torch import Tensor
 
 from copl.records import UserTable
 from copl_baselines.attention import CrossLayer
-from copl_baselines.dpl import DplOptions, DplReward, categorical_loss, mean_variance_loss
+from copl_baselines.catalogue import (
+    DplOptions,
+    GpoOptions,
+    GroupOracleOptions,
+    I2eOptions,
+    I2eProxyOptions,
+    LoreOptions,
+    MrmOptions,
+    PalAOptions,
+    PalBOptions,
+    PrefOptions,
+    PrlhfOptions,
+    PtttOptions,
+    VplOptions,
+)
+from copl_baselines.dpl import DplReward, categorical_loss, mean_variance_loss
 from copl_baselines.episodes import episode
-from copl_baselines.gpo import GpoOptions, GpoReward, last_rows
-from copl_baselines.groups import GroupOracleOptions, GroupReward
-from copl_baselines.i2e import I2eOptions, I2eProxyOptions, I2eProxyReward, I2eReward
-from copl_baselines.lore import LoreOptions, LoreReward
+from copl_baselines.gpo import GpoReward, last_rows
+from copl_baselines.groups import GroupReward
+from copl_baselines.i2e import I2eProxyReward, I2eReward
+from copl_baselines.lore import LoreReward
 from copl_baselines.model import FeatureReward, Shape, Step, bradley_terry
-from copl_baselines.mrm import MrmOptions, MrmReward, robust_mean
+from copl_baselines.mrm import MrmReward, robust_mean
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.pal import PalAOptions, PalAReward, PalBOptions, PalBReward
-from copl_baselines.pref import PrefOptions, PrefReward, logistic_estimate, spectral_start, uncertainty
-from copl_baselines.prlhf import PrlhfOptions, PrlhfReward
-from copl_baselines.pttt import PtttOptions, PtttReward
-from copl_baselines.vpl import VplOptions, VplReward, annealing, draw_context, kl_divergence, scaled
+from copl_baselines.pal import PalAReward, PalBReward
+from copl_baselines.pref import PrefReward, logistic_estimate, spectral_start, uncertainty
+from copl_baselines.prlhf import PrlhfReward
+from copl_baselines.pttt import PtttReward
+from copl_baselines.vpl import VplReward, annealing, draw_context, kl_divergence, scaled
 
 MakePairs = Callable[..., Pairs]
 

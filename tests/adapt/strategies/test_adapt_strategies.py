@@ -12,14 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copl.adapt.strategies import empirical, encode, knn, mean, population, posterior, refit, two_hop
 from copl.adapt.support import COMPARISONS_PER_BLOCK, match
 from copl.options import parse_options
+from copl.plugins import load
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 GOLDEN = Path(__file__).resolve().parents[3] / "../shared/golden/adapt_small.npz"
-MODULES = (two_hop, mean, knn, posterior, empirical, encode, refit, population)
-COMPONENTS = {c.name: c for module in MODULES for c in module.COMPONENTS}
+COMPONENTS = {r.component.name: r.component for r in load().registry("adapter") if r.package == "copl"}
 EVERY = pytest.mark.parametrize("name", sorted(COMPONENTS))
 
 

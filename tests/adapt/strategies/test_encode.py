@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from copl.adapt.inductive import FoldIn, RecordedPass, inductive_pass
-from copl.adapt.strategies.encode import Encode, EncodeOptions
-from copl.graph.encoders.gcf import GcfNetwork, GcfOptions
+from copl.adapt.strategies.encode import Encode
+from copl.graph.encoders.catalogue import GcfOptions
+from copl.graph.encoders.gcf import GcfNetwork
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.newcomers import response_degrees
+from copl.options import NoOptions
 from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
@@ -60,7 +62,7 @@ def test_a_seen_user_is_encoded_as_in_training(values: Any, planted_problem: Any
         own_start = SignedPass(nodes[user], torch.zeros(3, 0), degrees, layers, scale=3.0)
         own = rows.take(rows.user == user)
         support = asking(Comparisons(0 * own.user, own.chosen, own.rejected, own.weight))
-        adapted = Encode(EncodeOptions()).adapt(support, attrs.evolve(trained, newcomer_pass=own_start))
+        adapted = Encode(NoOptions()).adapt(support, attrs.evolve(trained, newcomer_pass=own_start))
         assert adapted.how == ("encode",)
         torch.testing.assert_close(adapted.embeddings[0], 3 * expected[user].detach(), atol=3e-5, rtol=1e-5)
 
@@ -73,14 +75,14 @@ def test_signed_pass_by_hand(planted_problem: Any) -> None:
     signed = SignedPass(torch.tensor([2.0]), torch.zeros(1, 0), degrees, (layer,), scale=10.0)
     lone = attrs.evolve(trained, users=torch.zeros(40, 1), responses=torch.zeros(30, 1), newcomer_pass=signed)
     asked = asking(Comparisons([0, 1, 2], [3, 4, 1], [4, 3, 9]))
-    found = Encode(EncodeOptions()).adapt(asked, lone).embeddings[:, 0].tolist()
+    found = Encode(NoOptions()).adapt(asked, lone).embeddings[:, 0].tolist()
     # own 2 and bias 1/2, plus 3 / sqrt(1 x 4) chosen, minus 4 / sqrt(1 x 4) rejected; the other way round the degrees
     # are 0 and count as 1; the third is negative and shrunk
     assert found == pytest.approx([10 * (2.5 + 3 / 2 - 4 / 2), 10 * (2.5 + 4 - 3), 0.2 * 10 * (2.5 + 1 - 9)])
     linear = attrs.evolve(lone, newcomer_pass=attrs.evolve(signed, slope=1.0))
-    assert float(Encode(EncodeOptions()).adapt(asked, linear).embeddings[2]) == pytest.approx(10 * (2.5 + 1 - 9))
+    assert float(Encode(NoOptions()).adapt(asked, linear).embeddings[2]) == pytest.approx(10 * (2.5 + 1 - 9))
     short = attrs.evolve(lone, newcomer_pass=attrs.evolve(signed, length=7.0, scale=1.0))
-    assert Encode(EncodeOptions()).adapt(asked, short).embeddings[:, 0].tolist() == pytest.approx([7.0, 7.0, -7.0])
+    assert Encode(NoOptions()).adapt(asked, short).embeddings[:, 0].tolist() == pytest.approx([7.0, 7.0, -7.0])
 
 
 def test_signed_pass_starts_at_the_mode_of_a_posterior(planted_problem: Any) -> None:
@@ -92,7 +94,7 @@ def test_signed_pass_starts_at_the_mode_of_a_posterior(planted_problem: Any) -> 
     signed = attrs.evolve(trained, responses=torch.zeros(30, 3), newcomer_pass=passed)
     prior = GaussianPass(mean, factor, power=3.0)
     factors = attrs.evolve(trained, responses=0.5 * trained.responses, newcomer_pass=prior)
-    found, expected = (Encode(EncodeOptions()).adapt(support, model).embeddings for model in (signed, factors))
+    found, expected = (Encode(NoOptions()).adapt(support, model).embeddings for model in (signed, factors))
     torch.testing.assert_close(found, expected)
 
 
@@ -113,7 +115,7 @@ GROUPS = GroupPass(
 def test_group_pass_by_hand(planted_problem: Any) -> None:
     model = one_response(planted_problem()[1], newcomer_pass=GROUPS)
     asked = asking(Comparisons([0, 0], [0, 0], [1, 2]))
-    found = float(Encode(EncodeOptions()).adapt(asked, model).embeddings[0])
+    found = float(Encode(NoOptions()).adapt(asked, model).embeddings[0])
     # two comparisons count as 3 each, and 6 of correlation 0.2 as 6 / (1 + 5 x 0.2) = 3
     first, second = 0.75 * sigmoid(0.5 * 3.5) ** 3, 0.25 * sigmoid(0.5 * -0.5) ** 3
     assert found == pytest.approx((3 * first - second) / (first + second), abs=1e-6)
@@ -125,7 +127,7 @@ FACTORS = GaussianPass(torch.tensor([1.0]), torch.tensor([[2.0]]), sharpness=0.5
 def test_gaussian_pass_by_hand(planted_problem: Any) -> None:
     model = one_response(planted_problem()[1], newcomer_pass=FACTORS)
     asked = asking(Comparisons([0, 1, 1], [0, 1, 1], [1, 0, 0]))
-    first, second = Encode(EncodeOptions()).adapt(asked, model).embeddings[:, 0].tolist()
+    first, second = Encode(NoOptions()).adapt(asked, model).embeddings[:, 0].tolist()
     # the pull of the comparisons, 3 x 0.5 each at margin 0.5 (e + 1/2), is that of the prior
     assert (first - 1) / 4 == pytest.approx(1.5 * sigmoid(-0.5 * (first + 0.5)), abs=1e-6)
     assert (second - 1) / 4 == pytest.approx(-2 * 1.5 * sigmoid(0.5 * (second + 0.5)), abs=1e-6)
@@ -137,7 +139,7 @@ def test_passes_side_by_side(planted_problem: Any) -> None:
     corners = GroupPass(torch.eye(2), torch.tensor([0.5, 0.5]).log())
     members = MemberPass(corners, 2.0, bias), MemberPass(FACTORS, 0.25, -bias)
     joined = attrs.evolve(trained, newcomer_pass=SideBySidePass(members))
-    found = Encode(EncodeOptions()).adapt(support, joined).embeddings
+    found = Encode(NoOptions()).adapt(support, joined).embeddings
     groups = attrs.evolve(
         trained,
         users=trained.users[:, :2],
@@ -152,14 +154,14 @@ def test_passes_side_by_side(planted_problem: Any) -> None:
         response_bias=-bias,
         newcomer_pass=FACTORS,
     )
-    alone = [Encode(EncodeOptions()).adapt(support, model).embeddings for model in (groups, factors)]
+    alone = [Encode(NoOptions()).adapt(support, model).embeddings for model in (groups, factors)]
     torch.testing.assert_close(found, torch.cat([2 * alone[0], 0.25 * alone[1]], dim=1))
 
 
 def test_without_a_pass_a_linear_map_is_learnt(planted_problem: Any) -> None:
     support, trained = planted_problem(num_users=200)
     assert isinstance(inductive_pass(trained), FoldIn)
-    adapted = Encode(EncodeOptions()).adapt(support, trained)
+    adapted = Encode(NoOptions()).adapt(support, trained)
     assert set(adapted.how) == {"fold-in"}
     assert np.sign(adapted.embeddings[:, 0].numpy()).tolist() == [1.0, -1.0] * 3
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from copl.adapt.strategies.knn import Knn, KnnOptions
-from copl.adapt.strategies.refit import Refit, RefitOptions
+from copl.adapt.strategies.catalogue import KnnOptions, RefitOptions
+from copl.adapt.strategies.knn import Knn
+from copl.adapt.strategies.refit import Refit
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 TABLE = ResponseTable(["prompt"] * 4, ["a", "b", "c", "d"])

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.errors import OptionsError, TrainingError
-from copl.graph.encoders import gcf, latent_groups, mf, stacked
+from copl.graph.encoders import mf
 from copl.graph.training import BestState, ComparisonTensors, Judgement, held_out, learnable, node_embeddings
 from copl.options import parse_options
+from copl.plugins import load
 from copl.records import Comparisons, PreferenceGraph
 from copl.system.progress import SilentProgress
 
-GCF, MF = gcf.COMPONENTS[0], mf.COMPONENTS[0]
-ALL = [GCF, MF, latent_groups.COMPONENTS[0], stacked.COMPONENTS[0]]
+ALL = [load().registry("encoder").get(name).component for name in ("gcf", "mf", "latent-groups", "stacked")]
+GCF, MF = ALL[:2]
 QUICK = {
     "gcf": {"num_epochs": 6, "validate_every": 2, "start": "spectral"},
     "mf": {"num_steps": 6, "precision": [1.0]},

@@ -7,12 +7,12 @@ import itertools
 import pytest
 import torch
 
-from copl.graph.encoders import gcf
 from copl.options import parse_options
+from copl.plugins import load
 from copl.system.progress import SilentProgress
 from copl.testing.planted import planted_graph
 
-GCF = gcf.COMPONENTS[0]
+GCF = load().registry("encoder").get("gcf").component
 QUICK = {"start": "spectral", "num_epochs": 2, "validate_every": 1, "embedding_dim": 4}
 CHOICES = {
     "formula": ["paper", "released"],

@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from copl.adapt.strategies import empirical, mean, posterior, two_hop
 from copl.bradley_terry import mean_log_loss
 from copl.graph.effects import best_scale, response_effects
-from copl.graph.encoders import id as free_users
-from copl.graph.encoders import none
-from copl.graph.encoders import spectral as spectral_encoder
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.options import parse_options
 from copl.plugins import load
@@ -23,7 +19,7 @@ from copl.records import Comparisons
 from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
 
-SPECTRAL, NONE, FREE = (module.COMPONENTS[0] for module in (spectral_encoder, none, free_users))
+SPECTRAL, NONE, FREE = (load().registry("encoder").get(name).component for name in ("spectral", "none", "id"))
 
 
 def fit(component, graph, seed=0, **values):
@@ -109,12 +105,12 @@ def test_id_takes_nothing_from_the_graph():
     assert not torch.equal(fit(FREE, graph).users, fit(FREE, graph, seed=1).users)
 
 
-@pytest.mark.parametrize("strategy", [two_hop, mean, posterior, empirical], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("strategy", ["two-hop", "mean", "posterior", "empirical"])
 @pytest.mark.parametrize("component", [NONE, FREE], ids=lambda c: c.name)
 def test_newcomers_can_be_placed_where_the_encoder_says_nothing(component, strategy):
     support, _ = newcomers(Planted.make())
     trained = fit(component, planted_graph().graph)
-    chosen = strategy.COMPONENTS[0]
+    chosen = load().registry("adapter").get(strategy).component
     adapted = chosen.build(chosen.options()).adapt(support, trained)
     assert len(adapted.user_ids) == 6
     assert torch.isfinite(adapted.embeddings).all()

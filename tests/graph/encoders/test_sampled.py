@@ -11,6 +11,7 @@ from copl.graph.messages.batches import Neighbourhoods
 from copl.graph.messages.geometric import pyg_lib_available, pyg_lib_install_command
 from copl.graph.messages.message_graph import MessageGraph
 from copl.options import parse_options
+from copl.plugins import load
 from copl.system.progress import SilentProgress
 from copl.testing.planted import accuracy, planted_graph
 
@@ -22,7 +23,9 @@ NETWORKS = {
     "gat": gat.GatNetwork,
     "gcf": gcf.GcfNetwork,
 }
-COMPONENTS = {module.COMPONENTS[0].name: module.COMPONENTS[0] for module in (lightgcn, ngcf, signed_gcn, gat, gcf)}
+COMPONENTS = {
+    name: load().registry("encoder").get(name).component for name in ("lightgcn", "ngcf", "signed-gcn", "gat", "gcf")
+}
 
 
 def options_of(name, **values):

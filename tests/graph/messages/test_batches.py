@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from copl.graph.encoders import gat, gcf, lightgcn, ngcf, signed_gcn
+from copl.graph.encoders.catalogue import GcfOptions
 from copl.graph.messages.batches import STRATEGIES, ReceptiveFields
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.messages.options import MessagePassingOptions
 from copl.options import parse_options
+from copl.plugins import load
 from copl.records import Comparisons, PreferenceGraph
 from copl.system.progress import SilentProgress
 
@@ -22,7 +24,9 @@ NETWORKS = {
     "signed-gcn": signed_gcn.SignedGcnNetwork,
     "gat": gat.GatNetwork,
 }
-COMPONENTS = {module.COMPONENTS[0].name: module.COMPONENTS[0] for module in (gcf, lightgcn, ngcf, signed_gcn, gat)}
+COMPONENTS = {
+    name: load().registry("encoder").get(name).component for name in ("gcf", "lightgcn", "ngcf", "signed-gcn", "gat")
+}
 VARIANTS = [
     *((name, {}) for name in NETWORKS),
     ("gcf", {"formula": "paper"}),
@@ -97,7 +101,7 @@ def in_double(hop):
 def test_training_by_fields_of_all_comparisons_is_training_over_the_whole_graph(values):
     names = (tuple(f"user-{row}" for row in range(U)), tuple(f"response-{row}" for row in range(R)))
     graph = PreferenceGraph(*names, comparisons(60, 0), comparisons(10, 1))
-    made = gcf.GcfOptions(embedding_dim=4, start="spectral", num_epochs=3, validate_every=1, supervision_share=0.0)
+    made = GcfOptions(embedding_dim=4, start="spectral", num_epochs=3, validate_every=1, supervision_share=0.0)
     one, other = (
         gcf.build(attrs.evolve(made, sampling=sampling, **values)).fit(graph, seed=0, progress=SilentProgress())
         for sampling in ("field", "full")

@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.errors import DataError, OptionsError, TrainingError
-from copl.graph.encoders import gat, lightgcn, ngcf, signed_gcn
+from copl.graph.encoders import lightgcn, ngcf
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.training import ComparisonTensors
 from copl.options import parse_options
+from copl.plugins import load
 from copl.records import Comparisons, PreferenceGraph
 from copl.system.progress import SilentProgress
 from copl.testing.planted import accuracy, bare_graph, planted_graph
 
-COMPONENTS = [module.COMPONENTS[0] for module in (lightgcn, ngcf, signed_gcn, gat)]
+COMPONENTS = [load().registry("encoder").get(name).component for name in ("lightgcn", "ngcf", "signed-gcn", "gat")]
 QUICK = {"num_epochs": 4, "validate_every": 2, "embedding_dim": 4}
 COLD = 6  # the last responses of `told_by_text` are never compared in training
 

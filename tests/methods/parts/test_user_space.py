@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from copl.adapt.strategies.mean import COMPONENTS
+from copl.adapt.strategies.catalogue import COMPONENTS
 from copl.data.dataset import load_dataset
 from copl.errors import DataError
 from copl.methods.parts.gate_view import GateView

@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.tiny_models import byte_tokenizer, tiny_model
 from copl.data.chat import encode_messages
 from copl.errors import BackboneError, TrainingError
-from copl.experts.gates.learned import LearnedGate, LearnedGateOptions
+from copl.experts.gates.catalogue import LearnedGateOptions
+from copl.experts.gates.learned import LearnedGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import SCRATCH
 from copl.records import PreferenceData, ResponseTable, TokenBatch

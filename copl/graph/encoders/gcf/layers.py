@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from copl.graph.encoders.catalogue import Formula
 from copl.graph.messages.hops import Hop, Messages
 
 NEGATIVE_SLOPE = 0.2
-
-Formula = Literal["paper", "released"]
 
 
 class NodeUpdate(nn.Module, ABC):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
 import torch
 
+from copl.graph.encoders.catalogue import LatentGroupsOptions
 from copl.graph.encoders.latent_groups.em import EffectPrior, Groups, LatentGroups, random_start, start_at
 from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.encoders.latent_groups.starts import clusters, user_directions
 from copl.graph.newcomers import plain, with_pass
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress, Task
-from copl.options import option
 from copl.passes import GroupPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
@@ -31,48 +31,6 @@ _FINER = (0.5, 2.0)
 _FEW = 2
 _AFFORDABLE = 1_000_000
 _FEWEST_ROUNDS = 8
-
-_positive = attrs.validators.gt(0)
-_at_least_one = attrs.validators.ge(1)
-_some_positive: Any = attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1))
-
-
-@final
-@attrs.frozen
-class LatentGroupsOptions:
-    num_groups: tuple[int, ...] = option(
-        (1, 2, 3, 4, 6, 8, 12),
-        help="numbers of groups K to choose from by validation loss",
-        validator=attrs.validators.deep_iterable(_at_least_one, attrs.validators.min_len(1)),
-    )
-    group_precision: tuple[float, ...] = option(
-        (8.0, 2.0, 0.5, 0.1),
-        help="prior precisions, to choose from by validation loss, of what sets a group's response effects apart",
-        validator=_some_positive,
-    )
-    shared_precision: tuple[float, ...] = option(
-        (0.3, 3.0),
-        help="prior precisions, to choose from by validation loss, of the response effects that all groups share",
-        validator=_some_positive,
-    )
-    power: tuple[float, ...] = option(
-        (1.0, 0.3, 0.1),
-        help="exponents of a user's evidence, to choose from by validation loss; below 1 where comparisons of one user "
-        "depend on each other",
-        validator=_some_positive,
-    )
-    start: Literal["spectral", "random"] = option(
-        "spectral", help="first memberships: clusters of users in the directions they agree in, or drawn at random"
-    )
-    leave_one_out: bool = option(True, help="judge a user's group by response effects without the user's comparisons")
-    num_rounds: int = option(
-        30,
-        help="rounds of expectation and maximisation for each candidate at most; fewer on graphs of millions",
-        validator=_at_least_one,
-    )
-    final_rounds: int = option(
-        100, help="further rounds for the chosen candidate at most", validator=attrs.validators.ge(0)
-    )
 
 
 @final

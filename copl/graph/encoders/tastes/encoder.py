@@ -7,6 +7,7 @@ from typing import final
 import attrs
 import torch
 
+from copl.graph.encoders.catalogue import TastesOptions
 from copl.graph.encoders.tastes.metric import Axes
 from copl.graph.encoders.tastes.shared import Strengths, evidence_of, learn_shared
 from copl.graph.encoders.tastes.users import tastes
@@ -15,41 +16,11 @@ from copl.graph.parts import compared_responses
 from copl.graph.texts import TextCodes
 from copl.graph.training import node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
-from copl.options import option
 from copl.passes import TastePass
-from copl.plugins import Component
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 _ROUNDS = 12
 _FEW_COMPARISONS = 4000
-
-
-@final
-@attrs.frozen
-class TastesOptions:
-    num_directions: int = option(
-        2, help="directions of taste that users have in common", validator=attrs.validators.ge(0)
-    )
-    isotropic: float = option(
-        1.0,
-        help="variance of taste in any direction, in units of the mean squared difference of two responses",
-        validator=attrs.validators.ge(0),
-    )
-    direction: float = option(
-        2.0,
-        help="least variance of the coefficients of a direction of taste",
-        validator=attrs.validators.gt(0),
-    )
-    own: float = option(
-        0.1,
-        help="variance of what comparisons of a response say beyond its text",
-        validator=attrs.validators.gt(0),
-    )
-    num_axes: int = option(
-        256,
-        help="coordinates of a text; half as many where there are fewer than 4,000 comparisons",
-        validator=attrs.validators.ge(1),
-    )
 
 
 @final
@@ -109,14 +80,3 @@ def learn_tastes(
     weight = torch.cat([axes.onto @ shared.text, axes.onto, axes.onto.new_zeros(len(axes.onto), 1)], dim=1)
     text_map = codes.onto(weight, -axes.centre @ weight)
     return attrs.evolve(with_pass(embeddings, taste), text_map=text_map)
-
-
-COMPONENTS = [
-    Component(
-        name="tastes",
-        options=TastesOptions,
-        build=Tastes,
-        summary="users by what they read: directions of taste and taste in any direction of the texts",
-        reference="Wang and Blei, Collaborative topic modeling for recommending scientific articles, KDD 2011",
-    )
-]

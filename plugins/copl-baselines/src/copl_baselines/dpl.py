@@ -19,35 +19,16 @@ Departures: the language model is frozen and only a head on its features is trai
 from __future__ import annotations
 
 import math
-from typing import Literal, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor
 
-from copl.options import option
+from copl_baselines.catalogue import DplOptions
 from copl_baselines.layers import mlp
-from copl_baselines.method import component
 from copl_baselines.model import FeatureReward, Placed, Shape, Step
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class DplOptions(TrainingOptions):
-    distribution: Literal["mean-variance", "categorical"] = option(
-        "mean-variance", help="how the reward of a response is distributed: normal, or over atoms"
-    )
-    weight_decay: float = option(1.0, help=WEIGHT_DECAY, validator=validators.ge(0))
-    width: int = option(32, help="hidden units of the head; 0 makes it linear", validator=validators.ge(0))
-    dropout: float = option(0.3, help="dropout in the head", validator=[validators.ge(0), validators.lt(1)])
-    num_atoms: int = option(10, help="atoms of the categorical distribution", validator=validators.ge(2))
-    entropy_weight: float = option(
-        0.1, help="bonus for the entropy of the mean categorical distribution", validator=validators.ge(0)
-    )
-    variance_penalty: float = option(0.0, help="penalty of the mean variance", validator=validators.ge(0))
 
 
 def mean_variance_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -98,14 +79,3 @@ class DplReward(FeatureReward):
 
     def place(self, support: Pairs) -> Placed:
         return Placed(torch.zeros(len(support.users), 0), "unpersonalised")
-
-
-COMPONENTS = [
-    component(
-        "dpl",
-        DplOptions,
-        DplReward,
-        summary="distributional preference learning: each reward is a distribution over all annotators",
-        reference="Siththaranjan et al. 2024, arXiv 2312.08358",
-    )
-]

@@ -8,8 +8,6 @@ from torch import Tensor
 from copl_baselines.pairs import Pairs
 from copl_baselines.vpl import draw_context
 
-LEAST_CONTEXT = "least share of a user's comparisons that is shown in a training step; the others are explained"
-
 
 def episode(batch: Pairs, least: float, generator: torch.Generator) -> tuple[Pairs, Tensor]:
     """Return the comparisons of a batch, with only the users that occur, and which of them are shown [N].

@@ -22,34 +22,13 @@ from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
 from copl_baselines.attention import CrossLayer, margins_by_user
-from copl_baselines.episodes import LEAST_CONTEXT, episode
-from copl_baselines.method import component
+from copl_baselines.catalogue import GpoOptions
+from copl_baselines.episodes import episode
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, MAX_STEPS, WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class GpoOptions(TrainingOptions):
-    learning_rate: float = option(1e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.1, help=WEIGHT_DECAY, validator=validators.ge(0))
-    max_steps: int = option(1000, help=MAX_STEPS, validator=validators.ge(1))
-    max_context: int = option(16, help="comparisons of a user that are read, the last ones", validator=validators.ge(1))
-    point_dim: int = option(32, help="size of a point; a multiple of num_heads", validator=validators.ge(1))
-    num_layers: int = option(2, help="layers of the transformer", validator=validators.ge(1))
-    num_heads: int = option(4, help="heads of its attention", validator=validators.ge(1))
-    dropout: float = option(0.1, help="dropout in the transformer", validator=[validators.ge(0), validators.lt(1)])
-    least_context: float = option(0.5, help=LEAST_CONTEXT, validator=[validators.ge(0), validators.lt(1)])
-
-    def __attrs_post_init__(self) -> None:
-        if self.point_dim % self.num_heads:
-            raise ValueError(f"point_dim {self.point_dim} is not a multiple of num_heads {self.num_heads}")
 
 
 @final
@@ -141,14 +120,3 @@ def last_rows(pairs: Pairs, num_rows: int) -> tuple[Tensor, Tensor]:
     places = (counts - num_rows).clamp_min(0)[:, None] + torch.arange(num_rows)
     padded = F.pad(rows, (0, max(0, num_rows - rows.shape[1])))
     return padded.gather(1, places.clamp_max(padded.shape[1] - 1)), places < counts[:, None]
-
-
-COMPONENTS = [
-    component(
-        "gpo",
-        GpoOptions,
-        GpoReward,
-        summary="group preference optimisation: a transformer reads the user's comparisons in context",
-        reference="Zhao et al. 2024, arXiv 2310.11523",
-    )
-]

@@ -19,24 +19,12 @@ from __future__ import annotations
 from typing import Any, ClassVar, final
 
 import torch
-from attrs import frozen, validators
 from torch import Tensor, nn
 
 from copl.errors import DataError
-from copl.options import option
-from copl_baselines.method import component
+from copl_baselines.catalogue import GroupOracleOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, TrainingOptions
-
-
-@final
-@frozen
-class GroupOracleOptions(TrainingOptions):
-    learning_rate: float = option(3e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    group_decay: float = option(
-        0.1, help="weight decay of what sets a group's model apart from the others'", validator=validators.ge(0)
-    )
 
 
 @final
@@ -104,14 +92,3 @@ class GroupReward(FeatureReward):
         chosen, rejected = self.codes(pairs)
         difference = chosen - rejected
         return -bradley_terry(difference[:, :1] + difference[:, 1:]) * pairs.weight[:, None]
-
-
-COMPONENTS = [
-    component(
-        "group-oracle",
-        GroupOracleOptions,
-        GroupReward,
-        summary="one Bradley-Terry model for each true group: an upper reference, not a method",
-        reference="baseline of arXiv 2503.01658",
-    )
-]

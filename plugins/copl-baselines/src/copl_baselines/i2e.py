@@ -15,47 +15,16 @@ share is ours; so is the choice of the proxy.
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
+from copl_baselines.catalogue import I2eOptions, IdOptions
 from copl_baselines.layers import ConditionedHead
-from copl_baselines.method import component
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry, fit_states
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
-
-
-@frozen
-class IdOptions(TrainingOptions):
-    """Options of both methods."""
-
-    learning_rate: float = option(5e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.3, help=WEIGHT_DECAY, validator=validators.ge(0))
-    embedding_dim: int = option(16, help="size of a user's embedding", validator=validators.ge(1))
-    head: Literal["bilinear", "mlp"] = option(
-        "mlp", help="how the embedding conditions the reward: linear in both, or an MLP over feature and embedding"
-    )
-    width: int = option(64, help="hidden units of each of the two layers of an mlp head", validator=validators.ge(1))
-    dropout: float = option(0.1, help="dropout in an mlp head", validator=[validators.ge(0), validators.lt(1)])
-    embedding_decay: float = option(0.1, help="weight decay of the users' embeddings", validator=validators.ge(0))
-
-
-@final
-@frozen
-class I2eOptions(IdOptions):
-    adapt_steps: int = option(50, help="steps on the embedding of an unseen user", validator=validators.ge(1))
-    adapt_learning_rate: float = option(0.05, help="learning rate of these steps", validator=validators.gt(0))
-
-
-@final
-@frozen
-class I2eProxyOptions(IdOptions):
-    pass
 
 
 class IdReward(FeatureReward):
@@ -125,21 +94,3 @@ class I2eProxyReward(IdReward):
             fits.append(support.per_user(-bradley_terry(margins) * support.weight))
         likelihood = torch.stack(fits, dim=1)
         return Placed(F.embedding(likelihood.argmax(1), seen), "proxy", likelihood.softmax(1).amax(1))
-
-
-COMPONENTS = [
-    component(
-        "i2e",
-        I2eOptions,
-        I2eReward,
-        summary="a trained embedding for each user id; one is trained for every unseen user",
-        reference="baseline of arXiv 2503.01658",
-    ),
-    component(
-        "i2e-proxy",
-        I2eProxyOptions,
-        I2eProxyReward,
-        summary="a trained embedding for each user id; unseen users borrow that of the most similar seen user",
-        reference="baseline of arXiv 2503.01658",
-    ),
-]

@@ -19,26 +19,11 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
-from copl_baselines.method import component
+from copl_baselines.catalogue import LoreOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry, fit_states
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class LoreOptions(TrainingOptions):
-    learning_rate: float = option(0.5, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.05, help=WEIGHT_DECAY, validator=validators.ge(0))
-    batch_size: int = option(0, help=BATCH_SIZE, validator=validators.ge(0))
-    num_bases: int = option(8, help="basis rewards", validator=validators.ge(1))
-    margin_scale: float = option(0.01, help="factor on f^T V", validator=validators.gt(0))
-    adapt_steps: int = option(500, help="steps on the weights of an unseen user", validator=validators.ge(1))
-    adapt_learning_rate: float = option(0.5, help="learning rate of these steps", validator=validators.gt(0))
 
 
 @final
@@ -83,14 +68,3 @@ class LoreReward(FeatureReward):
 def per_user_mean(pairs: Pairs, losses: Tensor) -> Tensor:
     """Return the mean of `losses` [N] over each user's comparisons [U]; 0 for a user without any."""
     return pairs.per_user(losses * pairs.weight) / pairs.per_user(pairs.weight).clamp_min(1e-12)
-
-
-COMPONENTS = [
-    component(
-        "lore",
-        LoreOptions,
-        LoreReward,
-        summary="low-rank reward modelling: users mix a few rewards that are linear in the features",
-        reference="Bose et al. 2025, arXiv 2504.14439",
-    )
-]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from copl.errors import DataError, RunError
 from copl.interfaces import PreferenceModel, Workspace
 from copl.options import options_to_dict
-from copl.plugins import Component
 from copl.records import (
     AdaptedUsers,
     ComparisonSet,
@@ -32,10 +31,11 @@ from copl.records import (
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages, code_digest
 from copl.system.files import write_atomically, write_text
+from copl_baselines.catalogue import TrainingOptions
 from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
 from copl_baselines.model import FeatureReward, Shape
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import TrainingOptions, train_model
+from copl_baselines.training import train_model
 
 STAGE = "baseline"
 _TENSORS, _CARD, _FORMAT = "model.safetensors", "model.json", 1
@@ -245,31 +245,6 @@ class FeatureMethod(PreferenceModel):
         model.eval()
         model.requires_grad_(False)
         return _Fitted(model, texts, users, tensors["states"])
-
-
-def component(
-    name: str,
-    options: type,
-    model: type[FeatureReward],
-    *,
-    summary: str,
-    reference: str,
-    presets: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Component:
-    """Return the component of a method that is nothing but a model on frozen features."""
-
-    def build(chosen: TrainingOptions, *, stages: Stages) -> FeatureMethod:
-        return FeatureMethod(name, chosen, model, stages)
-
-    return Component(
-        name=name,
-        options=options,
-        build=build,
-        summary=summary,
-        reference=reference,
-        uses=("backbone",),
-        presets=presets or {},
-    )
 
 
 def _save(fitted: _Fitted, directory: Path) -> None:

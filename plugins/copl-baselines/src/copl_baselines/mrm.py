@@ -26,33 +26,13 @@ from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
-from copl_baselines.episodes import LEAST_CONTEXT, episode
+from copl_baselines.catalogue import MrmOptions
+from copl_baselines.episodes import episode
 from copl_baselines.lore import per_user_mean
-from copl_baselines.method import component
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class MrmOptions(TrainingOptions):
-    learning_rate: float = option(3e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.1, help=WEIGHT_DECAY, validator=validators.ge(0))
-    num_bases: int = option(16, help="base rewards", validator=validators.ge(1))
-    inner_rate: float = option(15.0, help="alpha: rate of an inner step", validator=validators.gt(0))
-    inner_steps: int = option(1, help="inner steps", validator=validators.ge(1))
-    least_context: float = option(0.5, help=LEAST_CONTEXT, validator=[validators.ge(0), validators.lt(1)])
-    hard_share: float = option(
-        0.5, help="rho: share of users taken as hard to learn", validator=[validators.gt(0), validators.le(1)]
-    )
-    smoothing: float = option(
-        0.5, help="gamma: how gradually users count more; 0 leaves out the others", validator=validators.ge(0)
-    )
 
 
 def robust_mean(losses: Tensor, hard_share: float, smoothing: float) -> Tensor:
@@ -123,15 +103,3 @@ class MrmReward(FeatureReward):
 def per_user_mean_of(pairs: Pairs, values: Tensor) -> Tensor:
     """Return the weighted mean of `values` [N, K] over each user's comparisons [U, K]; 0 for a user without any."""
     return pairs.per_user(values * pairs.weight[:, None]) / pairs.per_user(pairs.weight).clamp_min(1e-12)[:, None]
-
-
-COMPONENTS = [
-    component(
-        "mrm",
-        MrmOptions,
-        MrmReward,
-        summary="meta reward modelling: one inner step on a meta-learned mixture of base rewards makes it a user's own",
-        reference="Cai et al. 2026, arXiv 2601.18731",
-        presets={"paper": {"num_bases": 2}},
-    )
-]

@@ -23,46 +23,14 @@ from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
+from copl_baselines.catalogue import PalAOptions, PalBOptions, PalOptions
 from copl_baselines.layers import mlp
-from copl_baselines.method import component
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry, fit_states
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
 
 _LARGEST_SCALE = 100.0
-
-
-@frozen
-class PalOptions(TrainingOptions):
-    """Options of both methods."""
-
-    learning_rate: float = option(3e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.3, help=WEIGHT_DECAY, validator=validators.ge(0))
-    num_prototypes: int = option(4, help="prototypes a user mixes", validator=validators.ge(1))
-    preference_dim: int = option(64, help="size of the space of preferences", validator=validators.ge(1))
-    width: int = option(64, help="hidden units of each projection", validator=validators.ge(1))
-    dropout: float = option(0.1, help="dropout in the projections", validator=[validators.ge(0), validators.lt(1)])
-    user_learning_rate: float = option(
-        0.05, help="learning rate of the weights of seen users", validator=validators.gt(0)
-    )
-    adapt_steps: int = option(50, help="steps on the weights of an unseen user", validator=validators.ge(1))
-    adapt_learning_rate: float = option(0.2, help="learning rate of these steps", validator=validators.gt(0))
-
-
-@final
-@frozen
-class PalAOptions(PalOptions):
-    hinge_margin: float = option(1.0, help="margin below which a comparison costs", validator=validators.gt(0))
-
-
-@final
-@frozen
-class PalBOptions(PalOptions):
-    pass
 
 
 class PalReward(FeatureReward):
@@ -145,26 +113,3 @@ class PalBReward(PalReward):
         direction = (users.softmax(1)[:, :, None] * torch.stack(wanted, dim=1)).sum(1)
         cosine = F.cosine_similarity(place, direction, dim=1)
         return self.log_scale.exp().clamp_max(_LARGEST_SCALE) * cosine
-
-
-_PAPER = {"num_prototypes": 2, "adapt_steps": 20, "adapt_learning_rate": 5e-3}
-_REFERENCE = "Chen et al. 2024, arXiv 2406.08469"
-
-COMPONENTS = [
-    component(
-        "pal-a",
-        PalAOptions,
-        PalAReward,
-        summary="pluralistic alignment, ideal points: users are mixtures of prototype points they like texts near to",
-        reference=_REFERENCE,
-        presets={"paper": _PAPER},
-    ),
-    component(
-        "pal-b",
-        PalBOptions,
-        PalBReward,
-        summary="pluralistic alignment, directions: users are mixtures of prototype functions of the prompt",
-        reference=_REFERENCE,
-        presets={"paper": _PAPER},
-    ),
-]

@@ -28,30 +28,13 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
-from copl_baselines.method import component
+from copl_baselines.catalogue import PrefOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
 
 _NEWTON_STEPS = 25
-
-
-@final
-@frozen
-class PrefOptions(TrainingOptions):
-    learning_rate: float = option(3e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(10.0, help=WEIGHT_DECAY, validator=validators.ge(0))
-    num_bases: int = option(5, help="base rewards", validator=validators.ge(1))
-    width: int = option(0, help="hidden units of an MLP beside the linear part; 0: none", validator=validators.ge(0))
-    dropout: float = option(0.1, help="dropout in that MLP", validator=[validators.ge(0), validators.lt(1)])
-    seen_ridge: float = option(
-        0.02, help="lambda of the seen users: penalty of their mean squared coefficients", validator=validators.ge(0)
-    )
-    ridge: float = option(3.0, help="lambda of an unseen user's estimate", validator=validators.gt(0))
 
 
 @final
@@ -167,14 +150,3 @@ def uncertainty(state: Tensor, asked: Tensor, questions: Tensor, ridge: float) -
     precision = ridge * torch.eye(len(state), dtype=state.dtype) + asked.T @ (slope(asked)[:, None] * asked)
     variance: Tensor = (questions * torch.linalg.solve(precision, questions.T).T).sum(1)
     return slope(questions).square() * variance
-
-
-COMPONENTS = [
-    component(
-        "pref",
-        PrefOptions,
-        PrefReward,
-        summary="reward factorisation: users combine a few base rewards, an unseen one by logistic regression",
-        reference="Shenfeld et al. 2025, arXiv 2503.06358",
-    )
-]

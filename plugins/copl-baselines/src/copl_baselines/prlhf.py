@@ -21,45 +21,16 @@ how the text is read. Textual descriptions of users are left out.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
 from copl_baselines.attention import CrossLayer, margins_by_user
-from copl_baselines.method import component
+from copl_baselines.catalogue import PrlhfOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class PrlhfOptions(TrainingOptions):
-    learning_rate: float = option(3e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(1.0, help=WEIGHT_DECAY, validator=validators.ge(0))
-    user_model: Literal["individual", "cluster"] = option(
-        "individual", help="a user's tokens: an offset from the generic ones, or a mixture of clusters' tokens"
-    )
-    num_tokens: int = option(10, help="soft tokens of a user", validator=validators.ge(1))
-    num_clusters: int = option(8, help="clusters of which a user is a mixture", validator=validators.ge(1))
-    token_dim: int = option(32, help="size of a token; a multiple of num_heads", validator=validators.ge(1))
-    num_heads: int = option(4, help="heads of the attention", validator=validators.ge(1))
-    dropout: float = option(0.3, help="dropout in the layer", validator=[validators.ge(0), validators.lt(1)])
-    user_decay: float = option(3.0, help="weight decay of the offsets of users", validator=validators.ge(0))
-    user_learning_rate: float = option(
-        0.05, help="learning rate of the users' weights over clusters", validator=validators.gt(0)
-    )
-    personal_share: float = option(
-        0.5, help="alpha: share of the loss with the user's own tokens", validator=[validators.gt(0), validators.le(1)]
-    )
-
-    def __attrs_post_init__(self) -> None:
-        if self.token_dim % self.num_heads:
-            raise ValueError(f"token_dim {self.token_dim} is not a multiple of num_heads {self.num_heads}")
 
 
 @final
@@ -135,15 +106,3 @@ class PrlhfReward(FeatureReward):
         if options.user_model == "cluster":
             users |= {"weight_decay": 0.0, "lr": options.user_learning_rate}
         return [{"params": others}, users]
-
-
-COMPONENTS = [
-    component(
-        "p-rlhf",
-        PrlhfOptions,
-        PrlhfReward,
-        summary="personalised human feedback: soft tokens of the user stand before the response",
-        reference="Li et al. 2024, arXiv 2402.05133",
-        presets={"cluster": {"user_model": "cluster"}},
-    )
-]

@@ -23,27 +23,12 @@ from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
-from copl_baselines.episodes import LEAST_CONTEXT, episode
-from copl_baselines.method import component
+from copl_baselines.catalogue import PtttOptions
+from copl_baselines.episodes import episode
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class PtttOptions(TrainingOptions):
-    learning_rate: float = option(1e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(10.0, help=WEIGHT_DECAY, validator=validators.ge(0))
-    width: int = option(32, help="hidden units M of the MLP: size of a key", validator=validators.ge(1))
-    output_dim: int = option(32, help="outputs D of the MLP, which the head reads", validator=validators.ge(1))
-    dropout: float = option(0.1, help="dropout on the features", validator=[validators.ge(0), validators.lt(1)])
-    fast_rate: float = option(0.1, help="eta: rate of the updates", validator=validators.gt(0))
-    least_context: float = option(0.5, help=LEAST_CONTEXT, validator=[validators.ge(0), validators.lt(1)])
 
 
 @final
@@ -100,14 +85,3 @@ class PtttReward(FeatureReward):
 
     def stranger(self, seen: Tensor) -> Tensor:
         return seen.new_zeros(seen.shape[1])
-
-
-COMPONENTS = [
-    component(
-        "p-ttt",
-        PtttOptions,
-        PtttReward,
-        summary="fast weights: each comparison of a user is written into a layer of the reward model",
-        reference="personal test-time training, 2026",
-    )
-]

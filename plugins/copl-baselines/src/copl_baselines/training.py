@@ -6,39 +6,16 @@ from collections.abc import Iterator
 from typing import final
 
 import torch
-from attrs import frozen, validators
+from attrs import frozen
 from torch import Tensor
 
 from copl.errors import TrainingError
 from copl.interfaces import Progress
-from copl.options import option
+from copl_baselines.catalogue import TrainingOptions
 from copl_baselines.model import FeatureReward, Step, bradley_terry
 from copl_baselines.pairs import Pairs
 
-LEARNING_RATE = "learning rate of AdamW"
-WEIGHT_DECAY = "weight decay of AdamW"
-MAX_STEPS = "optimiser steps at most"
-PATIENCE = "looks without a lower validation loss before training stops"
-BATCH_SIZE = "comparisons in one step; 0 takes all of them in each"
-
 _SCALES = 2.0 ** torch.arange(-8, 9)
-
-
-@frozen
-class TrainingOptions:
-    """How a model on frozen features is trained: what the options of each method derive from."""
-
-    learning_rate: float = option(1e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.01, help=WEIGHT_DECAY, validator=validators.ge(0))
-    batch_size: int = option(1024, help=BATCH_SIZE, validator=validators.ge(0))
-    max_steps: int = option(1000, help=MAX_STEPS, validator=validators.ge(1))
-    eval_every: int = option(10, help="steps between two looks at the validation split", validator=validators.ge(1))
-    patience: int = option(20, help=PATIENCE, validator=validators.ge(1))
-    max_length: int = option(
-        256,
-        help="tokens of prompt and response together that the frozen backbone reads",
-        validator=validators.ge(8),
-    )
 
 
 @final

@@ -26,34 +26,12 @@ from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen, validators
 from torch import Tensor, nn
 
-from copl.options import option
+from copl_baselines.catalogue import VplOptions
 from copl_baselines.layers import ConditionedHead, mlp
-from copl_baselines.method import component
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
 from copl_baselines.pairs import Pairs, Texts
-from copl_baselines.training import LEARNING_RATE, MAX_STEPS, PATIENCE, WEIGHT_DECAY, TrainingOptions
-
-
-@final
-@frozen
-class VplOptions(TrainingOptions):
-    learning_rate: float = option(1e-3, help=LEARNING_RATE, validator=validators.gt(0))
-    weight_decay: float = option(0.1, help=WEIGHT_DECAY, validator=validators.ge(0))
-    max_steps: int = option(2000, help=MAX_STEPS, validator=validators.ge(1))
-    patience: int = option(40, help=PATIENCE, validator=validators.ge(1))
-    latent_dim: int = option(32, help="size of the latent vector", validator=validators.ge(1))
-    width: int = option(64, help="hidden units of each layer of encoder and reward", validator=validators.ge(1))
-    dropout: float = option(0.1, help="dropout in encoder and reward", validator=[validators.ge(0), validators.lt(1)])
-    least_context: float = option(
-        0.5,
-        help="least share of a user's comparisons that is encoded in a training step",
-        validator=[validators.ge(0), validators.lt(1)],
-    )
-    kl_weight: float = option(1e-3, help="beta: weight of the divergence from the prior", validator=validators.ge(0))
-    num_cycles: int = option(4, help="cycles in which beta rises from 0 to its value", validator=validators.ge(1))
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -151,14 +129,3 @@ def draw_context(pairs: Pairs, least: float, generator: torch.Generator) -> Tens
     context = torch.zeros(len(pairs), dtype=torch.bool)
     context[rows[real]] = (order < num_read[:, None])[real]
     return context
-
-
-COMPONENTS = [
-    component(
-        "vpl",
-        VplOptions,
-        VplReward,
-        summary="variational preference learning: an encoder of a user's comparisons conditions the reward",
-        reference="Poddar et al. 2024, arXiv 2408.10075",
-    )
-]

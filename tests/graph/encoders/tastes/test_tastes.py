@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from copl.errors import OptionsError
-from copl.graph.encoders.tastes import Tastes, TastesOptions
+from copl.graph.encoders.catalogue import TastesOptions
+from copl.graph.encoders.tastes import Tastes
 from copl.graph.training import ComparisonTensors
 from copl.passes import TastePass
 from copl.records import Comparisons, PreferenceGraph

@@ -110,7 +110,8 @@ class _Step:
     """One optimisation step in two ways, each with weights and an optimiser of its own, equal at the start."""
 
     def __init__(self, graph: PreferenceGraph, dim: int, num_layers: int) -> None:
-        from copl.graph.encoders.gcf import GcfNetwork, GcfOptions
+        from copl.graph.encoders.catalogue import GcfOptions
+        from copl.graph.encoders.gcf import GcfNetwork
         from copl.graph.messages.batches import ReceptiveFields
         from copl.graph.messages.message_graph import MessageGraph
         from copl.graph.messages.node_table import NodeTable

@@ -378,6 +378,27 @@ def test_a_component_whose_fields_are_something_else_is_refused_with_what_was_ex
     assert f"{field} must be" in registry.broken[0].cause
 
 
+def test_build_may_be_named_by_its_place_and_is_imported_when_something_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "later_toy.py").write_text("def build(options, **context): return options.size, context")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = loaded(copl_expert_gates=lambda: [Component("toy", Options, "later_toy:build", "A toy.")]).registry(
+        "gate"
+    )
+    assert registry.get("toy").component.build.module == "later_toy"
+    assert "later_toy" not in sys.modules
+    assert registry.create("toy", {"size": 5}, embedding_dim=2) == (5, {"embedding_dim": 2})
+    monkeypatch.delitem(sys.modules, "later_toy")
+
+
+@pytest.mark.parametrize(("place", "cause"), [("no_such_toy:build", "no_such_toy"), ("json:toy", "has no attribute")])
+def test_a_place_where_nothing_is_is_an_error_that_names_it(place: str, cause: str) -> None:
+    toy = Component("toy", Options, place, "A toy.")
+    with pytest.raises(PluginError, match=rf"^{place} cannot be had: .*{cause}"):
+        toy.build(Options())
+
+
 def test_tables_of_a_component_are_its_own() -> None:
     from types import MappingProxyType
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
@@ -25,6 +25,7 @@ from typing import Any, final
 from attrs import field, frozen
 
 from copl.errors import CoplError, OptionsError, suggest
+from copl.hookspecs import Place
 from copl.options import describe_options, options_to_dict, parse_options
 from copl.plugins import KINDS, Plugins, Registered, Registry
 
@@ -134,11 +135,13 @@ def _package_digest(root: Path) -> str:
 
 
 def code_digest(build: Callable[..., Any]) -> str:
-    """Return a digest of the package that defines `build`.
+    """Return a digest of the package that defines `build`; of a `functools.partial`, what it wraps.
 
     It is part of every stage key, so that someone who edits a component never gets the result of yesterday's code.
     """
-    module = getattr(build, "__module__", "") or type(build).__module__
+    while isinstance(build, partial):
+        build = build.func
+    module = build.module if isinstance(build, Place) else getattr(build, "__module__", "") or type(build).__module__
     spec = find_spec(module.partition(".")[0]) if module and module != "__main__" else None
     if spec is None or spec.origin is None:
         return "unknown"

@@ -43,7 +43,7 @@ def test_commands_without_a_model_load_no_torch(small_data: Path, small_run: Pat
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     one_of_each = {"encoder": "gcf", "gate": "top1", "adapter": "two-hop", "method": "copl", "source": "facets"}
-    shown = {**one_of_each, "backbone": "minilm", "metric": "accuracy"}
+    shown = {**one_of_each, "backbone": "minilm", "metric": "accuracy", "generator": "facets", "aligner": "none"}
     assert shown.keys() == KINDS.keys()
     commands = [
         ["--help"],

@@ -1,3 +1,6 @@
+import importlib
+import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,6 +9,7 @@ import pytest
 from attrs import frozen
 
 from copl.errors import OptionsError
+from copl.hookspecs import Place
 from copl.options import option
 from copl.plugins import Component, Plugins
 from copl.runs.recipe import code_digest, merge, parse_assignments, read_recipe, resolve, write_recipe
@@ -154,3 +158,17 @@ def test_the_key_follows_options_and_code() -> None:
     assert plain.key() != other.key()
     assert plain.key() == resolve({}, _plugins()).key()
     assert len(code_digest(resolve)) == 16
+
+
+def test_what_a_partial_or_a_place_stands_for_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "edited_toy.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module.write_text("def build(options): return 1")
+    build = importlib.import_module("edited_toy").build
+    stands = [build, partial(build, 1), partial(partial(build, 1)), Place("edited_toy", "build")]
+    (before,) = {code_digest(stand) for stand in stands}
+    module.write_text("def build(options): return 2")
+    (after,) = {code_digest(stand) for stand in stands}
+    assert len(before) == 16
+    assert before != after
+    monkeypatch.delitem(sys.modules, "edited_toy")

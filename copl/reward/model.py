@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from attrs import frozen
@@ -136,7 +137,7 @@ class PersonalRewardModel(nn.Module):
             kept: hidden states [B, L, H] to go on from, where the model has a trunk.
         """
         inputs = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-        hidden = self._hidden(inputs, weights, kept)
+        hidden = self.outputs(inputs, weights, kept).last_hidden_state
         return self.scaled(pool(hidden, tokens.attention_mask, self.backbone.pooling))
 
     def pair_features(self, pairs: PackedPairs, weights: Tensor | None, kept: Tensor | None = None) -> Tensor:
@@ -147,7 +148,7 @@ class PersonalRewardModel(nn.Module):
             weights: expert weights of the users of the pairs [B, M]; None without routed experts.
             kept: hidden states [B, L, H] to go on from, where the model has a trunk.
         """
-        hidden = self._hidden(packed_inputs(self.backbone.model, pairs), weights, kept)
+        hidden = self.outputs(packed_inputs(self.backbone.model, pairs), weights, kept).last_hidden_state
         pooled = [pool(hidden, pairs.own(segment), self.backbone.pooling) for segment in (CHOSEN, REJECTED)]
         return self.scaled(torch.cat(pooled))
 
@@ -155,15 +156,20 @@ class PersonalRewardModel(nn.Module):
         """Return pooled hidden states [B, H] in the head's scale."""
         return (pooled.float() - self.feature_centre) / self.feature_scale
 
-    def _hidden(self, inputs: dict[str, Tensor], weights: Tensor | None, kept: Tensor | None) -> Tensor:
+    def outputs(self, inputs: Mapping[str, Any], weights: Tensor | None, kept: Tensor | None = None) -> Any:
+        """Return what the transformer returns, its ``last_hidden_state`` [B, L, H] among it.
+
+        Args:
+            inputs: its arguments.
+            weights: expert weights [B, M]; None without routed experts.
+            kept: hidden states [B, L, H] to go on from, where the model has a trunk.
+        """
         self.mixture.set_weights(weights)
         trunk = self.reader.trunk
         if kept is None or trunk is None:
-            hidden: Tensor = self.transformer(**inputs).last_hidden_state
-        else:
-            with trunk.replaying(kept):
-                hidden = self.transformer(**inputs).last_hidden_state
-        return hidden
+            return self.transformer(**inputs)
+        with trunk.replaying(kept):
+            return self.transformer(**inputs)
 
     def told(self, conditioned: Tensor, weights: Tensor | None) -> Tensor:
         """Return what the head is told of users: themselves [B, D], or the weights of their experts [B, M].

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from attrs import frozen
 from torch import Tensor
 
 from copl.interfaces import Progress
-from copl.records import ResponseTable, TokenBatch
-from copl.reward.backbones.loaded import collate
+from copl.records import ResponseTable
+from copl.reward.backbones.loaded import pool
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.kept import KeptRows
 from copl.reward.reading.memory import told_when_memory_is_short
-from copl.reward.reading.passes import length_batches
+from copl.reward.reading.steady import steady_pass
 from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -132,10 +132,11 @@ class Readings:
         keys, names = responses.keys, settings.names()
         asked = [keys[row] + names[one] for row, one in zip(rows.tolist(), place.tolist(), strict=True)]
         if any(map(self._kept.lacks, asked)):
-            self._kept.forget()
             new = np.flatnonzero([self._kept.lacks(name) for name in asked])
             self._read(responses, rows[new], settings, place[new], progress or SilentProgress())
-        return self._kept.get_single(asked), reading.reshape(-1)
+        kept = self._kept.get_single(asked)
+        self._kept.forget()
+        return kept, reading.reshape(-1)
 
     def encoded(self, keep: Callable[[Tensor], Tensor]) -> Readings:
         """Return the same readings with something else kept of them, made of the features that are kept here."""
@@ -187,12 +188,20 @@ class Readings:
         model, reader = self._model, self._model.reader
         encoded, states = reader.tokens(responses, texts), reader.states(responses, texts)
         text = np.searchsorted(texts, rows)
-        for part in length_batches(encoded.lengths[text]):
-            tokens = collate(encoded, text[part])
-            kept = None if states is None else states.padded(text[part], tokens.attention_mask).to(model.device)
-            moved = TokenBatch(tokens.input_ids.to(model.device), tokens.attention_mask.to(model.device))
-            weights = None if settings.weights is None else settings.weights[torch.from_numpy(place[part])]
-            yield part, model.features(moved, None if weights is None else weights.to(model.device), kept)
+        encoded = encoded.take(text)
+
+        def call(inputs: dict[str, Any], own: IntArray) -> Any:
+            weights = None if settings.weights is None else settings.weights[torch.from_numpy(place[own])]
+            kept = None if states is None else states.padded(text[own], inputs["attention_mask"].cpu())
+            return model.outputs(
+                inputs,
+                None if weights is None else weights.to(model.device),
+                None if kept is None else kept.to(model.device),
+            )
+
+        prompts = states is None and reader.shares_prompts
+        for batch in steady_pass(model.backbone, encoded, call, prompts=prompts, kinds=place):
+            yield batch.places, model.scaled(pool(batch.hidden, batch.attention_mask, model.backbone.pooling))
 
     @property
     def _texts_at_once(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from copl.errors import BackboneError
@@ -246,6 +246,14 @@ class EncodedResponses:
         lengths: IntArray = np.diff(self.offsets)
         return lengths
 
+    def take(self, places: IntArray) -> EncodedResponses:
+        """Return the texts at some places, in their order; what was cut is told of all of them."""
+        offsets = np.zeros(len(places) + 1, dtype=np.int64)
+        np.cumsum(self.lengths[places], out=offsets[1:])
+        pieces = [self.ids[self.offsets[place] : self.offsets[place + 1]] for place in places.tolist()]
+        ids = np.concatenate(pieces) if pieces else self.ids[:0]
+        return evolve(self, ids=ids, offsets=offsets, prompt_lengths=self.prompt_lengths[places])
+
     def finding(self) -> str | None:
         """Return one sentence on what was cut, or None where nothing was."""
         if self.num_truncated == 0:
@@ -309,17 +317,20 @@ def _require_embeddings(backbone: LoadedBackbone, ids: NDArray[np.int32]) -> Non
         )
 
 
-def collate(encoded: EncodedResponses, rows: Sequence[int] | IntArray, side: Side = "right") -> TokenBatch:
+def collate(
+    encoded: EncodedResponses, rows: Sequence[int] | IntArray, side: Side = "right", *, width: int = 0
+) -> TokenBatch:
     """Return texts as one padded batch, as long as its longest text.
 
     Args:
         encoded: the texts.
         rows: which of them, by their place in `encoded`.
         side: where the padding goes. With padding on the right, positions count from the first token.
+        width: what the batch is at least padded to.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     lengths = encoded.lengths[chosen]
-    width = int(lengths.max(initial=0))
+    width = int(lengths.max(initial=width))
     places = np.arange(width)
     mask = places < lengths[:, None] if side == "right" else places >= width - lengths[:, None]
     ids = np.full(mask.shape, encoded.pad_id, dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -21,7 +22,8 @@ from copl.system.tensors import floats, integers, load_tensors, save_tensors
 if TYPE_CHECKING:
     from copl.records import IntArray
 
-_IN_MEMORY_BYTES = 1 << 30
+_IN_MEMORY_BYTES = 512 << 20
+_BYTES_BESIDE = 400  # of a text's key and tensor, beside its rows
 _ON_DISK_BYTES = 8 << 30
 _SUFFIX = ".safetensors"
 _SINGLE = {"keys": integers("N", "K"), "values": floats("N", "H")}
@@ -71,14 +73,16 @@ class KeptRows:
 
     What is put in goes to a file in `directory`, from where it is mapped, so that other runs find it and memory holds
     no more than is in use; files are named by their content and written whole. Without a directory, or where that
-    cannot be written, rows stay in memory.
+    cannot be written, rows stay in memory, until `forget` finds more than 512 MiB there: then those go that were asked
+    for longest ago.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory
         self._blocks: list[Tensor] = []
         self._files: dict[str, int] = {}  # the block of each
-        self._in_memory: list[int] = []
+        self._recent: OrderedDict[str, Tensor] = OrderedDict()  # in memory, what was asked for last at the end
+        self._recent_bytes = 0
         self._where: dict[str, tuple[int, int, int]] = {}
 
     def add_file(self, path: Path) -> None:
@@ -109,11 +113,11 @@ class KeptRows:
 
     def keys(self) -> list[str]:
         """Return the texts of which there is something."""
-        return list(self._where)
+        return [*self._where, *self._recent]
 
     def lacks(self, key: str) -> bool:
         """Whether there is nothing of the text `key`."""
-        return key not in self._where
+        return key not in self._where and key not in self._recent
 
     def put(self, keys: Sequence[str], lengths: Iterable[int], rows: Tensor) -> None:
         """Keep rows.
@@ -131,20 +135,34 @@ class KeptRows:
                 return
             except OSError:  # a full disk, or a directory of somebody else's: go on in memory
                 self._directory = None
-        self._in_memory.append(self._add(keys, lengths, rows.clone()))
+        for key, own in zip(keys, torch.split(rows, lengths.tolist()), strict=True):
+            self._remember(key, own.clone())
 
     def get(self, keys: Sequence[str]) -> UnevenRows:
         """Return the rows of the texts `keys`, all of which are there."""
-        where = np.array([self._where[key] for key in keys], dtype=np.int64).reshape(-1, 3)
-        return UnevenRows(tuple(self._blocks), *np.ascontiguousarray(where.T))
+        own: list[Tensor] = []
+        where: list[tuple[int, int, int]] = []
+        for key in keys:
+            if key in self._where:
+                where.append(self._where[key])
+                continue
+            self._recent.move_to_end(key)
+            where.append((len(self._blocks) + len(own), 0, len(self._recent[key])))
+            own.append(self._recent[key])
+        columns = np.array(where, dtype=np.int64).reshape(-1, 3).T
+        return UnevenRows((*self._blocks, *own), *np.ascontiguousarray(columns))
 
     def get_single(self, keys: Sequence[str]) -> Tensor:
         """Return the rows [N, H] of the texts `keys`, each of which has exactly one."""
         found = self.get(keys)
-        values = torch.empty(len(found), self._blocks[-1].shape[1] if self._blocks else 0)
-        for block in np.unique(found.block).tolist():
+        values = torch.empty(len(found), found.blocks[-1].shape[1] if found.blocks else 0)
+        in_files = found.block < len(self._blocks)
+        for block in np.unique(found.block[in_files]).tolist():
             places = np.flatnonzero(found.block == block)
             values[torch.from_numpy(places)] = self._blocks[block][torch.from_numpy(found.start[places])]
+        if not in_files.all():
+            recent = [found.blocks[block] for block in found.block[~in_files].tolist()]
+            values[torch.from_numpy(~in_files)] = torch.cat(recent)
         return values
 
     def save(self, keys: Sequence[str], path: Path) -> None:
@@ -152,22 +170,22 @@ class KeptRows:
         save_tensors(path, {"keys": _packed(keys), "values": self.get_single(keys)})
 
     def forget(self) -> None:
-        """Forget rows in memory beyond 1 GiB, what came first before the rest; what `get` has given out is left."""
-        size = sum(self._blocks[block].nbytes for block in self._in_memory)
-        if size <= _IN_MEMORY_BYTES:
-            return
-        forgotten = set()
-        while len(self._in_memory) > 1 and size > _IN_MEMORY_BYTES // 2:  # so that it is not done every time
-            block = self._in_memory.pop(0)
-            size -= self._blocks[block].nbytes
-            self._blocks[block] = self._blocks[block][:0].clone()
-            forgotten.add(block)
-        self._where = {key: where for key, where in self._where.items() if where[0] not in forgotten}
+        """Forget rows in memory beyond 512 MiB, those asked for longest ago first; what `get` has given out is left."""
+        while self._recent_bytes > _IN_MEMORY_BYTES and len(self._recent) > 1:
+            _, rows = self._recent.popitem(last=False)
+            self._recent_bytes -= rows.nbytes + _BYTES_BESIDE
 
     @property
     def files(self) -> Set[str]:
         """Names of the files in use."""
         return self._files.keys()
+
+    def _remember(self, key: str, rows: Tensor) -> None:
+        former = self._recent.pop(key, None)
+        if former is not None:
+            self._recent_bytes -= former.nbytes + _BYTES_BESIDE
+        self._recent[key] = rows
+        self._recent_bytes += rows.nbytes + _BYTES_BESIDE
 
     def _add(self, keys: Sequence[str], lengths: IntArray, rows: Tensor) -> int:
         self._blocks.append(rows)

@@ -25,6 +25,7 @@ from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, encod
 from copl.reward.options import RewardOptions
 from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
 from copl.reward.reading.passes import Read, lower_pass, take, upper_pass, whole_pass
+from copl.reward.reading.steady import shares_prompts, steady_reads
 from copl.reward.reading.trunk import FrozenTrunk, check_replay
 from copl.runs.recipe import Stages, canonical_hash
 from copl.system.files import locked
@@ -133,6 +134,12 @@ class TextReader:
             check_replay(backbone.model, trunk)
         return trunk
 
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt is read once for all responses to it: where the backbone is a decoder that can."""
+        with self._reading():
+            return shares_prompts(self.backbone)
+
     def whole_again(self) -> None:
         """Have the weights whole in every process from here on, where they were split up for training."""
         if weights_are_split():
@@ -185,7 +192,9 @@ class TextReader:
             TrainingError: memory is exhausted.
         """
         self._fill(responses, rows, self._features)
-        return self._features.get_single([responses.keys[row] for row in rows])
+        features = self._features.get_single([responses.keys[row] for row in rows])
+        self._features.forget()
+        return features
 
     def states(self, responses: ResponseTable, rows: IntArray, *, together: bool = False) -> UnevenRows | None:
         """Return the hidden states of the responses at `rows` [N] that adapters go on from; None without a trunk.
@@ -202,7 +211,9 @@ class TextReader:
         if self.trunk is None:
             return None
         (self._fill_together if together else self._fill)(responses, rows, self._states)
-        return self._states.get([responses.keys[row] for row in rows])
+        states = self._states.get([responses.keys[row] for row in rows])
+        self._states.forget()
+        return states
 
     def tokens(self, responses: ResponseTable, rows: IntArray) -> EncodedResponses:
         """Return the responses at `rows` as tokens.
@@ -220,9 +231,9 @@ class TextReader:
             self._states = KeptRows(self._shared / f"below-{self._trainable_layers}")
 
     def _fill_together(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> None:
-        """See to it that all processes of a launcher have what is wanted of the texts."""
+        """See to it that all processes of a launcher have what is wanted of the texts of a whole data set."""
         if num_processes() == 1:
-            self._fill(responses, rows, wanted)
+            self._fill(responses, rows, wanted, steady=False)
             return
         self._refresh()
         # All of them read, for where weights are split none can read alone; one of them writes.
@@ -234,19 +245,17 @@ class TextReader:
         self._features.refresh()
         self._states.refresh()
 
-    def _fill(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> None:
-        """Read those of the texts that are not in `wanted` yet."""
+    def _fill(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows, *, steady: bool = True) -> None:
+        """Read those of the texts that are not in `wanted` yet; `steady`: whatever else is asked for with them."""
         if not len(self._new(responses, rows, wanted)):
             return
-        for kept in (self._features, self._states):
-            kept.forget()
         if self._shared is None:
-            self._read(responses, self._new(responses, rows, wanted), wanted)
+            self._read(responses, self._new(responses, rows, wanted), wanted, steady=steady)
             return
         # Who reads the same texts at the same time waits, and finds them read.
         with locked(self._shared / "locks" / digest_of({responses.keys[row] for row in rows})):
             self._refresh()
-            self._read(responses, self._new(responses, rows, wanted), wanted)
+            self._read(responses, self._new(responses, rows, wanted), wanted, steady=steady)
         clear_away(self._shared.parent, {*self._features.files, *self._states.files})
 
     def _new(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> IntArray:
@@ -254,25 +263,35 @@ class TextReader:
         lacking = {responses.keys[row]: row for row in rows if wanted.lacks(responses.keys[row])}
         return np.array([lacking[key] for key in sorted(lacking)], dtype=np.int64)
 
-    def _read(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows, *, keep: bool = True) -> None:
+    def _read(
+        self, responses: ResponseTable, rows: IntArray, wanted: KeptRows, *, keep: bool = True, steady: bool = False
+    ) -> None:
         """Run the layers that the texts at `rows` have not passed yet."""
         if not len(rows):
             return
-        backbone, trunk = self.backbone, self.trunk
+        if steady and wanted is self._features and self.trunk is not None:  # by one way, whatever is there already
+            self._read(responses, self._new(responses, rows, self._states), self._states, steady=True)
         below = np.array([not self._states.lacks(responses.keys[row]) for row in rows], dtype=np.bool_)
         for part, passed in ((rows[below], True), (rows[~below], False)):
             if not len(part):
                 continue
             keys, encoded = [responses.keys[row] for row in part], self.tokens(responses, part)
-            if trunk is None or (wanted is self._features and not passed):
-                reads = whole_pass(backbone, encoded, trunk)
-            elif wanted is self._features:
-                reads = upper_pass(backbone, encoded, trunk, self._states.get(keys))
-            else:
-                reads = lower_pass(backbone, encoded, trunk)
+            reads = self._passes(keys, encoded, upper=wanted is self._features, passed=passed, steady=steady)
             with self._reading():
                 put = partial(self._keep, keys, encoded) if keep else lambda read: None
                 take(reads, len(part), self._progress, put)
+
+    def _passes(
+        self, keys: Sequence[str], encoded: EncodedResponses, *, upper: bool, passed: bool, steady: bool
+    ) -> Iterator[Read]:
+        """Run the upper layers, or those that are still wanted."""
+        backbone, trunk = self.backbone, self.trunk
+        states = self._states.get(keys) if passed else None
+        if steady:
+            return steady_reads(backbone, encoded, trunk, states, prompts=self.shares_prompts)
+        if trunk is None or (upper and states is None):
+            return whole_pass(backbone, encoded, trunk)
+        return lower_pass(backbone, encoded, trunk) if states is None else upper_pass(backbone, encoded, trunk, states)
 
     def _keep(self, keys: Sequence[str], encoded: EncodedResponses, read: Read) -> None:
         names = [keys[place] for place in read.places]

@@ -19,6 +19,7 @@ from copl.plugins import load
 from copl.records import PreferenceData, ResponseTable
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses, pool
 from copl.reward.options import RewardOptions
+from copl.reward.reading import steady
 from copl.reward.reading.reader import STAGE, TextReader
 from copl.runs.recipe import Stages, resolve
 from copl.runs.workspace import RunWorkspace
@@ -42,7 +43,7 @@ def stages(tiny_model: Path) -> Stages:
 
 
 class Layers:
-    """Counts the texts that pass each layer of a transformer."""
+    """Counts the tokens that pass each layer of a transformer."""
 
     def __init__(self, backbone: LoadedBackbone) -> None:
         (layers,) = [
@@ -56,7 +57,7 @@ class Layers:
         forward = type(layer).forward
 
         def counting(module: Any, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.passed[number] += len(hidden)
+            self.passed[number] += hidden.shape[0] * hidden.shape[1]
             return forward(module, hidden, *args, **kwargs)
 
         layer.__class__ = type("Counted", (type(layer),), {"forward": counting})
@@ -71,25 +72,29 @@ def plain(backbone: LoadedBackbone, table: ResponseTable, row: int) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_each_text_passes_each_layer_once_in_any_order_of_asking(
-    kind: str, make_backbone: Callable[[str], LoadedBackbone]
+    kind: str, make_backbone: Callable[[str], LoadedBackbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steady, "_WIDTH", 1)  # without padding
+    monkeypatch.setattr(steady, "_ROWS", 1)
     reference = make_backbone(kind)
     for order in ("features first", "states first"):
         reader = TextReader.over(make_backbone(kind), OPTIONS)
         assert reader.trunk is not None  # proving that the layers can be skipped reads specimens
+        assert reader.shares_prompts == (kind == "llama")
+        lengths = reader.tokens(TABLE, np.arange(4)).lengths
         layers = Layers(reader.backbone)
         asked = np.array([3, 1, 3])
         if order == "states first":
             reader.states(TABLE, asked)
         features = reader.features(TABLE, asked)
         states = reader.states(TABLE, asked)
-        assert layers.passed == [2, 2, 2]
+        assert layers.passed == [lengths[[3, 1]].sum()] * 3
         for place, row in enumerate(asked):
             torch.testing.assert_close(features[place], plain(reference, TABLE, row), atol=1e-5, rtol=1e-4)
         assert states is not None
         assert [len(states.text(place)) for place in range(3)] == reader.tokens(TABLE, asked).lengths.tolist()
         reader.features(TABLE, np.arange(4))
-        assert layers.passed == [4, 4, 4]
+        assert layers.passed == [lengths.sum()] * 3
 
 
 def test_without_adapted_layers_there_are_no_states(make_backbone: Callable[[str], LoadedBackbone]) -> None:

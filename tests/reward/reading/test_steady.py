@@ -1,0 +1,90 @@
+"""Passes that are the same for a text whatever is read beside it, and prompts that are read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from copl.records import ResponseTable
+from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses, pool
+from copl.reward.options import RewardOptions
+from copl.reward.reading import kept
+from copl.reward.reading.reader import TextReader
+from copl.reward.reading.steady import shares_prompts, steady_batches
+
+Make = Callable[[str], LoadedBackbone]
+WORDS = " ".join(f"w{n}" for n in range(30))
+TABLE = ResponseTable(
+    ["w1 w2", "w1 w2", "w1 w2", "w3", "", WORDS], ["w4", "w5 w6 w7 w8", WORDS, "w9 w1", "w2 w3", "w4 w5"]
+)
+ROWS = np.arange(len(TABLE))
+
+
+def reader_of(backbone: LoadedBackbone, trainable_layers: int, max_length: int = 48) -> TextReader:
+    return TextReader.over(backbone, RewardOptions(max_length=max_length, trainable_layers=trainable_layers))
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize("trainable_layers", [0, 1])
+def test_a_text_has_the_same_features_alone_and_in_any_company(
+    kind: str, trainable_layers: int, make_backbone: Make
+) -> None:
+    backbone = make_backbone(kind)
+    together = reader_of(backbone, trainable_layers).features(TABLE, ROWS)
+    for row in ROWS:
+        alone = reader_of(backbone, trainable_layers).features(TABLE, np.array([row]))[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-6, rtol=0)
+        tokens = collate(encode_responses(backbone, TABLE, np.array([row]), 48), [0])
+        with torch.no_grad():
+            hidden = backbone.model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        plain = pool(hidden, tokens.attention_mask, backbone.pooling)[0]
+        torch.testing.assert_close(together[row], plain, atol=1e-5, rtol=1e-4)
+
+
+def test_decoders_share_prompts_and_encoders_cannot(make_backbone: Make) -> None:
+    kinds = ["bert", "llama", "qwen2", "qwen3", "gemma", "gemma3", "gpt2"]
+    assert [kind for kind in kinds if not shares_prompts(make_backbone(kind))] == ["bert"]
+
+
+def test_the_prompt_of_many_responses_is_read_once(make_backbone: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = make_backbone("llama")
+    reader = reader_of(backbone, 0)
+    assert reader.shares_prompts
+    read: list[tuple[int, int]] = []
+    embed = type(backbone.model.get_input_embeddings()).forward
+
+    def counting(module: Any, ids: torch.Tensor) -> torch.Tensor:
+        read.append(tuple(ids.shape))
+        return embed(module, ids)
+
+    monkeypatch.setattr(type(backbone.model.get_input_embeddings()), "forward", counting)
+    prompts = ResponseTable([WORDS] * 8, [f"w{n} w{n + 1}" for n in range(8)])
+    reader.features(prompts, np.arange(8))
+    [[_, before]] = [shape for shape in read if shape[0] == 1]
+    assert before > 30  # the prompt, once
+    assert sum(rows * width for rows, width in read if rows > 1) <= 8 * 8
+
+
+def test_widths_stay_within_what_the_model_can_read(make_backbone: Make) -> None:
+    backbone = make_backbone("gpt2")  # 64 positions, which are no rule of three
+    encoded = encode_responses(backbone, TABLE, ROWS, 45)
+    for places, width in steady_batches(encoded):
+        assert (encoded.lengths[places] <= width).all()
+        assert width <= 45
+    assert sorted(n for places, _ in steady_batches(encoded) for n in places) == ROWS.tolist()
+
+
+def test_what_was_read_is_remembered_within_a_bound(make_backbone: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = reader_of(make_backbone("bert"), 1)
+    first = reader.features(TABLE, ROWS)
+    monkeypatch.setattr("copl.reward.reading.reader.take", lambda *_: pytest.fail("read again"))
+    assert torch.equal(reader.features(TABLE, ROWS[::-1].copy()), first.flip(0))
+    monkeypatch.undo()
+    monkeypatch.setattr(kept, "_IN_MEMORY_BYTES", 2 * (32 * 4 + 400))
+    reader.features(TABLE, ROWS)
+    assert [reader._features.lacks(key) for key in TABLE.keys] == [True] * 4 + [False] * 2
+    torch.testing.assert_close(reader.features(TABLE, ROWS), first, atol=1e-6, rtol=0)

@@ -25,7 +25,7 @@ from copl.data.reading import values
 from copl.data.reading.columns import EncodedColumn, encode, first_places
 from copl.data.reading.faults import Faults
 from copl.data.reading.rows import RowReader, parse_rows
-from copl.data.reading.table import Table
+from copl.data.reading.table import Table, table_of_objects
 from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted, suggest
 from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
@@ -73,15 +73,21 @@ def read_score_rows(path: Path, tell: Tell) -> ScoreRows:
         DataError: the file cannot be read, or one fault for each row that is wrong.
     """
     table = read_table(path)
+    requests, respelt = _requests_of(table)
+    replaced = [f"Column {quoted(name)} of the rows is replaced." for name in _ADDED.names if name in table.columns]
+    for note in (*respelt, *replaced):
+        tell(note)
+    return ScoreRows(requests, table)
+
+
+def _requests_of(table: Table) -> tuple[ScoreRequests, Sequence[str]]:
+    """The requests of a table's rows, and what was spelt otherwise there."""
     reader = RowReader(table, required=("user_id", "prompt", "response"))
     user, prompt, response = (reader.text(name) for name in ("user_id", "prompt", "response"))
     reader.faults.raise_any()
-    replaced = [f"Column {quoted(name)} of the rows is replaced." for name in _ADDED.names if name in table.columns]
-    for note in (*reader.respelt(), *replaced):
-        tell(note)
     ids, user_row = intern_users(user)
     responses, response_row, _ = intern_responses(prompt, response, response)
-    return ScoreRows(ScoreRequests(UserTable.ungrouped(ids), responses, user_row, response_row), table)
+    return ScoreRequests(UserTable.ungrouped(ids), responses, user_row, response_row), reader.respelt()
 
 
 def score_request(user: Any, prompt: Prompt, responses: Sequence[str]) -> ScoreRequests:
@@ -103,6 +109,50 @@ def score_request(user: Any, prompt: Prompt, responses: Sequence[str]) -> ScoreR
     rows = np.arange(len(texts))
     table = ResponseTable([asked] * len(texts), texts)
     return ScoreRequests(UserTable.ungrouped([user_id]), table, np.zeros_like(rows), rows)
+
+
+def row_requests(rows: Sequence[Mapping[str, Any]]) -> ScoreRequests:
+    """Return the requests of rows given as objects: ``user_id``, ``prompt`` and ``response``, other keys unread.
+
+    Raises:
+        DataError: one fault for each row that is wrong.
+    """
+    if isinstance(rows, Mapping | str) or not all(isinstance(row, Mapping) for row in rows):
+        raise DataError("rows: expected a list of objects with user_id, prompt and response")
+    if not len(rows):
+        nothing: list[int] = []
+        return ScoreRequests(UserTable.ungrouped([]), ResponseTable([], []), nothing, nothing)
+    given = [{**row, "prompt": _listed(row["prompt"])} if "prompt" in row else row for row in rows]
+    return _requests_of(table_of_objects("rows", given, list(range(1, len(rows) + 1)), "row"))[0]
+
+
+def table_requests(
+    users: Sequence[str | int], prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+) -> ScoreRequests:
+    """Return the requests of each user for each response to each prompt, one user after the other.
+
+    Raises:
+        DataError: one fault for each argument that is wrong.
+    """
+    faults = Faults("score_table")
+    if isinstance(users, str) or isinstance(prompts, str) or len(prompts) != len(responses):
+        raise DataError("score_table: expected a list of users, a list of prompts and a list of responses for each")
+    ids = [_argument(f"user {place}", values.user_id, user, faults) for place, user in enumerate(users, start=1)]
+    asked: list[str] = []
+    texts: list[str] = []
+    for place, (prompt, answers) in enumerate(zip(prompts, responses, strict=True), start=1):
+        if isinstance(answers, str | bytes):
+            faults.add(f"prompt {place}: one text where a list of responses belongs; put it into a list")
+            continue
+        asked += [_argument(f"prompt {place}", values.prompt, _listed(prompt), faults)] * len(answers)
+        texts += [_argument(f"prompt {place}: response", values.response, answer, faults) for answer in answers]
+    faults.raise_any()
+    distinct = list(dict.fromkeys(ids))
+    rows = {user: row for row, user in enumerate(distinct)}
+    user = np.repeat(np.array([rows[user] for user in ids], dtype=np.int64), len(texts))
+    return ScoreRequests(
+        UserTable.ungrouped(distinct), ResponseTable(asked, texts), user, np.tile(np.arange(len(texts)), len(ids))
+    )
 
 
 def question_pairs(user_id: str, candidates: Sequence[Any]) -> ComparisonSet:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from copl.errors import BackboneError
 from copl.experts.targets import default_target_modules, modules_called_otherwise
 from copl.records import ResponseTable, TokenBatch
-from copl.reward.backbones.standalone import TextError, chat_template, encode
+from copl.reward.backbones.standalone import TextError, Tokens, chat_template, encode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -281,11 +281,20 @@ def encode_responses(
             gives tokens that the model has no embedding of.
     """
     limit = min(max_length, backbone.max_positions)
+    return joined_tokens(backbone, tokens_of(backbone, responses, rows, limit), limit)
+
+
+def tokens_of(backbone: LoadedBackbone, responses: ResponseTable, rows: IntArray, limit: int) -> list[Tokens]:
+    """Return some rows as tokens, `limit` at most; see `encode_responses`."""
     texts = [(responses.prompts[int(row)], responses.texts[int(row)]) for row in rows]
     try:
-        tokens = encode(backbone.tokenizer, backbone.template, texts, limit)
+        return encode(backbone.tokenizer, backbone.template, texts, limit)
     except TextError as error:
         raise BackboneError(str(error)) from error
+
+
+def joined_tokens(backbone: LoadedBackbone, tokens: Sequence[Tokens], limit: int) -> EncodedResponses:
+    """Return texts as tokens in one record; see `encode_responses`."""
     offsets = np.zeros(len(tokens) + 1, dtype=np.int64)
     np.cumsum([len(text.ids) for text in tokens], out=offsets[1:])
     flat = np.fromiter((i for text in tokens for i in text.ids), dtype=np.int32, count=int(offsets[-1]))

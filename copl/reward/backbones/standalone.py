@@ -235,7 +235,7 @@ def _as_text(messages: Sequence[Mapping[str, str]]) -> str:
 
 def added_tokens(tokenizer: Any, *, second: bool) -> tuple[list[int], list[int], list[int]]:
     """Return the tokens that the tokenizer itself puts before, between and after one text, or two."""
-    words = chain(("a", "1", "."), (word for word in tokenizer.get_vocab()))
+    words = chain.from_iterable(offered() for offered in (lambda: ("a", "1", "."), tokenizer.get_vocab))
     samples = ((word, list(tokenizer(word, add_special_tokens=False)["input_ids"])) for word in words)
     sample, inside = next((word, ids) for word, ids in samples if ids)
     ids = list(tokenizer(sample, sample if second else None)["input_ids"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -21,7 +22,8 @@ from copl.errors import BackboneError
 from copl.experts.mixture import adapters_off
 from copl.interfaces import Backbone, Progress, Workspace
 from copl.records import ResponseTable
-from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, encode_responses
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, joined_tokens, tokens_of
+from copl.reward.backbones.standalone import Tokens
 from copl.reward.options import RewardOptions
 from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
 from copl.reward.reading.passes import Read, lower_pass, take, upper_pass, whole_pass
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 STAGE = "features"
 _FILE = "features.safetensors"
 _SHARED = "texts"
+_TOKENS_OF = 1024  # texts whose tokens are remembered, as several passes over them follow one another
 
 
 @final
@@ -70,6 +73,7 @@ class TextReader:
         self._trainable_layers = trainable_layers
         self._own_key = key or {}
         self._features, self._states = KeptRows(), KeptRows()
+        self._tokens: dict[str, Tokens] = {}
         self._shared: Path | None = None
         self._progress: Progress = SilentProgress()
 
@@ -221,7 +225,14 @@ class TextReader:
         Raises:
             BackboneError: the chat template refuses a prompt, or the limit leaves no room for a response.
         """
-        return encode_responses(self.backbone, responses, rows, self.max_length)
+        limit = min(self.max_length, self.backbone.max_positions)
+        keys = [responses.keys[row] for row in rows]
+        lacking = {key: int(row) for key, row in zip(keys, rows, strict=True) if key not in self._tokens}
+        new = np.fromiter(lacking.values(), dtype=np.int64, count=len(lacking))
+        tokens = dict(zip(lacking, tokens_of(self.backbone, responses, new, limit), strict=True))
+        encoded = joined_tokens(self.backbone, [tokens.get(key) or self._tokens[key] for key in keys], limit)
+        self._tokens = dict(islice({**tokens, **self._tokens}.items(), _TOKENS_OF))
+        return encoded
 
     def _share(self, workspace: Workspace) -> None:
         """From now on, keep what is read where other runs find it."""

@@ -11,30 +11,43 @@ ann = model.online("ann")                                # comparison after comp
 question = ann.next_question([("Tea or coffee?", "Tea.", "Coffee."), ...])
 ann.add(question.prompt, chosen=question.first, rejected=question.second)
 model.score("ann", "How do I boil an egg?", ["Eight minutes."], adapted=ann.adapted)
+
+rows = [{"user_id": "ann", "prompt": "Tea or coffee?", "response": "Tea."}, ...]
+model.score_many(rows, calibrated=True)                  # one call, rewards of all users on one scale
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-from attrs import evolve, frozen
+from attrs import evolve
 
 from copl.adapt.store import load_adapted, save_adapted
 from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
-from copl.data.requests import Pair, Prompt, question_pairs, score_request
+from copl.data.requests import Pair, Prompt, row_requests, score_request, table_requests
 from copl.errors import DataError, RunError, quoted
-from copl.interfaces import OnlineUser, PreferenceModel
+from copl.following import ModelUser, Question
+from copl.interfaces import PreferenceModel
 from copl.plugins import load
-from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ScoreRequests, UserTable
+from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
+from copl.reward.calibration import fitted_weight, levels_and_spreads
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
+from copl.runs.reference import load_reference
 from copl.runs.sharing import fetch_portable, publish, save_portable
+
+if TYPE_CHECKING:
+    from copl.reward.quality import QualityReward
+
+
+__all__ = ["Model", "ModelUser", "Question", "UnknownUserWarning"]
 
 
 @final
@@ -55,93 +68,19 @@ def _known_by(user: str | int) -> str:
 
 
 @final
-@frozen
-class Question:
-    """A pair of responses to ask a user about.
-
-    Attributes:
-        index: its place among the candidates.
-        prompt: what the responses answer.
-        first: one response.
-        second: the other one.
-        information: how much the answer is expected to tell about the user, in bits: from 0 to 1.
-    """
-
-    index: int
-    prompt: Prompt
-    first: str
-    second: str
-    information: float
-
-
-@final
-class ModelUser:
-    """One user of a `Model`, seen in training or not, whose comparisons come one by one; from `Model.online`."""
-
-    def __init__(self, user_id: str, state: OnlineUser, run: str) -> None:
-        self.user_id = user_id
-        self._state = state
-        self._run = run
-
-    @property
-    def adapted(self) -> AdaptedUsers:
-        """The user as of now, as `Model.score` takes it."""
-        return evolve(self._state.adapted, run=self._run)
-
-    def add(self, prompt: Prompt, *, chosen: str, rejected: str) -> AdaptedUsers:
-        """Take one more comparison into account and return the user as of now.
-
-        Raises:
-            DataError: the comparison is not a valid one.
-        """
-        row = {"user_id": self.user_id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
-        return self.add_rows([row])
-
-    def add_rows(self, rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
-        """Take several comparisons into account, as rows or as a set.
-
-        Raises:
-            DataError: one fault for each row that is wrong, or a comparison is of another user.
-        """
-        comparisons = rows if isinstance(rows, ComparisonSet) else read_comparison_rows(rows)
-        strangers = {comparisons.users.ids[row] for row in comparisons.comparisons.user.tolist()} - {self.user_id}
-        if strangers:
-            named = ", ".join(map(quoted, sorted(strangers)))
-            raise DataError(f"comparisons of {named} cannot be added to {quoted(self.user_id)}")
-        return evolve(self._state.add(comparisons), run=self._run)
-
-    def next_question(self, candidates: Sequence[Pair]) -> Question:
-        """Return the candidate whose answer is expected to tell most about this user; the first of equals.
-
-        A candidate of which neither response was annotated, nor, with method `copl`, resembles one that was, tells
-        nothing.
-
-        Args:
-            candidates: prompts with two responses each, at least one.
-
-        Raises:
-            DataError: there is no candidate, or one that is no prompt with two different responses.
-        """
-        return self.questions(candidates)[0]
-
-    def questions(self, candidates: Sequence[Pair]) -> list[Question]:
-        """Return all candidates, the one whose answer is expected to tell most first, as `next_question` judges.
-
-        Raises:
-            DataError: there is no candidate, or one that is no prompt with two different responses.
-        """
-        bits = self._state.information(question_pairs(self.user_id, candidates))
-        order: list[int] = np.argsort(-bits, kind="stable").tolist()
-        return [Question(place, *candidates[place], float(bits[place])) for place in order]
-
-
-@final
 class Model:
-    """A fitted preference model read from a run directory."""
+    """A fitted preference model read from a run directory.
+
+    It may be used from several threads: what reads texts or learns of users is done one after the other. Texts are read
+    once, by passes that do not depend on what else is asked for, so that a reward is the same alone and in any call;
+    what was made of them is remembered, within 512 MiB each of features, of hidden states and of readings by experts,
+    and the oldest is forgotten first.
+    """
 
     def __init__(self, run: Run, method: PreferenceModel) -> None:
         self.run = run
         self.method = method
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, directory: str | Path) -> Model:
@@ -195,10 +134,18 @@ class Model:
             RunError: `adapted` belongs to another run.
             OptionsError: the user is unknown, the method cannot be exported, or the directory holds something.
         """
-        return self.method.export(_known_by(user), Path(directory), adapted=self._own(adapted), merge=merge)
+        with self._lock:
+            return self.method.export(_known_by(user), Path(directory), adapted=self._own(adapted), merge=merge)
 
     def score(
-        self, user: str | int, prompt: Prompt, responses: Sequence[str], *, adapted: AdaptedUsers | None = None
+        self,
+        user: str | int,
+        prompt: Prompt,
+        responses: Sequence[str],
+        *,
+        adapted: AdaptedUsers | None = None,
+        calibrated: bool = False,
+        quality: QualityReward | None = None,
     ) -> list[float]:
         """Return the reward of each response for one user; only differences between responses have a meaning.
 
@@ -208,27 +155,136 @@ class Model:
             prompt: what the responses answer.
             responses: the texts to score, read in their one spelling as in rows (`copl.data.canonical`).
             adapted: newcomers, from `adapt`.
+            calibrated: put the rewards of all users on one scale (`copl.reward.calibration`): 0 is the average
+                training response to this user, 1 one standard deviation better. Rankings stay.
+            quality: a reward that is the same for everybody, added with its weight, in standard deviations as well.
 
         Raises:
             DataError: one fault for each argument that is no id, no prompt or no text.
         """
         requests = score_request(user, prompt, responses)
-        if not self.known_users(requests.users, adapted):
-            name = quoted(requests.users.ids[0])
-            message = f"user {name} is neither trained nor adapted: these are the scores of the average user"
-            warnings.warn(message, UnknownUserWarning, stacklevel=2)
-        return [float(value) for value in self.scores(requests, adapted)]
+        return list(map(float, self._told(requests, adapted, calibrated=calibrated, quality=quality)))
 
-    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+    def score_many(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        adapted: AdaptedUsers | None = None,
+        calibrated: bool = False,
+        quality: QualityReward | None = None,
+    ) -> list[float]:
+        """Return the reward of each row, of many users and prompts in one call; each distinct text is read once.
+
+        Args:
+            rows: objects with ``user_id``, ``prompt`` and ``response``, as `copl score` reads them.
+            adapted, calibrated, quality: as for `score`.
+
+        Raises:
+            DataError: one fault for each row that is wrong.
+        """
+        requests = row_requests(rows)
+        return list(map(float, self._told(requests, adapted, calibrated=calibrated, quality=quality)))
+
+    def score_table(
+        self,
+        users: Sequence[str | int],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[str]],
+        *,
+        adapted: AdaptedUsers | None = None,
+        calibrated: bool = False,
+        quality: QualityReward | None = None,
+    ) -> list[FloatArray]:
+        """Return for each prompt the rewards [U, n] of its responses for every user; each distinct text is read once.
+
+        Args:
+            users: ids of the users [U].
+            prompts: the prompts [P].
+            responses: the responses to each prompt [P][n].
+            adapted, calibrated, quality: as for `score`.
+
+        Raises:
+            DataError: one fault for each argument that is wrong.
+        """
+        requests = table_requests(users, prompts, responses)
+        rewards = self._told(requests, adapted, calibrated=calibrated, quality=quality)
+        ends = np.cumsum([len(answers) for answers in responses])[:-1]
+        return np.split(rewards.reshape(len(users), -1), ends, axis=1) if len(prompts) else []
+
+    def _told(
+        self, requests: ScoreRequests, adapted: AdaptedUsers | None, *, calibrated: bool, quality: QualityReward | None
+    ) -> FloatArray:
+        """The rewards of requests, with a warning of users nobody knows, to whoever has called the caller."""
+        unknown = sorted(set(requests.users.ids) - self.known_users(requests.users, adapted))
+        if unknown:
+            names, more = ", ".join(map(quoted, unknown[:3])), f" and {len(unknown) - 3} more" * (len(unknown) > 3)
+            message = f"user {names}{more} is neither trained nor adapted: these are the scores of the average user"
+            warnings.warn(message, UnknownUserWarning, stacklevel=3)
+        return self.scores(requests, adapted, calibrated=calibrated, quality=quality)
+
+    def scores(
+        self,
+        requests: ScoreRequests,
+        adapted: AdaptedUsers | None = None,
+        *,
+        calibrated: bool = False,
+        quality: QualityReward | None = None,
+    ) -> FloatArray:
         """Return the reward [N] of each request, as `score`.
 
         Raises:
-            RunError: `adapted` belongs to another run, or a reward is no finite number.
+            RunError: `adapted` belongs to another run, a reward is no finite number, or the run has no reference
+                responses, for it was trained by an earlier version.
         """
-        rewards = self.method.scores(requests, self._own(adapted))
+        own = self._own(adapted)
+        with self._lock:
+            rewards = self._personal(requests, own)
+            if calibrated:
+                level, spread = levels_and_spreads(
+                    lambda asked: self._personal(asked, own), requests.users, self._reference
+                )
+                rewards = (rewards - level[requests.user]) / spread[requests.user]
+            if quality is not None:
+                rewards = rewards + quality.weight * quality.standardised(requests, self._reference)
+        return rewards
+
+    def _personal(self, requests: ScoreRequests, adapted: AdaptedUsers | None) -> FloatArray:
+        rewards = self.method.scores(requests, adapted)
         if not np.isfinite(rewards).all():
             raise RunError(f"{self.run.root}: gives rewards that are no finite numbers; train it again")
         return rewards
+
+    def weigh(
+        self,
+        quality: QualityReward,
+        comparisons: ComparisonSet | Sequence[Mapping[str, Any]],
+        *,
+        adapted: AdaptedUsers | None = None,
+        calibrated: bool = False,
+    ) -> QualityReward:
+        """Return a quality reward with the weight that explains held-out comparisons best beside the personal reward.
+
+        Args:
+            quality: the reward.
+            comparisons: some that the run has not been trained on, such as the split ``validation`` of its data.
+            adapted, calibrated: as for `score`.
+
+        Raises:
+            DataError: one fault for each row that is wrong, or there is none.
+        """
+        pairs = comparisons if isinstance(comparisons, ComparisonSet) else read_comparison_rows(comparisons)
+        if not len(pairs):
+            raise DataError("no comparisons to choose the weight of a quality reward by; give the weight itself")
+        rows = pairs.comparisons
+        user, response = np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected])
+        requests = ScoreRequests(pairs.users, pairs.responses, user, response)
+        personal = self.scores(requests, adapted, calibrated=calibrated).reshape(2, -1)
+        general = quality.standardised(requests, self._reference).reshape(2, -1)
+        return quality.weighted(fitted_weight(personal[0] - personal[1], general[0] - general[1]))
+
+    @cached_property
+    def _reference(self) -> ResponseTable:
+        return load_reference(self.run.root)
 
     def _own(self, adapted: AdaptedUsers | None) -> AdaptedUsers | None:
         """Return adapted users, unless they were adapted for another run, where their embeddings mean nothing."""
@@ -258,7 +314,8 @@ class Model:
         """
         if not isinstance(support, ComparisonSet):
             support = read_comparison_rows(support)
-        return evolve(self.method.adapt(support), run=self.fingerprint)
+        with self._lock:
+            return evolve(self.method.adapt(support), run=self.fingerprint)
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""
@@ -288,7 +345,8 @@ class Model:
             DataError: one fault for each row that is wrong.
         """
         name = _known_by(user)
-        followed = ModelUser(name, self.method.online(name), self.fingerprint)
+        with self._lock:
+            followed = ModelUser(name, self.method.online(name), self.fingerprint, self._lock)
         if comparisons is not None and len(comparisons):
             followed.add_rows(comparisons)
         return followed

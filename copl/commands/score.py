@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from copl.commands.parts.arguments import RUN_ARGUMENT, USERS_OPTION
 from copl.commands.parts.display import say
+
+if TYPE_CHECKING:
+    from copl.model import Model
+    from copl.reward.quality import QualityReward
 
 
 def score(
@@ -22,6 +26,22 @@ def score(
         bool,
         typer.Option("--average-unknown", help="Score users neither trained nor adapted as the average user."),
     ] = False,
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrated",
+            help="Put the rewards of all users on one scale: 0 is the average training response to the user, 1 one"
+            " standard deviation better.",
+        ),
+    ] = False,
+    quality: Annotated[
+        str | None,
+        typer.Option("--quality", help="Sequence classifier, by path or Hugging Face id, whose reward is added."),
+    ] = None,
+    quality_weight: Annotated[
+        float | None,
+        typer.Option("--quality-weight", help="Its weight. [default: what explains the run's split validation best]"),
+    ] = None,
 ) -> None:
     """Score responses for users; each row of the output says whether the user is known."""
     from copl.data.requests import check_score_target, read_score_rows, require_known, write_scores
@@ -34,5 +54,25 @@ def score(
     known = model.known_users(rows.requests.users, adapted)
     if not average_unknown:
         require_known(rows, known)
-    write_scores(out, rows, model.scores(rows.requests, adapted), known)
+    general = _quality(model, quality, quality_weight, calibrated=calibrated)
+    rewards = model.scores(rows.requests, adapted, calibrated=calibrated, quality=general)
+    write_scores(out, rows, rewards, known)
     say(f"wrote {len(rows.requests)} rewards to {out}")
+
+
+def _quality(model: Model, name: str | None, weight: float | None, *, calibrated: bool) -> QualityReward | None:
+    """The quality reward with the weight given, or else the one that the run's validation split speaks for."""
+    from copl.errors import OptionsError
+    from copl.reward.quality import QualityReward
+    from copl.runs.pipeline import load_data
+
+    if name is None:
+        if weight is not None:
+            raise OptionsError("--quality-weight belongs to a quality reward; name one with --quality")
+        return None
+    if weight is not None:
+        return QualityReward(name, weight=weight)
+    data, _ = load_data(model.run)
+    chosen = model.weigh(QualityReward(name), data.split("validation"), calibrated=calibrated)
+    say(f"quality counts {chosen.weight:.3g}, by the validation split")
+    return chosen

@@ -19,6 +19,7 @@ from copl.plugins import Plugins
 from copl.records import SPLITS, AdaptedUsers, FloatArray, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, Run, create_run
 from copl.runs.recipe import Recipe
+from copl.runs.reference import keep_reference
 from copl.runs.results import load_margins, save_diagnostics, save_margins, write_metrics
 from copl.runs.stages import EVALUATION
 from copl.runs.workspace import RunWorkspace
@@ -77,6 +78,7 @@ def _fit(
         workspace = RunWorkspace(run.root, progress, cache, before_change=run.reopen)
         method.fit(data, seed=run.recipe.seed, workspace=workspace)
         if is_main():
+            keep_reference(run.root, data)
             workspace.tidy()
     # a stage that several parts of a method ask for is computed for the first and reused by the others
     stages = dict.fromkeys(workspace.reused, "reused") | dict.fromkeys(workspace.computed, "computed")

@@ -182,7 +182,7 @@ class HuggingFace:
         Raises:
             BackboneError: the model cannot be found.
         """
-        return "hf:" + fingerprint_directory(self._find())
+        return "hf:" + fingerprint_directory(self.directory())
 
     def load(self) -> LoadedBackbone:
         """Load the model; the network is used only where files are not here yet.
@@ -190,13 +190,18 @@ class HuggingFace:
         Raises:
             BackboneError: the model cannot be found, is damaged, or is unfit.
         """
-        directory = self._find()
+        directory = self.directory()
         loaded = _open(directory, self._options.dtype, self._options.pooling, self._options.template)
         if Path(self._options.path).is_dir():
             return evolve(loaded, source=self._options.path)
         return evolve(loaded, source=self._options.path, revision=directory.name)  # a snapshot is named by its commit
 
-    def _find(self) -> Path:
+    def directory(self) -> Path:
+        """Return where it lies; what is not here yet is fetched.
+
+        Raises:
+            BackboneError: the model cannot be found.
+        """
         if self._directory is None:
             path = Path(self._options.path)
             self._directory = path if path.is_dir() else self._snapshot(path)

@@ -117,7 +117,7 @@ def prepare_backbone(
         target_modules=default_target_modules(model, without=unfit),
         unfit_modules=unfit,
         pad_id=pad_id,
-        max_positions=_max_positions(model, tokenizer),
+        max_positions=max_positions(model, tokenizer),
     )
 
 
@@ -203,7 +203,8 @@ def num_embeddings(model: PreTrainedModel) -> int | None:
     return int(count) if count else None
 
 
-def _max_positions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def max_positions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the longest input a model takes, in tokens."""
     limits = [tokenizer.model_max_length, getattr(model.config.get_text_config(), "max_position_embeddings", None)]
     for module in model.modules():
         table = getattr(module, "position_embeddings", None)

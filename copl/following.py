@@ -1,0 +1,101 @@
+"""One user of a `copl.Model` whose comparisons come one by one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from attrs import evolve, frozen
+
+from copl.data.reading.rows import read_comparison_rows
+from copl.data.requests import Pair, Prompt, question_pairs
+from copl.errors import DataError, quoted
+from copl.interfaces import OnlineUser
+from copl.records import AdaptedUsers, ComparisonSet
+
+
+@final
+@frozen
+class Question:
+    """A pair of responses to ask a user about.
+
+    Attributes:
+        index: its place among the candidates.
+        prompt: what the responses answer.
+        first: one response.
+        second: the other one.
+        information: how much the answer is expected to tell about the user, in bits: from 0 to 1.
+    """
+
+    index: int
+    prompt: Prompt
+    first: str
+    second: str
+    information: float
+
+
+@final
+class ModelUser:
+    """One user of a `Model`, seen in training or not, whose comparisons come one by one; from `Model.online`."""
+
+    def __init__(self, user_id: str, state: OnlineUser, run: str, lock: threading.RLock) -> None:
+        self.user_id = user_id
+        self._state = state
+        self._run = run
+        self._lock = lock
+
+    @property
+    def adapted(self) -> AdaptedUsers:
+        """The user as of now, as `Model.score` takes it."""
+        return evolve(self._state.adapted, run=self._run)
+
+    def add(self, prompt: Prompt, *, chosen: str, rejected: str) -> AdaptedUsers:
+        """Take one more comparison into account and return the user as of now.
+
+        Raises:
+            DataError: the comparison is not a valid one.
+        """
+        row = {"user_id": self.user_id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+        return self.add_rows([row])
+
+    def add_rows(self, rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
+        """Take several comparisons into account, as rows or as a set.
+
+        Raises:
+            DataError: one fault for each row that is wrong, or a comparison is of another user.
+        """
+        comparisons = rows if isinstance(rows, ComparisonSet) else read_comparison_rows(rows)
+        strangers = {comparisons.users.ids[row] for row in comparisons.comparisons.user.tolist()} - {self.user_id}
+        if strangers:
+            named = ", ".join(map(quoted, sorted(strangers)))
+            raise DataError(f"comparisons of {named} cannot be added to {quoted(self.user_id)}")
+        with self._lock:
+            return evolve(self._state.add(comparisons), run=self._run)
+
+    def next_question(self, candidates: Sequence[Pair]) -> Question:
+        """Return the candidate whose answer is expected to tell most about this user; the first of equals.
+
+        A candidate of which neither response was annotated, nor, with method `copl`, resembles one that was, tells
+        nothing.
+
+        Args:
+            candidates: prompts with two responses each, at least one.
+
+        Raises:
+            DataError: there is no candidate, or one that is no prompt with two different responses.
+        """
+        return self.questions(candidates)[0]
+
+    def questions(self, candidates: Sequence[Pair]) -> list[Question]:
+        """Return all candidates, the one whose answer is expected to tell most first, as `next_question` judges.
+
+        Raises:
+            DataError: there is no candidate, or one that is no prompt with two different responses.
+        """
+        pairs = question_pairs(self.user_id, candidates)
+        with self._lock:
+            bits = self._state.information(pairs)
+        order: list[int] = np.argsort(-bits, kind="stable").tolist()
+        return [Question(place, *candidates[place], float(bits[place])) for place in order]

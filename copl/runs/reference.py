@@ -1,0 +1,57 @@
+"""A fixed set of training responses kept with a run, against which the rewards of different users are compared.
+
+It is drawn by the responses' keys, so that it depends neither on a seed nor on the order of the data, and is the same
+for every run on the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from attrs import frozen
+
+from copl.errors import RunError
+from copl.records import PreferenceData, ResponseTable
+from copl.system.documents import read_document, write_document
+
+REFERENCE_FILE = "reference.json"
+NUM_RESPONSES = 128
+_FORMAT = 1
+
+
+@final
+@frozen
+class _Reference:
+    format: int
+    prompts: Sequence[str]
+    texts: Sequence[str]
+
+
+def keep_reference(root: Path, data: PreferenceData) -> None:
+    """Write the reference set of a data set, 128 of the responses compared in training, into a run directory."""
+    rows = data.split("train").comparisons
+    compared = np.unique(np.concatenate([rows.chosen, rows.rejected])).tolist()
+    drawn = sorted(compared, key=lambda row: data.responses.keys[row])[:NUM_RESPONSES]
+    table = data.responses.take(np.array(drawn, dtype=np.int64))
+    write_document(root / REFERENCE_FILE, _Reference(_FORMAT, table.prompts, table.texts))
+
+
+def load_reference(root: Path) -> ResponseTable:
+    """Read the reference set of a run directory.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    path = root / REFERENCE_FILE
+    if not path.is_file():
+        raise RunError(
+            f"{root}: has no reference responses to put rewards on one scale with ({REFERENCE_FILE}); "
+            "`copl train` with the same --out adds them"
+        )
+    read = read_document(path, _Reference, advice="train the run again", version={"format": _FORMAT})
+    if len(read.prompts) != len(read.texts) or not read.texts:
+        raise RunError(f"{path}: damaged; train the run again")
+    return ResponseTable(read.prompts, read.texts)

@@ -208,8 +208,9 @@ class Model:
         """
         requests = table_requests(users, prompts, responses)
         rewards = self._told(requests, adapted, calibrated=calibrated, quality=quality)
-        ends = np.cumsum([len(answers) for answers in responses])[:-1]
-        return np.split(rewards.reshape(len(users), -1), ends, axis=1) if len(prompts) else []
+        counts = [len(answers) for answers in responses]
+        table = rewards.reshape(len(users), sum(counts))
+        return np.split(table, np.cumsum(counts)[:-1], axis=1) if counts else []
 
     def _told(
         self, requests: ScoreRequests, adapted: AdaptedUsers | None, *, calibrated: bool, quality: QualityReward | None

@@ -112,6 +112,29 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Pat
     return root
 
 
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, small_data: Path, tiny_model: Path) -> Path:
+    """Directory of a run of method `copl` on the tiny model, adapters and gate trained for a few steps; read only."""
+    from contextlib import nullcontext
+
+    from copl.plugins import load
+    from copl.runs.pipeline import train
+    from copl.runs.recipe import resolve
+    from copl.system.progress import SilentProgress
+
+    draft = {
+        "encoder": {"name": "gcf", "num_epochs": 5},
+        "gate": {"name": "topk", "num_experts": 3},
+        "backbone": {"name": str(tiny_model)},
+        "mixture": {"shared_rank": 2, "expert_rank": 2},
+        "reward": {"max_steps": 4, "eval_every": 2, "batch_size": 8, "trainable_layers": 1, "max_length": 96},
+    }
+    out = tmp_path_factory.mktemp("runs") / "trained"
+    silent = nullcontext(SilentProgress())
+    train(resolve(draft, load(), seed=1), small_data, out, open_progress=lambda log: silent, cache=None)
+    return out
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data beside a checkout; a test that needs it is skipped where it is absent."""

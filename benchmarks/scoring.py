@@ -1,0 +1,105 @@
+"""What scoring candidates costs: processor time against one frozen forward pass over the same texts in one batch.
+
+    python -m benchmarks.scoring [--backbone smollm2-135m] [--candidates 16] [--tokens 100] [--prompt 50]
+
+A reward model is put together with random adapters in its top layers (`reward.trainable_layers`), for two users whose
+gates choose other experts, and two who share them. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from copl.experts.mixture import MixtureOfLora, adapters_off
+from copl.experts.options import MixtureOptions
+from copl.plugins import load
+from copl.records import ResponseTable
+from copl.reward.backbones.loaded import collate
+from copl.reward.heads import make_head
+from copl.reward.model import AffineScaling, PersonalRewardModel
+from copl.reward.options import RewardOptions
+from copl.reward.reading.reader import TextReader
+from copl.reward.scoring import Scorer
+
+
+def reward_model(backbone: str, trainable_layers: int) -> PersonalRewardModel:
+    """Return a reward model with random adapters, whose gate gives two kinds of users other experts."""
+    options = RewardOptions(trainable_layers=trainable_layers, max_length=512)
+    reader = TextReader.over(load().registry("backbone").create(backbone, {}).load(), options)
+    loaded = reader.backbone
+    torch.manual_seed(0)
+    gate = load().registry("gate").create("top1", {"num_experts": 4}, embedding_dim=2)
+    layers = None if reader.trunk is None else reader.trunk.layers
+    mixture = MixtureOfLora.attach(
+        loaded.model, MixtureOptions(), num_experts=4, target_modules=loaded.target_modules, layers=layers
+    )
+    for name, parameter in mixture.peft_model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    head = make_head("bilinear", loaded.hidden_size, 2)
+    torch.nn.init.normal_(head.weight)
+    size = loaded.hidden_size
+    scale = AffineScaling(torch.zeros(2), torch.ones(2)), AffineScaling(torch.zeros(size), torch.ones(size))
+    return PersonalRewardModel(reader, mixture, gate, head, users=scale[0], features=scale[1]).eval()
+
+
+def texts_of(model: PersonalRewardModel, args: argparse.Namespace, rng: random.Random) -> ResponseTable:
+    """Return candidates of about so many tokens to one prompt."""
+    vocabulary = model.backbone.tokenizer.get_vocab()
+    words = sorted(word for word in vocabulary if word.isalpha() and word.isascii() and len(word) > 3)[:4000]
+    prompt = " ".join(rng.choice(words) for _ in range(args.prompt))
+    answers = [" ".join(rng.choice(words) for _ in range(args.tokens)) for _ in range(args.candidates)]
+    return ResponseTable([prompt] * len(answers), answers)
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Return the processor time that work takes."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a line for each repetition and the medians."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--backbone", default="smollm2-135m")
+    parser.add_argument("--candidates", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--prompt", type=int, default=50)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    model, rng = reward_model(args.backbone, args.layers), random.Random(0)
+    reader, users = model.reader, torch.tensor([[2.0, 0.0], [-2.0, 0.5]])
+    rows = np.arange(args.candidates)
+    scorer, taken = Scorer(model), []
+    for _ in range(args.repeats + 1):
+        table = texts_of(model, args, rng)
+        batch = collate(reader.tokens(table, rows), rows)
+
+        def frozen(batch: Any = batch) -> None:
+            with torch.no_grad(), adapters_off(reader.backbone.model):
+                reader.backbone.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+
+        def scored(user: int, table: ResponseTable = table) -> None:
+            reader.features(table, rows)  # what the table of users and responses reads
+            scorer.scores(table, rows, users[user : user + 1], np.zeros_like(rows))
+
+        taken.append([seconds(frozen), *(seconds(lambda user=user: scored(user)) for user in (0, 1, 0))])
+    pass_, first, other, again = np.median(np.array(taken[1:]), axis=0)
+    shape = tuple(batch.input_ids.shape)
+    print(f"{args.backbone}: {shape[0]} texts of at most {shape[1]} tokens, prompt of about {args.prompt} shared")
+    print(f"one frozen pass {pass_:.3f} s; first user {first:.3f} s ({first / pass_:.2f}); a user of other experts")
+    print(f"{other:.3f} s more ({other / pass_:.2f}); the first one again {again:.4f} s")
+
+
+if __name__ == "__main__":
+    main()

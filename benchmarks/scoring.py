@@ -12,6 +12,7 @@ import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             reader.features(table, rows)  # what the table of users and responses reads
             scorer.scores(table, rows, users[user : user + 1], np.zeros_like(rows))
 
-        taken.append([seconds(frozen), *(seconds(lambda user=user: scored(user)) for user in (0, 1, 0))])
+        taken.append([seconds(frozen), *(seconds(partial(scored, user)) for user in (0, 1, 0))])
     pass_, first, other, again = np.median(np.array(taken[1:]), axis=0)
     shape = tuple(batch.input_ids.shape)
     print(f"{args.backbone}: {shape[0]} texts of at most {shape[1]} tokens, prompt of about {args.prompt} shared")

@@ -35,11 +35,15 @@ def copl_preference_models() -> list[Component]:
 
 def copl_dataset_sources() -> list[Component]:
     from copl.data.sources import (
+        arena_votes,
+        argilla,
         chatbot_arena,
         events,
         facets,
         hh_rlhf,
+        label_studio,
         llmfao,
+        open_webui,
         opinion_tables,
         personalllm,
         planted,
@@ -48,12 +52,14 @@ def copl_dataset_sources() -> list[Component]:
         reference_pickle,
         subset,
         tables,
+        thumbs,
         tldr,
         trl,
         ultrafeedback_p,
     )
 
-    own = (facets, planted, tables, opinion_tables, events, subset)
+    logs = (thumbs, events, open_webui, label_studio, argilla, arena_votes)
+    own = (facets, planted, tables, opinion_tables, *logs, subset)
     published = (polis, llmfao, ultrafeedback_p, tldr, personalllm, prism, hh_rlhf, chatbot_arena, trl)
     return [component for module in (*own, *published, reference_pickle) for component in module.COMPONENTS]
 

@@ -200,6 +200,7 @@ class ComparisonSet:
         features: frozen features of the responses' texts [R, F], where somebody has read them; rows of responses that
             nothing refers to may be anything.
         judgements: what the same users said otherwise.
+        num_given: how many of the comparisons, the first ones, are not implied by the judgements; None for all.
     """
 
     users: UserTable
@@ -207,6 +208,7 @@ class ComparisonSet:
     comparisons: Comparisons
     features: Tensor | None = None
     judgements: Judgements = field(factory=Judgements.empty)
+    num_given: int | None = None
 
     def __len__(self) -> int:
         return len(self.comparisons)
@@ -234,10 +236,22 @@ class PreferenceData:
     judgements: Mapping[str, Judgements] = field(factory=dict)
 
     def split(self, name: str) -> ComparisonSet:
-        """Return one split with the tables of the data set; empty where the data set has no such split."""
-        comparisons = self.splits.get(name, Comparisons.empty())
-        judgements = self.judgements.get(name, Judgements.empty())
-        return ComparisonSet(self.users, self.responses, comparisons, judgements=judgements)
+        """Return one split with the tables of the data set; empty where the data set has no such split.
+
+        What judgements imply as comparisons (`copl.evidence.implied`) follows those that are given.
+        """
+        given = self.splits.get(name, Comparisons.empty())
+        if name not in self.judgements:
+            return ComparisonSet(self.users, self.responses, given)
+        comparisons = Comparisons.concat([given, self._implied[name]])
+        return ComparisonSet(self.users, self.responses, comparisons, None, self.judgements[name], len(given))
+
+    @cached_property
+    def _implied(self) -> Mapping[str, Comparisons]:
+        from copl.evidence import implied
+
+        counts = {name: len(part) for name, part in self.splits.items()}
+        return {name: implied(part, counts.get(name, 0)) for name, part in self.judgements.items()}
 
     def digest(self, *splits: str) -> str:
         """Return a hash of the named splits, with the ids and keys of all users and responses."""
@@ -259,6 +273,11 @@ class PreferenceData:
     def present(self) -> Iterator[str]:
         """Yield the names of the splits that hold comparisons, in the order of `SPLITS`."""
         return (name for name in SPLITS if len(self.splits.get(name, ())) > 0)
+
+    def evidence(self) -> Iterator[str]:
+        """Yield the names of the splits that hold comparisons or judgements, in the order of `SPLITS`."""
+        parts = (self.splits, self.judgements)
+        return (name for name in SPLITS if any(len(part.get(name, ())) for part in parts))
 
 
 @final

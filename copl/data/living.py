@@ -12,7 +12,7 @@ import numpy as np
 from copl.data.making.by_time import time_splits
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_splits
-from copl.data.pairs import compact, first_of, number_rows, pair_numbers, superseded
+from copl.data.pairs import compact_all, first_of, number_rows, pair_numbers, superseded
 from copl.data.reading.faults import Faults
 from copl.errors import DataError, quoted, suggest
 from copl.options import option, parse_options
@@ -80,7 +80,7 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         for split, part in parts.items()
         if split in known or len(part)
     }
-    table, kept, splits = compact(users, responses, splits)
+    table, kept, splits, judgements = compact_all(users, responses, splits, data.judgements)
     count = sum(map(len, parts.values()))
     if not count and table.groups == data.users.groups:
         return data
@@ -91,7 +91,8 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         *(f"{number:,} of {name} were left out: {reason}." for reason, number in reasons.items() if number),
     ]
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
-    return PreferenceData(data.name, table, kept, splits, {**data.provenance, "counts": counts, "notes": notes})
+    provenance = {**data.provenance, "counts": counts, "notes": notes}
+    return PreferenceData(data.name, table, kept, splits, provenance, judgements)
 
 
 def _joined(data: PreferenceData, rows: Rows) -> tuple[UserTable, ResponseTable, Comparisons]:
@@ -208,9 +209,10 @@ def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
     gone = np.zeros(len(data.users), dtype=np.bool_)
     gone[[data.users.rows[user] for user in users]] = True
     splits = {name: part.take(~gone[part.user]) for name, part in data.splits.items()}
-    if not len(splits.get("train", ())):
+    judged = {name: part.take(~gone[part.user]) for name, part in data.judgements.items()}
+    if not len(splits.get("train", ())) + len(judged.get("train", ())):
         raise DataError(f"data set {quoted(data.name)}: without them nothing is left to train on")
-    table, responses, kept = compact(data.users, data.responses, splits)
+    table, responses, kept, judgements = compact_all(data.users, data.responses, splits, judged)
     names = re.compile("|".join(rf"(?<!\\w){re.escape(user)}(?!\\w)" for user in users))
 
     def is_silent(entry: Any) -> bool:
@@ -226,4 +228,4 @@ def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
         ],
         "findings": list(filter(is_silent, data.provenance.get("findings", ()))),
     }
-    return PreferenceData(data.name, table, responses, kept, provenance)
+    return PreferenceData(data.name, table, responses, kept, provenance, judgements)

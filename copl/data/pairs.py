@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from copl.data.reading.columns import encode_together, first_places
+from copl.judgements import Judgements
 from copl.records import Comparisons, ResponseTable, UserTable
 from copl.system.converters import renumbering
 
@@ -135,13 +136,28 @@ def compact(
     users: UserTable, responses: ResponseTable, splits: Mapping[str, Comparisons]
 ) -> tuple[UserTable, ResponseTable, dict[str, Comparisons]]:
     """Leave out users and responses that no split refers to, keeping the order of the rest."""
-    parts = list(splits.values())
-    kept_users = np.flatnonzero(occurring(len(users), *(part.user for part in parts)))
-    ends = [end for part in parts for end in (part.chosen, part.rejected)]
+    table, kept, renumbered, _ = compact_all(users, responses, splits, {})
+    return table, kept, renumbered
+
+
+def compact_all(
+    users: UserTable,
+    responses: ResponseTable,
+    splits: Mapping[str, Comparisons],
+    judgements: Mapping[str, Judgements],
+) -> tuple[UserTable, ResponseTable, dict[str, Comparisons], dict[str, Judgements]]:
+    """Leave out users and responses that neither a comparison nor a judgement refers to, keeping the order."""
+    speakers = [*(part.user for part in splits.values()), *(part.user for part in judgements.values())]
+    kept_users = np.flatnonzero(occurring(len(users), *speakers))
+    ends = [end for part in splits.values() for end in (part.chosen, part.rejected)]
+    ends += [end[end >= 0] for part in judgements.values() for end in (part.response, part.other)]
     kept_responses = np.flatnonzero(occurring(len(responses), *ends))
-    new_user = renumbering(kept_users, len(users))
-    new_response = renumbering(kept_responses, len(responses))
-    renumbered = {name: part.renumbered(new_user, new_response) for name, part in splits.items()}
+    new = renumbering(kept_users, len(users)), renumbering(kept_responses, len(responses))
     user_rows = kept_users.tolist()
     table = UserTable((users.ids[row] for row in user_rows), (users.groups[row] for row in user_rows))
-    return table, responses.take(kept_responses), renumbered
+    return (
+        table,
+        responses.take(kept_responses),
+        {name: part.renumbered(*new) for name, part in splits.items()},
+        {name: part.renumbered(*new) for name, part in judgements.items()},
+    )

@@ -51,6 +51,46 @@ _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", flags=re.MULTILINE | r
 _FILE_NAME = re.compile(r" *`([\w./-]+\.(?:jsonl|json|toml|csv))`")
 
 
+def _feedback(row: Row) -> Row:
+    messages = {
+        "q": {"role": "user", "content": row["prompt"], "parentId": None},
+        "a": {"role": "assistant", "content": row["chosen"], "parentId": "q"},
+        "b": {"role": "assistant", "content": row["rejected"], "parentId": "q"},
+    }
+    chat = {"chat": {"history": {"messages": messages}}}
+    return {"user_id": row["user_id"], "data": {"rating": 1}, "meta": {"message_id": "a"}, "snapshot": {"chat": chat}}
+
+
+def _battle(row: Row) -> Row:
+    states = [
+        {"roles": ["USER", "ASSISTANT"], "messages": [["USER", row["prompt"]], ["ASSISTANT", row[side]]], "offset": 0}
+        for side in ("chosen", "rejected")
+    ]
+    return {"type": "leftvote", "ip": row["user_id"], "states": states, "tstamp": 1_700_000_000.0}
+
+
+EXPORTS: dict[str, Callable[[Row], Row]] = {
+    "open-webui": _feedback,
+    "label-studio": lambda row: {
+        "data": {"prompt": row["prompt"], "answer1": row["chosen"], "answer2": row["rejected"]},
+        "annotations": [
+            {"completed_by": row["user_id"], "result": [{"type": "pairwise", "value": {"selected": "left"}}]}
+        ],
+    },
+    "argilla": lambda row: {
+        "prompt": row["prompt"], "r1": row["chosen"], "r2": row["rejected"],
+        "best.responses": [["r1", "r2"]], "best.responses.users": [row["user_id"]],
+        "best.responses.status": ["submitted"],
+    },
+    "arena-votes": _battle,
+    "thumbs": lambda row: {
+        "user_id": row["user_id"], "prompt": row["prompt"], "response": row["chosen"],
+        "thumb": ["up", "down"][len(row["chosen"]) % 2],
+    },
+}  # fmt: skip
+"""An entry of each tool's export that says what a comparison says."""
+
+
 @frozen
 class Block:
     """A fenced block of a page."""
@@ -245,6 +285,13 @@ class Reader:
                 paths = {name for name, value in options.items() if str(value).startswith("copies")}
                 assert {str(options[name]) for name in paths} <= given, f"{command}: name the copy in copies/{source}"
                 self.copies[source] = {name: value for name, value in options.items() if name not in paths}
+            case ["data", "make", source] if source in EXPORTS:
+                path = Path(next(pair[1] for pair in command.flags if pair[1].startswith("path="))[5:])
+                entries = [EXPORTS[source](row) for row in self.rows]
+                if path.suffix == ".json":
+                    path.write_text(json.dumps(entries), encoding="utf-8")
+                else:
+                    _write_rows(path, entries)
             case ["data", "add", _, file] if not Path(file).exists():
                 _write_rows(Path(file), [{**row, "user_id": "newcomer"} for row in self.rows[:5]])
             case ["adapt", _, file] if not Path(file).exists():

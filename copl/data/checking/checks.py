@@ -16,6 +16,8 @@ from copl.data.checking.shortcuts import list_shape, trivial_rules
 from copl.data.checking.spelling import spelling_findings
 from copl.data.pairs import contradictions, number_rows, occurring, pair_numbers, repeats
 from copl.errors import quoted
+from copl.evidence import LeftOut
+from copl.judgements import KINDS, Judgements
 from copl.records import Comparisons, PreferenceData
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def check(data: PreferenceData) -> list[Finding]:
     """Return all findings about a data set, the gravest first."""
     checks = (
         _texts, spelling_findings, _lists, _prompts_within, _pairs, _leaks, _roles, _shortcuts, _few, _graph, _alone,
-        _newcomers, _ties, _recorded, _notes,
+        _newcomers, _ties, _judged, _recorded, _notes,
     )  # fmt: skip
     findings = [finding for look in checks for finding in look(data)]
     order = {"error": 0, "warning": 1, "info": 2}
@@ -181,11 +183,28 @@ def _known_responses(data: PreferenceData) -> Iterator[Finding]:
         )
 
 
+def _speakers(data: PreferenceData, split: str) -> tuple[IntArray, IntArray]:
+    given, judged = data.splits.get(split, Comparisons.empty()), data.judgements.get(split, Judgements.empty())
+    return given.user, judged.user
+
+
+def _judged(data: PreferenceData) -> Iterator[Finding]:
+    """How much there is of each kind of judgement, and what of it only a user model can use."""
+    for name, part in data.judgements.items():
+        for kind, count in part.counts().items():
+            where = f"{name}, {len(np.unique(part.user)):,} users"
+            yield Finding("info", f"judgements: {kind}", where, count, KINDS[kind])
+        alone = LeftOut.of(part)
+        if alone.judgements:
+            advice = "of these users nothing can be made a comparison; what knows thresholds learns from them"
+            where = f"{name}, {alone.users:,} users"
+            yield Finding(
+                "info", "thumbs or ratings of users who give always the same", where, alone.judgements, advice
+            )
+
+
 def _roles(data: PreferenceData) -> Iterator[Finding]:
-    users = {
-        name: np.flatnonzero(occurring(len(data.users), data.splits.get(name, Comparisons.empty()).user))
-        for name in (*_SEEN, *_UNSEEN)
-    }
+    users = {name: np.flatnonzero(occurring(len(data.users), *_speakers(data, name))) for name in (*_SEEN, *_UNSEEN)}
     if not len(users["train"]):
         yield Finding("error", "nothing to train on", "train", 0, "lower the fractions of the other splits")
     elif not len(users["validation"]):
@@ -213,8 +232,7 @@ def _shortcuts(data: PreferenceData) -> Iterator[Finding]:
 
 
 def _few(data: PreferenceData) -> Iterator[Finding]:
-    train = data.splits.get("train", Comparisons.empty())
-    counts = np.bincount(train.user)
+    counts = np.bincount(np.concatenate(_speakers(data, "train")))
     seen = int((counts > 0).sum())
     few = int(((counts > 0) & (counts < _FEW)).sum())
     if few:
@@ -225,7 +243,7 @@ def _few(data: PreferenceData) -> Iterator[Finding]:
 
 
 def _graph(data: PreferenceData) -> Iterator[Finding]:
-    train = data.splits.get("train", Comparisons.empty())
+    train = data.split("train").comparisons
     if not len(train):
         return
     user, response = np.tile(train.user, 2), np.concatenate([train.chosen, train.rejected]) + len(data.users)
@@ -242,7 +260,7 @@ def _graph(data: PreferenceData) -> Iterator[Finding]:
 
 
 def _alone(data: PreferenceData) -> Iterator[Finding]:
-    train = data.splits.get("train", Comparisons.empty())
+    train = data.split("train").comparisons
     user, response = np.tile(train.user, 2), np.concatenate([train.chosen, train.rejected])
     one_user = np.zeros(len(data.responses), dtype=np.int64)
     one_user[response] = user
@@ -257,7 +275,7 @@ def _alone(data: PreferenceData) -> Iterator[Finding]:
 
 
 def _newcomers(data: PreferenceData) -> Iterator[Finding]:
-    train, support = (data.splits.get(name, Comparisons.empty()) for name in ("train", "support"))
+    train, support = (data.split(name).comparisons for name in ("train", "support"))
     known = occurring(len(data.responses), train.chosen, train.rejected)
     meets = known[support.chosen] | known[support.rejected]
     strangers = np.setdiff1d(support.user, support.user[meets])

@@ -27,8 +27,9 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
 
     Keys: ``name``, ``source``, ``licence``, ``attribution``, ``construction``, ``users``, ``responses``, ``prompts``,
     ``groups`` (users by group), ``splits`` (by name: comparisons, users, responses, comparisons per user, shares known
-    to be controversial and common, and a digest of user ids and response keys), ``lengths`` (characters of prompts and
-    responses), ``rules`` (how often trivial rules are right), ``findings`` and ``notes``.
+    to be controversial and common, and a digest of user ids and response keys), ``judgements`` (by split, how many of
+    each kind), ``lengths`` (characters of prompts and responses), ``rules`` (how often trivial rules are right),
+    ``findings`` and ``notes``.
     """
     provenance = data.provenance
     prompts = set(data.responses.prompts)
@@ -43,6 +44,7 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
         "responses": len(data.responses),
         "prompts": len(prompts),
         "groups": dict(Counter(group for group in data.users.groups if group is not None).most_common()),
+        "judgements": {name: part.counts() for name, part in data.judgements.items()},
         "splits": {
             name: _describe_split(data.splits[name], len(data.responses), digests[name]) for name in data.present()
         },
@@ -93,6 +95,8 @@ def description_rows(description: Mapping[str, Any]) -> list[tuple[str, str]]:
         if part["controversial"] or part["common"]:
             text += f"; {part['controversial']:.0%} controversial"
         rows.append((name, text))
+    for name, kinds in description["judgements"].items():
+        rows.append((f"{name}, judgements", ", ".join(f"{kind}: {count:,}" for kind, count in kinds.items())))
     digests = ", ".join(f"{name} {part['digest'][:8]}" for name, part in description["splits"].items())
     rows += [("digests of the splits", digests)] if digests else []
     rows += [(f"{name} length, characters", _spread(spread)) for name, spread in description["lengths"].items()]

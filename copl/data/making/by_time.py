@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from copl.data.making.splits import ComparisonSplitOptions, SplitComparisons
+from copl.data.making.splits import ComparisonSplitOptions, SplitComparisons, SplitOptions
 from copl.data.making.stable import stable_cold, stable_unseen, with_evidence
 from copl.errors import DataError
 from copl.records import SPLITS, Comparisons, ComparisonSet
@@ -33,6 +33,7 @@ def time_splits(
     seed: int,
     cold: BoolArray | None = None,
     known: Mapping[str, Comparisons] | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> SplitComparisons:
     """Split comparisons by their time.
 
@@ -42,6 +43,7 @@ def time_splits(
         seed: another seed gives other unseen users and cold responses.
         cold: which responses [R] are never trained on, where that is decided; by hash otherwise.
         known: comparisons that are split already, by split, in rows of the same users and responses.
+        ends: the end of training and that of validation, where they are decided; see `moments`.
 
     Raises:
         DataError: a comparison has no time.
@@ -53,7 +55,7 @@ def time_splits(
     if cold is None:
         by_prompt = options.cold_by == "prompt"
         cold = stable_cold(data.responses, options.cold_fraction, known, by_prompt=by_prompt, seed=seed)
-    first, second = _moments(rows.time, options, known)
+    first, second = ends or moments(rows.time, options, known)
     later = rows.time > first
     num_cold = cold[rows.chosen].astype(np.int64) + cold[rows.rejected]
     warm = num_cold == 0
@@ -81,14 +83,17 @@ def time_splits(
     return with_evidence({name: rows.take(places[name]) for name in SPLITS}, known, dropped)
 
 
-def _moments(
-    times: FloatArray, options: ComparisonSplitOptions, known: Mapping[str, Comparisons]
+def moments(
+    times: FloatArray, options: SplitOptions, known: Mapping[str, Comparisons] | None = None
 ) -> tuple[float, float]:
     """Return the end of training and that of validation."""
+    known = known or {}
     if len(trained := known.get("train", Comparisons.empty())):
         first = float(np.nanmax(trained.time))
         validated = known.get("validation", Comparisons.empty()).time
         return first, float(np.nanmax(validated)) if len(validated) else first
+    if not len(times):
+        return -np.inf, -np.inf
     ordered = np.sort(times)
     ends = (1 - options.validation_fraction - options.test_fraction, 1 - options.test_fraction)
     first, second = (float(ordered[max(round(end * len(ordered)), 1) - 1]) for end in ends)

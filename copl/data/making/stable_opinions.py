@@ -13,7 +13,7 @@ import numpy as np
 
 from copl.data.hashing import fractions, mix
 from copl.data.making.opinions import Ends, OpinionOptions, Opinions, Pick, draw_pairs
-from copl.data.making.splits import SUPPORT, TEST, TRAIN, VALIDATION
+from copl.data.making.splits import SUPPORT, TEST, TRAIN, VALIDATION, SplitOptions
 from copl.data.making.stable import Hashed, held_out, places, stable_cold, stable_unseen
 from copl.data.pairs import openings
 from copl.records import Comparisons, ComparisonSet
@@ -35,6 +35,23 @@ def stable_opinions(
 
     Returns:
         the comparisons by split, which responses are cold [R] and which users unseen [U].
+    """
+    parts, cold, unseen = stable_parts(opinions, data, options, seed=seed)
+    limits = {"train": options.pairs_per_user, "support": options.support}
+    drawn = {
+        name: drawn_pairs(held, data, limits.get(name, options.eval_pairs_per_user), seed=seed)
+        for name, held in parts.items()
+    }
+    return drawn, cold, unseen
+
+
+def stable_parts(
+    opinions: Opinions, data: ComparisonSet, options: SplitOptions, *, seed: int
+) -> tuple[dict[str, Opinions], BoolArray, BoolArray]:
+    """Split opinions; see `stable_opinions`.
+
+    Returns:
+        the opinions by split, which responses are cold [R] and which users unseen [U].
     """
     hashed = Hashed.of(data, seed)
     several = bool(hashed.prompt.any())
@@ -64,12 +81,12 @@ def stable_opinions(
         "support": warm.take(asked & (part == SUPPORT)),
         "heldout": warm.take(asked & (part != SUPPORT)),
     }
-    limits = {"train": options.pairs_per_user, "support": options.support}
-    drawn = {
-        name: draw_pairs(held, limits.get(name, options.eval_pairs_per_user), _by_hash(held, hashed))
-        for name, held in parts.items()
-    }
-    return drawn, cold, unseen
+    return parts, cold, unseen
+
+
+def drawn_pairs(opinions: Opinions, data: ComparisonSet, limit: int, *, seed: int) -> Comparisons:
+    """Draw up to `limit` comparisons of each user from the opinions of one split."""
+    return draw_pairs(opinions, limit, _by_hash(opinions, Hashed.of(data, seed)))
 
 
 def _by_hash(opinions: Opinions, hashed: Hashed) -> Pick:

@@ -69,9 +69,10 @@ def _ranks(owner: IntArray, rng: Generator) -> IntArray:
 
 def take_subset(data: PreferenceData, options: SubsetOptions, *, seed: int) -> dict[str, Comparisons]:
     """Return the comparisons of each split that are kept."""
-    parts = {name: data.split(name).comparisons for name in SPLITS}
-    seen = _some(np.unique(parts["train"].user), options.num_users, len(data.users), generator(seed, "users"))
-    newcomers = np.unique(parts["support"].user)
+    parts = {name: data.splits.get(name, Comparisons.empty()) for name in SPLITS}
+    seen = _some(np.unique(data.split("train").comparisons.user), options.num_users, len(data.users),
+                 generator(seed, "users"))  # fmt: skip
+    newcomers = np.unique(data.split("support").comparisons.user)
     unseen = _some(newcomers, options.num_unseen_users, len(data.users), generator(seed, "unseen users"))
     limits = {"train": options.train_per_user, "support": options.support}
     kept: dict[str, Comparisons] = {}
@@ -107,6 +108,11 @@ class SubsetSource:
         """
         options = self._options
         data = load_dataset(options.path)
+        if any(map(len, data.judgements.values())):
+            raise DataError(
+                f"{options.path}: has ties, thumbs or ratings, and a subset is one of comparisons; make the data set "
+                "of fewer rows instead"
+            )
         sound = drop_stranded(take_subset(data, options, seed=seed), {})
         if not len(sound.splits["train"]):
             raise DataError(f"{options.path}: nothing to train on; is there a split train?")

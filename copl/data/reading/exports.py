@@ -1,0 +1,108 @@
+"""Exports of tools: a JSON list of objects, or an object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import attrs
+
+from copl.data.canonical import kind_of
+from copl.data.reading.faults import Faults
+from copl.data.reading.files import open_text
+from copl.errors import DataError, quoted
+
+
+@final
+@attrs.frozen(eq=False)
+class Export:
+    """The entries of an export, and what is wrong with it.
+
+    Attributes:
+        entries: the entries that are objects.
+        numbers: number of each, counted from 1.
+        faults: what is wrong with others; whoever reads the entries adds what else is wrong, and raises all of it.
+    """
+
+    entries: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int]
+    faults: Faults
+
+    def fault(self, number: int, message: str) -> None:
+        """Add what is wrong with an entry."""
+        self.faults.add(message, row=number, label=f"entry {number}")
+
+
+def read_export(path: Path) -> Export:
+    """Read an export.
+
+    Raises:
+        DataError: the file cannot be read, is no JSON at all, or has no entries.
+    """
+    with open_text(path) as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start:,}; save it as UTF-8") from None
+    faults = Faults(str(path))
+    values = _parsed(path, text, faults)
+    if not values and not len(faults):
+        raise DataError(f"{path}: there are no entries")
+    entries, numbers = [], []
+    for number, value in values:
+        if isinstance(value, Mapping):
+            entries.append(value)
+            numbers.append(number)
+        else:
+            faults.add(f"expected an object, got {kind_of(value)}", row=number, label=f"entry {number}")
+    return Export(entries, numbers, faults)
+
+
+def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
+    if text.lstrip().startswith("["):
+        try:
+            values = json.loads(text, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: not JSON: {_told(error)}; export it again") from None
+        return list(enumerate(values, start=1))
+    lines: list[tuple[int, Any]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            lines.append((number, json.loads(line, parse_constant=_no_number)))
+        except (ValueError, RecursionError) as error:
+            faults.add(f"not JSON: {_told(error)}", row=number, label=f"line {number}")
+    return lines
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg.lower()} at line {error.lineno}, column {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message: text itself, or parts of which some are text; nothing where there is none."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence) and not isinstance(content, bytes):
+        parts = (part if isinstance(part, str) else part.get("text") for part in content if _may_be_text(part))
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _may_be_text(part: Any) -> bool:
+    return isinstance(part, str) or (isinstance(part, Mapping) and part.get("type", "text") == "text")
+
+
+def missing(where: str, value: Any, wanted: str) -> str:
+    """Return what is wrong with a value of another type than `wanted`."""
+    return f"{where}: {'missing' if value is None else f'expected {wanted}, got {quoted(value)}'}"

@@ -1,0 +1,179 @@
+"""Source ``arena-votes``: the logs of a FastChat arena, and the battles that are cleaned out of them.
+
+A line of a log is a vote on the last answers of two conversations (``leftvote``, ``rightvote``, ``tievote``,
+``bothbad_vote``), or a thumb for a single one (``upvote``, ``downvote``). Battles have ``winner``, ``conversation_a``
+and ``conversation_b`` instead. Longer conversations go apart after the first answers; what follows the first prompt is
+then compared as a whole, or left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import attrs
+
+from copl.data.chat import encode_prompt
+from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.origin import Origin
+from copl.data.reading.exports import Export, missing, read_export, text_of
+from copl.errors import quoted
+from copl.options import option
+from copl.plugins import Component
+
+if TYPE_CHECKING:
+    from copl.interfaces import DatasetSource
+    from copl.records import PreferenceData
+
+Turns = list[tuple[str, str]]
+
+_VOTES = {
+    "leftvote": "a", "rightvote": "b", "tievote": "tie", "bothbad_vote": "bad",
+    "model_a": "a", "model_b": "b", "tie": "tie", "tie (bothbad)": "bad", "both_bad": "bad",
+}  # fmt: skip
+_THUMBS = {"upvote": True, "downvote": False}
+_IGNORED = ("chat", "share", "flag")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ArenaOptions(CollectedOptions):
+    """Options of arena logs."""
+
+    user: str = option(
+        "", help="field that says who voted; ip in logs and judge in battles where none is named", validator=None
+    )
+    conversations: Literal["single", "all"] = option(
+        "single",
+        help="single: votes after one turn; all: later ones, too, each side's transcript after the first prompt as one "
+        "response where the sides have gone apart",
+    )
+
+
+@final
+class ArenaVotesSource:
+    """Reads votes line by line."""
+
+    def __init__(self, options: ArenaOptions) -> None:
+        self._options = options
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read the log.
+
+        Raises:
+            DataError: the file cannot be read, one fault for each vote that is malformed, or nothing is left.
+        """
+        options = self._options
+        export, collected = read_export(options.path), Collected()
+        for number, entry in zip(export.numbers, export.entries, strict=True):
+            self._read(export, number, entry, collected)
+        export.faults.raise_any()
+        origin = Origin("arena-votes", options.licence, options.attribution, "Votes between two answers, by voter.")
+        return collected.data(options.path.stem, options, origin, seed=seed)
+
+    def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+        kind = entry.get("type", entry.get("winner"))
+        if kind in _IGNORED:
+            collected.drop("no votes, but other lines of the log")
+            return
+        if not isinstance(kind, str) or kind not in (*_VOTES, *_THUMBS):
+            export.fault(number, missing("type or winner", kind, "a vote such as leftvote or tie"))
+            return
+        field = self._options.user or ("ip" if "type" in entry else "judge")
+        user = entry.get(field)
+        if not isinstance(user, str | int) or isinstance(user, bool) or user == "":
+            export.fault(number, missing(field, user, "who voted; name the field with user="))
+            return
+        count = 1 if kind in _THUMBS else 2
+        sides = _sides(entry, count)
+        if isinstance(sides, str):
+            export.fault(number, sides)
+            return
+        if not all(sides) or any(side[-1][0] != "assistant" or not side[-1][1].strip() for side in sides):
+            collected.drop("without an answer to judge")
+            return
+        said = Said(str(user), "", seconds(entry.get("tstamp")))
+        if count == 1:
+            prompt, answer = _prompt(sides[0][:-1]), sides[0][-1][1]
+            collected.thumb(attrs.evolve(said, prompt=prompt), answer, up=_THUMBS[kind])
+            return
+        self._vote(said, _VOTES[kind], sides, collected)
+
+    def _vote(self, said: Said, vote: str, sides: list[Turns], collected: Collected) -> None:
+        one, other = sides
+        if one[:-1] == other[:-1]:
+            prompt, answers = _prompt(one[:-1]), (one[-1][1], other[-1][1])
+        elif self._options.conversations == "single" or one[0] != other[0]:
+            several = "after several turns, where the two conversations differ"
+            collected.drop(several if one[0] == other[0] else "between answers to different prompts")
+            return
+        else:
+            prompt = _prompt(one[:1])
+            answers = _transcript(one[1:]), _transcript(other[1:])
+        said = attrs.evolve(said, prompt=prompt)
+        if vote in ("a", "b"):
+            collected.compare(said, *(answers if vote == "a" else answers[::-1]))
+        else:
+            collected.tie(said, *answers, both_bad=vote == "bad")
+
+
+def _sides(entry: Mapping[str, Any], count: int) -> list[Turns] | str:
+    """Return the turns of each conversation, or what is wrong."""
+    if "conversation_a" in entry:
+        given = [entry.get("conversation_a"), entry.get("conversation_b")]
+        sides = [_messages(side) for side in given]
+    else:
+        states = entry.get("states") if count == 2 else [entry.get("state")]
+        if not isinstance(states, list) or len(states) != count or not all(isinstance(s, Mapping) for s in states):
+            return missing("states" if count == 2 else "state", states, f"{count} conversations")
+        sides = [_logged(state) for state in states]
+    faults = [side for side in sides if isinstance(side, str)]
+    return faults[0] if faults else [side for side in sides if not isinstance(side, str)]
+
+
+def _messages(conversation: Any) -> Turns | str:
+    if not isinstance(conversation, list) or not all(isinstance(message, Mapping) for message in conversation):
+        return missing("conversation_a or conversation_b", conversation, "a list of messages")
+    return [(str(message.get("role")), text_of(message.get("content"))) for message in conversation]
+
+
+def _logged(state: Mapping[str, Any]) -> Turns | str:
+    """Return the turns of a conversation as FastChat keeps it, without those of its template."""
+    messages, offset = state.get("messages"), state.get("offset", 0)
+    if not isinstance(messages, list) or not isinstance(offset, int):
+        return missing("states: messages", messages, "a list")
+    turns: Turns = []
+    system = text_of(state.get("system_message", state.get("system")))
+    roles = state.get("roles")
+    named = roles if isinstance(roles, list | tuple) and len(roles) == 2 else ("USER", "ASSISTANT")
+    for message in messages[max(offset, 0) :]:
+        if not isinstance(message, list | tuple) or len(message) < 2 or not isinstance(message[0], str):
+            return f"states: messages: expected pairs of a role and a text, got {quoted(message)}"
+        content = message[1]
+        text = content if isinstance(content, str) else text_of(content[:1]) if isinstance(content, list) else ""
+        turns.append(("assistant" if message[0] == named[1] else "user", text))
+    return [("system", system), *turns] if system.strip() and turns else turns
+
+
+def _prompt(turns: Turns) -> str:
+    kept = [{"role": role, "content": text} for role, text in turns if text.strip()]
+    return encode_prompt(kept) if kept else ""
+
+
+def _transcript(turns: Turns) -> str:
+    return "\n\n".join(f"{role}: {text}" for role, text in turns)
+
+
+def _build(options: ArenaOptions) -> DatasetSource:
+    return ArenaVotesSource(options)
+
+
+COMPONENTS = [
+    Component(
+        "arena-votes",
+        ArenaOptions,
+        _build,
+        "votes of a FastChat arena: its logs, or battles cleaned out of them",
+        reference="Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena, 2023 (arXiv 2306.05685)",
+    )
+]

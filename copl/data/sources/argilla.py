@@ -1,0 +1,202 @@
+"""Source ``argilla``: records exported from Argilla, with rankings, ratings and labels by annotator.
+
+A record of Argilla 2 has its fields and, for a question Q, ``Q.responses`` beside ``Q.responses.users`` and
+``Q.responses.status``, or all of them nested; of Argilla 1, a list of answers under Q. A ranking names fields from the
+best to the worst; a rating is of one field; a label names the better field, or says that neither is. What was not
+submitted is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from copl.data.canonical import ValueFaultError
+from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.origin import Origin
+from copl.data.reading import values
+from copl.data.reading.exports import Export, missing, read_export
+from copl.errors import DataError, quoted
+from copl.options import option
+from copl.plugins import Component
+
+if TYPE_CHECKING:
+    from copl.interfaces import DatasetSource
+    from copl.records import PreferenceData
+
+_TIES = ("tie", "equal", "same", "both good", "both_good")
+_BAD = ("both bad", "both_bad", "bothbad", "none", "neither")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ArgillaOptions(CollectedOptions):
+    """Options of Argilla exports."""
+
+    question: str = option(help="name of the question that was answered: a ranking, a rating or a label")
+    prompt: str = option("prompt", help="field with the prompt: text, or a chat")
+    responses: tuple[str, ...] = option(
+        (), help="fields with the responses: those a ranking or a label is of, or the one that a rating is of"
+    )
+
+
+@final
+class ArgillaSource:
+    """Reads records and their answers."""
+
+    def __init__(self, options: ArgillaOptions) -> None:
+        self._options = options
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read the export.
+
+        Raises:
+            DataError: the file cannot be read, one fault for each record that is malformed, or nothing is left.
+        """
+        options = self._options
+        export, collected = read_export(options.path), Collected()
+        named = any(options.question in _questions(record) for record in export.entries)
+        if export.entries and not named:
+            known = ", ".join(sorted({name for record in export.entries[:100] for name in _questions(record)}))
+            raise DataError(f"{options.path}: no question {quoted(options.question)}; there are {known or 'none'}")
+        for number, record in zip(export.numbers, export.entries, strict=True):
+            self._read(export, number, record, collected)
+        export.faults.raise_any()
+        origin = Origin(
+            "argilla", options.licence, options.attribution, "Submitted answers to a question, by annotator."
+        )
+        return collected.data(options.path.stem, options, origin, seed=seed)
+
+    def _read(self, export: Export, number: int, record: Mapping[str, Any], collected: Collected) -> None:
+        options = self._options
+        fields = record["fields"] if isinstance(record.get("fields"), Mapping) else record
+        try:
+            prompt = values.prompt(fields.get(options.prompt))
+        except ValueFaultError as fault:
+            given = fields.get(options.prompt)
+            export.fault(number, f"{options.prompt}: {'missing' if given is None else fault}; name it with prompt=")
+            return
+        answers = list(_answers(record, options.question))
+        if not answers:
+            collected.drop("records without an answer")
+        for user, value, status in answers:
+            if isinstance(value, _Malformed):
+                export.fault(number, value.message)
+            elif status not in (None, "submitted"):
+                collected.drop(f"answers that are {status}, not submitted")
+            elif value is None:
+                collected.drop("empty answers")
+            elif user is None or not str(user).strip():
+                export.fault(number, f"{options.question}: an answer without its user")
+            else:
+                time = seconds(record.get("updated_at") or record.get("inserted_at"))
+                wrong = self._judge(Said(str(user), prompt, time), value, fields, collected)
+                if wrong:
+                    export.fault(number, f"{options.question}: {wrong}")
+
+    def _judge(self, said: Said, value: Any, fields: Mapping[str, Any], collected: Collected) -> str | None:
+        """Add one answer; return what is wrong with it."""
+        names = self._options.responses
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return self._rank(said, value, fields, collected)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            field = names[0] if len(names) == 1 else "response"
+            text = _text(fields, field)
+            if text is None:
+                return f"a rating of field {quoted(field)}, which is not there; name it with responses="
+            collected.rate(said, text, float(value))
+            return None
+        texts = {name: _text(fields, name) for name in names}
+        if not isinstance(value, str) or len(names) < 2 or None in texts.values():
+            return f"{quoted(value)} is neither a ranking nor a rating; name the fields it is about with responses="
+        sides = [str(text) for text in texts.values()]
+        if value in texts:
+            others = [str(text) for name, text in texts.items() if name != value]
+            collected.choose(said, str(texts[value]), others)
+            return None
+        if value.strip().lower() in (*_TIES, *_BAD) and len(sides) == 2:
+            collected.tie(said, *sides, both_bad=value.strip().lower() in _BAD)
+            return None
+        return f"expected one of {', '.join(names)}, got {quoted(value)}"
+
+    def _rank(self, said: Said, value: Sequence[Any], fields: Mapping[str, Any], collected: Collected) -> str | None:
+        named, ranks = [], []
+        for place, entry in enumerate(value, start=1):
+            name = entry.get("value") if isinstance(entry, Mapping) else entry
+            rank = entry.get("rank", place) if isinstance(entry, Mapping) else place
+            if not isinstance(name, str) or not isinstance(rank, int | float) or isinstance(rank, bool):
+                return f"a ranking names fields, got {quoted(entry)}"
+            named.append(name)
+            ranks.append(float(rank))
+        texts = [_text(fields, name) or _text(fields, name.replace("-", "_")) for name in named]
+        if len(set(named)) < len(named):
+            return "a ranking names a field twice"
+        if None in texts:
+            return f"a ranking of field {quoted(named[texts.index(None)])}, which is not there"
+        if len(texts) < 2:
+            collected.drop("rankings of a single response")
+            return None
+        collected.rank(said, [str(text) for text in texts], ranks)
+        return None
+
+
+@attrs.frozen
+class _Malformed:
+    message: str
+
+
+def _questions(record: Mapping[str, Any]) -> list[str]:
+    flat = [key.removesuffix(".responses") for key in record if key.endswith(".responses")]
+    nested = record.get("responses")
+    old = [
+        key
+        for key, value in record.items()
+        if isinstance(value, list) and value and all(isinstance(v, Mapping) and "user_id" in v for v in value)
+    ]
+    return [*flat, *(nested if isinstance(nested, Mapping) else ()), *old]
+
+
+def _answers(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield user, value and status of each answer to a question, in whatever version."""
+    flat = record.get(f"{question}.responses")
+    nested = record.get("responses")
+    if f"{question}.responses" in record:
+        users, status = record.get(f"{question}.responses.users"), record.get(f"{question}.responses.status")
+        if flat is None:
+            return
+        if not isinstance(flat, list) or not isinstance(users, list) or len(users) != len(flat):
+            yield None, _Malformed(missing(f"{question}.responses.users", users, "a user for each answer")), None
+            return
+        states = status if isinstance(status, list) and len(status) == len(flat) else [None] * len(flat)
+        yield from zip(users, flat, states, strict=True)
+        return
+    listed = nested.get(question) if isinstance(nested, Mapping) else record.get(question)
+    for answer in listed if isinstance(listed, list) else ():
+        if isinstance(answer, Mapping):
+            yield answer.get("user_id"), answer.get("value"), answer.get("status")
+        else:
+            yield None, _Malformed(f"{question}: expected answers with user_id and value, got {quoted(answer)}"), None
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    try:
+        return values.response(fields.get(name))
+    except ValueFaultError:
+        return None
+
+
+def _build(options: ArgillaOptions) -> DatasetSource:
+    return ArgillaSource(options)
+
+
+COMPONENTS = [
+    Component(
+        "argilla",
+        ArgillaOptions,
+        _build,
+        "records of Argilla with rankings, ratings or labels by annotator",
+        reference="github.com/argilla-io/argilla",
+    )
+]

@@ -1,0 +1,149 @@
+"""Source ``label-studio``: tasks exported from Label Studio whose annotators chose between two answers.
+
+The templates for pairwise comparison give a ``pairwise`` result, ``left`` or ``right``. Exports of before version 1.0
+say ``completions`` for ``annotations``; those of format JSON-MIN have the chosen side in the task itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+
+from copl.data.canonical import ValueFaultError
+from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.origin import Origin
+from copl.data.reading import values
+from copl.data.reading.exports import Export, missing, read_export
+from copl.errors import quoted
+from copl.options import option
+from copl.plugins import Component
+
+if TYPE_CHECKING:
+    from copl.interfaces import DatasetSource
+    from copl.records import PreferenceData
+
+_SIDES = ("left", "right")
+_TIES = ("tie", "equal", "none", "same")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class LabelStudioOptions(CollectedOptions):
+    """Options of Label Studio exports."""
+
+    prompt: str = option("prompt", help="field of a task with the prompt")
+    left: str = option("answer1", help="field of a task with the answer on the left")
+    right: str = option("answer2", help="field of a task with the answer on the right")
+    question: str = option(
+        "", help="name of the pairwise control, where a task has several; any where none is named", validator=None
+    )
+
+
+@final
+class LabelStudioSource:
+    """Reads tasks and their annotations."""
+
+    def __init__(self, options: LabelStudioOptions) -> None:
+        self._options = options
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read the export.
+
+        Raises:
+            DataError: the file cannot be read, one fault for each task that is malformed, or nothing is left.
+        """
+        options = self._options
+        export, collected = read_export(options.path), Collected()
+        for number, task in zip(export.numbers, export.entries, strict=True):
+            self._read(export, number, task, collected)
+        export.faults.raise_any()
+        origin = Origin("label-studio", options.licence, options.attribution, "Pairwise annotations, by annotator.")
+        return collected.data(options.path.stem, options, origin, seed=seed)
+
+    def _read(self, export: Export, number: int, task: Mapping[str, Any], collected: Collected) -> None:
+        options, data = self._options, task.get("data", task)
+        if not isinstance(data, Mapping):
+            export.fault(number, missing("data", data, "an object"))
+            return
+        texts = []
+        converters = (values.prompt, values.response, values.response)
+        for field, convert in zip((options.prompt, options.left, options.right), converters, strict=True):
+            try:
+                texts.append(convert(data.get(field)))
+            except ValueFaultError as fault:
+                export.fault(number, f"data.{field}: {'missing' if data.get(field) is None else fault}")
+        annotations = task.get("annotations", task.get("completions", [task]))
+        if not isinstance(annotations, Sequence) or isinstance(annotations, str):
+            export.fault(number, missing("annotations", annotations, "a list"))
+            return
+        if len(texts) < len(converters):
+            return
+        for annotation in annotations:
+            if not isinstance(annotation, Mapping):
+                export.fault(number, f"annotations: expected objects, got {quoted(annotation)}")
+                continue
+            self._annotation(export, number, annotation, texts, collected)
+
+    def _annotation(
+        self, export: Export, number: int, annotation: Mapping[str, Any], texts: list[str], collected: Collected
+    ) -> None:
+        if annotation.get("was_cancelled") or annotation.get("skipped"):
+            collected.drop("skipped by the annotator")
+            return
+        user = _annotator(annotation)
+        if user is None:
+            export.fault(number, "completed_by: missing; who annotated?")
+            return
+        answers = list(self._answers(annotation))
+        if not answers:
+            collected.drop("annotations without a pairwise answer")
+            return
+        time = seconds(annotation.get("updated_at") or annotation.get("created_at"))
+        prompt, *sides = texts
+        said = Said(user, prompt, time)
+        for answer in answers:
+            if answer in _SIDES:
+                collected.compare(said, *(sides if answer == "left" else sides[::-1]))
+            elif answer in _TIES:
+                collected.tie(said, *sides)
+            else:
+                export.fault(number, f"selected: expected left or right, got {quoted(answer)}")
+
+    def _answers(self, annotation: Mapping[str, Any]) -> Iterator[Any]:
+        results, question = annotation.get("result"), self._options.question
+        if results is None:  # JSON-MIN: the answer under the name of the control
+            named = [question] if question else ["pairwise", "pw", "comparison", "preference"]
+            yield from (annotation[name] for name in named if name in annotation)
+            return
+        for result in results if isinstance(results, Sequence) else ():
+            if not isinstance(result, Mapping) or result.get("type") != "pairwise":
+                continue
+            if question and result.get("from_name") != question:
+                continue
+            value = result.get("value")
+            yield value.get("selected") if isinstance(value, Mapping) else value
+
+
+def _annotator(annotation: Mapping[str, Any]) -> str | None:
+    """Return who annotated: a number, or an object with an email, in whatever version."""
+    user = annotation.get("completed_by", annotation.get("annotator"))
+    if isinstance(user, Mapping):
+        user = next((user[key] for key in ("email", "username", "id") if user.get(key) not in (None, "")), None)
+    return None if user is None or isinstance(user, bool) or not str(user).strip() else str(user)
+
+
+def _build(options: LabelStudioOptions) -> DatasetSource:
+    return LabelStudioSource(options)
+
+
+COMPONENTS = [
+    Component(
+        "label-studio",
+        LabelStudioOptions,
+        _build,
+        "tasks of Label Studio whose annotators chose between two answers",
+        reference="labelstud.io/templates/generative-pairwise-human-preference",
+    )
+]

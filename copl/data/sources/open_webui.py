@@ -1,0 +1,177 @@
+"""Source ``open-webui``: the feedback export of Open WebUI, with the conversations it was given in.
+
+A rated answer is set against its siblings, the other answers to the same message (of other models, or made again):
+rated 1 it is better than all of them, -1 worse, 0 as good. Without a sibling it is a thumb. An answer that the user has
+edited beats what it was. The prompt is the conversation up to the message that was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from copl.data.chat import encode_prompt
+from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.origin import Origin
+from copl.data.reading.exports import Export, missing, read_export, text_of
+from copl.plugins import Component
+
+if TYPE_CHECKING:
+    from copl.interfaces import DatasetSource
+    from copl.records import PreferenceData
+
+_ROLES = ("system", "user", "assistant")
+_DEPTH = 10_000
+
+
+@final
+class OpenWebUiSource:
+    """Reads feedback entry by entry."""
+
+    def __init__(self, options: CollectedOptions) -> None:
+        self._options = options
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read the export.
+
+        Raises:
+            DataError: the file cannot be read, one fault for each entry that is malformed, or nothing is left.
+        """
+        options = self._options
+        export, collected = read_export(options.path), Collected()
+        for number, entry in zip(export.numbers, export.entries, strict=True):
+            _read(export, number, entry, collected)
+        export.faults.raise_any()
+        origin = Origin(
+            "open-webui", options.licence, options.attribution,
+            "A rated answer against the other answers to the same message, by user; a thumb where there is none.",
+        )  # fmt: skip
+        return collected.data(options.path.stem, options, origin, seed=seed)
+
+
+def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+    user, kind, data = entry.get("user_id"), entry.get("type", "rating"), entry.get("data")
+    if not isinstance(user, str | int) or isinstance(user, bool) or not str(user).strip():
+        export.fault(number, missing("user_id", user, "who gave the feedback"))
+        return
+    if kind != "rating":
+        collected.drop("not of type rating")
+        return
+    if not isinstance(data, Mapping):
+        export.fault(number, missing("data", data, "an object with the rating"))
+        return
+    rating = data.get("rating")
+    if rating is None or rating == "":
+        collected.drop("without a rating")
+        return
+    if isinstance(rating, bool) or str(rating).strip() not in ("1", "0", "-1"):
+        export.fault(number, missing("data.rating", rating, "1, 0 or -1"))
+        return
+    messages = _history(entry)
+    if messages is None:
+        collected.drop("without its conversation")
+        return
+    meta = entry.get("meta")
+    wanted = meta.get("message_id") if isinstance(meta, Mapping) else None
+    rated = messages.get(str(wanted))
+    if rated is None or rated.get("role") != "assistant":
+        collected.drop("on a message that was deleted")
+        return
+    time = seconds(entry.get("updated_at") or entry.get("created_at"))
+    parent = rated.get("parentId")
+    prompt = _prompt(messages, parent)
+    if prompt is None:
+        collected.drop("whose prompt was deleted")
+        return
+    _judge(Said(str(user), prompt, time), int(str(rating).strip()), str(wanted), messages, collected)
+
+
+def _judge(
+    said: Said, rating: int, wanted: str, messages: Mapping[str, Mapping[str, Any]], collected: Collected
+) -> None:
+    rated = messages[wanted]
+    answer = text_of(rated.get("content"))
+    if not answer.strip():
+        collected.drop("with an empty text")
+        return
+    parent = rated.get("parentId")
+    others = {
+        text_of(message.get("content")).strip(): None
+        for key, message in messages.items()
+        if key != wanted and message.get("parentId") == parent and message.get("role") == "assistant"
+    }
+    others.pop(answer.strip(), None)
+    others.pop("", None)
+    original = text_of(rated.get("originalContent"))
+    if original.strip() and original.strip() != answer.strip():
+        collected.compare(said, answer, original)
+    if others and rating:
+        collected.choose(said, answer, list(others), best=rating > 0)
+    elif others:
+        for other in others:
+            collected.tie(said, answer, other)
+    elif rating:
+        collected.thumb(said, answer, up=rating > 0)
+    else:
+        collected.drop("rated 0, without another answer")
+
+
+def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
+    """Return the messages of the conversation by id; in old exports they are a list, one after the other."""
+    chat: Any = entry.get("snapshot")
+    for _ in range(3):
+        if not isinstance(chat, Mapping):
+            return None
+        if isinstance(chat.get("history"), Mapping) or isinstance(chat.get("messages"), Sequence):
+            break
+        chat = chat.get("chat")
+    if not isinstance(chat, Mapping):
+        return None
+    history = chat.get("history")
+    tree = history.get("messages") if isinstance(history, Mapping) else None
+    if isinstance(tree, Mapping):
+        return {str(key): message for key, message in tree.items() if isinstance(message, Mapping)}
+    listed = chat.get("messages")
+    if not isinstance(listed, Sequence) or isinstance(listed, str):
+        return None
+    messages: dict[str, Mapping[str, Any]] = {}
+    before: str | None = None
+    for place, message in enumerate(listed):
+        if isinstance(message, Mapping):
+            key = str(message.get("id", place))
+            messages[key] = {"parentId": before, **message}
+            before = key
+    return messages
+
+
+def _prompt(messages: Mapping[str, Mapping[str, Any]], last: Any) -> str | None:
+    """Return the conversation from its beginning to the message `last`, or None where a part of it is not there."""
+    turns: list[dict[str, str]] = []
+    for _ in range(_DEPTH):
+        if last is None:
+            break
+        message = messages.get(str(last))
+        if message is None or message.get("role") not in _ROLES:
+            return None
+        content = text_of(message.get("content"))
+        if content.strip():
+            turns.append({"role": str(message["role"]), "content": content})
+        last = message.get("parentId")
+    else:
+        return None
+    return encode_prompt(turns[::-1]) if turns else None
+
+
+def _build(options: CollectedOptions) -> DatasetSource:
+    return OpenWebUiSource(options)
+
+
+COMPONENTS = [
+    Component(
+        "open-webui",
+        CollectedOptions,
+        _build,
+        "feedback exported from Open WebUI: rated answers against their siblings, or thumbs",
+        reference="github.com/open-webui/open-webui",
+    )
+]

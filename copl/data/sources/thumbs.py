@@ -1,0 +1,126 @@
+"""Source ``thumbs``: any table of users who give a thumb up or down to single responses.
+
+A row has ``user_id``, ``prompt``, ``response`` and ``thumb``, and may have ``timestamp``, ``weight`` and ``group``.
+TRL's format for unpaired preferences, with ``completion`` and ``label``, is read as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+import numpy as np
+
+from copl.data.canonical import ValueFaultError
+from copl.data.making.collected import Collected, CollectedOptions, Said
+from copl.data.making.origin import Origin
+from copl.data.reading import values
+from copl.data.reading.rows import RowReader
+from copl.data.sources.tables import read_table
+from copl.errors import quoted
+from copl.options import option
+from copl.plugins import Component
+
+if TYPE_CHECKING:
+    from copl.data.reading.table import Table
+    from copl.interfaces import DatasetSource
+    from copl.records import PreferenceData
+
+_NO_NAMES: Any = attrs.Factory(dict)
+_UP = ("up", "thumbs_up", "thumbsup", "like", "liked", "good", "positive", "yes", "true", "1", "1.0", "👍")
+_DOWN = (
+    "down",
+    "thumbs_down",
+    "thumbsdown",
+    "dislike",
+    "disliked",
+    "bad",
+    "negative",
+    "no",
+    "false",
+    "-1",
+    "-1.0",
+    "👎",
+)
+_OTHER_NAMES = {"response": "completion", "thumb": "label"}
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ThumbOptions(CollectedOptions):
+    """Options of tables of thumbs."""
+
+    columns: dict[str, str] = option(
+        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=account,thumb=score"
+    )
+
+
+@final
+class ThumbsSource:
+    """Reads a table of thumbs."""
+
+    def __init__(self, options: ThumbOptions) -> None:
+        self._options = options
+
+    def load(self, *, seed: int) -> PreferenceData:
+        """Read the table.
+
+        Raises:
+            DataError: the file cannot be read, one fault for each row that is wrong, or nothing is left.
+        """
+        options = self._options
+        table = read_table(options.path)
+        reader = RowReader(table, _names(table, options.columns), ("user_id", "prompt", "response", "thumb"))
+        texts = [reader.text(name).to_list() for name in ("user_id", "prompt", "response")]
+        thumb = reader.optional("thumb", _thumb)
+        group = reader.optional("group", values.group)
+        weight, time = reader.weights(), reader.times()
+        reader.faults.raise_any()
+        marks = [] if thumb is None else thumb.to_list()
+        # with both -1 and 0 in it, a file says 0 where there is no thumb
+        zero = 0 if -1 in marks else -1
+        collected = Collected()
+        for user, prompt, response, mark, when, much in zip(*texts, marks, time, weight, strict=True):
+            sign = zero if mark == 0 else mark
+            if not sign:
+                collected.drop("without a thumb")
+                continue
+            collected.thumb(Said(user, prompt, float(when), float(much)), response, up=sign > 0)
+        if group is not None:
+            ids = dict.fromkeys(texts[0])
+            places = {user: place for place, user in enumerate(ids)}
+            rows = np.array([places[user] for user in texts[0]])
+            groups = reader.groups(tuple(ids), rows, group)
+            reader.faults.raise_any()
+            collected.groups |= {user: name for user, name in zip(ids, groups, strict=True) if name is not None}
+        origin = Origin("thumbs", options.licence, options.attribution, "Thumbs up and down for single responses.")
+        notes = (*reader.unread(), *reader.respelt())
+        return collected.data(options.path.stem, options, origin, seed=seed, notes=notes)
+
+
+def _names(table: Table, columns: dict[str, str]) -> dict[str, str]:
+    """Return the names of columns, those of TRL's format among them."""
+    usual = {
+        name: other for name, other in _OTHER_NAMES.items() if name not in table.columns and other in table.columns
+    }
+    return {**usual, **columns}
+
+
+def _thumb(value: Any) -> int | None:
+    if values.is_nothing(value):
+        return None
+    spelt = str(value).strip().lower()
+    if spelt in _UP or spelt in _DOWN:
+        return 1 if spelt in _UP else -1
+    if spelt in ("0", "0.0"):
+        return 0
+    raise ValueFaultError(f"expected up or down, true or false, 1 or 0, or 1 or -1, got {quoted(value)}")
+
+
+def _build(options: ThumbOptions) -> DatasetSource:
+    return ThumbsSource(options)
+
+
+COMPONENTS = [
+    Component("thumbs", ThumbOptions, _build, "own table of users who give single responses a thumb up or down")
+]

@@ -1,0 +1,188 @@
+r"""Evidence of every kind in one likelihood: a margin with logistic noise fell between two bounds.
+
+.. math::
+    P(l < m + \epsilon < h) = \sigma(h - m) - \sigma(l - m) = \sigma(m - l)\,\sigma(h - m)\,(1 - e^{l - h})
+
+- A comparison is (0, inf), Bradley and Terry's; where there are ties, (d, inf).
+- A tie is (-d, d): the model of P. V. Rao and L. L. Kupper, "Ties in paired-comparison experiments", JASA 62, 1967,
+  with d = ln eta.
+- A thumb is (t, inf) or (-inf, t), with the score of the response for m and a threshold t of the user's own.
+- A rating k is (t_k, t_{k+1}): the cumulative link model (P. McCullagh, "Regression models for ordinal data", JRSS B
+  42, 1980), with thresholds of the user's own.
+- A ranking is a choice among what is left, again and again (R. L. Plackett, "The analysis of permutations", Applied
+  Statistics 24, 1975); its pairs, with the weight that carries the same information, are `ranking_weight`.
+
+By the product above every judgement is at most two comparisons: m beats l, and h beats m. So whatever learns from
+weighted comparisons learns from all of it (`implied`), and what knows thresholds has them as responses of their own.
+
+Shapes: N judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from attrs import frozen
+from scipy.special import expit, log_expit
+
+from copl.judgements import BOTH_BAD, RATING, THUMB, Judgements
+from copl.records import Comparisons
+
+if TYPE_CHECKING:
+    from copl.records import BoolArray, FloatArray, IntArray
+
+_ROUNDS = 4
+"""Times around a user's judgements of single responses that each is set against others."""
+
+
+def log_likelihood(margin: Any, low: Any, high: Any) -> FloatArray:
+    """Return log P(low < margin + logistic noise < high) [N]; a bound may be infinite."""
+    width = np.asarray(high, dtype=np.float64) - low
+    lost: FloatArray = np.log(-np.expm1(-width))
+    return _log_sigmoid(margin, low) + _log_sigmoid(high, margin) + lost
+
+
+def gradient(margin: Any, low: Any, high: Any) -> FloatArray:
+    """Return the derivative of `log_likelihood` by the margin [N]."""
+    slope: FloatArray = expit(_less(low, margin)) + expit(_less(high, margin)) - 1
+    return slope
+
+
+def curvature(margin: Any, low: Any, high: Any) -> FloatArray:
+    """Return minus the second derivative of `log_likelihood` by the margin [N]; never negative."""
+    ends = [expit(_less(bound, margin)) for bound in (low, high)]
+    curved: FloatArray = ends[0] * (1 - ends[0]) + ends[1] * (1 - ends[1])
+    return curved
+
+
+def _less(one: Any, other: Any) -> FloatArray:
+    return np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+
+
+def _log_sigmoid(one: Any, other: Any) -> FloatArray:
+    value: FloatArray = log_expit(_less(one, other))
+    return value
+
+
+def tie_threshold(share: float) -> float:
+    r"""Return d for a share of ties among equals: P(tie | m = 0) = tanh(d / 2)."""
+    return float(2 * np.arctanh(np.clip(share, 0.0, 0.99)))
+
+
+def ranking_weight(count: int) -> float:
+    r"""Return the weight of each pair of a ranking of `count` responses.
+
+    Of equal scores the Fisher information of a ranking is that of its pairs with the weight
+
+    .. math:: w_n = \frac{4 (n - H_n)}{n (n - 1)}, \qquad H_n = \sum_{k=1}^n \frac1k
+
+    since a choice among k tells (1 - 1/k) in all, and a comparison 1/2; w_2 = 1.
+    """
+    harmonic = float(sum(1 / k for k in range(1, count + 1)))
+    return 4 * (count - harmonic) / (count * (count - 1))
+
+
+def choice_weight(count: int) -> float:
+    """Return the weight of each pair of the best (or worst) among `count` with another: 2 / count, by the same rule."""
+    return 2 / count
+
+
+def implied(judgements: Judgements, num_comparisons: int = 0) -> Comparisons:
+    r"""Return judgements as weighted comparisons, for whatever knows nothing else; thresholds cancel out.
+
+    A tie is two opposite comparisons, each of weight 4 sigma(d) sigma(-d) = 1 - p^2, which together are curved as a tie
+    is where the two are equal; p is the share of ties. Two thumbs of one user, up and down, compare their responses:
+    given that one is up and one down, which it is has Bradley and Terry's chance, whatever the threshold (the
+    conditional likelihood of D. R. Cox, "The regression analysis of binary sequences", JRSS B 20, 1958). So do two
+    ratings of one user. A user's n of them weigh 2 n I together, with I the information of one of them,
+
+    .. math:: I = \sum_k p_k (F_{k-1} + F_k - 1)^2
+
+    of the shares p_k of the user's levels and their sums F_k; 1/4 for as many up as down, 1/3 for a fine scale. Both
+    bad is a tie and two thumbs down. Of a user whose thumbs are all alike nothing is implied.
+
+    Args:
+        judgements: the judgements.
+        num_comparisons: how many comparisons there are beside them, which tells the share of ties.
+    """
+    parts = [_of_ties(judgements.take(judgements.is_of_two), num_comparisons)]
+    for opinions in (thumbs_of(judgements), judgements.take(judgements.kind == RATING)):
+        parts += list(_of_levels(opinions))
+    return Comparisons.concat(parts)
+
+
+def thumbs_of(judgements: Judgements) -> Judgements:
+    """Return the thumbs, with two down for each pair of which both are bad."""
+    bad = judgements.take(judgements.kind == BOTH_BAD)
+    down = [
+        Judgements(np.full(len(bad), THUMB), bad.user, end, np.full(len(bad), -1), -np.ones(len(bad)), bad.weight,
+                   bad.time)
+        for end in (bad.response, bad.other)
+    ]  # fmt: skip
+    return Judgements.concat([judgements.take(judgements.kind == THUMB), *down])
+
+
+def _of_ties(ties: Judgements, num_comparisons: int) -> Comparisons:
+    share = len(ties) / max(len(ties) + num_comparisons, 1)
+    weight = ties.weight * (1 - share**2 if share < 1 else 1.0)
+    directions = ((ties.response, ties.other), (ties.other, ties.response))
+    return Comparisons.concat([Comparisons(ties.user, *ends, weight, time=ties.time) for ends in directions])
+
+
+def _of_levels(opinions: Judgements) -> Iterator[Comparisons]:
+    """Yield each user's judgements of single responses as comparisons of a higher with a lower one."""
+    order = np.argsort(opinions.user, kind="stable")
+    starts = np.flatnonzero(np.diff(opinions.user[order], prepend=-1))
+    for rows in np.split(order, starts[1:]) if len(order) else []:
+        own = opinions.take(rows)
+        shares = np.unique(own.value, return_counts=True)[1] / len(own)
+        if len(shares) < 2:
+            continue
+        high, low = _pairs(own.value)
+        ends = np.cumsum(shares)
+        information = float(shares @ (2 * ends - shares - 1) ** 2)
+        weight = np.sqrt(own.weight[high] * own.weight[low])
+        weight = weight * 2 * len(own) * information / len(high)
+        time = np.minimum(own.time[high], own.time[low])  # what of the two is longer ago; unknown where one is
+        yield Comparisons(own.user[high], own.response[high], own.response[low], weight, time=time)
+
+
+def _pairs(values: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return pairs of a higher and a lower value: all of few values, a few for each of many."""
+    count = len(values)
+    if count <= 2 * _ROUNDS + 1:
+        one, other = np.triu_indices(count, 1)
+    else:
+        # around a circle in which neighbours are far apart, so that every value meets others of all heights
+        circle = np.argsort(values, kind="stable")[np.argsort(np.arange(count) * 0.6180339887498949 % 1)]
+        steps = [1 + step * (count // 2 - 1) // (_ROUNDS - 1) for step in range(_ROUNDS)]
+        one = np.tile(circle, len(steps))
+        other = np.concatenate([np.roll(circle, step) for step in steps])
+    differ: BoolArray = (values[one] != values[other]) & (one != other)
+    one, other = one[differ], other[differ]
+    first = values[one] > values[other]
+    return np.where(first, one, other), np.where(first, other, one)
+
+
+@final
+@frozen
+class LeftOut:
+    """What `implied` can say nothing of."""
+
+    users: int
+    judgements: int
+
+    @classmethod
+    def of(cls, judgements: Judgements) -> LeftOut:
+        """Count users whose thumbs, or ratings, are all alike."""
+        users: set[int] = set()
+        count = 0
+        for opinions in (thumbs_of(judgements), judgements.take(judgements.kind == RATING)):
+            levels = np.unique(np.stack([opinions.user, opinions.value]), axis=1)[0]
+            owners, distinct = np.unique(levels, return_counts=True)
+            alike = owners[distinct == 1].astype(np.int64)
+            users |= set(alike.tolist())
+            count += int(np.isin(opinions.user, alike).sum())
+        return cls(len(users), count)

@@ -1,0 +1,148 @@
+"""Values derived by hand from the formulas of the papers that `copl.evidence` names."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from math import exp, inf, log, tanh
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copl.evidence import (
+    LeftOut,
+    choice_weight,
+    curvature,
+    gradient,
+    implied,
+    log_likelihood,
+    ranking_weight,
+    thumbs_of,
+    tie_threshold,
+)
+from copl.judgements import BOTH_BAD, RATING, THUMB, TIE, Judgements
+from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + exp(-x))
+
+
+def judged(kind: int, rows: list[tuple[int, int, int, float]], weight: float = 1.0) -> Judgements:
+    """Judgements of one kind: user, response, other, value."""
+    user, response, other, value = zip(*rows, strict=True)
+    return Judgements([kind] * len(rows), user, response, other, value, np.full(len(rows), weight))
+
+
+def test_a_comparison_is_bradley_and_terrys() -> None:
+    assert log_likelihood(0.7, 0.0, inf) == pytest.approx(log(sigmoid(0.7)))
+    assert gradient(0.7, 0.0, inf) == pytest.approx(sigmoid(-0.7))
+    assert curvature(0.7, 0.0, inf) == pytest.approx(sigmoid(0.7) * sigmoid(-0.7))
+
+
+def test_ties_are_rao_and_kuppers() -> None:
+    # with strengths pi and threshold eta: pi_i / (pi_i + eta pi_j), and for a tie
+    # (eta^2 - 1) pi_i pi_j / ((pi_i + eta pi_j) (pi_j + eta pi_i))
+    one, other, eta = 3.0, 2.0, 1.5
+    margin, bound = log(one / other), log(eta)
+    tie = (eta**2 - 1) * one * other / ((one + eta * other) * (other + eta * one))
+    assert exp(log_likelihood(margin, -bound, bound)) == pytest.approx(tie)
+    assert exp(log_likelihood(margin, bound, inf)) == pytest.approx(one / (one + eta * other))
+    assert exp(log_likelihood(-margin, bound, inf)) == pytest.approx(other / (other + eta * one))
+    assert tanh(tie_threshold(0.3) / 2) == pytest.approx(0.3)
+    assert exp(log_likelihood(0.0, -tie_threshold(0.3), tie_threshold(0.3))) == pytest.approx(0.3)
+
+
+def test_a_rating_is_a_cumulative_link() -> None:
+    # P(y <= k) = sigma(t_k - m), so P(y = k) is the difference
+    assert exp(log_likelihood(0.4, -1.0, 0.5)) == pytest.approx(sigmoid(0.1) - sigmoid(-1.4))
+    assert exp(log_likelihood(0.4, -inf, 0.5)) == pytest.approx(sigmoid(0.1))  # a thumb down at threshold .5
+
+
+@given(st.floats(-5, 5), st.floats(-4, 4), st.floats(0.1, 5) | st.just(inf))
+def test_every_judgement_is_two_comparisons(margin: float, low: float, width: float) -> None:
+    high = low + width
+    of_two = log(sigmoid(margin - low)) + (log(sigmoid(high - margin)) if width < inf else 0.0)
+    lost = log(1 - exp(-width)) if width < inf else 0.0
+    assert log_likelihood(margin, low, high) == pytest.approx(of_two + lost)
+    step = 1e-4
+    values = [float(log_likelihood(margin + k * step, low, high)) for k in (-1, 0, 1)]
+    assert gradient(margin, low, high) == pytest.approx((values[2] - values[0]) / (2 * step), abs=1e-6)
+    assert curvature(margin, low, high) == pytest.approx((2 * values[1] - values[0] - values[2]) / step**2, abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_pairs_of_a_ranking_carry_the_information_of_plackett_luce(count: int) -> None:
+    """The mean square of the derivatives by the first score, over all rankings, at equal scores."""
+
+    def derivative(order: tuple[int, ...]) -> float:
+        """Of the log of the chance of a ranking: at each choice among k, one if it was chosen, less 1 / k."""
+        place = order.index(0)
+        return (
+            1
+            - sum(1 / (count - stage) for stage in range(min(place, count - 2) + 1))
+            + (-1.0 if place == count - 1 else 0.0)
+        )
+
+    rankings = list(permutations(range(count)))
+    information = sum(derivative(order) ** 2 for order in rankings) / len(rankings)
+    # a comparison with each of the others, each of information 1/4
+    assert ranking_weight(count) * (count - 1) / 4 == pytest.approx(information)
+
+
+def test_weights_by_hand() -> None:
+    assert [ranking_weight(n) for n in (2, 3, 4)] == pytest.approx([1, 7 / 9, 23 / 36])
+    assert [choice_weight(n) for n in (2, 3)] == pytest.approx([1, 2 / 3])
+
+
+def test_a_tie_is_two_opposite_comparisons_as_curved_as_it() -> None:
+    pairs = implied(judged(TIE, [(0, 1, 2, 0.0)], weight=2.0), num_comparisons=3)
+    assert [(pairs.chosen[n], pairs.rejected[n]) for n in (0, 1)] == [(1, 2), (2, 1)]
+    share = 1 / 4
+    assert pairs.weight.tolist() == pytest.approx([2 * (1 - share**2)] * 2)
+    bound = tie_threshold(share)
+    assert (1 - share**2) * 2 / 4 == pytest.approx(float(curvature(0.0, -bound, bound)))
+
+
+def test_thumbs_of_a_user_are_set_against_each_other() -> None:
+    thumbs = judged(THUMB, [(0, 5, -1, 1.0), (0, 6, -1, -1.0), (1, 7, -1, 1.0), (1, 8, -1, 1.0)])
+    pairs = implied(thumbs)
+    # one up and one down: the conditional chance is that of one comparison; the other user says the same of both
+    assert (pairs.user.tolist(), pairs.chosen.tolist(), pairs.rejected.tolist()) == ([0], [5], [6])
+    assert pairs.weight.tolist() == [1.0]
+    assert LeftOut.of(thumbs) == LeftOut(1, 2)
+
+
+def test_ratings_weigh_what_their_levels_tell() -> None:
+    # of three ratings 1, 2, 3: F is 1/3, 2/3, 1, so I = (1/3) ((1/3 - 1)^2 + 0 + (2/3)^2) = 8/27
+    ratings = judged(RATING, [(0, 5, -1, 1.0), (0, 6, -1, 3.0), (0, 7, -1, 2.0)])
+    pairs = implied(ratings)
+    assert set(zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)) == {(6, 5), (7, 5), (6, 7)}
+    assert pairs.weight.tolist() == pytest.approx([2 * 3 * (8 / 27) / 3] * 3)
+
+
+def test_many_ratings_are_compared_evenly() -> None:
+    pairs = implied(judged(RATING, [(0, n, -1, float(n)) for n in range(40)]))
+    assert (pairs.chosen > pairs.rejected).all()
+    assert set(np.bincount(np.concatenate([pairs.chosen, pairs.rejected]))) == {8}
+    # I of n levels is (n^2 - 1) / 3 n^2
+    assert pairs.weight.sum() == pytest.approx(2 * 40 * (40**2 - 1) / (3 * 40**2))
+
+
+def test_both_bad_is_a_tie_and_two_thumbs_down() -> None:
+    said = Judgements.concat([judged(BOTH_BAD, [(0, 1, 2, 0.0)]), judged(THUMB, [(0, 3, -1, 1.0)])])
+    assert thumbs_of(said).value.tolist() == [1.0, -1.0, -1.0]
+    pairs = implied(said, num_comparisons=9)
+    assert set(zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)) == {(1, 2), (2, 1), (3, 1), (3, 2)}
+
+
+def test_a_split_holds_what_its_judgements_imply() -> None:
+    tables = UserTable.ungrouped(["u"]), ResponseTable(["p"] * 3, ["a", "b", "c"])
+    given = {"train": Comparisons([0], [0], [1])}
+    data = PreferenceData("x", *tables, given, {}, {"train": judged(TIE, [(0, 1, 2, 0.0)])})
+    part = data.split("train")
+    assert (len(part), part.num_given) == (3, 1)
+    assert data.splits["train"].chosen.tolist() == [0]
+    assert data.digest("train") != PreferenceData("x", *tables, given).digest("train")
+    assert list(data.evidence()) == ["train"]

@@ -119,3 +119,8 @@ def of_system(error: OSError) -> str:
 def _cut(text: str, length: int) -> str:
     """Return a text of at most `length` characters, its middle left out where it is longer."""
     return text if len(text) <= length else f"{text[: length // 2]} … {text[3 + length // 2 - length :]}"
+
+
+@final
+class UnknownUserWarning(UserWarning):
+    """A user that is neither trained nor adapted was scored as the average user."""

@@ -32,7 +32,7 @@ from copl.adapt.store import load_adapted, save_adapted
 from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, row_requests, score_request, table_requests
-from copl.errors import DataError, RunError, quoted
+from copl.errors import DataError, RunError, UnknownUserWarning, quoted
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
@@ -44,15 +44,11 @@ from copl.runs.reference import load_reference
 from copl.runs.sharing import fetch_portable, publish, save_portable
 
 if TYPE_CHECKING:
+    from copl.align.policies.rewards import RewardFunction
     from copl.reward.quality import QualityReward
 
 
 __all__ = ["Model", "ModelUser", "Question", "UnknownUserWarning"]
-
-
-@final
-class UnknownUserWarning(UserWarning):
-    """A user that is neither trained nor adapted was scored as the average user."""
 
 
 def _known_by(user: str | int) -> str:
@@ -254,6 +250,40 @@ class Model:
         if not np.isfinite(rewards).all():
             raise RunError(f"{self.run.root}: gives rewards that are no finite numbers; train it again")
         return rewards
+
+    def reward_function(
+        self,
+        *,
+        user: str | int | None = None,
+        user_column: str = "user_id",
+        adapted: AdaptedUsers | None = None,
+        calibrated: bool = False,
+        quality: QualityReward | None = None,
+    ) -> RewardFunction:
+        """Return the personal reward as TRL's GRPO, RLOO and online DPO take it in ``reward_funcs``.
+
+            GRPOTrainer(policy, reward_funcs=model.reward_function(calibrated=True), train_dataset=rows, ...)
+
+        It is called with prompts, completions (text or chat messages) and the columns of the data set, and returns a
+        reward a completion; users nobody knows get the average user's, with one `UnknownUserWarning`
+        (`copl.align.policies.rewards`).
+
+        Args:
+            user: id of the one user that a policy is trained for; None: a column says whose reward each row wants.
+            user_column: that column.
+            adapted, calibrated, quality: as for `score`. Where one policy is trained for several users and rewards are
+                compared across groups, calibrate them.
+        """
+        from copl.align.policies.rewards import PersonalRewards
+
+        own, seen = self._own(adapted), self.method.seen_users()
+        known = frozenset((*seen, *(own.user_ids if own else ())))
+        return PersonalRewards(
+            lambda requests: self.scores(requests, own, calibrated=calibrated, quality=quality),
+            lambda name: not seen or name in known,
+            user=None if user is None else _known_by(user),
+            user_column=user_column,
+        )
 
     def weigh(
         self,

@@ -34,6 +34,7 @@ def write_tiny_model(directory: Path, texts: Iterable[str]) -> Path:
         pad_token_id=vocabulary["<pad>"],
         eos_token_id=vocabulary["<end>"],
         bos_token_id=None,
+        architectures=["LlamaForCausalLM"],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,0 +1,1 @@
+"""Policies: rewards for those who train language models, personal preference rows, and policies trained on them."""

@@ -1,0 +1,177 @@
+"""A run's personal reward as the reward function of a trainer.
+
+TRL 1.x calls ``reward_funcs`` of GRPO, RLOO and online DPO with ``prompts`` and ``completions`` (text, or lists of chat
+messages), and every other column of the data set under its own name, one value a completion; so a column ``user_id``
+says whose reward is wanted.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, final
+
+import numpy as np
+
+from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
+from copl.data.chat import encode_prompt
+from copl.data.reading.faults import Faults
+from copl.errors import DataError, UnknownUserWarning, quoted
+from copl.records import FloatArray, ResponseTable, ScoreRequests, UserTable
+
+Scores = Callable[[ScoreRequests], FloatArray]
+"""Gives the reward [N] of each request."""
+
+NOBODY = ""
+"""An id that no user has: it is scored as the average user."""
+
+
+class RewardFunction(Protocol):
+    """What trainers call: a reward for each completion."""
+
+    __name__: str
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        """Return the reward of each completion; `columns` may hold anything, the users' ids among it."""
+        ...
+
+
+@final
+class PersonalRewards:
+    """Rewards of completions, each for the user of its row.
+
+    An empty completion is scored as it stands, and so is one whose user nobody knows: as the average user would, which
+    is said once. What a completion gets does not depend on the others of the call, so groups and batches of any size
+    give the same rewards, from any thread.
+
+    Args:
+        scores: gives rewards.
+        knows: says whether anything is known of a user.
+        user: the user of all rows; None: each row says its own.
+        user_column: the column that says it.
+    """
+
+    def __init__(
+        self, scores: Scores, knows: Callable[[str], bool], *, user: str | None = None, user_column: str = "user_id"
+    ) -> None:
+        self.__name__ = "personal_reward"
+        self._scores = scores
+        self._knows = knows
+        self._user = user
+        self._column = user_column
+        self._lock = threading.Lock()
+        self._is_told = False
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+        """Return the reward of each completion.
+
+        Args:
+            prompts: text, or chat messages, of each completion.
+            completions: text, or chat messages of which the last is the response; those before it, such as calls of
+                tools, count as part of the prompt.
+            columns: the user's id of each completion, or one for all, under the name of the column; others are not
+                looked at.
+
+        Raises:
+            DataError: one fault for each argument that is none of this.
+        """
+        faults = Faults("reward function")
+        if len(prompts) != len(completions):
+            raise DataError(f"reward function: {len(prompts)} prompts but {len(completions)} completions")
+        users = self._users(columns, len(completions), faults)
+        texts = [_read(place, *pair, faults) for place, pair in enumerate(zip(prompts, completions, strict=True))]
+        faults.raise_any()
+        if not texts:
+            return []
+        self._tell_of_unknown(users)
+        ids, rows = list(dict.fromkeys(users)), list(dict.fromkeys(texts))
+        user, row = {name: place for place, name in enumerate(ids)}, {text: place for place, text in enumerate(rows)}
+        requests = ScoreRequests(
+            UserTable.ungrouped(ids),
+            ResponseTable([prompt for prompt, _ in rows], [text for _, text in rows]),
+            np.array([user[name] for name in users], dtype=np.int64),
+            np.array([row[text] for text in texts], dtype=np.int64),
+        )
+        return list(map(float, self._scores(requests)))
+
+    def _users(self, columns: Mapping[str, Any], count: int, faults: Faults) -> list[str]:
+        if self._user is not None:
+            return [self._user] * count
+        if self._column not in columns:
+            faults.add(
+                f"no column {quoted(self._column)}: the data set has to say whose reward each row wants, or name one "
+                "user for all by reward_function(user=...)"
+            )
+            return [NOBODY] * count
+        given = columns[self._column]
+        values = [given] * count if isinstance(given, str | int) or given is None else list(given)
+        if len(values) != count:
+            faults.add(f"{self._column}: {len(values)} values for {count} completions")
+        return [self._id(place, value, faults) for place, value in enumerate(values)]
+
+    def _id(self, place: int, value: Any, faults: Faults) -> str:
+        if value is None:
+            return NOBODY
+        try:
+            return canonical_id(value)
+        except ValueFaultError as fault:
+            faults.add(f"{self._column} of completion {place + 1}: {fault}")
+            return NOBODY
+
+    def _tell_of_unknown(self, users: Sequence[str]) -> None:
+        with self._lock:
+            unknown = [] if self._is_told else [user for user in dict.fromkeys(users) if not self._knows(user)]
+            self._is_told = self._is_told or bool(unknown)
+        if unknown:
+            names = ", ".join(quoted(user) for user in unknown[:3])
+            message = f"user {names} is neither trained nor adapted: rewards are those of the average user"
+            warnings.warn(message, UnknownUserWarning, stacklevel=3)
+
+
+def _read(place: int, prompt: Any, completion: Any, faults: Faults) -> tuple[str, str]:
+    """A prompt in its one form and the text of a completion to it."""
+    try:
+        asked = prompt if isinstance(prompt, str) else _messages(prompt)
+        if isinstance(completion, str):
+            text = completion
+        else:
+            *before, last = _messages(completion)
+            text = last["content"]
+            asked = [*(_as_messages(asked)), *before] if before else asked
+        filled = (
+            asked if isinstance(asked, str) else [message for message in asked if canonical_text(message["content"])]
+        )
+        return _writable(encode_prompt(filled)) if filled else "", canonical_text(_writable(text))
+    except (ValueFaultError, ValueError) as fault:
+        faults.add(f"completion {place + 1}: {fault}")
+        return "", ""
+
+
+def _writable(text: str) -> str:
+    """A text without what a policy may write and nobody can keep: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _as_messages(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def _messages(value: Any) -> list[dict[str, str]]:
+    """Chat messages with role and content alone; of content in parts, the text."""
+    if not isinstance(value, Sequence) or not value or not all(isinstance(message, Mapping) for message in value):
+        raise ValueFaultError(f"expected text or chat messages, got {quoted(value)}")
+    return [
+        {"role": str(message.get("role", "user")), "content": _content(message.get("content"))} for message in value
+    ]
+
+
+def _content(content: Any) -> str:
+    if content is None:  # a call of a tool says nothing else
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        parts = [part.get("text") or "" for part in content if isinstance(part, Mapping)]
+        return "\n".join(part for part in parts if part)
+    raise ValueFaultError(f"expected the content of a message, got {quoted(content)}")

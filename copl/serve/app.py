@@ -21,7 +21,7 @@ from copl.serve.identity import Gate
 from copl.serve.limits import Limits
 from copl.serve.loading import Loader
 from copl.serve.metrics import Metrics
-from copl.serve.routes import feedback, health, native, openai, ranking, training
+from copl.serve.routes import feedback, health, native, openai, operators, pages, ranking, tastes, training
 from copl.serve.service import Service
 from copl.serve.settings import ServeOptions, default_store
 from copl.serve.tokens import Tokens
@@ -34,7 +34,7 @@ in order as by a reranker, or score them for a trainer; say what was better, and
 Send `Authorization: Bearer …` where the service has tokens. A token of scope `user` speaks for its user. Others name
 the user: in the path, else by the trusted header, else by `safety_identifier`, else by `user`.
 """
-_ROUTES = (training, native, feedback, openai, ranking, health)  # /v1/users/…/openrlhf before what ends a path
+_ROUTES = (training, tastes, native, feedback, openai, ranking, operators, health, pages)  # a user's id ends a path
 
 
 def create_service(
@@ -99,7 +99,8 @@ def create_app(service: Service) -> FastAPI:
             {"name": "OpenAI", "description": "For clients of OpenAI."},
             {"name": "rerank and score", "description": "For rerankers' clients."},
             {"name": "trainers", "description": "For trainers of policies."},
-            {"name": "health", "description": "For whoever runs the service."},
+            {"name": "operators", "description": "For whoever runs the service; needs a token of scope admin."},
+            {"name": "health", "description": "For monitors."},
         ],
     )
     app.state.service = service

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from copl.errors import CoplError, RunError, of_system
 
@@ -42,8 +42,8 @@ class Loader:
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="copl-loader", daemon=True)
-        self.previous: str | None = None
-        """Fingerprint of the run before the one in use."""
+        self.previous: dict[str, Any] | None = None
+        """Summary of the run before the one in use (`copl.serve.served.Served.summary`)."""
 
     def start(self) -> None:
         """Begin to load."""
@@ -98,7 +98,7 @@ class Loader:
         if self._stopped:
             return
         before = self._engine.served
-        self.previous = None if before is None else before.run
+        self.previous = None if before is None else before.summary
         self._engine.swap(served)
         self._loaded()
         _log.info("serving run %s", served.run[:12])

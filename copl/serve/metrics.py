@@ -62,6 +62,10 @@ class Metrics:
         self.latency.labels("model").observe(took)
         self.batch.observe(size)
 
+    def value(self, name: str, **labels: str) -> float:
+        """Return one figure; 0 where nothing was counted yet."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
     def text(self, engine: Engine) -> bytes:
         """Return everything in Prometheus' text format."""
         load = engine.load

@@ -6,8 +6,9 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from attrs import evolve, frozen
@@ -148,6 +149,18 @@ class Served:
     def num_seen(self) -> int:
         """Number of users known from training."""
         return len(self._seen)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The run's fingerprint, and its accuracy by split as far as it was evaluated."""
+        from copl.runs.results import read_metrics
+
+        accuracy: dict[str, float] = {}
+        with suppress(CoplError, OSError):
+            for one in read_metrics(self.model.run.root):
+                if (one.metric, one.subset) == ("accuracy", "all"):
+                    accuracy[one.split] = round(one.value, 4)
+        return {"run": self.run, "accuracy": accuracy}
 
     def state(self, history: History) -> UserState:
         """Return what is known of a user; a function of the model and of what the user said alone."""

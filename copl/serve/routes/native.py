@@ -35,6 +35,7 @@ class ScoreAnswer(BaseModel):
 
     user: str
     rewards: list[float] = Field(description="The reward of each response, in their order.")
+    average: list[float] = Field(description="What each is worth to the average user.")
     best: int = Field(description="The response with the highest reward.")
     known: bool = Field(description="Whether the user is trained or has said something; else the average user's.")
     run: str = Field(description="Fingerprint of the run that scored.")
@@ -169,9 +170,15 @@ def _limited(service: Service, texts: list[str], prompts: list[str]) -> None:
 async def score(service: ServiceOf, principal: PrincipalOf, user: UserPath, body: ScoreRequest) -> ScoreAnswer:
     name, prompt = _own(principal, user), prompt_of(body.prompt)
     _limited(service, body.responses, [prompt])
-    answer = await service.score(name, [prompt] * len(body.responses), body.responses)
-    best = max(range(len(answer.rewards)), key=answer.rewards.__getitem__)
-    return ScoreAnswer(user=name, rewards=list(answer.rewards), best=best, known=answer.known, run=answer.run)
+    answer = await service.score(name, [prompt] * len(body.responses), body.responses, average=True)
+    return ScoreAnswer(
+        user=name,
+        rewards=list(answer.rewards),
+        average=list(answer.average),
+        best=max(range(len(answer.rewards)), key=answer.rewards.__getitem__),
+        known=answer.known,
+        run=answer.run,
+    )
 
 
 @router.post("/{user:path}/comparisons", summary="Say which of two responses is better")

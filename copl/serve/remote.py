@@ -1,0 +1,89 @@
+"""A reward function for TRL that asks a service, so that the trainer's machine needs neither the run nor its model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+from copl.errors import CoplError, OptionsError, one_line
+
+_PATIENCE = 120.0
+
+
+@final
+class RemoteReward:
+    """Rewards of completions, each for its own user; give it to ``GRPOTrainer(reward_funcs=…)``.
+
+    A column ``user_id`` of the data set names the user of each prompt. Prompts and completions are text or messages.
+
+    Args:
+        url: address of the service, such as ``http://127.0.0.1:8199``.
+        token: its token, of scope service where there are several users.
+        user: the user of rows that name none; the average user unless given.
+        batch: completions that are sent at once.
+    """
+
+    __name__ = "copl"  # what TRL calls the reward in its log
+
+    def __init__(self, url: str, *, token: str | None = None, user: str | None = None, batch: int = 256) -> None:
+        try:
+            import httpx  # noqa: F401  # a missing extra is told before training begins
+        except ImportError as error:
+            raise OptionsError("asking a service needs httpx: pip install 'copl[serve]'") from error
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._url, self._headers = url.rstrip("/"), headers
+        self._user, self._batch = user, batch
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        user_id: Sequence[str | int | None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """Return the reward of each completion; None for one without text, which TRL leaves out.
+
+        Args:
+            prompts: the prompt of each completion [N].
+            completions: the completions [N].
+            user_id: the user of each [N].
+            columns: what else TRL hands over; not regarded.
+
+        Raises:
+            CoplError: the service refuses, or cannot be reached.
+        """
+        users = [None] * len(prompts) if user_id is None else list(user_id)
+        if not len(prompts) == len(completions) == len(users):
+            raise CoplError("prompts, completions and user_id: expected equally many")
+        rewards: list[float | None] = []
+        for start in range(0, len(prompts), self._batch):
+            part = slice(start, start + self._batch)
+            body = {"prompts": list(prompts[part]), "completions": list(completions[part]), "user_id": users[part]}
+            rewards += self._ask({**body, "user": self._user})
+        return rewards
+
+    def _ask(self, body: Mapping[str, Any]) -> list[float | None]:
+        import httpx
+
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                answer = httpx.post(f"{self._url}/v1/rewards", json=body, headers=self._headers, timeout=_PATIENCE)
+            except httpx.HTTPError as error:
+                raise CoplError(f"{self._url}: cannot be reached: {one_line(str(error))}") from error
+            seconds = answer.headers.get("retry-after", "")
+            if answer.status_code in (429, 503) and seconds.isdecimal() and time.monotonic() < deadline:
+                time.sleep(int(seconds))
+                continue
+            if answer.status_code != 200:
+                raise CoplError(f"{self._url}: {_fault(answer)}")
+            rewards: list[float | None] = answer.json()["rewards"]
+            return rewards
+
+
+def _fault(answer: Any) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"answers with status {answer.status_code}"

@@ -1,0 +1,197 @@
+"""OpenAI's dialect with OpenAI's client: choices by user, streams, models, errors, and feedback on what was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from copl import Model
+from tests.serve.running import Running
+from tests.serve.upstream import TEXTS, upstream
+
+ASKED: list[Any] = [{"role": "user", "content": "How do I boil an egg?"}]
+
+
+@pytest.fixture(scope="module")
+def service(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    from copl.serve.settings import ServeOptions
+    from tests.serve.running import running
+
+    store = str(tmp_path_factory.mktemp("store") / "events.sqlite")
+    with upstream() as (url, _), running(run, ServeOptions(store=store, upstream=url)) as one:
+        yield one
+
+
+@pytest.fixture
+def client(service: Running) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def test_the_best_candidate_comes_back_first_as_the_model_judges(client: openai.OpenAI, run: Path) -> None:
+    model = Model.open(run)
+    user = sorted(model.method.seen_users())[0]
+    answer = client.chat.completions.create(model="tiny", messages=ASKED, n=4, user=user)
+    texts = [choice.message.content or "" for choice in answer.choices]
+    assert sorted(texts) == sorted(TEXTS)
+    rewards = model.score(user, ASKED, texts)
+    assert rewards == sorted(rewards, reverse=True)
+    assert answer.model == "tiny"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 20
+    (one,) = client.chat.completions.create(model="tiny", messages=ASKED, user=user).choices
+    assert one.message.content == texts[0], "the best of four, unless told otherwise"
+
+
+def test_users_who_say_different_things_are_answered_differently(service: Running, client: openai.OpenAI) -> None:
+    margins = {}
+    for user, liked in (("ann", TEXTS[0]), ("ben", TEXTS[3]), ("nobody", None)):
+        answer = client.chat.completions.create(model="tiny", messages=ASKED, n=4, user=user)
+        if liked is not None:
+            place = [choice.message.content for choice in answer.choices].index(liked)
+            said = service.http.post("/v1/feedback", json={"completion_id": answer.id, "chosen": place}).json()
+            assert (said["user"], said["kind"], said["new"]) == (user, "choice", True)
+        answer = client.chat.completions.create(model="tiny", messages=ASKED, n=4, user=user)
+        chosen: Any = answer.model_extra
+        rewards = dict(zip(chosen["copl"]["candidates"], chosen["copl"]["rewards"], strict=True))
+        margins[user] = rewards[TEXTS[0]] - rewards[TEXTS[3]]
+    assert margins["ann"] > margins["nobody"] > margins["ben"]
+
+
+def test_a_stream_makes_up_the_chosen_answer(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model="tiny", messages=ASKED, user="streamed").choices[0].message.content
+    chunks = list(
+        client.chat.completions.create(
+            model="tiny", messages=ASKED, user="streamed", stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole
+    assert chunks[-1].usage is not None
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "comparisons"),
+    [
+        ({"chosen": 2}, "choice", 3),
+        ({"rating": 1}, "thumb", 3),
+        ({"rating": -1}, "thumb", 3),
+        ({"edit": "Nine minutes."}, "edit", 1),
+        ({"withdraw": True}, "withdrawal", 0),
+    ],
+)
+def test_feedback_of_every_kind(
+    service: Running, client: openai.OpenAI, body: dict[str, Any], kind: str, comparisons: int
+) -> None:
+    user = f"feedback {kind}"
+    answer = client.chat.completions.create(model="tiny", messages=ASKED, n=4, user=user)
+    before = service.http.get(f"/v1/users/{user}").json()["num_comparisons"]
+    said = service.http.post("/v1/feedback", json={"completion_id": answer.id, **body, "user": user})
+    assert said.json()["kind"] == kind
+    assert service.http.get(f"/v1/users/{user}").json()["num_comparisons"] - before in (comparisons, 0)
+    service.http.post("/v1/feedback", json={"completion_id": answer.id, "withdraw": True})
+    assert service.http.get(f"/v1/users/{user}").json()["num_comparisons"] == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"completion_id": "chatcmpl-nowhere", "chosen": 0}, 404),
+        ({"chosen": 64}, 422),
+        ({"chosen": 0, "rating": 1}, 422),
+        ({}, 422),
+        ({"rating": 5}, 422),
+        ({"chosen": 0, "user": "somebody else"}, 403),
+    ],
+)
+def test_feedback_that_cannot_be_is_refused(
+    service: Running, client: openai.OpenAI, body: dict[str, Any], status: int
+) -> None:
+    answer = client.chat.completions.create(model="tiny", messages=ASKED, n=2, user="careful")
+    before = service.http.get("/v1/users/careful").json()["num_events"]
+    assert service.http.post("/v1/feedback", json={"completion_id": answer.id, **body}).status_code == status
+    assert service.http.get("/v1/users/careful").json()["num_events"] == before
+
+
+def test_an_answer_for_nobody_is_the_average_users_and_takes_no_feedback(
+    service: Running, client: openai.OpenAI
+) -> None:
+    answer = client.chat.completions.create(model="tiny", messages=ASKED)
+    assert (answer.model_extra or {})["copl"]["unpersonalised"] == 0
+    assert service.http.post("/v1/feedback", json={"completion_id": answer.id, "chosen": 1}).status_code == 409
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny", "copl"]
+    assert client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError, match="no such model"):
+        client.models.retrieve("huge")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"messages": []}, openai.UnprocessableEntityError),
+        ({"messages": [{"role": "user", "content": ""}]}, openai.BadRequestError),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            openai.BadRequestError,
+        ),
+        ({"n": 0}, openai.UnprocessableEntityError),
+        ({"n": 65}, openai.UnprocessableEntityError),
+        ({"temperature": 9}, openai.UnprocessableEntityError),
+        ({"user": "x" * 257}, openai.UnprocessableEntityError),
+        ({"messages": [{"role": "user", "content": "a\x00b"}]}, openai.UnprocessableEntityError),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError),
+    ],
+)
+def test_errors_are_those_of_the_client_with_one_line(
+    client: openai.OpenAI, change: dict[str, Any], error: type[openai.APIStatusError]
+) -> None:
+    with pytest.raises(error) as raised:
+        client.chat.completions.create(**{"model": "tiny", "messages": ASKED, **change})
+    body: Any = raised.value.body
+    assert body["message"]
+    assert "\n" not in body["message"]
+    assert body["code"] == raised.value.status_code
+
+
+def test_parts_of_text_are_one_text(client: openai.OpenAI) -> None:
+    parts: list[Any] = [
+        {"role": "user", "content": [{"type": "text", "text": "How do I"}, {"type": "text", "text": "boil?"}]}
+    ]
+    assert client.chat.completions.create(model="tiny", messages=parts).choices
+
+
+def test_an_upstream_that_writes_one_at_a_time_is_asked_again(serving: Callable[..., Running]) -> None:
+    with upstream(most=1) as (url, asked):
+        service = serving(upstream=url, upstream_model="real")
+        body = {"model": "alias", "messages": ASKED, "n": 3, "seed": 7, "temperature": 0.5}
+        answer = service.http.post("/v1/chat/completions", json=body).json()
+        assert len(answer["choices"]) == 3
+        assert [one["model"] for one in asked] == ["real"] * 4
+        assert sorted(one["seed"] for one in asked) == [7, 8, 9, 10]
+        assert {one["temperature"] for one in asked} == {0.5}
+
+
+@pytest.mark.parametrize(("status", "expected"), [(500, 502), (401, 502), (400, 400), (429, 503)])
+def test_an_upstream_that_fails_is_said_in_one_line(
+    serving: Callable[..., Running], status: int, expected: int
+) -> None:
+    with upstream(status=status) as (url, _):
+        service = serving(upstream=url, wait=False)
+        answer = service.http.post("/v1/chat/completions", json={"model": "x", "messages": ASKED})
+        assert answer.status_code == expected
+        assert "upstream" in answer.json()["error"]["message"]
+
+
+def test_without_a_writer_a_completion_is_refused(serving: Callable[..., Running]) -> None:
+    service = serving(wait=False)
+    answer = service.http.post("/v1/chat/completions", json={"model": "x", "messages": ASKED})
+    assert answer.status_code == 400
+    assert "--upstream" in answer.json()["error"]["message"]

@@ -29,7 +29,7 @@ def test_with_a_token_there_is_no_way_without_one(service: Running) -> None:
         {},
         {"Authorization": "Bearer copl_wrong"},
         {"Authorization": "Basic eDp5"},
-        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer"},
     ):
         answer = service.http.get("/v1/users/ann", headers=headers)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")

@@ -52,6 +52,7 @@ def align(
     from copl.data.requests import check_target, read_support
     from copl.errors import OptionsError
     from copl.model import Model
+    from copl.runs.policy import policy_directory
 
     check_target(out, prompts_file, *(path for path in (users, support) if path))
     faults = [f"--num {num}: at least one candidate"] if num < 1 else []
@@ -135,13 +136,6 @@ def fitted_run(model: Model) -> Any:
 
     run = model.run
     return FittedRun(run.root, model.method, run.recipe.stages, lambda: load_data(run)[0], model.scores)
-
-
-def policy_directory(run: Path, aligner: Choice) -> Path:
-    """Return where an aligner keeps what it makes for a run: one place for each setting of its options."""
-    from copl.runs.recipe import canonical_hash
-
-    return run / "policies" / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
 
 
 def _fingerprint(adapted: AdaptedUsers | None) -> str:

@@ -16,10 +16,13 @@ from copl.commands.parts.interrupts import interruptible
 if TYPE_CHECKING:
     from copl.records import PreferenceData
     from copl.runs.directory import Run
-    from copl.runs.recipe import Draft, Recipe
+    from copl.runs.recipe import Choice, Draft, Recipe
 
 METHODS = ("copl", "btl", "graph")
 """What the demo compares: the method, one reward model for everybody, the graph without text."""
+
+_CANDIDATES, _PROMPTS, _USERS = 8, 12, 100
+"""What the demo shows users: so many candidates to so many new prompts, to so many seen and unseen users."""
 
 
 def demo(
@@ -72,8 +75,10 @@ def _make_data(directory: Path, options: Mapping[str, str], seed: int) -> None:
 
 
 def _train(recipes: Mapping[str, Recipe], out: Path, data: PreferenceData, cache: Path | None) -> dict[str, Run]:
+    from copl.align.judging import PolicySize
     from copl.plugins import load
     from copl.runs.pipeline import evaluate, train
+    from copl.runs.policy import evaluate_policy
 
     runs: dict[str, Run] = {}
     for name, recipe in recipes.items():
@@ -81,7 +86,32 @@ def _train(recipes: Mapping[str, Recipe], out: Path, data: PreferenceData, cache
         run, method = train(recipe, out / "data", out / name, open_progress=open_progress, cache=cache)
         evaluate(run, data, plugins=load(), open_progress=open_progress, cache=cache, method=method)
         runs[name] = run
+        if _can_show(data):
+            size = PolicySize(_CANDIDATES, _PROMPTS, _USERS)
+            aligners = _aligners(references=name == METHODS[0])
+            evaluate_policy(run, data, aligners, size=size, open_progress=open_progress, cache=cache, method=method)
     return runs
+
+
+def _aligners(*, references: bool) -> list[Choice]:
+    from copl.align.judging import REFERENCES
+    from copl.plugins import load
+    from copl.runs.recipe import choose
+
+    names = ("best-of-n", *(REFERENCES if references else ()))
+    choices = (choose("aligner", {"name": name}, load(), []) for name in names)
+    return [choice for choice in choices if choice is not None]
+
+
+def _can_show(data: PreferenceData) -> bool:
+    """Whether there are prompts that nothing is trained on."""
+    from copl.align.judging import new_prompts
+    from copl.errors import DataError
+
+    try:
+        return bool(new_prompts(data))
+    except DataError:
+        return False
 
 
 def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
@@ -96,4 +126,22 @@ def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
     for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}):
         show_text(sentence)
+    _show_answers(runs, data)
     return report
+
+
+def _show_answers(runs: Mapping[str, Run], data: PreferenceData) -> None:
+    """Print what users gain, and one prompt with the answers that two users of different taste are shown."""
+    from copl.evaluate.policy import policy_table
+    from copl.runs.policy import choosers, policy_of
+
+    results = {name: found for name, run in runs.items() if (found := policy_of(run, data))}
+    if not results:
+        return
+    title = f"true utility of what is shown, of {_CANDIDATES} answers: 0 a random one, 1 the best (95 % interval)"
+    show(policy_table(choosers(results), title=title))
+    for example in next(iter(results.values())).examples[:1]:
+        show_text(f"of {_CANDIDATES} answers, what is shown to two users of different taste: {example.prompt}")
+        for shown in example.shown:
+            show_text(f"  {shown.user_id} ({shown.group}), gain {shown.gain:.2f}:")
+            show_text("    " + shown.text.replace("\n", "\n    "))

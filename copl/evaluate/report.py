@@ -15,7 +15,7 @@ from markupsafe import Markup
 from copl.evaluate.curves import training_panels
 from copl.evaluate.findings import findings, percent
 from copl.evaluate.paired import VERSUS
-from copl.evaluate.tables import held_out, side_by_side, split_order, split_title
+from copl.evaluate.tables import Table, held_out, side_by_side, split_order, split_title
 from copl.records import Measurement
 
 if TYPE_CHECKING:
@@ -23,6 +23,34 @@ if TYPE_CHECKING:
     from copl.records import FloatArray
 
 _COMPARISONS = "comparisons:"
+
+
+@final
+@frozen
+class AnswerCards:
+    """One prompt with the answers that several people are shown.
+
+    Attributes:
+        prompt: the prompt.
+        cards: who sees it, what is said beside it, and the text.
+    """
+
+    prompt: str
+    cards: tuple[tuple[str, str, str], ...]
+
+
+@final
+@frozen(eq=False)
+class AnswersPage:
+    """What users are shown, and what it is worth to them.
+
+    Attributes:
+        tables: gains by what chooses.
+        examples: answers to look at, side by side.
+    """
+
+    tables: Sequence[Table]
+    examples: Sequence[AnswerCards]
 
 
 @final
@@ -41,6 +69,7 @@ class ReportInputs:
         data: description of the data: counts, source, licence; plain JSON values.
         facts: how the run was made: command, versions, seed, data hash; plain JSON values.
         notes: further findings, in words.
+        answers: what users are shown and what it is worth to them, where that was measured.
     """
 
     title: str = "Preference learning run"
@@ -53,6 +82,7 @@ class ReportInputs:
     data: Mapping[str, Any] = Factory(dict)
     facts: Mapping[str, Any] = Factory(dict)
     notes: Sequence[str] = ()
+    answers: AnswersPage | None = None
 
 
 @final
@@ -109,6 +139,7 @@ def render_report(inputs: ReportInputs) -> str:
         differences=list(_differences(headline.measurements)),
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
         sections=_sections(headline),
+        answers=inputs.answers,
         data=list(_flat(inputs.data)),
         facts=list(_flat(inputs.facts)),
     )

@@ -17,6 +17,7 @@ from copl.plugins import load
 from copl.records import SPLITS, Diagnostics, FloatArray, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
 from copl.runs.pipeline import load_data
+from copl.runs.policy import answers_page, policy_of
 from copl.runs.results import evaluation_of, load_diagnostics, load_margins, read_metrics
 from copl.runs.stages import read_stage
 from copl.system.files import write_text
@@ -77,6 +78,7 @@ def report_runs(
         data=describe_data(data),
         facts=_facts(first),
         notes=(*notes, *inside.notes),
+        answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
     )
     write_text(out, render_report(inputs))
     return out

@@ -21,7 +21,12 @@ KEY_FILE = ".key"
 """Holds the key of a stage that is being computed."""
 
 EVALUATION = "evaluation"
-"""Stage that holds margins, adapted users and diagnostics; the only one that is not part of the fitted method."""
+"""Stage that holds margins, adapted users and diagnostics; no part of the fitted method."""
+
+POLICY = "policy"
+"""Stage that holds what users were shown and what it was worth to them; no part of the fitted method."""
+
+_AFTERWARDS = frozenset({EVALUATION, POLICY})
 
 _checked: dict[tuple[int, int, int, int], str] = {}
 """Checksums of files that this process has read, by device, inode, size and time of change."""
@@ -105,7 +110,7 @@ def verify_stage(directory: Path) -> Stage:
 
 def fitted_stages(root: Path) -> list[Path]:
     """Return the directories of the finished stages of a run that the fitted method is made of."""
-    return sorted(path.parent for path in root.glob(f"*/{STAGE_FILE}") if path.parent.name != EVALUATION)
+    return sorted(path.parent for path in root.glob(f"*/{STAGE_FILE}") if path.parent.name not in _AFTERWARDS)
 
 
 def _again(directory: Path) -> str:

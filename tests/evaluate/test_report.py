@@ -15,7 +15,8 @@ import pytest
 
 from copl.evaluate.curves import training_panels
 from copl.evaluate.findings import findings
-from copl.evaluate.report import ReportInputs, render_report
+from copl.evaluate.report import AnswerCards, AnswersPage, ReportInputs, render_report
+from copl.evaluate.tables import Table
 from copl.records import Measurement
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -92,6 +93,10 @@ def inputs() -> ReportInputs:
         },
         facts={"command": "copl demo --set a='<b>'", "seed": 0, "resumed": False},
         notes=["Stopped <early>."],
+        answers=AnswersPage(
+            [Table("gains <b>", ("what is shown", "new prompts"), (("best-of-n", ".8"),))],
+            [AnswerCards("Why <i>so</i>?", (("u0", "gain 1", "- one\n- two </blockquote>"), ("anybody", "", "x")))],
+        ),
     )
 
 
@@ -104,6 +109,12 @@ def test_it_needs_nothing_else(page: Page) -> None:
     assert all(reference.startswith(("#", "data:")) for reference in page.references)
     assert not page.tags["script"]
     assert not page.tags["link"]
+
+
+def test_answers_stand_side_by_side_as_they_are(page: Page) -> None:
+    assert page.tags["blockquote"] == 2
+    for text in ("gains <b>", "Why <i>so</i>?", "- one\n- two </blockquote>", "What users are shown"):
+        assert text in page.text
 
 
 def test_references_inside_the_page_hit_one_target(page: Page) -> None:

@@ -1,0 +1,193 @@
+r"""Whether people get better answers: what is shown, by its true utility, from a random candidate to the best one.
+
+With u_{ps} the utility to user u of the answer shown to prompt p, and the mean and the highest utility of the
+candidates,
+
+.. math::
+    \mathrm{gain} = \frac{\sum_{u, p} (u_{ps} - \bar u_p)}{\sum_{u, p} (\max_c u_{pc} - \bar u_p)}
+
+is 0 for a random candidate and 1 for the best; an answer that was written for the user may lie beyond. Controlled for
+length, utilities are what a straight line over the length of the candidates, one for each user, leaves unexplained,
+and the answer of the oracle is 1. Users and prompts were both drawn, so intervals are over both
+(`copl.evaluate.bootstrap`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from attrs import frozen
+
+from copl.evaluate.bootstrap import interval, spread
+from copl.evaluate.tables import Table, cell, split_order, split_title
+from copl.records import Measurement
+
+if TYPE_CHECKING:
+    from copl.records import BoolArray, FloatArray
+
+GAIN = "utility_gain"
+CONTROLLED = "length_controlled_gain"
+WORST = "worst_group_gain"
+BETTER_OFF = "better_off"
+UNREAD = "unread"
+POLICY_METRICS = (GAIN, CONTROLLED, WORST, BETTER_OFF, UNREAD)
+"""What is measured of answers, in the order of tables."""
+
+ANSWERS = "answers:"
+"""Subset of newcomers who have given so many answers."""
+
+_RESAMPLES = 1000
+
+
+@final
+@frozen(eq=False)
+class ShownAnswers:
+    """What users were shown in answer to prompts, and what it was truly worth to them.
+
+    Attributes:
+        shown: utility of the answer shown, NaN where it cannot be read off the text [U, P].
+        unpersonalised: utility of the answer that anybody would be shown [U, P].
+        candidates: utilities of the candidates [U, P, n].
+        length: length of the answer shown [U, P].
+        lengths: lengths of the candidates [P, n].
+        groups: the group of each user, None where it is unknown [U].
+    """
+
+    shown: FloatArray
+    unpersonalised: FloatArray
+    candidates: FloatArray
+    length: FloatArray
+    lengths: FloatArray
+    groups: tuple[str | None, ...]
+
+    def take(self, users: BoolArray) -> ShownAnswers:
+        """Return those of some users, by a mask [U]."""
+        groups = tuple(group for group, kept in zip(self.groups, users.tolist(), strict=True) if kept)
+        parts = (self.shown[users], self.unpersonalised[users], self.candidates[users], self.length[users])
+        return ShownAnswers(*parts, self.lengths, groups)
+
+
+def measure_answers(answers: ShownAnswers, split: str, subset: str, *, seed: int) -> list[Measurement]:
+    """Return all measurements of `POLICY_METRICS` that can be made; none where no candidate is better than another.
+
+    Args:
+        answers: what was shown.
+        split: name of the split that the users and prompts belong to.
+        subset: which part of it this is.
+        seed: the same seed draws the same resamples.
+    """
+    read = np.isfinite(answers.shown)
+    unread = Measurement(split, subset, UNREAD, *_share(~read), read.size) if read.size else None
+    found = [] if unread is None or not unread.value else [unread]
+    won, room = _gains(answers)
+    if not room[read].sum() > 0:
+        return found
+    controlled = _controlled(answers)
+    found = [
+        Measurement(split, subset, GAIN, *_ratio(won, room, read), int(read.sum())),
+        Measurement(split, subset, CONTROLLED, *_ratio(*controlled, read), int(read.sum())),
+        *found,
+    ]
+    worst = [_ratio(won[mask], room[mask], read[mask]) for mask in _groups(answers) if room[mask][read[mask]].sum() > 0]
+    if len(worst) > 1:
+        found.append(Measurement(split, subset, WORST, *min(worst), int(read.sum())))
+    found.append(Measurement(split, subset, BETTER_OFF, *_better_off(answers, read, seed), len(read)))
+    return sorted(found, key=lambda m: POLICY_METRICS.index(m.metric))
+
+
+def _gains(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
+    """Return how much the answer shown is better than a random one, and how much the best one is [U, P]."""
+    mean = answers.candidates.mean(axis=2)
+    return answers.shown - mean, answers.candidates.max(axis=2) - mean
+
+
+def _controlled(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
+    """Return the same, of utilities that no longer depend on length."""
+    longer = answers.lengths - answers.lengths.mean(axis=1, keepdims=True)
+    better = answers.candidates - answers.candidates.mean(axis=2, keepdims=True)
+    slope = (better * longer).sum(axis=(1, 2)) / max(float(np.square(longer).sum()), 1e-12)
+    won, room = _gains(answers)
+    best = answers.candidates.argmax(axis=2)
+    best_longer = np.take_along_axis(np.broadcast_to(longer, better.shape), best[..., None], axis=2)[..., 0]
+    own_longer = answers.length - answers.lengths.mean(axis=1)
+    return won - slope[:, None] * own_longer, room - slope[:, None] * best_longer
+
+
+def _ratio(won: FloatArray, room: FloatArray, read: BoolArray) -> tuple[float, float, float]:
+    """Return the ratio of sums over the cells that were read [U, P], with its interval over users and prompts."""
+    users, prompts = np.nonzero(read)
+    total = float(room[read].sum())
+    if total == 0:
+        return 0.0, 0.0, 0.0
+    value = float(won[read].sum()) / total
+    reach = spread((won[read] - value * room[read]) / total, [users, prompts]).reach
+    return value, value - reach, value + reach
+
+
+def _share(marks: BoolArray) -> tuple[float, float, float]:
+    users, prompts = np.nonzero(np.ones_like(marks))
+    value = float(marks.mean())
+    reach = spread((marks.ravel() - value) / marks.size, [users, prompts]).reach
+    return value, max(value - reach, 0.0), min(value + reach, 1.0)
+
+
+def _groups(answers: ShownAnswers) -> list[BoolArray]:
+    names = sorted({group for group in answers.groups if group is not None})
+    return [np.array([group == name for group in answers.groups]) for name in names]
+
+
+def _better_off(answers: ShownAnswers, read: BoolArray, seed: int) -> tuple[float, float, float]:
+    """Return the share of users to whom what they are shown is worth more than what anybody would be shown.
+
+    Users and prompts are drawn anew together, so that a user who is better off by one prompt alone is not always.
+    """
+    difference = np.where(read, answers.shown - answers.unpersonalised, 0.0)
+    difference = np.where(np.abs(difference) < 1e-9, 0.0, difference)  # the order of a sum is no difference
+    num_users, num_prompts = difference.shape
+    generator = np.random.default_rng(seed)
+    users = generator.multinomial(num_users, np.full(num_users, 1 / num_users), size=_RESAMPLES)
+    prompts = generator.multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), size=_RESAMPLES)
+    better = difference @ prompts.T > 1e-9
+    resampled = (users.T * better).sum(axis=0) / num_users
+    value = float((difference.sum(axis=1) > 1e-9).mean())
+    return value, *interval(value, resampled)
+
+
+def policy_table(results: Mapping[str, Sequence[Measurement]], *, title: str = "") -> Table:
+    """Return who chooses as rows, and gain and share of users better off on each split as columns.
+
+    Args:
+        results: measurements by name of what chooses.
+        title: title of the table.
+    """
+    found = {(name, m.split, m.metric): m for name, ms in results.items() for m in ms if m.subset == "all"}
+    splits = split_order([split for _, split, _ in found])
+    columns = [
+        (split, metric)
+        for split in splits
+        for metric in (GAIN, BETTER_OFF)
+        if any((name, split, metric) in found for name in results)
+    ]
+    header = tuple(f"{split_title(split)}: {metric.replace('_', ' ')}" for split, metric in columns)
+    rows = tuple(
+        (name, *(cell(found[name, *column]) if (name, *column) in found else "" for column in columns))
+        for name in results
+    )
+    return Table(title, ("what is shown", *header), rows)
+
+
+def newcomers_table(results: Mapping[str, Sequence[Measurement]], *, title: str = "") -> Table:
+    """Return who chooses as rows, and the gain of newcomers after so many answers as columns; maybe without rows."""
+    found = {
+        name: {m.subset.removeprefix(ANSWERS): m for m in ms if m.metric == GAIN and m.subset.startswith(ANSWERS)}
+        for name, ms in results.items()
+    }
+    counts = sorted({count for by_count in found.values() for count in by_count}, key=int)
+    rows = tuple(
+        (name, *(cell(by_count[count]) if count in by_count else "" for count in counts))
+        for name, by_count in found.items()
+        if by_count
+    )
+    return Table(title, ("answers given", *counts), rows)

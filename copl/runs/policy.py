@@ -1,0 +1,133 @@
+"""Whether a run's choices help people, kept in the run as a stage: `copl evaluate --policy`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from copl.align.context import FittedRun
+from copl.align.judging import REFERENCES, UNPERSONALISED, Example, PolicyJudge, PolicyResult, PolicySize
+from copl.evaluate.policy import newcomers_table, policy_table
+from copl.evaluate.report import AnswerCards, AnswersPage
+from copl.evaluate.tables import number
+from copl.interfaces import PreferenceModel
+from copl.records import SPLITS, Measurement, PreferenceData
+from copl.runs.directory import LOG_FILE, Run
+from copl.runs.pipeline import OpenProgress
+from copl.runs.recipe import Choice, canonical_hash
+from copl.runs.stages import POLICY, STAGE_FILE, read_stage, verify_stage
+from copl.runs.workspace import RunWorkspace
+from copl.system.documents import read_document, write_document
+
+_FILE = "policy.json"
+_AGAIN = "run `copl evaluate --policy` again"
+
+
+def policy_directory(root: Path, aligner: Choice) -> Path:
+    """Return where an aligner keeps what it makes for a run: one place for each setting of its options."""
+    return root / "policies" / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
+
+
+def evaluate_policy(
+    run: Run,
+    data: PreferenceData,
+    aligners: Sequence[Choice],
+    *,
+    size: PolicySize,
+    open_progress: OpenProgress,
+    cache: Path | None,
+    method: PreferenceModel | None = None,
+) -> PolicyResult:
+    """Measure what aligners show the simulated users of a run's data; what was measured before is only read.
+
+    Args:
+        run: the run.
+        data: the data set that it was trained on.
+        aligners: who decides what is shown; examples are taken of the first.
+        size: how much is measured.
+        open_progress: opens a progress display.
+        cache: the cache that runs share.
+        method: the fitted method, where it is loaded already.
+
+    Raises:
+        CoplError: the data are not simulated, or an aligner cannot work with the run.
+    """
+    with run.locked(), open_progress(run.root / LOG_FILE) as progress:
+        workspace = RunWorkspace(run.root, progress, cache)
+
+        def compute(directory: Path) -> None:
+            fitted = method or run.load_method()
+            context = FittedRun(run.root, fitted, run.recipe.stages, lambda: data, fitted.scores)
+            judge = PolicyJudge(
+                context,
+                {choice.name: choice.build() for choice in aligners},
+                lambda name: policy_directory(run.root, next(c for c in aligners if c.name == name)),
+                size=size,
+                seed=run.recipe.seed,
+                progress=progress,
+            )
+            write_document(directory / _FILE, judge.result())
+
+        key = {
+            "run": run.recipe.key(),
+            "fitted": run.fingerprint,
+            "data": data.digest(*SPLITS),
+            "aligners": [choice.key() for choice in aligners],
+            "size": attrs.asdict(size),
+        }
+        directory = workspace.stage(POLICY, key=key, compute=compute)
+        return _read(directory)
+
+
+def policy_of(run: Run, data: PreferenceData) -> PolicyResult | None:
+    """Return what `evaluate_policy` found of a run as it is, on these data; None where it was not measured.
+
+    Raises:
+        RunError: the stage is damaged.
+    """
+    directory = run.root / POLICY
+    if not (directory / STAGE_FILE).is_file():
+        return None
+    inputs = read_stage(directory).inputs
+    if (inputs.get("fitted"), inputs.get("data")) != (run.fingerprint, data.digest(*SPLITS)):
+        return None
+    verify_stage(directory)
+    return _read(directory)
+
+
+def choosers(results: Mapping[str, PolicyResult]) -> dict[str, tuple[Measurement, ...]]:
+    """Return the measurements of several runs by what chooses: references once, each other aligner by run and name."""
+    several = len(results) > 1
+    first = next(iter(results.values())).measurements
+    chosen = {
+        f"{run}: {aligner}" if several else aligner: measurements
+        for run, result in results.items()
+        for aligner, measurements in result.measurements.items()
+        if aligner not in (UNPERSONALISED, *REFERENCES)
+    }
+    usual = f"{next(iter(results))}: {UNPERSONALISED}" if several else UNPERSONALISED
+    begin = {name: first[name] for name in REFERENCES[:1] if name in first} | {usual: first[UNPERSONALISED]}
+    return begin | chosen | {name: first[name] for name in REFERENCES[1:] if name in first}
+
+
+def answers_page(results: Mapping[str, PolicyResult]) -> AnswersPage | None:
+    """Return what a report shows of the answers of several runs, None where none was measured."""
+    if not results:
+        return None
+    rows = choosers(results)
+    tables = [policy_table(rows, title="True utility of what is shown, with 95 % intervals over users and prompts")]
+    newcomers = newcomers_table(rows, title="Gain of newcomers by how many answers they have given")
+    tables += [newcomers] if newcomers.rows else []
+    examples = next(iter(results.values())).examples
+    return AnswersPage(tables, [_cards(example) for example in examples])
+
+
+def _cards(example: Example) -> AnswerCards:
+    own = [(shown.user_id, f"{shown.group}, gain {number(shown.gain)}", shown.text) for shown in example.shown]
+    return AnswerCards(example.prompt, (*own, ("anybody", "the average user's favourite", example.unpersonalised)))
+
+
+def _read(directory: Path) -> PolicyResult:
+    return read_document(directory / _FILE, PolicyResult, advice=_AGAIN)

@@ -1,0 +1,51 @@
+"""``copl evaluate --policy``: gains in the table, in JSON and in the report; what was measured is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from copl.plugins import load
+from copl.runs.directory import open_run
+
+RunCopl = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(personal_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(personal_run, tmp_path / "run"))
+
+
+def test_gains_are_shown_kept_and_reported(run_copl: RunCopl, run: Path) -> None:
+    before = open_run(run, load()).fingerprint
+    code, out, err = run_copl("evaluate", run, "--policy", "--num", 4, "--no-cache")
+    assert code == 0, err
+    assert "true utility of what is shown, of 4 candidates" in out
+    assert "length controlled gain" in out
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "What users are shown" in report
+    assert "Gain of newcomers" in report
+    assert open_run(run, load()).fingerprint == before  # what was measured is no part of the model
+    stage = (run / "policy" / "stage.json").stat().st_mtime_ns
+    code, out, _ = run_copl("evaluate", run, "--policy", "--num", 4, "--json", "--no-cache")
+    found = [m for m in json.loads(out) if m.get("shown_by") == "oracle"]
+    assert {m["value"] for m in found if m["metric"] == "utility_gain"} == {1.0}
+    assert (run / "policy" / "stage.json").stat().st_mtime_ns == stage
+    code, out, _ = run_copl("evaluate", run, "--no-cache")
+    assert "true utility" not in out
+    assert "What users are shown" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_faults(run_copl: RunCopl, run: Path, small_data: Path) -> None:
+    code, _, err = run_copl("evaluate", run, "--aligner", "best-of-m", "--num", 1)
+    assert code == 2
+    assert err.splitlines() == ["copl: --num 1: at least two candidates", "copl: --aligner: give --policy as well"]
+    code, _, err = run_copl("evaluate", run, "--policy", "--aligner", "best-of-m", "--data", small_data)
+    assert code == 2
+    assert "leave --data" in err
+    assert "unknown aligner 'best-of-m' (did you mean 'best-of-n'?)" in err
+    assert not (run / "policy").exists()

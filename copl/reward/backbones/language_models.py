@@ -7,8 +7,9 @@ from pathlib import Path
 from copl.errors import BackboneError
 from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions, SmolLm2, SmolLm2Options
 from copl.reward.backbones.checkpoints import missing_files
+from copl.reward.backbones.names import PACKAGED_WRITER
 
-PACKAGED = "smollm2-135m"
+PACKAGED = PACKAGED_WRITER
 
 
 def language_model_directory(name: str | Path, *, revision: str | None = None) -> Path:

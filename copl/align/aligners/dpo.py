@@ -1,0 +1,141 @@
+"""Aligner ``dpo``: what a language model trained for this one user says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, final
+
+from copl.align.choosing import UNKNOWN, first_choice
+from copl.align.policies.options import DpoOptions
+from copl.align.seeds import seed_of
+from copl.answers import Answer, AnswerRequests
+from copl.plugins import Component
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from copl.align.policies.writer import Writer
+    from copl.interfaces import AlignerContext
+
+
+@final
+class DpoAligner:
+    """Trains a plain LoRA for each user, by DPO on the user's own rows, keeps it, and lets it answer.
+
+    What the user has said and candidates of the generator to training prompts, ranked by the user's reward, are the
+    rows (`copl.align.policies.rows`). Policies lie where the context keeps things, one directory a user, and load in
+    stock PEFT. A user nobody knows is answered by the language model as it is.
+    """
+
+    def __init__(self, options: DpoOptions) -> None:
+        self._options = options
+
+    def answers(self, requests: AnswerRequests, context: AlignerContext) -> list[Answer]:
+        """Answer by the users' policies, which are trained where they are not there yet.
+
+        Raises:
+            CoplError: TRL is not installed, or there is nothing to train a policy on.
+        """
+        _ = context.method.seen_users()
+        if not len(requests):
+            return []
+        from copl.align.policies.single import speaking
+        from copl.align.policies.writer import Writer
+
+        writer = Writer.open(self._options.model)
+        plain = self._written(writer, requests.prompts, context.seed)
+        texts: dict[str, list[str]] = {}
+        for user in requests.user_ids:
+            known = context.knows(user)
+            if known:
+                self._ensure(user, context)
+            with speaking(writer, self._place(user, context)) if known else nullcontext(writer) as speaker:
+                texts[user] = self._written(speaker, requests.prompts, context.seed) if known else plain
+        return own_answers(requests, texts, plain, context)
+
+    def _written(self, writer: Writer, prompts: Sequence[str], seed: int) -> list[str]:
+        options = self._options
+        return [
+            writer.write(
+                prompt,
+                seed=seed_of(seed, prompt, 0),
+                max_new_tokens=options.max_new_tokens,
+                temperature=options.temperature,
+            )
+            or "..."
+            for prompt in prompts
+        ]
+
+    def _ensure(self, user: str, context: AlignerContext) -> None:
+        """Train the policy of a user, where it is not there yet."""
+        directory = self._place(user, context)
+        if (directory / "policy.json").is_file():
+            return
+        from copl.align.policies.material import ranked_rows, said_rows, training_prompts
+        from copl.align.policies.single import train_policy
+
+        options = self._options
+        said = said_rows(user, context.comparisons(user)) if options.said else []
+        everybody = [user, *sorted(context.method.seen_users())]
+        prompts = training_prompts(everybody, options.num_prompts, context)
+        ranked = ranked_rows([user], prompts, context, options)
+        train_policy([*said, *ranked], directory, options, seed=context.seed, progress=context.progress)
+
+    def _place(self, user: str, context: AlignerContext) -> Path:
+        """Where the policy of a user lies: another one for another embedding, generator or seed."""
+        digest = hashlib.sha256(f"{user}\x00{context.seed}\x00{context.generator.fingerprint()}".encode())
+        adapted = context.adapted
+        if adapted is not None and user in adapted.user_ids:
+            digest.update(adapted.embeddings[adapted.user_ids.index(user)].float().cpu().numpy().tobytes())
+        return context.directory / digest.hexdigest()[:24]
+
+
+def own_answers(
+    requests: AnswerRequests, texts: dict[str, list[str]], plain: Sequence[str], context: AlignerContext
+) -> list[Answer]:
+    """Return what policies wrote as answers, beside what the language model says to anybody.
+
+    Args:
+        requests: who asked what.
+        texts: what each user's policy wrote to each prompt.
+        plain: what the language model wrote without one.
+        context: gives the rewards of both.
+    """
+    answers: list[Answer] = []
+    known = {user: context.knows(user) for user in requests.user_ids}
+    worth = {
+        user: context.rewards(
+            AnswerRequests([user], requests.prompts, list(zip(texts[user], plain, strict=True)))
+        ).personal
+        for user in requests.user_ids
+    }
+    for place, (prompt, general) in enumerate(zip(requests.prompts, plain, strict=True)):
+        for user in requests.user_ids:
+            rewards = worth[user][place][0]
+            answers.append(
+                Answer(
+                    user,
+                    prompt,
+                    (texts[user][place], general),
+                    0,
+                    general,
+                    tuple(rewards.tolist()),
+                    float(first_choice(rewards)[0]),
+                    user_known=known[user],
+                    note="" if known[user] else UNKNOWN,
+                )
+            )
+    return answers
+
+
+COMPONENTS = [
+    Component(
+        name="dpo",
+        options=DpoOptions,
+        build=DpoAligner,
+        summary="a plain LoRA trained for this one user by DPO on the user's own ranked candidates",
+        reference="Rafailov et al. 2023, arXiv 2305.18290",
+    )
+]

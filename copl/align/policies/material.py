@@ -1,0 +1,58 @@
+"""What policies are trained on: what users have said, and candidates to training prompts ranked by their rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from copl.align.policies.rows import PreferenceRow, RowOptions, preference_rows
+from copl.answers import AnswerRequests
+from copl.errors import CoplError
+from copl.interfaces import AlignerContext
+
+if TYPE_CHECKING:
+    from copl.records import ComparisonSet
+
+
+def said_rows(user_id: str, said: ComparisonSet) -> list[PreferenceRow]:
+    """Return what a user has said as rows; of the responses compared, those the user chose."""
+    rows, table = said.comparisons, said.responses
+    found: dict[tuple[str, str, str], None] = {}
+    for chosen, rejected, weight in zip(
+        rows.chosen.tolist(), rows.rejected.tolist(), rows.weight.tolist(), strict=True
+    ):
+        if weight > 0:
+            found[table.prompts[chosen], table.texts[chosen], table.texts[rejected]] = None
+    return [PreferenceRow(user_id, *texts, margin=0.0, provenance={"kind": "said"}) for texts in found]
+
+
+def training_prompts(user_ids: Sequence[str], count: int, context: AlignerContext) -> list[str]:
+    """Return some prompts of the training, those of the first users first."""
+    prompts: dict[str, None] = {}
+    for user in user_ids:
+        if len(prompts) >= count:
+            break
+        said = context.comparisons(user)
+        prompts |= {said.responses.prompts[row]: None for row in said.comparisons.chosen.tolist()}
+    return list(prompts)[:count]
+
+
+def ranked_rows(
+    user_ids: Sequence[str],
+    prompts: Sequence[str],
+    context: AlignerContext,
+    options: RowOptions,
+) -> list[PreferenceRow]:
+    """Return rows of candidates to training prompts; none where the generator can't answer those prompts."""
+    if not prompts or not user_ids:
+        return []
+    try:
+        candidates = context.generator.candidates(
+            prompts, num=options.num_candidates, seed=context.seed, progress=context.progress
+        )
+    except CoplError as error:
+        context.progress.log("policy", finding=f"no candidates to training prompts: {error.faults[0]}")
+        return []
+    requests = AnswerRequests(user_ids, prompts, candidates)
+    known = [context.knows(user) for user in user_ids]
+    return [*preference_rows(requests, context.rewards(requests), known, options, {"kind": "ranked"}).rows]

@@ -1,0 +1,170 @@
+"""One user's policy: a plain LoRA on a language model, trained by TRL's `DPOTrainer` on the user's rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from attrs import frozen
+
+from copl.align.policies.extra import trl
+from copl.align.policies.options import DpoOptions
+from copl.align.policies.rows import PreferenceRow, as_trl
+from copl.align.policies.writer import Writer, own_randomness, quiet_packages
+from copl.errors import CoplError, RunError, TrainingError
+from copl.experts.targets import default_target_modules, require_target_modules
+from copl.system.files import new_directory, write_text
+from copl.system.progress import SilentProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from copl.interfaces import Progress
+
+CARD = "policy.json"
+_ADAPTER = "adapter_config.json"
+
+
+@final
+@frozen
+class TrainedPolicy:
+    """What training a policy has come to.
+
+    Attributes:
+        num_rows: rows it was trained on.
+        steps: optimiser steps.
+        loss: mean loss of the last steps.
+    """
+
+    num_rows: int
+    steps: int
+    loss: float
+
+
+def train_policy(
+    rows: Sequence[PreferenceRow],
+    directory: Path,
+    options: DpoOptions,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> TrainedPolicy:
+    """Train one user's policy and write it, whole or not at all, as an adapter that stock PEFT loads.
+
+    The reference is the language model without adapter. TRL does the training; nothing of its checkpoints is kept.
+
+    Args:
+        rows: the user's rows.
+        directory: where it goes; must not exist or be empty.
+        options: model, adapter and training.
+        seed: the same seed gives the same policy on the same machine.
+        progress: where to show progress.
+
+    Raises:
+        CoplError: TRL is not installed, there are no rows, the model cannot be adapted, or the loss is not finite.
+    """
+    if not rows:
+        raise CoplError("no rows to train a policy on: the user has said nothing, and all candidates are near-ties")
+    package = trl()
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    writer = Writer.open(options.model)
+    targets = default_target_modules(writer.model)
+    require_target_modules(writer.model, targets)
+    steps = max(1, min(options.max_steps, math.ceil(len(rows) * options.epochs / options.batch_size)))
+    with (
+        new_directory(directory) as fresh,
+        own_randomness(seed),
+        quiet_packages(),
+        (progress or SilentProgress()).task("training the policy", steps) as task,
+    ):
+        trainer = package.DPOTrainer(
+            model=writer.model,
+            args=package.DPOConfig(**_arguments(options, steps, seed, fresh)),
+            train_dataset=Dataset.from_list([as_trl(row, chat=writer.chat) for row in rows]),
+            processing_class=_with_padding(writer.tokenizer),
+            peft_config=LoraConfig(
+                r=options.rank, lora_alpha=options.alpha, target_modules=list(targets), task_type="CAUSAL_LM"
+            ),
+            callbacks=[_shown(task)],
+        )
+        trainer.train()
+        losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+        if not losses or not all(map(math.isfinite, losses)):
+            raise TrainingError("the loss of the policy is not finite; lower learning_rate")
+        trainer.model.save_pretrained(fresh)
+        (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form
+        trained = TrainedPolicy(len(rows), steps, sum(losses[-5:]) / len(losses[-5:]))
+        facts = {"num_rows": trained.num_rows, "steps": steps, "loss": trained.loss, "base": writer.fingerprint()}
+        write_text(fresh / CARD, json.dumps(facts, indent=2) + "\n")
+    return trained
+
+
+def _arguments(options: DpoOptions, steps: int, seed: int, directory: Path) -> dict[str, Any]:
+    import torch
+
+    return {
+        "output_dir": str(directory),
+        "max_steps": steps,
+        "per_device_train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, steps // 20),
+        "beta": options.beta,
+        "max_length": options.max_length,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "seed": seed,
+    }
+
+
+def _with_padding(tokenizer: Any) -> Any:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _shown(task: Any) -> Any:
+    from transformers import TrainerCallback
+
+    class Shown(TrainerCallback):  # type: ignore[misc]
+        """Shows progress and nothing else."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if logs and "loss" in logs:
+                task.advance(loss=float(logs["loss"]))
+
+    return Shown()
+
+
+@contextmanager
+def speaking(writer: Writer, directory: Path) -> Iterator[Writer]:
+    """Let a language model speak as a policy that `train_policy` or an export of a mixture has written.
+
+    Raises:
+        RunError: the policy is damaged, or of another model.
+    """
+    from peft import PeftModel
+
+    if not (directory / _ADAPTER).is_file():
+        raise RunError(f"{directory} holds no policy (it has no {_ADAPTER}); delete it and run the same command again")
+    with quiet_packages():
+        try:
+            adapted = PeftModel.from_pretrained(writer.model, directory)
+        except Exception as error:  # whatever PEFT comes upon
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"{directory}: cannot be put on {writer.directory} ({reason}); delete it") from error
+    try:
+        yield Writer(adapted.eval(), writer.tokenizer, writer.directory)
+    finally:
+        adapted.unload()

@@ -13,6 +13,8 @@ from copl.commands.parts.display import open_progress, say
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
+    from copl.align.context import RunContext
+    from copl.answers import AnswerRequests
     from copl.model import Model
     from copl.records import AdaptedUsers, ComparisonSet
     from copl.runs.recipe import Choice
@@ -27,7 +29,7 @@ def align(
             help="JSONL, CSV or Parquet rows with a prompt (text or messages), or lines of text.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")] = None,
     aligner: Annotated[str, typer.Option("--aligner", help="Who decides what a user sees.")] = "best-of-n",
     generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "facets",
     user: Annotated[list[str] | None, typer.Option("--user", help="Id of a user; may be repeated.")] = None,
@@ -38,6 +40,14 @@ def align(
     ] = None,
     everybody: Annotated[bool, typer.Option("--everybody", help="All users of the training.")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="Candidates for each prompt.")] = 8,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows",
+            help="File to write: the candidates ranked by each user's reward, as rows of prompt, chosen and rejected"
+            " that TRL trains policies on; with the aligners dpo and mixture-dpo, whose options say which.",
+        ),
+    ] = None,
     assignments: SET_OPTION = None,
     seed: SEED_OPTION = None,
 ) -> None:
@@ -49,16 +59,22 @@ def align(
     from copl.align.conduct import Assignment, write_answers
     from copl.align.context import RunContext
     from copl.align.prompts import read_prompts
+    from copl.answers import AnswerRequests
     from copl.data.requests import check_target, read_support
     from copl.errors import OptionsError
     from copl.model import Model
     from copl.runs.policy import policy_directory
 
-    check_target(out, prompts_file, *(path for path in (users, support) if path))
+    for target in (path for path in (out, rows) if path):
+        check_target(target, prompts_file, *(path for path in (users, support) if path))
     faults = [f"--num {num}: at least one candidate"] if num < 1 else []
+    if out is None and rows is None:
+        faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
     if users and support:
         faults.append("--users and --support: give one of them")
     chosen = _chosen(aligner, generator, assignments or (), faults)
+    if rows is not None and "aligner" in chosen:
+        _check_rows(rows, chosen["aligner"], faults)
     if faults:
         raise OptionsError(faults)
     prompts = read_prompts(prompts_file, say)
@@ -76,6 +92,13 @@ def align(
     ):
         directory = policy_directory(run_directory, chosen["aligner"])
         context = RunContext(run, writer, directory, progress, seed or 0, adapted, said)
+        if rows is not None:
+            about = {"kind": "ranked", "run": model.fingerprint, "generator": generator, "seed": seed or 0}
+            _write_rows(
+                rows, AnswerRequests(user_ids, prompts, _candidates(context, prompts, num)), context, chosen, about
+            )
+        if out is None:
+            return
         assignment = Assignment(user_ids, prompts, num, key)
         summary = write_answers(chosen["aligner"].build(), assignment, context, out)
     kept = f", {summary.num_kept} of them from before" if summary.num_kept else ""
@@ -102,6 +125,40 @@ def _chosen(aligner: str, generator: str, assignments: Sequence[str], faults: li
     ]
     chosen = {kind: choose(kind, {"name": name} | values.get(kind, {}), load(), faults) for kind, name in names.items()}
     return {kind: choice for kind, choice in chosen.items() if choice is not None}
+
+
+def _check_rows(rows: Path, aligner: Choice, faults: list[str]) -> None:
+    from copl.align.policies.rows import RowOptions, check_rows_target
+    from copl.errors import DataError
+
+    if not isinstance(aligner.options, RowOptions):
+        faults.append(f"--rows: aligner {aligner.name!r} makes no rows; take --aligner dpo or mixture-dpo")
+    try:
+        check_rows_target(rows)
+    except DataError as error:
+        faults += error.faults
+
+
+def _candidates(context: RunContext, prompts: Sequence[str], num: int) -> Any:
+    return context.generator.candidates(prompts, num=num, seed=context.seed, progress=context.progress)
+
+
+def _write_rows(
+    path: Path, requests: AnswerRequests, context: RunContext, chosen: dict[str, Choice], about: dict[str, Any]
+) -> None:
+    from copl.align.policies.rows import preference_rows, write_rows
+
+    known = [context.knows(user) for user in requests.user_ids]
+    made = preference_rows(requests, context.rewards(requests), known, chosen["aligner"].options, about)
+    write_rows(path, made.rows)
+    left = {
+        "near-ties": made.num_near,
+        "with a text used before": made.num_repeated,
+        "for balance": made.num_unbalanced,
+        "users nobody knows": made.num_unknown,
+    }
+    said = ", ".join(f"{count} {name}" for name, count in left.items() if count)
+    say(f"wrote {len(made.rows)} rows to {path}" + (f"; left out: {said}" if said else ""))
 
 
 def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, *, everybody: bool) -> tuple[str, ...]:

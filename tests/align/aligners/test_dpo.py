@@ -1,0 +1,118 @@
+"""A policy for one user: trained by TRL, a plain LoRA, kept, and answering by itself."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from copl import Model
+from copl.align.policies.options import DpoOptions
+from copl.align.policies.rows import PreferenceRow
+from copl.align.policies.single import speaking, train_policy
+from copl.align.policies.writer import Writer
+from copl.errors import CoplError, RunError
+
+pytest.importorskip("trl")
+ROWS = [
+    PreferenceRow("ann", prompt, "Place the egg in cold water.", "Why?", 1.0, {"kind": "said"})
+    for prompt in ("How do I boil an egg?", "Tea?")
+]
+
+
+@pytest.fixture(scope="module")
+def options(tiny_model: Path) -> DpoOptions:
+    return DpoOptions(model=str(tiny_model), max_steps=6, epochs=100, batch_size=2, learning_rate=2e-2, rank=4)
+
+
+@pytest.fixture(scope="module")
+def policy(options: DpoOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("policies") / "ann"
+    trained = train_policy(ROWS, directory, options, seed=1)
+    assert (trained.num_rows, trained.steps) == (2, 6)
+    return directory
+
+
+def margins(writer: Writer) -> list[float]:
+    with torch.no_grad():
+        chosen = writer.likelihoods([writer.pair(row.prompt, row.chosen, 64) for row in ROWS])
+        rejected = writer.likelihoods([writer.pair(row.prompt, row.rejected, 64) for row in ROWS])
+    return [float(value) for value in chosen - rejected]
+
+
+def test_it_prefers_what_the_user_prefers_and_stock_peft_loads_it(policy: Path, tiny_model: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    writer = Writer.open(tiny_model)
+    before = margins(writer)
+    with speaking(writer, policy) as speaker:
+        after = margins(speaker)
+    assert all(late > early + 0.05 for early, late in zip(before, after, strict=True))
+    assert margins(writer) == before  # the language model is left as it was
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    with warnings.catch_warnings():  # peft asks transformers for a property by its former name
+        warnings.simplefilter("ignore", FutureWarning)
+        stock = PeftModel.from_pretrained(plain, policy)
+    assert margins(Writer(stock.eval(), writer.tokenizer, tiny_model)) == pytest.approx(after, abs=1e-4)
+    card = json.loads((policy / "adapter_config.json").read_text())
+    assert (card["r"], card["task_type"], card["base_model_name_or_path"]) == (4, "CAUSAL_LM", str(tiny_model))
+    assert {path.suffix for path in policy.iterdir()} <= {".json", ".safetensors"}
+
+
+def test_the_same_seed_gives_the_same_policy(policy: Path, options: DpoOptions, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    state = torch.get_rng_state()
+    train_policy(ROWS, tmp_path / "again", options, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    first, second = (load_file(path / "adapter_model.safetensors") for path in (policy, tmp_path / "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_cannot_be_trained_or_opened_says_so(options: DpoOptions, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(CoplError, match="no rows to train a policy on"):
+        train_policy([], tmp_path / "none", options, seed=0)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(RunError, match="holds no policy"), speaking(Writer.open(tiny_model), tmp_path):
+        pass
+
+
+def test_copl_align_trains_keeps_and_answers(
+    run_copl: Callable[..., tuple[int, str, str]], trained_run: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    users = list(Model.open(run).method.seen_users())[:2]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Tea?"}\n{"prompt": "How do I boil an egg?"}\n')
+    chosen = [f"aligner.{key}={value}" for key, value in _SMALL.items()] + [f"aligner.model={tiny_model}"]
+    arguments = [part for setting in chosen for part in ("--set", setting)]
+    named = ["--user", users[0], "--user", users[1], "--user", "nobody", "--generator", "table"]
+    table = tmp_path / "candidates.jsonl"
+    table.write_text('{"prompt": "Tea?", "response": "No."}\n{"prompt": "How do I boil an egg?", "response": "Why?"}\n')
+    named += ["--set", f"generator.path={table}"]
+
+    def answers(out: Path) -> list[dict[str, object]]:
+        code, _, said = run_copl("align", run, prompts, "--out", out, "--aligner", "dpo", *named, *arguments)
+        assert code == 0, said
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    first = answers(tmp_path / "answers.jsonl")
+    assert [row["user_id"] for row in first] == [*users, "nobody"] * 2
+    assert [row["user_known"] for row in first[:3]] == [True, True, False]
+    assert first[2]["response"] == first[2]["unpersonalised"]
+    kept = sorted(run.glob("policies/dpo-*/*/adapter_model.safetensors"))
+    assert len(kept) == 2
+    times = [path.stat().st_mtime_ns for path in kept]
+    assert answers(tmp_path / "again.jsonl") == first
+    assert [path.stat().st_mtime_ns for path in kept] == times  # not trained again
+
+
+_SMALL = {"max_steps": 2, "batch_size": 2, "rank": 2, "max_new_tokens": 6, "num_prompts": 2, "learning_rate": 0.02}

@@ -192,6 +192,7 @@ def _lies_in(place: str, directories: set[str]) -> bool:
 
 SMALL_CORPUS = ["num_seen_users=40", "num_unseen_users=10", "num_prompts=30"]
 SMALL_POLIS = ["pairs_per_user=5", "eval_pairs_per_user=2"]
+SMALL_POLICY = ["aligner.max_steps=2", "aligner.num_prompts=4", "aligner.max_new_tokens=4"]
 FEW_STEPS = {
     "stacked": ["encoder.members=latent-groups"],
     "gcf": ["encoder.num_epochs=10"],
@@ -251,6 +252,8 @@ class Reader:
                 return _sets(SMALL_CORPUS)
             case ["data", "make", "polis"]:
                 return _sets(SMALL_POLIS)
+            case ["align", *_] if {("--aligner", "dpo"), ("--aligner", "mixture-dpo")} & set(command.flags):
+                return _sets([*SMALL_POLICY, f"aligner.model={self.model}"])
             case ["data", "make", source] if source in PUBLISHED:
                 return _sets(f"{name}={value}" for name, value in self.copies[source].items())
         return []

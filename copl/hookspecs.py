@@ -124,6 +124,8 @@ class Component:
         sections: for preference models, further recipe sections and their options classes, such as ``{"reward": ...}``.
         presets: named sets of option values, such as the published settings.
         formerly: names that it had before; who asks by one of them is told the new one.
+        personal: whether users can differ by it. Methods that know no users, and encoders that tell none apart, are the
+            references that gains are quoted against.
 
     Raises:
         TypeError: a field is something else.
@@ -153,6 +155,7 @@ class Component:
     formerly: tuple[str, ...] = attrs.field(
         default=(), validator=_be("a tuple of names", lambda v: _is_tuple(v, _is_name))
     )
+    personal: bool = attrs.field(default=True, validator=_be("True or False", lambda v: isinstance(v, bool)))
 
 
 def _is_tuple(value: Any, fits: Callable[[Any], bool]) -> bool:

@@ -5,23 +5,21 @@ The same backbone, LoRA rank of the shared expert, warm start and training as `c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-import torch
-
-from copl.interfaces import PreferenceModel, Workspace
+from copl.interfaces import Workspace
 from copl.methods.parts.text_reward import TextReward
+from copl.methods.parts.unpersonalised import Unpersonalised
 from copl.options import NoOptions
-from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
+from copl.records import AdaptedUsers, FloatArray, IntArray, PreferenceData, ResponseTable, ScoreRequests, UserTable
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 
 
 @final
-class UniformMethod(PreferenceModel):
+class UniformMethod(Unpersonalised):
     """A reward model that reads the text and takes no notice of the user."""
 
     def __init__(self, stages: Stages) -> None:
@@ -38,25 +36,11 @@ class UniformMethod(PreferenceModel):
         reader.load(directory)
         self._fitted = TextReward.load(directory, self._stages, reader)
 
-    def adapt(self, support: ComparisonSet) -> AdaptedUsers:
-        """Return empty embeddings: there is nothing to adapt."""
-        present = np.unique(support.comparisons.user)
-        num_users = len(present)
-        return AdaptedUsers(
-            user_ids=tuple(support.users.ids[row] for row in present),
-            embeddings=torch.zeros(num_users, 0),
-            how=("unpersonalised",) * num_users,
-            num_neighbours=np.zeros(num_users, dtype=np.int64),
-            confidence=np.zeros(num_users),
-        )
-
-    def seen_users(self) -> Collection[str]:
-        return ()
-
-    def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
+    def rewards(self, responses: ResponseTable, rows: IntArray) -> FloatArray:
         if self._fitted is None:
             raise RuntimeError("fit or load the method first")
-        return self._fitted.scores(requests, None)
+        nobody = UserTable.ungrouped([""])
+        return self._fitted.scores(ScoreRequests(nobody, responses, rows * 0, rows), None)
 
     def export(
         self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from attrs import frozen
+from attrs import frozen, validators
 
 from copl.experts.options import PAPER_PRESET as MIXTURE_PAPER_PRESET
 from copl.experts.options import MixtureOptions
@@ -34,6 +34,16 @@ class CoplOptions:
     )
 
 
+@final
+@frozen
+class ConsensusOptions:
+    max_length: int = option(
+        256,
+        help="tokens of prompt and response together that the frozen backbone reads",
+        validator=validators.ge(8),
+    )
+
+
 COMPONENTS: list[Component] = [
     Component(
         name="copl",
@@ -54,6 +64,7 @@ COMPONENTS: list[Component] = [
         uses=("backbone",),
         sections={"mixture": MixtureOptions, "reward": RewardOptions},
         presets={"paper": {"reward": REWARD_PAPER_PRESET}},
+        personal=False,
     ),
     Component(
         name="graph",
@@ -61,5 +72,21 @@ COMPONENTS: list[Component] = [
         build="copl.methods.graph:build",
         summary="the graph encoder alone: collaborative filtering without text",
         uses=("encoder", "adapter"),
+    ),
+    Component(
+        name="consensus",
+        options=ConsensusOptions,
+        build="copl.methods.consensus:ConsensusMethod",
+        summary="what everybody thinks of a response, by comparisons and by its text, and nothing of users",
+        reference="Bradley and Terry 1952, with a Gaussian process over texts as prior",
+        uses=("backbone",),
+        personal=False,
+    ),
+    Component(
+        name="length",
+        options=NoOptions,
+        build="copl.methods.length:LengthMethod",
+        summary="the longer or the shorter response, for everybody: a rule that reads nothing",
+        personal=False,
     ),
 ]

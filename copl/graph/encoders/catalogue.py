@@ -321,5 +321,6 @@ COMPONENTS: list[Component] = [
         build="copl.graph.encoders.none:NoGraph",
         summary="no graph: the same embedding for every user and Bradley-Terry response effects",
         reference="Bradley and Terry 1952, Rank Analysis of Incomplete Block Designs",
+        personal=False,
     ),
 ]

@@ -266,6 +266,7 @@ def _component(
     summary: str,
     reference: str,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    personal: bool = True,
 ) -> Component:
     """Return the component of a method that is a model on frozen features: a name after the colon of its module."""
     return Component(
@@ -276,6 +277,7 @@ def _component(
         reference=reference,
         uses=("backbone",),
         presets=presets or {},
+        personal=personal,
     )
 
 
@@ -286,6 +288,7 @@ COMPONENTS: list[Component] = [
         "copl_baselines.dpl:DplReward",
         summary="distributional preference learning: each reward is a distribution over all annotators",
         reference="Siththaranjan et al. 2024, arXiv 2312.08358",
+        personal=False,
     ),
     _component(
         "i2e",

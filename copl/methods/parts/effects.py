@@ -14,6 +14,7 @@ responses); then lambda_o by the loss on held-out comparisons. Either part may t
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from copl.records import Comparisons, FloatArray, IntArray
 
 _AXES = 128
-_POWERS = (0.0, 0.5, 1.0)
-_TEXT_PRECISIONS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+_POWERS = (0.0, 0.5)
+_TEXT_PRECISIONS = (30.0, 10.0, 3.0, 1.0, 0.3)
 _OWN_PRECISIONS = (30.0, 10.0, 3.0, 1.0, 0.3)
 _USUAL = 1.0
 """Precision of a response's own effect while the part of texts is chosen."""
@@ -94,11 +95,10 @@ def _strength_of_texts(train: Comparisons, features: FloatArray, axes: _Axes, pr
         if held.all() or not held.any():
             continue
         rest, asked = train.take(~held), train.take(held)
-        for power in _POWERS:
-            for text in (_NOTHING, *_TEXT_PRECISIONS):
-                weights, own = _posterior_mode(rest, features, axes.scaled(power, text), _USUAL)
-                loss = _loss(features @ weights + own, asked) * float(asked.weight.sum())
-                losses[power, text] = losses.get((power, text), 0.0) + loss
+        for power, text in [(0.0, _NOTHING), *product(_POWERS, _TEXT_PRECISIONS)]:
+            weights, own = _posterior_mode(rest, features, axes.scaled(power, text), _USUAL)
+            loss = _loss(features @ weights + own, asked) * float(asked.weight.sum())
+            losses[power, text] = losses.get((power, text), 0.0) + loss
     return min(losses, key=losses.__getitem__, default=(0.5, 1.0))
 
 

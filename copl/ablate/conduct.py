@@ -157,9 +157,10 @@ def _write(
     plan: Plan, data: Mapping[tuple[str, int], DataAt], cells: Sequence[Cell], failed: Mapping[Cell, Outcome], out: Path
 ) -> Found:
     results = collect(plan, cells)
-    found = differences(plan, results, cells)
+    accuracy = estimates(plan, results, cells)
+    found = differences(plan, results, cells, accuracy)
     best = best_by_validation(plan, results)
-    tables = split_tables(plan, estimates(plan, results, cells), found)
+    tables = split_tables(plan, accuracy, found)
     remarks = notes(plan, found, best, len(failed))
     compared = differences_table(found, plan.reference) if found else None
     pictures = _pictures(tables)

@@ -18,8 +18,8 @@ from copl.options import parse_options
 from copl.plugins import KINDS, Component, Plugins
 from copl.runs.recipe import ANY_BACKBONE, DEFAULTS, Draft, Recipe, canonical_hash, is_model_name, merge, resolve
 
-_CONSTANT = "btl"
-"""The variant taken as reference where none is named and there is one of this name."""
+BEST_UNPERSONALISED = "best unpersonalised"
+"""The reference where none is named and several variants know no users: the best of those, on each split."""
 
 
 @final
@@ -46,7 +46,7 @@ class Plan:
     Attributes:
         study: what was asked.
         variants: what is compared, in order.
-        reference: name of the variant the others are compared with.
+        reference: name of the variant the others are compared with, or `BEST_UNPERSONALISED`.
         left_out: variants whose package is not installed, with its name.
     """
 
@@ -54,6 +54,11 @@ class Plan:
     variants: tuple[Variant, ...]
     reference: str
     left_out: Mapping[str, str]
+
+    @property
+    def unpersonalised(self) -> tuple[str, ...]:
+        """Names of the variants that know no users."""
+        return tuple(variant.name for variant in self.variants if not variant.recipe.personal)
 
     @property
     def num_cells(self) -> int:
@@ -75,14 +80,24 @@ def plan(study: Study, plugins: Plugins) -> Plan:
     faults += [
         f"two variants are called {name!r}; rename one" for name in sorted({n for n in names if names.count(n) > 1})
     ]
-    reference = study.reference or (_CONSTANT if _CONSTANT in names else names[0] if names else "")
-    if not faults and reference not in names:
+    reference = study.reference or _reference(variants)
+    wanted = [*names, BEST_UNPERSONALISED] if any(not v.recipe.personal for v in variants) else names
+    if not faults and reference not in wanted:
         faults.append(
-            f"--reference {reference}: no such variant{suggest(reference, names)}; there are {'; '.join(names)}"
+            f"--reference {reference}: no such variant{suggest(reference, wanted)}; there are {'; '.join(wanted)}"
         )
     if faults:
         raise OptionsError(list(dict.fromkeys(faults)))
     return Plan(study, tuple(variants), reference, left_out)
+
+
+def _reference(variants: Iterable[Variant]) -> str:
+    """Return what gains are quoted against: the variant that knows no users, or the best of several, else the first."""
+    names = [variant.name for variant in variants]
+    unpersonalised = [variant.name for variant in variants if not variant.recipe.personal]
+    if len(unpersonalised) > 1:
+        return BEST_UNPERSONALISED
+    return (unpersonalised or names or [""])[0]
 
 
 def _installed(package: str) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from attrs import frozen
 
 from copl.ablate.cells import Cell
-from copl.ablate.grid import Plan
+from copl.ablate.grid import BEST_UNPERSONALISED, Plan
 from copl.ablate.statistics import PairedDifference, SeedDifferences, holm, mean_difference, pooled_difference
 from copl.data.dataset import load_dataset
 from copl.evaluate.bootstrap import sampled_from
@@ -68,6 +68,10 @@ class Estimate:
     high: float
 
 
+Estimates: TypeAlias = Mapping[tuple[str, str, str], Estimate]
+"""Accuracies by variant, data set (or `AVERAGE`) and split."""
+
+
 @final
 @frozen
 class Difference:
@@ -77,6 +81,7 @@ class Difference:
         variant: name of the variant.
         data: name of the data set, or `AVERAGE`.
         split: the split.
+        versus: name of the reference there; the best of several where that is another on each data set of an average.
         value: difference of accuracy, variant minus reference.
         low: lower end of its 95 % interval, not corrected.
         high: upper end.
@@ -88,6 +93,7 @@ class Difference:
     variant: str
     data: str
     split: str
+    versus: str
     value: float
     low: float
     high: float
@@ -152,7 +158,7 @@ class _Margins:
         return SeedDifferences(values, users, ends)
 
 
-def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> dict[tuple[str, str, str], Estimate]:
+def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> Estimates:
     """Return the accuracy by variant, data set (or `AVERAGE`) and held-out split, where no run is missing."""
     runs, margins, measured = _runs(cells), _Margins(), accuracies(results)
     found: dict[tuple[str, str, str], Estimate] = {}
@@ -189,29 +195,51 @@ def _splits(results: Sequence[Result]) -> list[str]:
     return split_order([m.split for m in held_out({"": [r.measured for r in results]})[""]])
 
 
-def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> list[Difference]:
+def references(plan: Plan, found: Estimates) -> dict[tuple[str, str], str]:
+    """Return by data set and split who the others are compared with.
+
+    That is the reference of the study, or of the variants that know no users the one of the highest accuracy there;
+    among equals the first.
+    """
+    places = dict.fromkeys((data, split) for _, data, split in found)
+    if plan.reference != BEST_UNPERSONALISED:
+        return dict.fromkeys(places, plan.reference)
+    best = {}
+    for data, split in places:
+        there = [(found[name, data, split].value, name) for name in plan.unpersonalised if (name, data, split) in found]
+        if there:
+            best[data, split] = max(there, key=lambda pair: pair[0])[1]
+    return best
+
+
+def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], found: Estimates) -> list[Difference]:
     """Return the difference of every variant to the reference on every held-out split of every data set.
 
     Runs of both with the same seed are paired comparison by comparison, and pooled. P-values are corrected by Holm's
-    procedure for all differences returned, the averages over data sets among them.
+    procedure for all differences returned, the averages over data sets among them. Where the reference is the best of
+    several that know no users, these are not compared with each other, and an average is over the gains on each data
+    set, each over the best there.
     """
-    runs, margins = _runs(cells), _Margins()
-    rows: list[tuple[str, str, str, PairedDifference, int]] = []
-    others = [variant.name for variant in plan.variants if variant.name != plan.reference]
+    runs, margins, versus = _runs(cells), _Margins(), references(plan, found)
+    apart = plan.unpersonalised if plan.reference == BEST_UNPERSONALISED else (plan.reference,)
+    rows: list[tuple[str, str, str, str, PairedDifference, int]] = []
     for split in _splits(results):
-        for variant in others:
-            found: dict[str, PairedDifference] = {}
+        for variant in (v.name for v in plan.variants if v.name not in apart):
+            parts: dict[str, PairedDifference] = {}
             for number, spec in enumerate(plan.study.data):
-                by_seed = list(_paired(runs, margins, (variant, plan.reference), spec.name, split, plan.study.seeds))
+                reference = versus.get((spec.name, split), "")
+                by_seed = list(_paired(runs, margins, (variant, reference), spec.name, split, plan.study.seeds))
                 if by_seed:
-                    found[spec.name] = pooled_difference(by_seed, seed=number)
-                    rows.append((variant, spec.name, split, found[spec.name], len(by_seed)))
-            if len(found) > 1 and len(found) == len(_with_split(results, split)):
-                rows.append((variant, AVERAGE, split, mean_difference(found), len(plan.study.seeds)))
-    corrected = holm([paired.p_value for _, _, _, paired, _ in rows])
+                    parts[spec.name] = pooled_difference(by_seed, seed=number)
+                    rows.append((variant, spec.name, split, reference, parts[spec.name], len(by_seed)))
+            if len(parts) > 1 and len(parts) == len(_with_split(results, split)):
+                against = {versus[name, split] for name in parts}
+                name = against.pop() if len(against) == 1 else BEST_UNPERSONALISED
+                rows.append((variant, AVERAGE, split, name, mean_difference(parts), len(plan.study.seeds)))
+    corrected = holm([paired.p_value for *_, paired, _ in rows])
     return [
-        Difference(variant, data, split, paired.value, *paired.bounds, paired.p_value, p, num_seeds)
-        for (variant, data, split, paired, num_seeds), p in zip(rows, corrected, strict=True)
+        Difference(variant, data, split, reference, paired.value, *paired.bounds, paired.p_value, p, num_seeds)
+        for (variant, data, split, reference, paired, num_seeds), p in zip(rows, corrected, strict=True)
     ]
 
 
@@ -273,7 +301,7 @@ def write_results(plan: Plan, results: Sequence[Result], path: Path) -> None:
 
 def write_differences(found: Sequence[Difference], path: Path) -> None:
     """Write one row a difference."""
-    names = ("variant", "data", "split", "value", "low", "high", "p_value", "p_corrected", "num_seeds")
-    types = dict.fromkeys(names[:3], pa.string()) | dict.fromkeys(names[3:8], pa.float64()) | {"num_seeds": pa.int64()}
+    names = ("variant", "data", "split", "versus", "value", "low", "high", "p_value", "p_corrected", "num_seeds")
+    types = dict.fromkeys(names[:4], pa.string()) | dict.fromkeys(names[4:9], pa.float64()) | {"num_seeds": pa.int64()}
     columns = {name: pa.array([getattr(d, name) for d in found], types[name]) for name in names}
     write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))

@@ -8,13 +8,13 @@ from typing import final
 
 from attrs import evolve, frozen
 
-from copl.ablate.grid import Plan
-from copl.ablate.results import AVERAGE, Difference, Estimate
+from copl.ablate.grid import BEST_UNPERSONALISED, Plan
+from copl.ablate.results import AVERAGE, Difference, Estimate, Estimates, references
 from copl.errors import one_line
 from copl.evaluate.tables import Table, markdown_text, number, split_order, split_title, to_markdown
 
-MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "": ""}
-"""How a significant difference to the reference is shown."""
+MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "reference": "†", "": ""}
+"""How a significant difference to the reference is shown, and the reference itself."""
 
 
 @final
@@ -64,9 +64,7 @@ class SplitTable:
         return f"Accuracy, {split_title(self.split)}"
 
 
-def split_tables(
-    plan: Plan, found: Mapping[tuple[str, str, str], Estimate], differences: Sequence[Difference]
-) -> list[SplitTable]:
+def split_tables(plan: Plan, found: Estimates, differences: Sequence[Difference]) -> list[SplitTable]:
     """Return a table for each held-out split, in the usual order.
 
     Args:
@@ -74,7 +72,8 @@ def split_tables(
         found: accuracies by variant, data set and split.
         differences: what is marked.
     """
-    marks = {(d.variant, d.data, d.split): d.mark for d in differences}
+    marks = {(name, data, split): "reference" for (data, split), name in references(plan, found).items()}
+    marks |= {(d.variant, d.data, d.split): d.mark for d in differences}
     names = [spec.name for spec in plan.study.data]
     tables = []
     for split in split_order([split for _, _, split in found]):
@@ -126,13 +125,14 @@ def differences_table(found: Sequence[Difference], reference: str) -> Table:
             f"{d.variant}{MARKS[d.mark]}",
             d.data,
             split_title(d.split),
+            d.versus,
             f"{number(d.value, signed=True)} ({number(d.low, signed=True)} to {number(d.high, signed=True)})",
             _p_value(d.p_value),
             _p_value(d.p_corrected),
         )
         for d in found
     )
-    header = ("variant", "data", "split", f"accuracy minus {reference}", "p", "p (Holm)")
+    header = ("variant", "data", "split", "compared with", "difference of accuracy", "p", "p (Holm)")
     return Table(f"Differences to {reference}", header, rows)
 
 
@@ -153,9 +153,9 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
     if found:
         seeds_too = ", or Student's t over seeds where that is less sure" if len(seeds) > 1 else ""
         lines.append(
-            f"↑ and ↓: significantly above and below {plan.reference} (paired over the same comparisons; users and "
-            f"prompts resampled{seeds_too}; p < .05 after Holm's correction for all {len(found)} differences of this "
-            "study). How large a difference is matters more than its p-value."
+            f"†: {_named(plan.reference)}. ↑ and ↓: significantly above and below it (paired over the same "
+            f"comparisons; users and prompts resampled{seeds_too}; p < .05 after Holm's correction for all "
+            f"{len(found)} differences of this study). How large a difference is matters more than its p-value."
         )
     if best:
         chosen = "; ".join(f"{data}: {name} ({number(value)})" for data, (name, value) in best.items())
@@ -166,6 +166,12 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
     if failed:
         lines.append(f"Cells that failed: {failed}; a variant without all its seeds has no entry.")
     return lines
+
+
+def _named(reference: str) -> str:
+    if reference == BEST_UNPERSONALISED:
+        return "the best of the variants that know no users, on that split of that data set"
+    return f"the reference, {reference}"
 
 
 def markdown(title: str, tables: Sequence[SplitTable], compared: Table | None, remarks: Sequence[str]) -> str:
@@ -187,6 +193,7 @@ _TEX = str.maketrans(
         "±": r"$\pm$",
         "↑": r"$\uparrow$",
         "↓": r"$\downarrow$",
+        "†": r"$\dagger$",
     }
 )
 

@@ -46,7 +46,8 @@ def ablate(
         str | None,
         typer.Option(
             "--reference",
-            help="Variant to compare the others with. [default: that of the study, else btl, else the first]",
+            help="Variant to compare the others with. [default: that of the study, else the best of those that know no"
+            " users, else the first]",
         ),
     ] = None,
     assignments: SET_OPTION = None,

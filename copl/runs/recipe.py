@@ -103,6 +103,12 @@ class Recipe:
     stages: Stages
     seed: int = field(default=0)
 
+    @property
+    def personal(self) -> bool:
+        """Whether users can differ by what it makes of a response."""
+        knowing = [self.method, *(part for part in (self.stages.parts.get("encoder"),) if part is not None)]
+        return all(choice.registered.component.personal for choice in knowing)
+
     def build(self) -> Any:
         """Build the method (a `PreferenceModel`)."""
         return self.method.build(stages=self.stages)

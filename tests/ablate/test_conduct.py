@@ -315,3 +315,35 @@ def test_two_names_of_one_recipe_share_their_cells(make_plan: MakePlan, run_plan
     assert said[0] == "2 cells: 0 finished, 0 failed, 2 to run"
     assert {r.variant for r in found.results} == {"a", "b"}
     assert {d.value for d in found.differences} == {0.0}
+
+
+def test_a_gain_is_over_the_best_that_knows_no_users(make_plan: MakePlan, run_plan: RunPlan, tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text("""
+    [[variants]]
+    name = "mf"
+    values = { method = "graph" }
+    [[variants]]
+    name = "effects"
+    values = { encoder = "none" }
+    [[variants]]
+    name = "length"
+    values = { method = "length" }
+    """)
+    found, _ = run_plan(make_plan(path, num_seeds=2), tmp_path / "out")
+    entries = {table.split: table.rows for table in found.tables}
+    assert {d.variant for d in found.differences} == {"mf"}
+    for difference in found.differences:
+        if difference.data == "average":
+            continue
+        rows = entries[difference.split]
+        column = ["one", "two"].index(difference.data)
+        values = {name: row[column].value for name, row in rows.items() if row[column]}  # type: ignore[union-attr]  # there
+        best = max(("effects", "length"), key=lambda name: values[name])
+        assert difference.versus == best
+        assert difference.value == pytest.approx(values["mf"] - values[best])
+        marked = rows[best][column]
+        assert marked is not None
+        assert str(marked).find("†") == -1
+        assert marked.mark == "reference"
+    assert "†: the best of the variants that know no users" in (tmp_path / "out" / "table.md").read_text()

@@ -42,7 +42,8 @@ def test_a_study_says_what_to_fetch(tmp_path: Path) -> None:
 def test_the_small_study_on_the_embedded_corpus_needs_no_other_files() -> None:
     planned = plan(load_study(CONFIGS / "small.toml", Flags(data=["facets"])), load())
     assert [spec.name for spec in planned.study.data] == ["facets"]
-    assert planned.reference == "btl"
+    assert planned.reference == "best unpersonalised"
+    assert {"btl", "consensus", "length"} <= set(planned.unpersonalised)
 
 
 def test_the_published_settings_are_those_of_the_presets() -> None:

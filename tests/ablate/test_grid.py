@@ -25,6 +25,16 @@ def test_a_part_that_a_method_does_not_have_is_not_varied_for_it(make_plan: Make
     assert plan.num_cells == 4 * 2
 
 
+def test_gains_are_over_the_best_that_knows_no_users(make_plan: MakePlan) -> None:
+    plan = make_plan(vary=["method=graph,length,consensus,copl"])
+    assert (plan.reference, plan.unpersonalised) == ("best unpersonalised", ("length", "consensus"))
+    assert make_plan(vary=["method=graph,length"]).reference == "length"
+    assert make_plan(vary=["encoder=none,mf"]).unpersonalised == ("none",)  # no encoder, no user
+    assert make_plan(vary=["encoder=mf,gcf"]).reference == "mf"
+    with pytest.raises(OptionsError, match="no such variant"):
+        make_plan(vary=["encoder=mf,gcf"], reference="best unpersonalised")
+
+
 def test_an_option_is_varied_only_where_the_component_has_it(make_plan: MakePlan) -> None:
     plan = make_plan(vary=["encoder=mf,gcf", "encoder.num_epochs=1,2"])
     assert names(plan) == ["encoder=mf", "encoder=gcf, encoder.num_epochs=1", "encoder=gcf, encoder.num_epochs=2"]

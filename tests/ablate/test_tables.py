@@ -28,7 +28,7 @@ TABLE = SplitTable(
         "btl": (Entry(0.6, 0.5, 0.7, True, "behind"), None),
     },
 )
-FOUND = [Difference("copl & <gate>", "polis_votes", "heldout", 0.2, 0.1, 0.3, 0.0002, 0.0004, 3)]
+FOUND = [Difference("copl & <gate>", "polis_votes", "heldout", "btl", 0.2, 0.1, 0.3, 0.0002, 0.0004, 3)]
 
 
 def test_entries_say_which_interval_they_have() -> None:
@@ -48,7 +48,7 @@ def test_markdown_emphasises_the_best() -> None:
     page = markdown("title", [TABLE], differences_table(FOUND, "btl"), ["a remark"])
     assert page.startswith("# title\n\n- a remark\n\n## Accuracy, unseen users\n")
     assert "| **.800 ± .050↑** |" in page
-    assert r"| copl & \<gate>↑ | polis_votes | unseen users | +.200 (+.100 to +.300) | <.001 | <.001 |" in page
+    assert r"| copl & \<gate>↑ | polis_votes | unseen users | btl | +.200 (+.100 to +.300) | <.001 | <.001 |" in page
 
 
 def test_latex_is_escaped() -> None:
@@ -90,5 +90,5 @@ def test_bars_are_drawn_for_what_is_there_and_always_alike() -> None:
 
 @pytest.mark.parametrize(("p", "mark"), [(0.049, "ahead"), (0.05, ""), (1.0, "")])
 def test_a_mark_needs_a_corrected_p_value_below_the_level(p: float, mark: str) -> None:
-    assert Difference("v", "d", "test", 0.1, 0.0, 0.2, 0.0001, p, 1).mark == mark
-    assert Difference("v", "d", "test", -0.1, -0.2, 0.0, 0.0001, p, 1).mark == ("behind" if mark else "")
+    assert Difference("v", "d", "test", "r", 0.1, 0.0, 0.2, 0.0001, p, 1).mark == mark
+    assert Difference("v", "d", "test", "r", -0.1, -0.2, 0.0, 0.0001, p, 1).mark == ("behind" if mark else "")

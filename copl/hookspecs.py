@@ -13,6 +13,7 @@ There is nothing to decorate and nothing is registered by importing. The built-i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -108,6 +109,39 @@ def _from_place(build: Callable[..., Any] | str) -> Callable[..., Any]:
 
 @final
 @attrs.frozen
+class Range:
+    """An interval that a search draws an option from.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+        log: draw the logarithm evenly, not the number.
+
+    Raises:
+        ValueError: the ends are not numbers in order, or not positive where logarithms are drawn.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        ends: tuple[Any, ...] = (self.low, self.high, self.log)
+        if not all(type(end) in (int, float) and math.isfinite(end) for end in ends[:2]) or type(ends[2]) is not bool:
+            raise ValueError(f"low and high must be numbers, and log true or false, got {ends}")
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where logarithms are drawn, got {self.low}")
+
+    @classmethod
+    def around(cls, value: float, factor: float) -> Range:
+        """Return the interval from a part of a value to as many times it, by logarithms."""
+        return cls(value / factor, value * factor, log=True)
+
+
+@final
+@attrs.frozen
 class Component:
     """One thing a user can choose by name.
 
@@ -126,6 +160,8 @@ class Component:
         formerly: names that it had before; who asks by one of them is told the new one.
         personal: whether users can differ by it. Methods that know no users, and encoders that tell none apart, are the
             references that gains are quoted against.
+        search: what a search of ``copl ablate`` draws options from, by option or ``section.option``: a `Range`, or a
+            tuple of values.
 
     Raises:
         TypeError: a field is something else.
@@ -156,6 +192,15 @@ class Component:
         default=(), validator=_be("a tuple of names", lambda v: _is_tuple(v, _is_name))
     )
     personal: bool = attrs.field(default=True, validator=_be("True or False", lambda v: isinstance(v, bool)))
+    search: Mapping[str, Range | tuple[Any, ...]] = attrs.field(
+        factory=dict,
+        converter=_plain,
+        validator=_be("a table of ranges and tuples of values", lambda v: _is_table(v, _is_range)),
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, Range) or (type(value) is tuple and len(value) > 0)
 
 
 def _is_tuple(value: Any, fits: Callable[[Any], bool]) -> bool:

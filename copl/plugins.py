@@ -17,11 +17,11 @@ import attrs
 import pluggy
 
 from copl.errors import OptionsError, PluginError, UnknownComponentError, quoted, suggest
-from copl.hookspecs import KINDS, Component, HookSpecs
+from copl.hookspecs import KINDS, Component, HookSpecs, Range
 from copl.options import parse_options
 from copl.system.foreign import ForeignCodeError, contained, describe
 
-__all__ = ["KINDS", "BrokenPlugin", "Component", "HookSpecs", "Plugins", "Registered", "Registry", "load"]
+__all__ = ["KINDS", "BrokenPlugin", "Component", "HookSpecs", "Plugins", "Range", "Registered", "Registry", "load"]
 
 ENTRY_POINT_GROUP = "copl"
 OWN_PACKAGE = "copl"

@@ -9,20 +9,27 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 import attrs
+import numpy as np
 from attrs import field, frozen
 
 from copl.ablate.datasets import DataAt
-from copl.ablate.grid import Plan, Variant
+from copl.ablate.grid import Plan
+from copl.bradley_terry import mean_log_loss
 from copl.data.dataset import load_dataset
-from copl.errors import CoplError
-from copl.interfaces import Progress
+from copl.errors import CoplError, DataError
+from copl.evaluate.metrics import correct
+from copl.interfaces import PreferenceModel, Progress
 from copl.plugins import Plugins, load
+from copl.records import PreferenceData
 from copl.runs.pipeline import evaluate, train
-from copl.runs.recipe import canonical_hash, resolve
+from copl.runs.recipe import Recipe, canonical_hash, resolve
 from copl.runs.results import METRICS_FILE
 from copl.system.documents import parse_document, read_document, to_json, write_document
 from copl.system.files import locked
 from copl.system.progress import RunLog, SilentProgress
+
+VALIDATION_FILE = "validation.json"
+"""How a trial of a search was judged."""
 
 State = Literal["finished", "failed", "missing"]
 
@@ -44,6 +51,7 @@ class Cell:
         data_directory: where the data set is.
         run: the run directory.
         cache: directory of the stages that cells share.
+        is_trial: the cell is a trial of a search: it is judged on the split ``validation`` and on nothing else.
     """
 
     variants: tuple[str, ...] = field(converter=_texts)
@@ -53,6 +61,7 @@ class Cell:
     data_directory: Path = field(converter=Path)
     run: Path = field(converter=Path)
     cache: Path = field(converter=Path)
+    is_trial: bool = False
 
     def __str__(self) -> str:
         return f"{self.data}, {' = '.join(self.variants)}, seed {self.seed}"
@@ -70,9 +79,31 @@ class Cell:
 
     def state(self) -> State:
         """Say whether the cell is finished, failed, or has neither ended well nor badly."""
-        if (self.run / METRICS_FILE).is_file():
+        if (self.run / (VALIDATION_FILE if self.is_trial else METRICS_FILE)).is_file():
             return "finished"
         return "failed" if self.failure_file.is_file() else "missing"
+
+    def validation(self) -> Validation:
+        """Return how a finished trial was judged.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        return read_document(self.run / VALIDATION_FILE, Validation, advice="--retry runs the cell again")
+
+
+@final
+@frozen
+class Validation:
+    """How a trial does on the split ``validation``.
+
+    Attributes:
+        loss: Bradley-Terry loss at the factor that suits the margins best.
+        accuracy: share of comparisons it is right about.
+    """
+
+    loss: float
+    accuracy: float
 
 
 @final
@@ -101,12 +132,28 @@ class Outcome:
 
 
 def cells_of(
-    plan: Plan, data: Mapping[tuple[str, int], DataAt], out: Path, cache: Path, plugins: Plugins
+    plan: Plan,
+    data: Mapping[tuple[str, int], DataAt],
+    out: Path,
+    cache: Path,
+    plugins: Plugins,
+    *,
+    recipes: Mapping[tuple[str, str], Recipe] | None = None,
+    are_trials: bool = False,
 ) -> list[Cell]:
     """Return the cells of a plan, variant by variant; each distinct run is there once.
 
     A run directory is named after a digest of all that the run depends on, the code of its components included, so a
     study whose settings have changed finds those cells that have not.
+
+    Args:
+        plan: the study.
+        data: the data sets by name and seed.
+        out: directory of the study.
+        cache: directory of the stages that cells share.
+        plugins: where metrics come from.
+        recipes: by variant and data set, what a search has chosen in place of the variant's own recipe.
+        are_trials: the cells are trials of a search.
     """
     measured_by = [(r.component.name, r.package, r.package_version) for r in plugins.registry("metric")]
     found: dict[Path, Cell] = {}
@@ -114,17 +161,17 @@ def cells_of(
         for seed in plan.study.seeds:
             for spec in plan.study.data:
                 at = data[spec.name, seed]
-                run = out / "cells" / spec.name / _run_name(variant, seed, at, measured_by)
+                recipe = attrs.evolve((recipes or {}).get((variant.name, spec.name), variant.recipe), seed=seed)
+                place = out / ("trials" if are_trials else "cells") / spec.name
+                run = place / _run_name(recipe, at, [] if are_trials else measured_by)
                 names = (*found[run].variants, variant.name) if run in found else (variant.name,)
-                recipe = {**variant.recipe.to_dict(), "seed": seed}
-                found[run] = Cell(names, spec.name, seed, recipe, at.directory, run, cache)
+                found[run] = Cell(names, spec.name, seed, recipe.to_dict(), at.directory, run, cache, are_trials)
     return list(found.values())
 
 
-def _run_name(variant: Variant, seed: int, at: DataAt, measured_by: list[Any]) -> str:
-    recipe = attrs.evolve(variant.recipe, seed=seed)
+def _run_name(recipe: Recipe, at: DataAt, measured_by: list[Any]) -> str:
     digest = canonical_hash({"recipe": recipe.key(), "data": at.fingerprint, "measured_by": measured_by})
-    return f"{recipe.method.name}-{digest[:10]}-seed{seed}"
+    return f"{recipe.method.name}-{digest[:10]}-seed{recipe.seed}"
 
 
 def run_cell(cell: Cell) -> Outcome:
@@ -150,9 +197,23 @@ def _run(cell: Cell) -> None:
     draft = {name: dict(values) for name, values in cell.recipe.items() if name != "seed"}
     plugins = load()
     recipe = resolve(draft, plugins, seed=cell.seed)
-    run, _ = train(recipe, cell.data_directory, cell.run, open_progress=_silent, cache=cell.cache)
+    run, method = train(recipe, cell.data_directory, cell.run, open_progress=_silent, cache=cell.cache)
+    if cell.is_trial:
+        write_document(cell.run / VALIDATION_FILE, _judged(method, load_dataset(cell.data_directory)))
+        return
     # the method is read back, so that a cell killed in between and taken up again gives the very same numbers
     evaluate(run, load_dataset(cell.data_directory), plugins=plugins, open_progress=_silent, cache=cell.cache)
+
+
+def _judged(method: PreferenceModel, data: PreferenceData) -> Validation:
+    pairs = data.split("validation")
+    if not len(pairs):
+        raise DataError("a search needs validation comparisons; the data set has none")
+    margins = method.margins(pairs)
+    size = float(np.sqrt(np.square(margins).mean())) or 1.0
+    weight = np.ones(len(pairs))  # as metrics count them
+    losses = [mean_log_loss(factor * margins / size, weight) for factor in np.geomspace(0.01, 30.0, 60)]
+    return Validation(float(min(losses)), float(correct(margins).mean()))
 
 
 def record_failure(cell: Cell, outcome: Outcome) -> Outcome:

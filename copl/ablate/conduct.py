@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, final
 
+import attrs
 from attrs import frozen
 
 from copl.ablate.cells import Cell, Outcome, cells_of, recorded_failure
@@ -26,6 +27,7 @@ from copl.ablate.results import (
     write_differences,
     write_results,
 )
+from copl.ablate.search import Judged, as_variants, judge, search_notes, search_table, trials_of, tuned
 from copl.ablate.tables import (
     SplitTable,
     differences_table,
@@ -38,7 +40,7 @@ from copl.ablate.tables import (
 from copl.errors import RunError
 from copl.plugins import Plugins
 from copl.runs.directory import installed_versions
-from copl.runs.recipe import write_recipe
+from copl.runs.recipe import Recipe, write_recipe
 from copl.system.documents import write_document
 from copl.system.files import is_free, sweep, write_text
 
@@ -59,6 +61,7 @@ class Found:
         differences: each variant held against the reference.
         tables: the tables, as written.
         remarks: how they are to be read.
+        searched: the trials of a search, where the study asks for one.
         failed: the cells that failed, with the cause.
     """
 
@@ -66,6 +69,7 @@ class Found:
     differences: Sequence[Difference]
     tables: Sequence[SplitTable]
     remarks: Sequence[str]
+    searched: Sequence[Judged]
     failed: Mapping[Cell, Outcome]
 
 
@@ -94,21 +98,41 @@ def conduct(
         say: told a line for each cell as it ends.
 
     Raises:
-        CoplError: the directory holds something else, a data set cannot be made, or Ray is missing.
+        CoplError: a range of the search is unfit, the directory holds something else, a data set cannot be made, or
+            Ray is missing.
     """
-    out = out.resolve()
+    out, shared = out.resolve(), (cache or out / "cache").resolve()
+    trials = trials_of(plan, plan.study.search, plugins) if plan.study.search else []
     _open_study(out)
+
+    def run(cells: Sequence[Cell], what: str) -> Mapping[Cell, Outcome]:
+        return _run_waiting(cells, what, engine, num_jobs, retry=retry, say=say)
+
+    searched: list[Judged] = []
+    if plan.study.search:
+        drawn = attrs.evolve(plan.study, seeds=(plan.study.search.seed,))
+        tried = attrs.evolve(plan, study=drawn, variants=as_variants(trials))
+        cells = cells_of(tried, prepare(drawn, out, plugins, say), out, shared, plugins, are_trials=True)
+        searched = judge(trials, cells, run(cells, "trials"))
+        write_document(out / "search.json", searched)
     data = prepare(plan.study, out, plugins, say)
-    cells = cells_of(plan, data, out, (cache or out / "cache").resolve(), plugins)
+    recipes = tuned(trials, searched)
+    cells = cells_of(plan, data, out, shared, plugins, recipes=recipes)
+    return _write(plan, data, cells, run(cells, "cells"), searched, recipes, out)
+
+
+def _run_waiting(
+    cells: Sequence[Cell], what: str, engine: Engine, num_jobs: int | None, *, retry: bool, say: Say
+) -> Mapping[Cell, Outcome]:
+    """Run the cells that are not finished; return those that failed, now or before."""
     failed = {cell: recorded_failure(cell) for cell in cells if cell.state() == "failed" and not retry}
     waiting = [cell for cell in cells if cell.state() != "finished" and cell not in failed]
     num_finished = len(cells) - len(waiting) - len(failed)
-    say(f"{len(cells)} cells: {num_finished} finished, {len(failed)} failed, {len(waiting)} to run")
+    say(f"{len(cells)} {what}: {num_finished} finished, {len(failed)} failed, {len(waiting)} to run")
     told = _Told(len(waiting), say)
     if waiting:
         _run(waiting, engine, num_jobs, told.hear)
-    failed |= told.failed
-    return _write(plan, data, cells, failed, out)
+    return failed | told.failed
 
 
 def _open_study(out: Path) -> None:
@@ -154,27 +178,34 @@ class _Told:
 
 
 def _write(
-    plan: Plan, data: Mapping[tuple[str, int], DataAt], cells: Sequence[Cell], failed: Mapping[Cell, Outcome], out: Path
+    plan: Plan,
+    data: Mapping[tuple[str, int], DataAt],
+    cells: Sequence[Cell],
+    failed: Mapping[Cell, Outcome],
+    searched: Sequence[Judged],
+    recipes: Mapping[tuple[str, str], Recipe],
+    out: Path,
 ) -> Found:
     results = collect(plan, cells)
     accuracy = estimates(plan, results, cells)
     found = differences(plan, results, cells, accuracy)
     best = best_by_validation(plan, results)
     tables = split_tables(plan, accuracy, found)
-    remarks = notes(plan, found, best, len(failed))
-    compared = differences_table(found, plan.reference) if found else None
+    remarks = [*notes(plan, found, best, len(failed)), *search_notes(plan.study.search)]
+    more = [differences_table(found)] if found else []
+    more += [search_table(searched)] if searched else []
     pictures = _pictures(tables)
     title = plan.study.title
     write_results(plan, results, out / "results.parquet")
     write_differences(found, out / "differences.parquet")
     for split, picture in pictures.items():
         write_text(out / "plots" / f"{split}.svg", picture + "\n")
-    write_text(out / "table.md", markdown(title, tables, compared, remarks))
+    write_text(out / "table.md", markdown(title, tables, more, remarks))
     write_text(out / "table.tex", latex(tables, remarks))
-    write_text(out / "table.html", to_html(title, tables, compared, remarks, pictures))
-    _write_best(plan, best, out / "best.toml")
+    write_text(out / "table.html", to_html(title, tables, more, remarks, pictures))
+    _write_best(plan, best, recipes, out)
     _write_facts(plan, data, cells, failed, out / STUDY_FILE)
-    return Found(results, found, tables, remarks, failed)
+    return Found(results, found, tables, remarks, searched, failed)
 
 
 def _pictures(tables: Sequence[SplitTable]) -> dict[str, str]:
@@ -185,14 +216,21 @@ def _pictures(tables: Sequence[SplitTable]) -> dict[str, str]:
     return {shown.split: accuracy_bars(shown) for shown in tables}
 
 
-def _write_best(plan: Plan, best: Mapping[str, tuple[str, float]], path: Path) -> None:
-    """Write the recipe of the variant that is best by validation, over all data sets where there are several."""
-    if not best:
-        return
-    name, value = best.get(AVERAGE) or next(iter(best.values()))
-    (variant,) = (variant for variant in plan.variants if variant.name == name)
-    comment = f"# {name}: the best by accuracy on validation ({value:.4f}); use it with copl train --config\n"
-    write_text(path, comment + write_recipe(variant.recipe))
+def _write_best(
+    plan: Plan, best: Mapping[str, tuple[str, float]], recipes: Mapping[tuple[str, str], Recipe], out: Path
+) -> None:
+    """Write the recipe of the variant that is best by validation, over all data sets where there are several.
+
+    After a search a variant may have another recipe on each data set; then there is a file for each.
+    """
+    own = {variant.name: variant.recipe for variant in plan.variants}
+    texts: dict[str, str] = {}
+    for data in (place for place in best if place != AVERAGE):
+        name, value = best.get(AVERAGE) or best[data]
+        comment = f"# {name}: the best by accuracy on validation ({value:.4f}); use it with copl train --config\n"
+        texts[data] = comment + write_recipe(recipes.get((name, data), own[name]))
+    for data, text in texts.items():
+        write_text(out / ("best.toml" if len({*texts.values()}) == 1 else f"best-{data}.toml"), text)
 
 
 def _write_facts(

@@ -20,6 +20,9 @@
     encoder = ["gcf", "mf"]
     "encoder.embedding_dim" = [8, 16]
 
+    [search]                                   # options chosen on validation first (`copl.ablate.ranges`)
+    num_trials = 8
+
     [[variants]]                               # and these, by hand, each on the base
     name = "no shared expert"
     values = { "mixture.shared_rank" = 0 }
@@ -38,13 +41,14 @@ from typing import Any, final
 import attrs
 from attrs import field, frozen
 
+from copl.ablate.ranges import Search, read_search
 from copl.errors import CoplError, OptionsError, suggest
 from copl.runs.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
 
 NAME = "name"
 """The key of a section that chooses its component."""
 
-_STUDY_KEYS = ("title", "seeds", "reference", "base", "data", "vary", "variants")
+_STUDY_KEYS = ("title", "seeds", "reference", "base", "data", "vary", "variants", "search")
 _DATA_KEYS = ("directory", "source", "options", "seed", "per_seed")
 _VARIANT_KEYS = ("name", "values", "requires")
 
@@ -121,6 +125,7 @@ class Study:
         seeds: one run each.
         reference: name of the variant the others are compared with; chosen by `copl.ablate.grid.plan` where empty.
         root: directory that relative paths start from.
+        search: how options are chosen before the study runs; None runs the recipes as they stand.
     """
 
     title: str = "ablation"
@@ -131,6 +136,7 @@ class Study:
     seeds: tuple[int, ...] = (0,)
     reference: str = ""
     root: Path = Path()
+    search: Search | None = None
 
 
 @final
@@ -189,6 +195,7 @@ def _read(path: Path, faults: list[str]) -> Study:
         seeds=_seeds(document.get("seeds", 1), mine),
         reference=str(reference),
         root=root,
+        search=read_search(document, mine),
     )
     faults += [f"{path}: {fault}" for fault in mine]
     return study

@@ -118,7 +118,7 @@ def _is_best(shown: SplitTable) -> Callable[[int, int], bool]:
     return lambda row, column: column > 0 and (entry := entries[row][column - 1]) is not None and entry.best
 
 
-def differences_table(found: Sequence[Difference], reference: str) -> Table:
+def differences_table(found: Sequence[Difference]) -> Table:
     """Return every difference to the reference with its interval and p-values."""
     rows = tuple(
         (
@@ -133,7 +133,7 @@ def differences_table(found: Sequence[Difference], reference: str) -> Table:
         for d in found
     )
     header = ("variant", "data", "split", "compared with", "difference of accuracy", "p", "p (Holm)")
-    return Table(f"Differences to {reference}", header, rows)
+    return Table("Differences", header, rows)
 
 
 def _p_value(p: float) -> str:
@@ -160,6 +160,12 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
     if best:
         chosen = "; ".join(f"{data}: {name} ({number(value)})" for data, (name, value) in best.items())
         lines.append(f"Best by accuracy on validation, the split that options are chosen by: {chosen}.")
+    readings = {str(v.recipe.reading): v.name for v in plan.variants if v.recipe.reading is not None}
+    if len(readings) > 1:
+        lines.append(
+            "Variants do not read the same: backbone, its options or the limit in tokens differ between "
+            f"{', '.join(readings.values())}, so that a difference may be one of texts."
+        )
     lines += [
         f"Left out, because the package {package} is not installed: {name}." for name, package in plan.left_out.items()
     ]
@@ -174,13 +180,13 @@ def _named(reference: str) -> str:
     return f"the reference, {reference}"
 
 
-def markdown(title: str, tables: Sequence[SplitTable], compared: Table | None, remarks: Sequence[str]) -> str:
+def markdown(title: str, tables: Sequence[SplitTable], more: Sequence[Table], remarks: Sequence[str]) -> str:
     """Return the study as Markdown."""
     parts = [f"# {markdown_text(title)}", "\n".join(f"- {markdown_text(line)}" for line in remarks)]
     for shown in tables:
         parts += [f"## {markdown_text(shown.title)}", to_markdown(as_table(shown), _is_best(shown))]
-    if compared is not None:
-        parts += [f"## {markdown_text(compared.title)}", to_markdown(compared)]
+    for table in more:
+        parts += [f"## {markdown_text(table.title)}", to_markdown(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -228,7 +234,7 @@ svg { max-width: 100%; height: auto; }
 def to_html(
     title: str,
     tables: Sequence[SplitTable],
-    compared: Table | None,
+    more: Sequence[Table],
     remarks: Sequence[str],
     pictures: Mapping[str, str],
 ) -> str:
@@ -237,8 +243,8 @@ def to_html(
     for shown in tables:
         parts += [f"<h2>{html.escape(shown.title)}</h2>", _html_table(as_table(shown), _is_best(shown))]
         parts.append(pictures.get(shown.split, ""))
-    if compared is not None:
-        parts += [f"<h2>{html.escape(compared.title)}</h2>", _html_table(compared)]
+    for table in more:
+        parts += [f"<h2>{html.escape(table.title)}</h2>", _html_table(table)]
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     )

@@ -73,6 +73,7 @@ def ablate(
     """
     from copl.ablate.conduct import conduct
     from copl.ablate.grid import plan as plan_study
+    from copl.ablate.search import trials_of
     from copl.ablate.study import Flags, load_study
     from copl.errors import OptionsError
     from copl.plugins import load
@@ -81,8 +82,9 @@ def ablate(
         raise OptionsError(f"--jobs {jobs}: at least one")
     flags = Flags(vary or (), data or (), seeds, reference, assignments or ())
     plan = plan_study(load_study(config, flags), load())
+    trials = trials_of(plan, plan.study.search, load()) if plan.study.search else ()
     if dry_run:
-        _show_plan(plan, as_json)
+        _show_plan(plan, len(trials), as_json)
         return
     if out is None:
         raise OptionsError("--out is missing: name the directory of the study")
@@ -102,7 +104,7 @@ def ablate(
         raise typer.Exit(2)
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
+def _show_plan(plan: Plan, num_trials: int, as_json: bool) -> None:
     study = plan.study
     names = [spec.name for spec in study.data]
     if as_json:
@@ -115,13 +117,16 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
                 "seeds": list(study.seeds),
                 "reference": plan.reference,
                 "cells": plan.num_cells,
+                "trials": num_trials * len(names),
             }
         )
         return
     rows = [(v.name, v.recipe.method.name, _parts(v.recipe.stages.parts.values())) for v in plan.variants]
     show_table(f"{study.title}: {len(rows)} variants", ("variant", "method", "parts"), rows)
     show_text(f"data: {', '.join(names)}; seeds: {', '.join(map(str, study.seeds))}; compared with {plan.reference}")
-    show_text(f"{plan.num_cells} cells")
+    show_text(
+        f"{plan.num_cells} cells" + (f", and {num_trials * len(names)} trials of the search" if num_trials else "")
+    )
     for name, package in plan.left_out.items():
         say(f"left out, because the package {package} is not installed: {name}")
 
@@ -133,6 +138,7 @@ def _parts(choices: Iterable[Choice]) -> str:
 def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
     import attrs
 
+    from copl.ablate.search import search_table
     from copl.ablate.tables import as_table, differences_table
 
     if as_json:
@@ -143,6 +149,7 @@ def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
                     for r in found.results
                 ],
                 "differences": [attrs.asdict(d) for d in found.differences],
+                "search": [attrs.asdict(one) for one in found.searched],
                 "failed": {str(cell): outcome.faults for cell, outcome in found.failed.items()},
             }
         )
@@ -151,7 +158,9 @@ def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
             show(as_table(table))
             print()
         if found.differences:
-            show(differences_table(found.differences, plan.reference))
+            show(differences_table(found.differences))
+        if found.searched:
+            show(search_table(found.searched))
         for remark in found.remarks:
             show_text(remark)
     for cell, outcome in found.failed.items():

@@ -9,7 +9,7 @@ from attrs import frozen, validators
 from copl.experts.options import PAPER_PRESET as MIXTURE_PAPER_PRESET
 from copl.experts.options import MixtureOptions
 from copl.options import NoOptions, option
-from copl.plugins import Component
+from copl.plugins import Component, Range
 from copl.reward.options import PAPER_PRESET as REWARD_PAPER_PRESET
 from copl.reward.options import RewardOptions
 
@@ -44,6 +44,13 @@ class ConsensusOptions:
     )
 
 
+_TRAINING = {
+    "reward.learning_rate": Range.around(RewardOptions().learning_rate, 5.0),
+    "reward.head_learning_rate": Range.around(RewardOptions().head_learning_rate, 5.0),
+    "reward.weight_decay": Range.around(RewardOptions().weight_decay, 10.0),
+}
+"""What a search goes through where adapters or heads are trained."""
+
 COMPONENTS: list[Component] = [
     Component(
         name="copl",
@@ -54,6 +61,7 @@ COMPONENTS: list[Component] = [
         uses=("encoder", "gate", "adapter", "backbone"),
         sections={"mixture": MixtureOptions, "reward": RewardOptions},
         presets={"paper": PAPER_PRESET},
+        search={**_TRAINING, "graph_scores": (True, False)},
     ),
     Component(
         name="btl",
@@ -64,6 +72,7 @@ COMPONENTS: list[Component] = [
         uses=("backbone",),
         sections={"mixture": MixtureOptions, "reward": RewardOptions},
         presets={"paper": {"reward": REWARD_PAPER_PRESET}},
+        search=_TRAINING,
         personal=False,
     ),
     Component(

@@ -109,6 +109,16 @@ class Recipe:
         knowing = [self.method, *(part for part in (self.stages.parts.get("encoder"),) if part is not None)]
         return all(choice.registered.component.personal for choice in knowing)
 
+    @property
+    def reading(self) -> Mapping[str, Any] | None:
+        """How texts are read: the backbone with its options, and the limit in tokens; None where none are."""
+        backbone = self.stages.parts.get("backbone")
+        if backbone is None:
+            return None
+        reward = self.stages.sections.get("reward")
+        limit = getattr(self.method.options if reward is None else reward, "max_length", None)
+        return {"backbone": backbone.name, **options_to_dict(backbone.options), "max_length": limit}
+
     def build(self) -> Any:
         """Build the method (a `PreferenceModel`)."""
         return self.method.build(stages=self.stages)

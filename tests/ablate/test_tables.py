@@ -45,7 +45,7 @@ def test_a_table_as_text() -> None:
 
 
 def test_markdown_emphasises_the_best() -> None:
-    page = markdown("title", [TABLE], differences_table(FOUND, "btl"), ["a remark"])
+    page = markdown("title", [TABLE], [differences_table(FOUND)], ["a remark"])
     assert page.startswith("# title\n\n- a remark\n\n## Accuracy, unseen users\n")
     assert "| **.800 ± .050↑** |" in page
     assert r"| copl & \<gate>↑ | polis_votes | unseen users | btl | +.200 (+.100 to +.300) | <.001 | <.001 |" in page
@@ -61,7 +61,7 @@ def test_latex_is_escaped() -> None:
 
 def test_html_is_escaped_and_whole() -> None:
     picture = accuracy_bars(TABLE)
-    page = to_html("a < b", [TABLE], differences_table(FOUND, "btl"), ["a remark"], {"heldout": picture})
+    page = to_html("a < b", [TABLE], [differences_table(FOUND)], ["a remark"], {"heldout": picture})
     assert "<h1>a &lt; b</h1>" in page
     assert "<td>copl &amp; &lt;gate&gt;</td><td><strong>.800 ± .050↑</strong></td>" in page
     assert picture in page

@@ -8,7 +8,7 @@ import attrs
 
 from copl.graph.messages.options import MessagePassingOptions, Start
 from copl.options import NoOptions, option
-from copl.plugins import Component
+from copl.plugins import Component, Range
 
 Formula = Literal["paper", "released"]
 
@@ -242,6 +242,7 @@ COMPONENTS: list[Component] = [
         build="copl.graph.encoders.stacked:Stacked",
         summary="tastes in texts, latent groups, factors and message passing, weighted by held-out likelihood",
         reference="Wolpert, Stacked generalization, Neural Networks 5, 1992",
+        search={"worthwhile": Range.around(0.01, 5.0), "shrinkage": Range.around(10.0, 5.0)},
     ),
     Component(
         name="tastes",
@@ -249,6 +250,9 @@ COMPONENTS: list[Component] = [
         build="copl.graph.encoders.tastes:Tastes",
         summary="users by what they read: directions of taste and taste in any direction of the texts",
         reference="Wang and Blei, Collaborative topic modeling for recommending scientific articles, KDD 2011",
+        search={
+            name: Range.around(value, 4.0) for name, value in (("isotropic", 1.0), ("direction", 2.0), ("own", 0.1))
+        },
     ),
     Component(
         name="latent-groups",

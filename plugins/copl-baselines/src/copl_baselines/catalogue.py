@@ -10,7 +10,7 @@ from attrs import frozen, validators
 
 from copl.interfaces import PreferenceModel
 from copl.options import option
-from copl.plugins import Component
+from copl.plugins import Component, Range
 from copl.runs.recipe import Stages
 
 LEARNING_RATE = "learning rate of AdamW"
@@ -22,6 +22,22 @@ BATCH_SIZE = "comparisons in one step; 0 takes all of them in each"
 LEAST_CONTEXT = "least share of a user's comparisons that is shown in a training step; the others are explained"
 
 _PAPER = {"num_prototypes": 2, "adapt_steps": 20, "adapt_learning_rate": 5e-3}
+
+_TUNED = {
+    "learning_rate": 5.0,
+    "weight_decay": 10.0,
+    "embedding_decay": 10.0,
+    "group_decay": 10.0,
+    "user_decay": 10.0,
+    "kl_weight": 10.0,
+    "seen_ridge": 10.0,
+    "ridge": 5.0,
+    "inner_rate": 3.0,
+    "fast_rate": 5.0,
+}
+"""Options that a search draws, and how many times below and above their defaults it goes."""
+_TRIED = {"dropout": (0.0, 0.1, 0.3), "least_context": (0.25, 0.5, 0.75)}
+"""Options that a search draws from some values."""
 
 _REFERENCE = "Chen et al. 2024, arXiv 2406.08469"
 
@@ -268,7 +284,15 @@ def _component(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     personal: bool = True,
 ) -> Component:
-    """Return the component of a method that is a model on frozen features: a name after the colon of its module."""
+    """Return the component of a method that is a model on frozen features: a name after the colon of its module.
+
+    A search goes through the same kinds of options in every method, around its own defaults.
+    """
+    usual = options()
+    search: dict[str, Range | tuple[Any, ...]] = {
+        name: Range.around(getattr(usual, name), factor) for name, factor in _TUNED.items() if getattr(usual, name, 0)
+    }
+    search |= {name: values for name, values in _TRIED.items() if hasattr(usual, name)}
     return Component(
         name=name,
         options=options,
@@ -278,6 +302,7 @@ def _component(
         uses=("backbone",),
         presets=presets or {},
         personal=personal,
+        search=search,
     )
 
 

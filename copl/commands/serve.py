@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, final
 
+import attrs
 import typer
 from typer.core import TyperGroup
 
 from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
 from copl.commands.parts.display import say, show_json, show_table
+from copl.serve.settings import ServeOptions
 
 if TYPE_CHECKING:
     from copl.serve.tokens import Tokens
@@ -36,10 +38,16 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of a service.")
 app.add_typer(token_app, name="token")
 
-STORE_OPTION: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--store", help="Events: a SQLite file or postgresql+psycopg://… [default: RUN.serve.sqlite]"),
-]
+_DEFAULTS = ServeOptions()
+
+
+def _option(name: str, flag: str = "", **rules: Any) -> Any:
+    """Return the flag of one option of the service; its help is written there."""
+    words = str(attrs.fields_dict(ServeOptions)[name].metadata["help"])
+    return typer.Option(flag or "--" + name.replace("_", "-"), help=f"{words[0].upper()}{words[1:]}.", **rules)
+
+
+STORE_OPTION: TypeAlias = Annotated[str | None, _option("store")]
 RUN_OF_STORE: TypeAlias = Annotated[
     Path | None, typer.Argument(metavar="RUN", help="Run directory of the service, unless --store is given.")
 ]
@@ -49,59 +57,25 @@ RUN_OF_STORE: TypeAlias = Annotated[
 def run(
     run_directory: RUN_ARGUMENT,
     store: STORE_OPTION = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; off loopback only with tokens.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")] = 8199,
-    upstream: Annotated[
-        str | None,
-        typer.Option(
-            "--upstream", metavar="URL", help="OpenAI-compatible server that writes; key in COPL_UPSTREAM_KEY."
-        ),
-    ] = None,
-    upstream_model: Annotated[
-        str | None, typer.Option("--upstream-model", help="Model there, whatever model a client names.")
-    ] = None,
-    generator: Annotated[
-        str | None, typer.Option("--generator", help="Component that writes where there is no upstream.")
-    ] = None,
-    candidates: Annotated[
-        int, typer.Option("--candidates", min=1, max=64, help="Answers written, of which a user gets the best.")
-    ] = 4,
-    refresh: Annotated[
-        float, typer.Option("--refresh", metavar="SECONDS", min=0, help="Look this often for a newly trained RUN.")
-    ] = 0.0,
-    origins: Annotated[
-        list[str] | None, typer.Option("--allow-origin", help="Web page of another host that may ask; may be repeated.")
-    ] = None,
-    user_header: Annotated[
-        str, typer.Option("--user-header", help="Header that names the user; believed of services alone.")
-    ] = "X-OpenWebUI-User-Id",
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait for the model.")] = 512,
-    rate: Annotated[
-        float, typer.Option("--rate", min=0, help="Requests a second for each token; 0 is no limit.")
-    ] = 100.0,
+    host: Annotated[str, _option("host")] = _DEFAULTS.host,
+    port: Annotated[int, _option("port")] = _DEFAULTS.port,
+    upstream: Annotated[str | None, _option("upstream", metavar="URL")] = None,
+    upstream_model: Annotated[str | None, _option("upstream_model")] = None,
+    generator: Annotated[str | None, _option("generator")] = None,
+    candidates: Annotated[int, _option("candidates", min=1, max=64)] = _DEFAULTS.candidates,
+    refresh: Annotated[float, _option("refresh", metavar="SECONDS", min=0)] = _DEFAULTS.refresh,
+    origins: Annotated[list[str] | None, _option("origins", "--allow-origin")] = None,
+    user_header: Annotated[str, _option("user_header")] = _DEFAULTS.user_header,
+    queue: Annotated[int, _option("queue", min=1)] = _DEFAULTS.queue,
+    rate: Annotated[float, _option("rate", min=0)] = _DEFAULTS.rate,
 ) -> None:
     """Serve a run: chat completions, rerank, rewards and feedback, with a page at /."""
+    values = {**locals(), "origins": tuple(origins or ())}
+    del values["run_directory"]
     _require_extra()
     from copl.serve.server import serve
-    from copl.serve.settings import ServeOptions
 
-    options = ServeOptions(
-        store=store,
-        host=host,
-        port=port,
-        upstream=upstream,
-        upstream_model=upstream_model,
-        generator=generator,
-        candidates=candidates,
-        refresh=refresh,
-        origins=tuple(origins or ()),
-        user_header=user_header,
-        queue=queue,
-        rate=rate,
-    )
-    serve(run_directory, options, say)
+    serve(run_directory, ServeOptions(**values), say)
 
 
 @token_app.command("new")

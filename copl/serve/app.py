@@ -13,7 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from copl import __version__
 from copl.data.events.log import EventLog
-from copl.errors import OptionsError
+from copl.errors import OptionsError, RunError
 from copl.serve import faults
 from copl.serve.engine import Engine
 from copl.serve.histories import Histories
@@ -25,7 +25,7 @@ from copl.serve.routes import feedback, health, native, openai, operators, pages
 from copl.serve.service import Service
 from copl.serve.settings import ServeOptions, default_store
 from copl.serve.tokens import Tokens
-from copl.serve.writers import Embedded, Upstream, Writer
+from copl.serve.writers import Embedded, Upstream, Writer, embedded_defaults
 
 _ABOUT = """
 A service that learns what each user prefers while people use it. Ask for answers as you ask OpenAI, have responses put
@@ -50,6 +50,8 @@ def create_service(
     Raises:
         CoplError: the store cannot be used, or an option does not fit.
     """
+    if not (run / "run.json").is_file():
+        raise RunError(f"{run}: not a run directory (it has no run.json); `copl train` makes one")
     writer = _writer(options)
     log = EventLog(options.store or default_store(run))
     tokens = Tokens(log)
@@ -69,7 +71,9 @@ def _writer(options: ServeOptions) -> Writer | None:
         if options.generator is not None:
             raise OptionsError("--upstream and --generator: one writes, choose which")
         return Upstream(options.upstream, options.upstream_model)
-    return None if options.generator is None else Embedded(options.generator, {})
+    if options.generator == "none":
+        return None
+    return Embedded(embedded_defaults() if options.generator is None else options.generator.split(","))
 
 
 def create_app(service: Service) -> FastAPI:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from copl.data.canonical import ValueFaultError
 from copl.data.chat import decode_prompt
@@ -44,7 +44,7 @@ PromptField: TypeAlias = Annotated[
 ]
 
 UserField: TypeAlias = Annotated[
-    str | int | None, Field(description="The user to speak for, where the token may.", examples=["ann"])
+    StrictStr | StrictInt | None, Field(description="The user to speak for, where the token may.", examples=["ann"])
 ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from copl.errors import CoplError, RunError, of_system
+from copl.errors import CoplError, of_system
 
 if TYPE_CHECKING:
     from copl.serve.engine import Engine
@@ -47,8 +47,6 @@ class Loader:
 
     def start(self) -> None:
         """Begin to load."""
-        if not (self._run / "run.json").is_file():
-            raise RunError(f"{self._run}: not a run directory (it has no run.json); `copl train` makes one")
         self._thread.start()
 
     def look(self) -> None:

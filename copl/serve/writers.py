@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from attrs import frozen
 
@@ -15,6 +15,9 @@ from copl.data.chat import decode_prompt
 from copl.errors import CoplError, OptionsError, one_line, suggest
 from copl.serve.faults import ApiError
 from copl.system.progress import SilentProgress
+
+if TYPE_CHECKING:
+    from copl.interfaces import Generator
 
 KEY_VARIABLE = "COPL_UPSTREAM_KEY"
 """Environment variable with the upstream's key; a command line is seen by everybody on the machine."""
@@ -158,26 +161,34 @@ def _failed(error: Exception) -> ApiError:
 
 @final
 class Embedded:
-    """A generator of `copl.align` in this process, on a thread of its own.
+    """Generators of `copl.align` in this process, on a thread of their own; the first that can answer a prompt does.
 
     Args:
-        name: name of the component, such as ``local``.
-        values: its options.
+        names: names of the components, such as ``local``.
+
+    Raises:
+        OptionsError: there is no such generator, or it cannot be made without options.
     """
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         from copl.plugins import load
 
-        plugins = load()
-        if name not in (known := [one.component.name for one in plugins.registry("generator")]):
-            raise OptionsError(f"--generator {name}: there is none{suggest(name, known)}; there are {', '.join(known)}")
-        self.name = name
-        self._generator = plugins.registry("generator").create(name, dict(values))
+        registry = load().registry("generator")
+        known = [one.component.name for one in registry]
+        faults = [
+            f"--generator {name}: there is none{suggest(name, known)}; there are {', '.join(known)}, and none"
+            for name in names
+            if name not in known
+        ]
+        if faults:
+            raise OptionsError(faults)
+        self.names = tuple(names)
+        self._generators: list[Generator] = [registry.create(name, {}) for name in names]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="copl-writer")
         self._waiting = 0
 
     async def models(self) -> Sequence[str]:
-        return [self.name]
+        return list(self.names)
 
     async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
         if self._waiting >= _NUM_WAITING:
@@ -186,22 +197,36 @@ class Embedded:
         number = secrets.randbelow(1 << 31) if seed is None else int(seed) % (1 << 31)
         self._waiting += 1
         try:
-            (texts,) = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, prompt, num, number)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, prompt, num, number)
         except CoplError as error:
             raise ApiError(400, "; ".join(error.faults)) from None
         finally:
             self._waiting -= 1
-        kept = tuple(text for text in texts if text.strip())
-        if not kept:
-            raise ApiError(502, f"generator {self.name} wrote nothing")
-        words = sum(len(text.split()) for text in kept)
-        return Written(kept, self.name, len(prompt.split()), words)
 
-    def _write(self, prompt: str, num: int, seed: int) -> Sequence[Sequence[str]]:
-        texts: Sequence[Sequence[str]] = self._generator.candidates(
-            [prompt], num=num, seed=seed, progress=SilentProgress()
-        )
-        return texts
+    def _write(self, prompt: str, num: int, seed: int) -> Written:
+        faults: list[str] = []
+        for name, generator in zip(self.names, self._generators, strict=True):
+            try:
+                (texts,) = generator.candidates([prompt], num=num, seed=seed, progress=SilentProgress())
+            except CoplError as error:
+                faults += error.faults
+                continue
+            kept = tuple(text for text in texts if text.strip())
+            if kept:
+                return Written(kept, name, len(prompt.split()), sum(len(text.split()) for text in kept))
+            faults.append(f"generator {name} wrote nothing")
+        raise CoplError(faults)
 
     async def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def embedded_defaults() -> tuple[str, ...]:
+    """Return the generators that need no options, in the order in which they are asked.
+
+    The grammar of the embedded corpus answers its own prompts at once; a language model answers any other.
+    """
+    from copl.plugins import load
+
+    known = {one.component.name for one in load().registry("generator")}
+    return tuple(name for name in ("facets", "local") if name in known)

@@ -34,7 +34,7 @@ def _silent(log: Path | None) -> Iterator[Progress]:
 
 
 def _train(data: Path, out: Path, draft: dict[str, dict[str, Any]], seed: int = 0) -> Path:
-    recipe = resolve({"encoder": {"name": "mf", "num_steps": 30}, **draft}, load(), seed=seed)
+    recipe = resolve({"encoder": {"name": "latent-groups"}, **draft}, load(), seed=seed)
     train(recipe, data, out, open_progress=_silent, cache=None)
     return out
 

@@ -191,7 +191,25 @@ def test_an_upstream_that_fails_is_said_in_one_line(
 
 
 def test_without_a_writer_a_completion_is_refused(serving: Callable[..., Running]) -> None:
-    service = serving(wait=False)
+    service = serving(generator="none", wait=False)
     answer = service.http.post("/v1/chat/completions", json={"model": "x", "messages": ASKED})
     assert answer.status_code == 400
     assert "--upstream" in answer.json()["error"]["message"]
+
+
+def test_embedded_generators_write_where_there_is_no_upstream(serving: Callable[..., Running]) -> None:
+    service = serving(generator="facets")
+    prompt = "How can I pay off my credit card faster?"
+    asked = {"messages": [{"role": "user", "content": prompt}], "candidates": 6, "seed": 3, "user": "ann"}
+    first = service.http.post("/v1/chat/completions", json=asked)
+    assert first.status_code == 200, first.text
+    chosen = first.json()["copl"]
+    assert len(set(chosen["candidates"])) == 6
+    assert chosen["rewards"] == sorted(chosen["rewards"], reverse=True)
+    assert first.json()["model"] == "facets"
+    assert service.http.post("/v1/chat/completions", json=asked).json()["copl"]["candidates"] == chosen["candidates"]
+    question = service.http.get("/v1/users/ann/question", params={"prompt": prompt})
+    assert question.json()["first"] != question.json()["second"]
+    other = service.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Who are you?"}]})
+    assert other.status_code == 400
+    assert "generator" in other.json()["error"]["message"]

@@ -96,7 +96,7 @@ function show(prompt, texts, ranked) {
   byId("right").textContent = other === undefined ? "There is no other answer." : other;
   byId("right-head").textContent = same ? "Second for you (everybody gets the same first one)" : "Chosen for everybody";
   byId("left-better").disabled = byId("right-better").disabled = other === undefined;
-  byId("ranking").replaceChildren(...ranked.mine.map((text) => element("li", text)));
+  byId("ranking").replaceChildren(...ranked.mine.map((text) => rankedItem(text, texts.length)));
   byId("answer").hidden = false;
 }
 
@@ -110,10 +110,20 @@ byId("ask").addEventListener("submit", (event) => {
   });
 });
 
-function better(chosen, rejected) {
+function rankedItem(text, count) {
+  const item = element("li");
+  const button = element("button", "This is the best", "quiet");
+  button.setAttribute("aria-label", `This is the best: ${text}`.slice(0, 200));
+  button.disabled = count < 2;
+  button.addEventListener("click", () => better(text, ...state.shown.texts.filter((other) => other !== text)));
+  item.append(element("p", text, "text"), button);
+  return item;
+}
+
+function better(chosen, ...others) {
   doing("Noting …", async () => {
     const { prompt, texts } = state.shown;
-    const comparisons = [{ prompt, chosen, rejected }];
+    const comparisons = others.map((rejected) => ({ prompt, chosen, rejected }));
     await ask("POST", ofUser("/comparisons"), { comparisons }, newKey());
     show(prompt, texts, await rank(prompt, texts));
     return "Noted. This is your order now.";
@@ -269,7 +279,7 @@ function rows(id, values) {
 async function loadOperators() {
   const seen = await ask("GET", "v1/admin/overview");
   const differs = Math.round(100 * seen.share_differs);
-  byId("overview").textContent = `${seen.num_users} users. ${seen.num_answers} answers since the start, ${differs} % of them other than the unpersonalised choice. `
+  byId("overview").textContent = `Users: ${seen.num_users}. Completions: ${seen.num_answers} since the start, ${differs} % of them other than the unpersonalised choice. `
     + (seen.current ? `Run ${seen.current.run.slice(0, 12)}` : "No run is loaded yet")
     + (seen.previous ? `, before it ${seen.previous.run.slice(0, 12)}.` : ".");
   rows("days", seen.days.map((day) => [day.day, day.kind, day.count]));
@@ -306,7 +316,7 @@ function open(tab, focus) {
 function load(tab) {
   const user = state.user;
   if (tab === "operators" && !user) state.user = " ";
-  doing(tab === "try" ? "" : "Loading …", async () => { await loaders[tab](); }).finally(() => {
+  return doing(tab === "try" ? "" : "Loading …", async () => { await loaders[tab](); }).finally(() => {
     if (state.user === " ") state.user = user;
   });
 }
@@ -349,8 +359,9 @@ byId("who").addEventListener("submit", async (event) => {
   byId("fault").textContent = "";
   try {
     await enter();
-    load(state.tab);
-    if (state.user) say(`Hello, ${state.user}.`);
+    if (!state.user) throw new Error("say who you are: any name of yours");
+    await load(state.tab);
+    if (!byId("fault").textContent) say(`Hello, ${state.user}.`);
   } catch (error) {
     byId("fault").textContent = error.message;
   }

@@ -258,7 +258,7 @@ async def next_question(
 
 async def _written(service: Service, prompt: str) -> list[Pair]:
     if service.writer is None:
-        raise ApiError(400, "nobody writes answers here: start with --upstream or --generator, or give candidates")
+        raise ApiError(400, "nobody writes answers here: start with --upstream, or give candidates")
     written = await service.writer.write(prompt, max(service.options.candidates, 2), {})
     texts = list(dict.fromkeys(written.texts))
     if len(texts) < 2:

@@ -197,7 +197,7 @@ async def complete(service: Service, user: str | None, prompt: str, num: int, se
     options = service.options
     check_texts([], [prompt], max_text=options.max_text, max_texts=options.max_texts)
     if service.writer is None:
-        raise ApiError(400, "nobody writes answers here: start with --upstream or --generator")
+        raise ApiError(400, "nobody writes answers here: start with --upstream URL")
     with service.metrics.stage("upstream"):
         written = await service.writer.write(prompt, num, settings)
     rewarded = await service.score(user, [prompt] * len(written.texts), written.texts, average=True)

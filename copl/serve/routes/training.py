@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Annotated, Any, final
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from copl.data.canonical import ValueFaultError
 from copl.data.reading import values
@@ -50,7 +50,9 @@ class RewardsRequest(Strict):
 
     prompts: list[str | list[dict[str, Any]]] = Field(min_length=1)
     completions: list[str | list[dict[str, Any]]] = Field(min_length=1)
-    user_id: list[str | int | None] | None = Field(default=None, description="The user of each; null is unknown.")
+    user_id: list[StrictStr | StrictInt | None] | None = Field(
+        default=None, description="The user of each; null is unknown."
+    )
     user: UserField = None
 
 

@@ -1,0 +1,133 @@
+"""The one thread with the model: batches across requests, the same scores alone or in any batch, overload, health."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copl.serve.engine import Engine, OverloadedError
+from tests.serve.running import Running
+
+PROMPT = "How do I boil an egg?"
+
+
+def texts_of(number: int) -> list[str]:
+    return [f"Answer {number}: wait {place} minutes. " + "Really. " * (number + place) for place in range(3)]
+
+
+@contextmanager
+def busy(service: Running) -> Iterator[None]:
+    """Keep the engine's thread busy, so that what is asked meanwhile waits."""
+    begun, end = threading.Event(), threading.Event()
+
+    def work(_: Any) -> None:
+        begun.set()
+        end.wait(60)
+
+    future = service.service.engine.call(work)
+    begun.wait(60)
+    try:
+        yield
+    finally:
+        end.set()
+        future.result(60)
+
+
+def ask(service: Running, number: int) -> list[float]:
+    """Ask for rewards in one of the dialects."""
+    user, texts = f"user {number % 5}", texts_of(number)
+    if number % 3 == 0:
+        body: dict[str, Any] = {"prompt": PROMPT, "responses": texts}
+        answer = service.http.post(f"/v1/users/{user}/score", json=body).json()
+        return list(answer["rewards"])
+    if number % 3 == 1:
+        answer = service.http.post("/score", json={"text_1": PROMPT, "text_2": texts, "user": user}).json()
+        return [one["score"] for one in answer["data"]]
+    body = {"query": PROMPT, "documents": texts, "user": user, "raw_scores": True}
+    answer = service.http.post("/rerank", json=body).json()
+    return [one["relevance_score"] for one in sorted(answer["results"], key=lambda result: result["index"])]
+
+
+def waiting(service: Running, count: int) -> bool:
+    """Wait until so many requests wait for the model."""
+    for _ in range(1000):
+        if service.service.engine.load.num_jobs >= count:
+            return True
+        threading.Event().wait(0.01)
+    return False
+
+
+def test_requests_of_all_dialects_are_scored_in_one_batch_as_each_alone(
+    serving: Callable[..., Running], other_run: Path, tmp_path: Path
+) -> None:
+    together = serving()
+    said = {"comparisons": [{"prompt": PROMPT, "chosen": texts_of(1)[0], "rejected": texts_of(1)[1]}]}
+    assert together.http.post("/v1/users/user 1/comparisons", json=said).status_code == 200
+    with ThreadPoolExecutor(12) as pool:
+        with busy(together):
+            answers = [pool.submit(ask, together, number) for number in range(12)]
+            assert waiting(together, 12)
+        in_batch = [answer.result(60) for answer in answers]
+    value = together.service.metrics.value
+    assert value("copl_batch_texts_bucket", le="64.0") - value("copl_batch_texts_bucket", le="32.0") == 1
+    alone = serving()  # it has read none of these texts before
+    for number in reversed(range(12)):
+        assert ask(alone, number) == pytest.approx(in_batch[number], abs=2e-6)
+        assert ask(alone, number) == ask(alone, number)
+
+
+def test_health_and_figures_answer_while_the_model_works(shared_service: Running) -> None:
+    with busy(shared_service):
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert shared_service.http.get(path).status_code == 200
+        assert "copl_queue_requests 0.0" in shared_service.http.get("/metrics").text
+
+
+def test_too_much_is_refused_with_a_time_to_come_again(serving: Callable[..., Running]) -> None:
+    service = serving(queue=2)
+    with ThreadPoolExecutor(2) as pool:
+        with busy(service):
+            answers = [pool.submit(ask, service, number) for number in range(2)]
+            assert waiting(service, 2)
+            refused = service.http.post("/score", json={"text_1": PROMPT, "text_2": ["a"]})
+            assert refused.status_code == 503
+            assert 1 <= int(refused.headers["Retry-After"]) <= 60
+            assert "2 requests wait" in refused.json()["error"]["message"]
+        assert all(len(answer.result(60)) == 3 for answer in answers), "what was accepted is answered"
+
+
+def test_before_the_model_is_loaded_the_port_answers_and_what_is_said_is_stored(
+    serving: Callable[..., Running],
+) -> None:
+    service = serving(wait=False)
+    with_model = service.http.get("/readyz").status_code == 200
+    assert service.http.get("/healthz").json() == {"status": "ok"}
+    said = {"comparisons": [{"prompt": PROMPT, "chosen": "a", "rejected": "b"}]}
+    assert service.http.post("/v1/users/ann/comparisons", json=said).status_code == 200
+    scored = service.http.post("/v1/users/ann/score", json={"prompt": PROMPT, "responses": ["a"]})
+    assert with_model or scored.status_code == 200 or scored.headers["Retry-After"] == "1"
+
+
+def test_an_engine_without_a_model_or_stopped_refuses() -> None:
+    engine = Engine(max_jobs=1, max_texts=1)
+    engine.start()
+    with pytest.raises(OverloadedError, match="being loaded"):
+        engine.call(lambda served: None)
+    engine.stop()
+    with pytest.raises(OverloadedError, match="being stopped"):
+        engine.call(lambda served: None)
+
+
+def test_a_fault_is_told_to_whoever_asked_and_the_thread_goes_on(shared_service: Running) -> None:
+    def fail(_: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        shared_service.service.engine.call(fail).result(60)
+    assert len(ask(shared_service, 0)) == 3

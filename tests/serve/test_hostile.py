@@ -1,0 +1,181 @@
+"""Malformed and hostile requests across dialects: the right status, one clear line, nothing written; and a fuzzer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from copl.serve.settings import ServeOptions
+from tests.serve.running import Running, running
+from tests.serve.upstream import upstream
+
+SCORE, SAY, RATE = "/v1/users/ann/score", "/v1/users/ann/comparisons", "/v1/users/ann/ratings"
+CHAT, BACK, REWARDS, RLHF = "/v1/chat/completions", "/v1/feedback", "/v1/rewards", "/v1/openrlhf"
+ASK = "/v1/users/ann/question"
+PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
+TEXT = [{"role": "user", "content": "x"}]
+DEEP = "[" * 100_000 + "]" * 100_000
+
+BODIES: list[tuple[str, Any, set[int]]] = [
+    (SCORE, b"", {422}),
+    (SCORE, b"{", {400}),
+    (SCORE, b"\xff\xfe\x00", {400}),
+    (SCORE, DEEP.encode(), {400, 422}),
+    (SCORE, b"[]", {422}),
+    (SCORE, b"null", {422}),
+    (SCORE, b'"text"', {422}),
+    (SCORE, b"1" * 5000, {400, 422}),
+    (SCORE, {}, {422}),
+    (SCORE, {"prompt": "p"}, {422}),
+    (SCORE, {"prompt": "p", "responses": []}, {422}),
+    (SCORE, {"prompt": "p", "responses": "text"}, {422}),
+    (SCORE, {"prompt": "p", "responses": [1]}, {422}),
+    (SCORE, {"prompt": "p", "responses": [None]}, {422}),
+    (SCORE, {"prompt": "p", "responses": [" "]}, {422}),
+    (SCORE, {"prompt": "p", "responses": ["a\x00b"]}, {422}),
+    (SCORE, b'{"prompt": "p", "responses": ["\\ud800"]}', {422}),
+    (SCORE, {"prompt": "", "responses": ["a"]}, {422}),
+    (SCORE, {"prompt": [], "responses": ["a"]}, {422}),
+    (SCORE, {"prompt": [{"role": "user"}], "responses": ["a"]}, {422}),
+    (SCORE, {"prompt": [{"role": "user", "content": 7}], "responses": ["a"]}, {422}),
+    (SCORE, {"prompt": 7, "responses": ["a"]}, {422}),
+    (SCORE, {"prompt": "p", "responses": ["a"], "responce": ["b"]}, {422}),
+    (SCORE, {"prompt": "p", "responses": ["x" * 300_000]}, {413}),
+    (SCORE, {"prompt": "p", "responses": ["a"] * 2000}, {413}),
+    (SAY, {"comparisons": []}, {422}),
+    (SAY, {"comparisons": [PAIR, {**PAIR, "chosen": "b"}]}, {422}),
+    (SAY, {"comparisons": [PAIR, {"prompt": "p", "chosen": "a"}]}, {422}),
+    (SAY, {"comparisons": [{**PAIR, "tie": "perhaps"}]}, {422}),
+    (SAY, {"comparisons": [{**PAIR, "user": "ben"}]}, {422}),
+    (SAY, {"comparisons": {"0": PAIR}}, {422}),
+    (SAY, {"comparisons": [{**PAIR, "prompt": "\ud800"}]}, {422}),
+    (RATE, b'{"ratings": [{"prompt": "p", "response": "a", "rating": NaN}]}', {422}),
+    (RATE, b'{"ratings": [{"prompt": "p", "response": "a", "rating": 1e999}]}', {422}),
+    (RATE, {"ratings": [{"prompt": "p", "response": "a", "rating": "five"}]}, {422}),
+    (ASK, {"candidates": []}, {422}),
+    (ASK, {"candidates": [{"prompt": "p", "first": "a", "second": "a"}]}, {422}),
+    (ASK, {"candidates": [{"prompt": "p", "first": "a"}]}, {422}),
+    (CHAT, {}, {422}),
+    (CHAT, {"messages": []}, {422}),
+    (CHAT, {"messages": [{"role": "", "content": "x"}]}, {422}),
+    (CHAT, {"messages": [{"role": "user", "content": None}]}, {400}),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {400}),
+    (CHAT, {"messages": TEXT, "n": 0}, {422}),
+    (CHAT, {"messages": TEXT, "n": 1_000_000}, {422}),
+    (CHAT, {"messages": TEXT, "n": "many"}, {422}),
+    (CHAT, {"messages": TEXT, "temperature": -1}, {422}),
+    (CHAT, b'{"messages": [{"role": "user", "content": "x"}], "temperature": Infinity}', {422}),
+    (CHAT, {"messages": TEXT, "user": ["ann"]}, {422}),
+    (CHAT, {"messages": TEXT, "user": "\x00"}, {422}),
+    (CHAT, {"messages": TEXT, "user": "x" * 1000}, {422}),
+    (CHAT, {"messages": TEXT, "tools": [{}]}, {400}),
+    (BACK, {"completion_id": "' OR 1=1 --", "chosen": 0}, {404}),
+    (BACK, {"completion_id": "", "chosen": 0}, {422}),
+    (BACK, {"completion_id": "c", "chosen": -1}, {422}),
+    (BACK, {"completion_id": "c", "chosen": 1.5}, {422}),
+    (BACK, b'{"completion_id": "c", "rating": NaN}', {422}),
+    (BACK, {"completion_id": "c", "withdraw": False}, {422}),
+    ("/rerank", {"query": "q", "documents": []}, {422}),
+    ("/rerank", {"query": "q", "documents": ["a"], "top_n": 0}, {422}),
+    ("/rerank", {"query": "q", "documents": [{"title": "a"}]}, {422}),
+    ("/score", {"text_1": ["a", "b"], "text_2": ["c", "d", "e"]}, {400}),
+    ("/score", {"text_1": "a", "text_2": []}, {422}),
+    ("/score", {"text_1": "a", "text_2": [{"image": "x"}]}, {422}),
+    (REWARDS, {"prompts": ["p"], "completions": ["a", "b"]}, {422}),
+    (REWARDS, {"prompts": ["p"], "completions": ["a"], "user_id": [True]}, {422}),
+    (REWARDS, {"prompts": ["p"], "completions": [[{"role": "assistant", "content": 7}]]}, {422}),
+    (RLHF, {"query": ["other"], "prompts": ["p"]}, {422}),
+    (RLHF, {"query": ["pa", "pb"], "prompts": ["p"]}, {422}),
+    (RLHF, {"query": ["pa"], "prompts": ["p"], "labels": [[1]]}, {422}),
+]
+
+
+@pytest.fixture(scope="module")
+def service(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    store = str(tmp_path_factory.mktemp("store") / "events.sqlite")
+    with upstream() as (url, _), running(run, ServeOptions(store=store, upstream=url)) as one:
+        yield one
+
+
+@pytest.mark.parametrize(("path", "body", "statuses"), BODIES)
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(
+    service: Running, path: str, body: Any, statuses: set[int]
+) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = service.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code in statuses, answer.text
+    error = answer.json()["error"]
+    assert error["message"]
+    assert "\n" not in error["message"]
+    assert len(error["message"]) < 1100
+    assert "Traceback" not in answer.text
+    assert service.service.log.count_by_user() == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("PUT", "/v1/feedback", 405),
+        ("GET", "/v1/users/%00", 422),
+        ("GET", "/v1/users/" + "x" * 300, 422),
+        ("DELETE", "/v1/users/ann/events/0", 422),
+        ("DELETE", "/v1/users/ann/events/99999999999999999999", 422),
+        ("DELETE", "/v1/users/ann/events/first", 422),
+        ("GET", "/v1/users/ann/question?prompt=", 422),
+        ("GET", "/../../etc/passwd", 404),
+        ("GET", "/page/..%2f..%2f__init__.py", 404),
+        ("POST", "/v1/users/%20/score", 422),
+    ],
+)
+def test_paths_that_are_none(service: Running, method: str, path: str, status: int) -> None:
+    body = {"prompt": "p", "responses": ["a"]} if method == "POST" else None
+    answer = service.http.request(method, path, json=body)
+    assert answer.status_code == status, answer.text
+    assert "\n" not in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201])
+def test_keys_that_are_none(service: Running, key: str) -> None:
+    body = {"comparisons": [PAIR]}
+    assert service.http.post(SAY, json=body, headers={"Idempotency-Key": key}).status_code == 422
+    assert service.service.log.count_by_user() == {}
+
+
+def test_a_body_that_is_no_json_by_its_type_is_told_so(service: Running) -> None:
+    answer = service.http.post(SCORE, content=b'{"prompt": "p", "responses": ["a"]}')
+    assert answer.status_code == 422
+    assert "application/json" in answer.json()["error"]["message"]
+
+
+def test_a_fuzzer_of_the_document_finds_no_fault_of_the_service(serving: Callable[..., Running]) -> None:
+    with upstream() as (url, _):
+        service = serving(upstream=url)
+        schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+        operations = [result.ok() for result in schema.get_all_operations()]
+        assert len(operations) > 15
+        for operation in operations:
+            fuzz(service, operation)
+
+
+def fuzz(service: Running, operation: Any) -> None:
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=4,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def each(case: Any) -> None:
+        answer = case.call(base_url=service.url)
+        assert answer.status_code < 500, (operation.label, answer.status_code, answer.text)
+
+    each()

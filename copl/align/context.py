@@ -24,11 +24,11 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
-from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 
 if TYPE_CHECKING:
     from copl.records import IntArray
+    from copl.reward.reading.reader import TextReader
 
 Scores: TypeAlias = Callable[[ScoreRequests, AdaptedUsers | None], FloatArray]
 """Gives the reward of each request, as `copl.interfaces.PreferenceModel.scores`."""
@@ -65,6 +65,8 @@ class FittedRun:
         """
         if "backbone" not in self.stages.parts:
             raise RunError(f"{self.root}: the run's method reads no texts; take a run of one that does, such as copl")
+        from copl.reward.reading.reader import TextReader
+
         reader = TextReader.of(self.stages)
         reader.load(self.root)
         return reader

@@ -117,6 +117,7 @@ def _can_show(data: PreferenceData) -> bool:
 def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
     """Print the table, write the report and return its path."""
     from copl.evaluate.findings import findings
+    from copl.evaluate.paired import VERSUS
     from copl.evaluate.tables import held_out, methods_table
     from copl.runs.directory import REPORT_FILE
     from copl.runs.reporting import compared, report_runs
@@ -124,7 +125,7 @@ def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
     measurements = held_out(compared(runs, data, baseline="btl"))
     report = report_runs(runs, data, out / REPORT_FILE, baseline="btl")
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
-    for sentence in findings({"copl": [m for m in measurements["copl"] if m.metric == "accuracy_difference"]}):
+    for sentence in findings({"copl": [m for m in measurements["copl"] if m.subset == f"{VERSUS}btl"]}):
         show_text(sentence)
     _show_answers(runs, data)
     return report

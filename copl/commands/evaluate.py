@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, RUN_ARGUMENT, shared_cache
-from copl.commands.parts.display import open_progress, say, show, show_json
+from copl.commands.parts.display import open_progress, say, show, show_json, show_text
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ def evaluate(
     from copl.runs.pipeline import evaluate as evaluate_run
     from copl.runs.pipeline import load_data
     from copl.runs.policy import choosers, evaluate_policy
-    from copl.runs.reporting import report_run
+    from copl.runs.reporting import inside_of, report_run
+    from copl.runs.verdicts import verdict_of
 
     chosen = _aligners(aligners, num, policy=policy, elsewhere=data_directory is not None)
     run = open_run(run_directory, load())
     data, same = load_data(run, data_directory)
+    run.require_held_out(same)
     notes = [] if same else [f"measured on {data_directory}, which is not the data set that the run was trained on"]
     cache = shared_cache(no_cache)
     with interruptible(lambda: "the run is kept as it was trained, and the same command measures what is missing"):
@@ -67,6 +69,7 @@ def evaluate(
     show(side_by_side({run.recipe.method.name: evaluation.measurements}, title=f"{data.name}, with 95 % intervals"))
     if gains:
         show(side_by_side(gains, title=f"true utility of what is shown, of {num} candidates"))
+    show_text(verdict_of(run, data, evaluation.measurements, inside_of(run)).paragraph)
     say(f"report: {report}")
 
 

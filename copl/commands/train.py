@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from copl.commands.parts.arguments import NO_CACHE_OPTION, shared_cache
-from copl.commands.parts.display import open_progress, say
+from copl.commands.parts.display import open_progress, say, show_text
 from copl.commands.parts.interrupts import interruptible, kept_of_run
 from copl.commands.parts.recipes import RecipeFlags, takes_recipe
 
@@ -18,6 +18,14 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Run directory to write.")],
     flags: RecipeFlags,
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Directory of the data set.")] = None,
+    everyone: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Learn from everyone and everything, for use: no user is held out as unseen, and held-out comparisons"
+            " are trained on. Such a run cannot be evaluated on its data.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out with the recipe and data it was started with.")
     ] = False,
@@ -26,19 +34,28 @@ def train(
     """Train a recipe on a data set; stages that are already computed are reused, a killed run continues."""
     from copl.errors import OptionsError
     from copl.runs.directory import open_run
+    from copl.runs.pipeline import load_data
     from copl.runs.pipeline import train as train_run
+    from copl.runs.verdicts import first_verdict
+    from copl.system.processes import num_processes
 
     if resume:
         if flags.any():
             raise OptionsError("--resume takes the recipe from the run; drop the other options")
+        if everyone:
+            raise OptionsError("--resume knows whether the run learns from everyone; drop --all")
         from copl.plugins import load
 
         run = open_run(out, load())
-        recipe, data = run.recipe, data or run.data_directory
+        recipe, data, everyone = run.recipe, data or run.data_directory, run.facts.data.everyone
     else:
         recipe = flags.recipe()
     if data is None:
         raise OptionsError("DATA is missing: name the directory of a data set (`copl data make` writes one)")
     with interruptible(lambda: kept_of_run(out)):
-        run, _ = train_run(recipe, data, out, open_progress=open_progress, cache=shared_cache(no_cache))
-    say(f"run in {run.root}; next: copl evaluate {run.root}")
+        cache = shared_cache(no_cache)
+        run, method = train_run(recipe, data, out, open_progress=open_progress, cache=cache, everyone=everyone)
+        if num_processes() == 1:  # to say so needs the whole model in one place
+            show_text(f"By validation alone: {first_verdict(run, load_data(run, data)[0], method).paragraph}")
+    following = f"copl score {run.root} ROWS --out FILE" if everyone else f"copl evaluate {run.root}"
+    say(f"run in {run.root}; next: {following}")

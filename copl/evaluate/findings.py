@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from copl.evaluate.paired import VERSUS
-from copl.evaluate.tables import split_order, split_title
+from copl.evaluate.tables import says_nothing, split_order, split_title
+from copl.evaluate.verdict import above_chance, below_chance
 from copl.records import Measurement
 
 
@@ -26,7 +27,10 @@ def percent(value: float) -> str:
 def _best(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
     """Say for each split which method is right most often."""
     overall = [
-        (method, m) for method, ms in measurements.items() for m in ms if (m.metric, m.subset) == ("accuracy", "all")
+        (method, m)
+        for method, ms in measurements.items()
+        for m in ms
+        if (m.metric, m.subset) == ("accuracy", "all") and not says_nothing(m)
     ]
     for split in split_order([m.split for _, m in overall]):
         here = sorted(((m, method) for method, m in overall if m.split == split), key=lambda pair: -pair[0].value)
@@ -35,6 +39,10 @@ def _best(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
             f"On {split_title(split)}, {name} is right about {percent(best.value)} of {best.count:,} comparisons "
             f"({100 * best.low:.1f} to {percent(best.high)})"
         )
+        if below_chance(best):
+            sentence += ", which is below chance"
+        elif not above_chance(best):
+            sentence += ", not to be told apart from chance"
         if others:
             sentence += "; " + ", ".join(f"{other} {percent(m.value)}" for m, other in others)
         yield sentence + "."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, final
@@ -15,7 +14,8 @@ from markupsafe import Markup
 from copl.evaluate.curves import training_panels
 from copl.evaluate.findings import findings, percent
 from copl.evaluate.paired import VERSUS
-from copl.evaluate.tables import Table, held_out, side_by_side, split_order, split_title
+from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
+from copl.evaluate.verdict import above_chance, below_chance
 from copl.records import Measurement
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class ReportInputs:
 
     Attributes:
         title: heading of the report.
+        verdicts: by name of the method, what is to be said first (`copl.evaluate.verdict`).
         measurements: by name of the method.
         curves: records of the run's log (see `copl.evaluate.curves`).
         user_ids: ids of the users shown [U].
@@ -73,6 +74,7 @@ class ReportInputs:
     """
 
     title: str = "Preference learning run"
+    verdicts: Mapping[str, str] = Factory(dict)
     measurements: Mapping[str, Sequence[Measurement]] = Factory(dict)
     curves: Sequence[Mapping[str, Any]] = ()
     user_ids: Sequence[str] = ()
@@ -88,14 +90,23 @@ class ReportInputs:
 @final
 @frozen
 class _Cell:
-    """An accuracy with its interval, and where to draw it between `_Results.floor` and 1 (in percent)."""
+    """An accuracy with its interval, and where to draw it between 0 and 1 (in percent).
+
+    Attributes:
+        value: the accuracy in words.
+        interval: its interval in words.
+        left: where the interval begins.
+        width: how long it is.
+        mark: where the accuracy is.
+        style: ``best`` of its column, ``below`` where it lies below chance, or empty.
+    """
 
     value: str
     interval: str
     left: float
     width: float
     mark: float
-    best: bool
+    style: str
 
 
 @final
@@ -104,8 +115,7 @@ class _Results:
     """The result table: methods as rows, splits as columns."""
 
     splits: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[_Cell | None, ...]], ...]
-    floor: float
+    rows: tuple[tuple[str, tuple[_Cell | str, ...]], ...]
 
 
 @final
@@ -134,6 +144,7 @@ def render_report(inputs: ReportInputs) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         title=inputs.title,
+        verdicts=inputs.verdicts,
         findings=[*findings(headline.measurements), *inputs.notes],
         results=_results(headline.measurements),
         differences=list(_differences(headline.measurements)),
@@ -155,21 +166,26 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
     if not found:
         return None
     splits = split_order([split for _, split in found])
-    floor = min(0.5, math.floor(10 * min(m.low for m in found.values())) / 10)
     best = {split: max(m.value for (_, s), m in found.items() if s == split) for split in splits}
 
     def place(value: float) -> float:
-        return round(100 * (value - floor) / max(1 - floor, 1e-9), 1)
+        return round(100 * value, 1)
 
-    def cell(m: Measurement | None) -> _Cell | None:
-        if m is None:
-            return None
+    def cell(m: Measurement | None) -> _Cell | str:
+        if m is None or says_nothing(m):
+            return "not measured" if m is None else "\N{EN DASH}"
         reach = f"{100 * m.low:.1f} to {percent(m.high)}"
         width = max(round(place(m.high) - place(m.low), 1), 0.5)
-        return _Cell(percent(m.value), reach, place(m.low), width, place(m.value), m.value == best[m.split])
+        best_here = m.value == best[m.split] and above_chance(m)
+        style = "below" if below_chance(m) else "best" if best_here else ""
+        return _Cell(percent(m.value), reach, place(m.low), width, place(m.value), style)
 
-    rows = [(method, tuple(cell(found.get((method, split))) for split in splits)) for method in measurements]
-    return _Results(tuple(split_title(split) for split in splits), tuple(row for row in rows if any(row[1])), floor)
+    rows = tuple(
+        (method, tuple(cell(found.get((method, split))) for split in splits))
+        for method in measurements
+        if any((method, split) in found for split in splits)
+    )
+    return _Results(tuple(split_title(split) for split in splits), rows)
 
 
 def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[tuple[str, str, str, str, str]]:

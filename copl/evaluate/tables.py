@@ -71,18 +71,31 @@ def split_order(splits: Sequence[str]) -> list[str]:
 
 
 def cell(measurement: Measurement) -> str:
-    """Return a number with its 95 % interval.
+    r"""Return a number with its 95 % interval.
 
     >>> cell(Measurement("test", "all", "accuracy", 0.8125, 0.79, 0.835, 100))
     '.812 (.790-.835)'
+    >>> ascii(cell(Measurement("cold", "all", "accuracy", 0.5, 0.5, 0.5, 100)))
+    "'\\u2013'"
     >>> cell(Measurement("test", "all", "log_loss", 1.5, 1.25, 2.0, 100))
     '1.500 (1.250-2.000)'
     >>> cell(Measurement("test", "versus:btl", "accuracy_difference", 0.02, -0.01, 0.05, 100))
     '+.020 (-.010 to +.050)'
     """
+    if says_nothing(measurement):
+        return "\N{EN DASH}"
     signed = measurement.metric.endswith("_difference")
     value, low, high = (number(v, signed=signed) for v in (measurement.value, measurement.low, measurement.high))
     return f"{value} ({low}{' to ' if signed else '-'}{high})"
+
+
+def says_nothing(measurement: Measurement) -> bool:
+    """Return whether an accuracy is that of margins that are all zero: of a method that has no answer there.
+
+    >>> says_nothing(Measurement("cold", "all", "accuracy", 0.5, 0.5, 0.5, 100))
+    True
+    """
+    return measurement.metric == "accuracy" and measurement.low == measurement.value == measurement.high == 0.5
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -210,4 +223,4 @@ def to_rich(table: Table) -> RichTable:
 def _numeric(table: Table, column: int) -> bool:
     """Whether a column holds numbers only."""
     cells = [row[column] for row in table.rows if row[column]]
-    return column > 0 and bool(cells) and all(text[0] in "+-.0123456789" for text in cells)
+    return column > 0 and bool(cells) and all(text[0] in "+-.0123456789\N{EN DASH}" for text in cells)

@@ -53,10 +53,12 @@ class DataFacts:
     Attributes:
         path: where it was.
         fingerprint: equal exactly when its files are.
+        everyone: whether it was learned whole, with nothing held out (`copl.data.making.everyone`).
     """
 
     path: str
     fingerprint: str
+    everyone: bool = False
 
 
 @final
@@ -124,6 +126,21 @@ class Run:
     def fingerprint(self) -> str:
         """A text that is equal exactly when two runs hold the same fitted method: the keys of its stages."""
         return canonical_hash({stage.name: read_stage(stage).key for stage in fitted_stages(self.root)})
+
+    def require_held_out(self, same_data: bool) -> None:
+        """Refuse to measure a run on what it has learned.
+
+        Args:
+            same_data: whether it is to be measured on the data set that it was trained on.
+
+        Raises:
+            RunError: it has learned all of that.
+        """
+        if same_data and self.facts.data.everyone:
+            raise RunError(
+                f"{self.root}: learned from everyone and everything (--all), so its data has nothing left to measure "
+                "it by; train without --all to know how good the recipe is, or name other data with --data"
+            )
 
     def require_finished(self) -> None:
         """Refuse a run that was not trained to the end.
@@ -225,8 +242,15 @@ def _read_facts(root: Path) -> RunFacts:
     return read_document(path, RunFacts, advice=advice, version={"format": RUN_FORMAT})
 
 
-def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str) -> Run:
+def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str, *, everyone: bool = False) -> Run:
     """Make a run directory, or take up one that holds the same recipe and data.
+
+    Args:
+        root: the directory.
+        recipe: the recipe.
+        data: where the data set is.
+        fingerprint: its fingerprint.
+        everyone: whether it is learned whole.
 
     Raises:
         RunError: the directory holds something else, or a run with other options or data.
@@ -240,6 +264,10 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str) -> Run:
         faults = _differences(facts.recipe, config)
         if facts.data.fingerprint != fingerprint:
             faults.append(f"data: {facts.data.path} there, other content in {data} now")
+        if facts.data.everyone != everyone:
+            whole, split = "everyone and everything (--all)", "the training split"
+            there, now = (whole, split) if facts.data.everyone else (split, whole)
+            faults.append(f"learns from {there} there, from {now} now")
         if faults:
             raise RunError([f"{root} holds a run with other settings; choose another --out", *faults])
         return Run(root, recipe, facts)
@@ -248,7 +276,7 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str) -> Run:
         "started",
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         command=" ".join(sys.argv[1:]),
-        data=DataFacts(str(data.resolve()), fingerprint),
+        data=DataFacts(str(data.resolve()), fingerprint, everyone),
         recipe=config,
         components=_components(recipe),
         versions=installed_versions(),

@@ -12,11 +12,14 @@ import attrs
 import numpy as np
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
+from copl.data.making.everyone import for_everyone
 from copl.errors import DataError, PluginError, quoted
 from copl.evaluate.context import SplitContext
+from copl.evaluate.paired import accuracy_difference
+from copl.evaluate.verdict import REFERENCE
 from copl.interfaces import Backbone, Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
-from copl.records import SPLITS, AdaptedUsers, FloatArray, Measurement, PreferenceData
+from copl.records import SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
 from copl.runs.directory import LOG_FILE, Run, create_run
 from copl.runs.recipe import Recipe
 from copl.runs.reference import keep_reference
@@ -27,6 +30,9 @@ from copl.system.processes import is_main, num_processes, rank, wait
 
 OpenProgress = Callable[[Path | None], AbstractContextManager[Progress]]
 """Opens a progress display that keeps its log in the file given."""
+
+_NOBODY = ""
+"""No user of a data set has an empty id."""
 
 EVALUATED = ("validation", "test", "cold", "heldout")
 """Splits that an evaluation measures; ``heldout`` after adapting to ``support``."""
@@ -47,15 +53,29 @@ class Evaluation:
 
 
 def train(
-    recipe: Recipe, data_directory: Path, out: Path, *, open_progress: OpenProgress, cache: Path | None
+    recipe: Recipe,
+    data_directory: Path,
+    out: Path,
+    *,
+    open_progress: OpenProgress,
+    cache: Path | None,
+    everyone: bool = False,
 ) -> tuple[Run, PreferenceModel]:
     """Train a recipe on a data set into a run directory; what is already there or in the cache is not computed again.
+
+    Args:
+        recipe: the recipe.
+        data_directory: where the data set is.
+        out: the run directory.
+        open_progress: opens a progress display.
+        cache: directory shared between runs.
+        everyone: learn from everyone and everything, with nothing held out but for validation.
 
     Raises:
         CoplError: the data, the recipe, the backbone or the directory is unfit, and nothing has been written; or
             another process writes into the directory.
     """
-    data = load_dataset(data_directory)
+    data = _training_data(data_directory, everyone)
     if not len(data.split("train")):
         raise DataError(f"{data_directory}: the data set has no comparisons to train on (split 'train' is empty)")
     if "backbone" in recipe.stages.parts:
@@ -63,10 +83,15 @@ def train(
         backbone.fingerprint()  # a missing backbone is found before anything is written
     for process in range(num_processes()):  # the main one makes the directory, the others find it
         if process == rank():
-            run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory))
+            run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory), everyone=everyone)
         wait()
     with run.locked():
         return _fit(run, data, open_progress, cache)
+
+
+def _training_data(directory: Path, everyone: bool) -> PreferenceData:
+    data = load_dataset(directory)
+    return for_everyone(data) if everyone else data
 
 
 def _fit(
@@ -90,6 +115,8 @@ def _fit(
 def load_data(run: Run, directory: Path | None = None) -> tuple[PreferenceData, bool]:
     """Return a data set to measure a run on, and whether it is the one that the run was trained on.
 
+    What a run has learned whole comes back as it was learned, with nothing held out.
+
     Args:
         run: the run.
         directory: where the data set is; None takes the one that the run was trained on.
@@ -104,7 +131,7 @@ def load_data(run: Run, directory: Path | None = None) -> tuple[PreferenceData, 
             f"{place}: not the data set any more that {run.root} was trained on: it has been made anew since; "
             "train on it, or name it with --data to measure the run on it all the same"
         )
-    return load_dataset(place), same
+    return _training_data(place, same and run.facts.data.everyone), same
 
 
 def evaluate(
@@ -133,12 +160,14 @@ def evaluate(
 
                 adapted = attrs.evolve(fitted.adapt(data.split("support")), run=fingerprint)
                 save_adapted(adapted, directory / "adapted.safetensors")
-            save_margins(_margins(fitted, data, splits, adapted, progress), directory)
+            margins, average = _margins(fitted, data, splits, adapted, progress)
+            save_margins(margins, directory, average)
             save_diagnostics(fitted.diagnostics(), directory)
 
-        key = {"run": run.recipe.key(), "fitted": fingerprint, "data": data.digest(*SPLITS)}
-        margins = load_margins(workspace.stage(EVALUATION, key=key, compute=compute))
-        measurements = measure(margins, data, plugins, seed=run.recipe.seed)
+        key = {"run": run.recipe.key(), "fitted": fingerprint, "data": data.digest(*SPLITS), "reference": REFERENCE}
+        stage = workspace.stage(EVALUATION, key=key, compute=compute)
+        margins = load_margins(stage)
+        measurements = measure(margins, data, plugins, seed=run.recipe.seed, average=load_margins(stage, average=True))
         write_metrics(run.root, measurements)
     return Evaluation(tuple(measurements), margins)
 
@@ -149,19 +178,34 @@ def _margins(
     splits: Sequence[str],
     adapted: AdaptedUsers | None,
     progress: Progress,
-) -> dict[str, FloatArray]:
-    margins = {}
-    with progress.task("evaluate", total=len(splits)) as task:
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Return the margins of each split, and those that everybody gets who is nobody in particular."""
+    margins, average = {}, {}
+    with progress.task("evaluate", total=2 * len(splits)) as task:
         for split in splits:
             margins[split] = method.margins(data.split(split), adapted if split == "heldout" else None)
             task.advance()
-    return margins
+            average[split] = average_margins(method, data.split(split))
+            task.advance()
+    return margins, average
+
+
+def average_margins(method: PreferenceModel, pairs: ComparisonSet) -> FloatArray:
+    """Return the margins [N] of comparisons for a user of whom nothing is known."""
+    rows = pairs.comparisons
+    alike = attrs.evolve(rows, user=np.zeros_like(rows.user))
+    return method.margins(ComparisonSet(UserTable.ungrouped([_NOBODY]), pairs.responses, alike, pairs.features))
 
 
 def measure(
-    margins: Mapping[str, FloatArray], data: PreferenceData, plugins: Plugins, *, seed: int
+    margins: Mapping[str, FloatArray],
+    data: PreferenceData,
+    plugins: Plugins,
+    *,
+    seed: int,
+    average: Mapping[str, FloatArray] | None = None,
 ) -> list[Measurement]:
-    """Apply every registered metric to the margins of each split.
+    """Apply every registered metric to the margins of each split; `average` are those for the average user.
 
     Raises:
         PluginError: a metric gave something else than measurements with finite numbers.
@@ -178,5 +222,29 @@ def measure(
                     "a metric returns measurements with finite numbers"
                 )
             measurements.extend(measured)
+    if average is not None:
+        measurements += differences(margins, average, data, versus=REFERENCE, seed=seed)
     order = {name: place for place, name in enumerate(SPLITS)}
     return sorted(measurements, key=lambda m: order.get(m.split, len(order)))
+
+
+def differences(
+    margins: Mapping[str, FloatArray],
+    reference: Mapping[str, FloatArray],
+    data: PreferenceData,
+    *,
+    versus: str,
+    seed: int,
+) -> list[Measurement]:
+    """Return the paired difference of accuracy on each split that both were measured on."""
+    return [
+        accuracy_difference(
+            margins[split],
+            reference[split],
+            data.split(split),
+            SplitContext.of(data, split, seed=seed),
+            versus=versus,
+        )
+        for split in margins
+        if split in reference
+    ]

@@ -10,16 +10,15 @@ from attrs import asdict
 
 from copl.data.checking.description import describe_data
 from copl.errors import RunError
-from copl.evaluate.context import SplitContext
-from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.report import ReportInputs, render_report
 from copl.plugins import load
-from copl.records import SPLITS, Diagnostics, FloatArray, Measurement, PreferenceData
+from copl.records import SPLITS, Diagnostics, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
-from copl.runs.pipeline import load_data
+from copl.runs.pipeline import differences, load_data
 from copl.runs.policy import answers_page, policy_of
 from copl.runs.results import evaluation_of, load_diagnostics, load_margins, read_metrics
 from copl.runs.stages import read_stage
+from copl.runs.verdicts import verdict_of
 from copl.system.files import write_text
 from copl.system.progress import read_log
 
@@ -35,10 +34,13 @@ def report_path(directory: Path) -> Path:
     plugins = load()
     if (directory / "run.json").is_file():
         run = open_run(directory, plugins)
+        run.require_held_out(same_data=True)
         return report_run(run, load_data(run)[0])
     runs = [open_run(path.parent, plugins) for path in sorted(directory.glob("*/run.json"))]
     if not runs:
         raise RunError(f"{directory}: neither a run directory nor a directory of runs")
+    runs = [run for run in runs if not run.facts.data.everyone] or runs  # those have nothing to be measured by
+    runs[0].require_held_out(same_data=True)
     data, _ = load_data(runs[0])
     names = {run.root.name: run for run in runs}
     return report_runs(names, data, directory / REPORT_FILE, baseline="btl" if "btl" in names else "")
@@ -65,10 +67,13 @@ def report_runs(
         RunError: a run has not been evaluated, or on other data.
     """
     measurements = compared(runs, data, baseline=baseline)
-    inside = next((d for d in map(_inside, runs.values()) if d.user_ids), _EMPTY)
+    insides = {name: inside_of(run) for name, run in runs.items()}
+    inside = next((d for d in insides.values() if d.user_ids), _EMPTY)
+    verdicts = {name: verdict_of(run, data, measurements[name], insides[name]) for name, run in runs.items()}
     first = next(iter(runs.values()))
     inputs = ReportInputs(
         title=f"{', '.join(runs)} on {data.name}",
+        verdicts={name: verdict.paragraph for name, verdict in verdicts.items()},
         measurements=measurements,
         curves=_curves(runs),
         user_ids=inside.user_ids,
@@ -110,29 +115,8 @@ def compared(runs: Mapping[str, Run], data: PreferenceData, *, baseline: str = "
     return measurements
 
 
-def differences(
-    margins: Mapping[str, FloatArray],
-    reference: Mapping[str, FloatArray],
-    data: PreferenceData,
-    *,
-    versus: str,
-    seed: int,
-) -> list[Measurement]:
-    """Return the paired difference of accuracy on each split that both were measured on."""
-    return [
-        accuracy_difference(
-            margins[split],
-            reference[split],
-            data.split(split),
-            SplitContext.of(data, split, seed=seed),
-            versus=versus,
-        )
-        for split in margins
-        if split in reference
-    ]
-
-
-def _inside(run: Run) -> Diagnostics:
+def inside_of(run: Run) -> Diagnostics:
+    """Return what an evaluated run has shown of its inside."""
     return load_diagnostics(evaluation_of(run.root))
 
 

@@ -17,6 +17,7 @@ from copl.system.tensors import ANY_FLOATS, floats, load_arrays, save_tensors
 
 METRICS_FILE = "metrics.json"
 _MARGINS_FILE = "margins.safetensors"
+_AVERAGE_FILE = "average.safetensors"
 _SHOWN_FILE = "diagnostics.safetensors"
 _WORDS_FILE = "diagnostics.json"
 _AGAIN = "evaluate the run again"
@@ -41,18 +42,23 @@ def evaluation_of(root: Path) -> Path:
     return root / EVALUATION
 
 
-def save_margins(margins: Mapping[str, FloatArray], directory: Path) -> None:
-    """Write the margins of each split."""
+def save_margins(
+    margins: Mapping[str, FloatArray], directory: Path, average: Mapping[str, FloatArray] | None = None
+) -> None:
+    """Write the margins of each split, and those for the average user."""
     save_tensors(directory / _MARGINS_FILE, margins)
+    if average is not None:
+        save_tensors(directory / _AVERAGE_FILE, average)
 
 
-def load_margins(directory: Path) -> dict[str, FloatArray]:
-    """Read the margins of each split.
+def load_margins(directory: Path, *, average: bool = False) -> dict[str, FloatArray]:
+    """Read the margins of each split, or those for the average user.
 
     Raises:
         RunError: they are missing or damaged.
     """
-    read = load_arrays(directory / _MARGINS_FILE, others={"": ANY_FLOATS}, advice=_AGAIN)
+    name = _AVERAGE_FILE if average else _MARGINS_FILE
+    read = load_arrays(directory / name, others={"": ANY_FLOATS}, advice=_AGAIN)
     return {split: read.array(split) for split in read.tensors}
 
 

@@ -242,16 +242,19 @@ def _few(data: PreferenceData) -> Iterator[Finding]:
         yield Finding(severity, what, "train", few, advice)
 
 
-def _graph(data: PreferenceData) -> Iterator[Finding]:
+def island_sizes(data: PreferenceData) -> IntArray:
+    """Return the number of seen users in each connected part of the preference graph of the training comparisons."""
     train = data.split("train").comparisons
-    if not len(train):
-        return
     user, response = np.tile(train.user, 2), np.concatenate([train.chosen, train.rejected]) + len(data.users)
     size = len(data.users) + len(data.responses)
     graph = coo_array((np.ones(len(user)), (user, response)), shape=(size, size))
     component = connected_components(graph, directed=False)[1]
     members = np.bincount(component[np.flatnonzero(occurring(len(data.users), train.user))])
-    members = members[members > 0]
+    return members[members > 0].astype(np.int64)
+
+
+def _graph(data: PreferenceData) -> Iterator[Finding]:
+    members = island_sizes(data)
     if len(members) > 1:
         outside = int(members.sum() - members.max())
         severity: Severity = "warning" if 10 * outside > members.sum() else "info"

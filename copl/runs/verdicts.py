@@ -1,0 +1,56 @@
+"""From a run and its data to the verdict (`copl.evaluate.verdict`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from copl.data.checking.checks import island_sizes
+from copl.evaluate.verdict import TrainingFacts, Verdict, judge
+from copl.experts.report import gate_report
+from copl.interfaces import PreferenceModel
+from copl.plugins import load
+from copl.records import Diagnostics, Measurement, PreferenceData
+from copl.runs.directory import Run
+from copl.runs.pipeline import average_margins, measure
+
+
+def verdict_of(run: Run, data: PreferenceData, measurements: Iterable[Measurement], inside: Diagnostics) -> Verdict:
+    """Return the verdict on an evaluated run.
+
+    Args:
+        run: the run.
+        data: what it was evaluated on.
+        measurements: of its evaluation.
+        inside: what the fitted method shows of itself.
+    """
+    return judge(measurements, training_facts(run, data, inside))
+
+
+def first_verdict(run: Run, data: PreferenceData, method: PreferenceModel) -> Verdict:
+    """Return the verdict on a run that was just trained, by the validation split alone."""
+    split = "validation"
+    pairs = data.split(split)
+    measurements: list[Measurement] = []
+    if len(pairs):
+        margins, average = {split: method.margins(pairs)}, {split: average_margins(method, pairs)}
+        measurements = measure(margins, data, load(), seed=run.recipe.seed, average=average)
+    facts = training_facts(run, data, method.diagnostics())
+    return judge(measurements, facts, splits=(split,))
+
+
+def training_facts(run: Run, data: PreferenceData, inside: Diagnostics) -> TrainingFacts:
+    """Return what a run had to learn from."""
+    counts = np.bincount(data.split("train").comparisons.user)
+    counts = counts[counts > 0]
+    islands = island_sizes(data)
+    weights = inside.expert_weights
+    return TrainingFacts(
+        num_users=len(counts),
+        num_comparisons=int(counts.sum()),
+        median_comparisons=float(np.median(counts)) if len(counts) else 0.0,
+        outside=1.0 - float(islands.max() / islands.sum()) if len(islands) else 0.0,
+        reads_texts="backbone" in run.recipe.stages.parts,
+        gate=gate_report(weights).finding if weights is not None and weights.size else None,
+    )

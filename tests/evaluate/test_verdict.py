@@ -1,0 +1,149 @@
+"""The verdict, by cases made by hand: what is said, and what is not."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from copl.evaluate.verdict import REFERENCE, TrainingFacts, judge
+from copl.records import Measurement
+
+PLENTY = TrainingFacts(num_users=1000, num_comparisons=20_000, median_comparisons=20.0)
+FULL = ("test", "cold", "heldout")
+
+
+def accuracy(split: str, value: float, reach: float = 0.02, count: int = 2000) -> Measurement:
+    return Measurement(split, "all", "accuracy", value, value - reach, value + reach, count)
+
+
+def ahead(split: str, value: float, reach: float = 0.02) -> Measurement:
+    subset = f"versus:{REFERENCE}"
+    return Measurement(split, subset, "accuracy_difference", value, value - reach, value + reach, 2000)
+
+
+def kinds(measurements: list[Measurement], facts: TrainingFacts = PLENTY) -> list[str]:
+    return [judgement.kind for judgement in judge(measurements, facts).judgements]
+
+
+def test_a_personal_model_is_called_so_and_nothing_else_is_said() -> None:
+    measured = [m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.12))]
+    verdict = judge(measured, PLENTY)
+    assert verdict.is_personal
+    assert verdict.paragraph == (
+        "Personal for seen users, +12.0 points (+10.0 to +14.0), new prompts, +12.0 points (+10.0 to +14.0) and unseen "
+        "users, +12.0 points (+10.0 to +14.0) ahead of its own average user."
+    )
+
+
+def test_the_splits_it_is_not_personal_on_are_named_with_what_would_help() -> None:
+    measured = [accuracy("test", 0.8), ahead("test", 0.1), accuracy("cold", 0.6), ahead("cold", 0.01)]
+    measured += [accuracy("heldout", 0.7), ahead("heldout", -0.05)]
+    facts = TrainingFacts(num_users=40, num_comparisons=120, median_comparisons=3.0, outside=0.5)
+    verdict = judge(measured, facts)
+    assert not verdict.is_personal
+    text = verdict.paragraph
+    assert text.startswith("Personal for seen users, +10.0 points")
+    assert "Not personal, as far as can be told, for new prompts, +1.0 points (-1.0 to +3.0)" in text
+    assert "better served as the average user for unseen users, -5.0 points (-7.0 to -3.0)" in text
+    assert "few users to learn from: 40." in text
+    assert "half have 3 training comparisons or fewer" in text
+    assert (
+        "in islands: 50% of the users lie outside the largest; what they have in common is in the texts alone" in text
+    )
+    assert text.endswith(
+        "What would help: more users, more comparisons of each and questions that users have in common."
+    )
+
+
+def test_below_chance_is_said_first_and_is_never_personal() -> None:
+    verdict = judge([accuracy("cold", 0.429), ahead("cold", 0.1)], TrainingFacts(100, 1137, 11.0))
+    assert verdict.judgements[0].kind == "below-chance"
+    assert verdict.paragraph.startswith(
+        "Worse than chance on new prompts (42.9 %): it prefers the response that users rejected."
+    )
+    assert "personal" not in [judgement.kind for judgement in verdict.judgements]
+
+
+def test_chance_is_told_from_a_difference() -> None:
+    assert kinds([accuracy("test", 0.51), ahead("test", 0.0)])[:2] == ["at-chance", "not-personal"]
+
+
+def test_a_method_without_an_answer_is_not_called_chance() -> None:
+    silent = Measurement("cold", "all", "accuracy", 0.5, 0.5, 0.5, 400)
+    level = Measurement("cold", f"versus:{REFERENCE}", "accuracy_difference", 0.0, 0.0, 0.0, 400)
+    measured = [
+        accuracy("test", 0.8),
+        ahead("test", 0.1),
+        silent,
+        level,
+        accuracy("heldout", 0.7),
+        ahead("heldout", 0.1),
+    ]
+    assert kinds(measured) == ["no-answer", "personal"]
+    assert "No answer for new prompts: every pair gets the same score." in judge(measured, PLENTY).paragraph
+
+
+def test_a_method_that_takes_no_notice_of_users_is_said_to_be_none() -> None:
+    level = [attrs.evolve(ahead(split, 0.0), low=0.0, high=0.0) for split in FULL]
+    said = judge([*(accuracy(split, 0.7) for split in FULL), *level], PLENTY)
+    assert [judgement.kind for judgement in said.judgements] == ["no-users"]
+    assert said.paragraph == "Not personal: it answers everybody as it answers the average user."
+
+
+def test_empty_splits_are_said_to_be_empty() -> None:
+    said = judge([accuracy("test", 0.8), ahead("test", 0.1)], PLENTY)
+    assert said.judgements[-1].sentence == (
+        "Nothing was measured for new prompts and unseen users: the data set has no such comparisons."
+    )
+    assert kinds([]) == ["unmeasured"]
+    assert "seen users, new prompts and unseen users" in judge([], PLENTY).paragraph
+
+
+def test_a_gate_that_tells_nobody_apart_is_told_either_way() -> None:
+    facts = attrs.evolve(PLENTY, gate="the gate does not tell users apart: all 9 have the same weights on 4 experts")
+    good = judge([m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.1))], facts)
+    assert good.paragraph.endswith(
+        "Its experts do not do it: the gate does not tell users apart: all 9 have the same weights on 4 experts."
+    )
+    bad = judge([m for split in FULL for m in (accuracy(split, 0.6), ahead(split, 0.0))], facts)
+    assert "The gate does not tell users apart" in bad.paragraph
+    assert bad.paragraph.endswith("What would help: another gate, or fewer experts.")
+
+
+def test_few_measured_comparisons_are_a_cause_of_their_own() -> None:
+    said = judge([accuracy("test", 0.55, 0.1, count=60), ahead("test", 0.02, 0.1)], PLENTY).paragraph
+    assert "judged by few comparisons: 60 comparisons of seen users" in said
+    assert "There is data enough" in said
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(FULL), st.floats(0, 1), st.floats(0, 0.2), st.floats(-0.5, 0.5), st.floats(0, 0.3)),
+        unique_by=lambda row: row[0],
+    ),
+    st.integers(0, 5000),
+    st.floats(0, 50),
+    st.floats(0, 1),
+)
+def test_whatever_was_measured_there_is_a_verdict_without_contradiction(
+    rows: list[tuple[str, float, float, float, float]], num_users: int, median: float, outside: float
+) -> None:
+    measured = [m for split, a, ra, d, rd in rows for m in (accuracy(split, a, ra), ahead(split, d, rd))]
+    verdict = judge(measured, TrainingFacts(num_users, 10, median, outside))
+    said = [judgement.kind for judgement in verdict.judgements]
+    assert verdict.paragraph.endswith(".")
+    assert said.count("remedy") <= 1
+    assert verdict.is_personal <= ("remedy" not in said)
+    for split, value, reach, _, _ in rows:
+        if value + reach < 0.5:
+            assert "below-chance" in said, split
+
+
+@pytest.mark.parametrize("kind", ["personal", "worse"])
+def test_validation_alone_can_be_judged(kind: str) -> None:
+    difference = 0.1 if kind == "personal" else -0.1
+    said = judge([accuracy("validation", 0.8), ahead("validation", difference)], PLENTY, splits=("validation",))
+    assert said.judgements[0].kind == kind
+    assert "unmeasured" not in [judgement.kind for judgement in said.judgements]

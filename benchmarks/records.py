@@ -38,7 +38,7 @@ class PublishedTable:
     Attributes:
         title: what it shows.
         header: names of the columns.
-        rows: cells as text, each row as long as the header.
+        rows: cells in Markdown, each row as long as the header.
     """
 
     title: str

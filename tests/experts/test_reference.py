@@ -67,3 +67,35 @@ def test_a_float32_softmax_is_as_close_as_the_references_rounding_allows(golden:
     torch.testing.assert_close(mixture.peft_model(golden["x"]), golden["y"], atol=5e-4, rtol=0.0)
     mixture.set_weights(decided.sqrt())  # the paper's plain weight is far from what the reference computes
     assert (mixture.peft_model(golden["x"]) - golden["y"]).abs().max() > 1e-2
+
+
+def test_gradients_of_lora_b_and_of_the_gate_are_those_of_the_published_formula(golden: dict[str, Tensor]) -> None:
+    """The golden values hold no such gradients; a plain W x + b + alpha / r sum_m g_m^2 B_m A_m x has them, and its
+    output and its gradients of x and A are the golden ones."""
+    preset = next(c for c in COMPONENTS if c.name == "top1").presets["paper"]
+    mixture, gate = reference_mixture(golden, preset["softmax_dtype"])
+    layer = mixture.peft_model.base_model.model.proj
+    mixture.set_weights(gate(golden["user_embeddings"]).weights)
+    mixture.peft_model(golden["x"]).backward(golden["grad_y"])
+
+    names = ["shared", *(f"expert{m}" for m in range(int(golden["num_experts"])))]
+    plain = {f"{name}.{part}": golden[f"{name}.{part}"].clone().requires_grad_() for name in names for part in "AB"}
+    _, own_gate = reference_mixture(golden, preset["softmax_dtype"])
+    weights = own_gate(golden["user_embeddings"]).weights
+    factors = [torch.ones(len(weights)), *weights.square().T]
+    x, scale = golden["x"].clone().requires_grad_(), float(golden["alpha"]) / int(golden["rank"])
+    y = x @ golden["weight"].T + golden["bias"]
+    for name, factor in zip(names, factors, strict=True):
+        y = y + scale * factor[:, None, None] * (x @ plain[f"{name}.A"].T @ plain[f"{name}.B"].T)
+    y.backward(golden["grad_y"])
+    close = {"atol": 5e-4, "rtol": 0.0}
+    torch.testing.assert_close(y, golden["y"], **close)
+    torch.testing.assert_close(x.grad, golden["grad_x"], **close)
+    for name in names:
+        torch.testing.assert_close(plain[f"{name}.A"].grad, golden[f"grad.{name}.A"], **close)
+
+    ours = layer.lora_B["default"].weight.grad.split(int(golden["rank"]), dim=1)
+    for name, grad in zip(names, ours, strict=True):
+        torch.testing.assert_close(grad, plain[f"{name}.B"].grad, atol=1e-5, rtol=1e-4)
+    for one, other in zip(gate.parameters(), own_gate.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-4)

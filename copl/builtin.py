@@ -83,6 +83,6 @@ def copl_generators() -> list[Component]:
 
 
 def copl_aligners() -> list[Component]:
-    from copl.align.aligners import best_of_n, dpo, none, oracle
+    from copl.align.aligners import best_of_n, dpo, mixture_dpo, none, oracle
 
-    return [component for module in (best_of_n, dpo, none, oracle) for component in module.COMPONENTS]
+    return [component for module in (best_of_n, dpo, mixture_dpo, none, oracle) for component in module.COMPONENTS]

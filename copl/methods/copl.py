@@ -76,7 +76,7 @@ class CoplMethod(PreferenceModel):
             user, response = np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected])
             requests = ScoreRequests(pairs.users, pairs.responses, user, response)
             table = space.scores(requests, None).reshape(2, -1)
-            text = reward.scores(requests, self._vectors(pairs.users, None)).reshape(2, -1)
+            text = reward.scores(requests, self.user_vectors(pairs.users, None)).reshape(2, -1)
             blend = Blend.fit(table[0] - table[1], text[0] - text[1])
             workspace.progress.log(STAGE, num_comparisons=len(rows), table=blend.table, text=blend.text)
             blend.save(directory)
@@ -106,14 +106,14 @@ class CoplMethod(PreferenceModel):
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         space, reward = self.fitted
-        vectors = self._vectors(requests.users, adapted)
+        vectors = self.user_vectors(requests.users, adapted)
         text = reward.scores(requests, vectors)
         if self._blend is None:
             return text
         levels = reward.levels(vectors)[requests.user]
         return self._blend.scores(space.scores(requests, adapted), text, levels)
 
-    def _vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
+    def user_vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
         """What the reward model is told of users [U, K]: where it has trained them along, what they became there."""
         space, reward = self.fitted
         return space.view(space.vectors(users, adapted)) if reward.users is None else reward.own_vectors(users)
@@ -126,13 +126,13 @@ class CoplMethod(PreferenceModel):
         known = [*self.seen_users(), *(adapted.user_ids if adapted else ())]
         if user not in known:
             raise OptionsError(f"user {user!r} is neither trained nor adapted{suggest(user, known)}; adapt them first")
-        vector = self._vectors(UserTable.ungrouped([user]), adapted)[0]
+        vector = self.user_vectors(UserTable.ungrouped([user]), adapted)[0]
         return reward.export(user, vector, self._stages, directory, merge=merge)
 
     def diagnostics(self) -> Diagnostics:
         space, reward = self.fitted
         trained = space.trained
-        vectors = self._vectors(UserTable.ungrouped(trained.user_ids), None)
+        vectors = self.user_vectors(UserTable.ungrouped(trained.user_ids), None)
         weights = reward.model.expert_weights(vectors)
         if weights is None:
             return Diagnostics(trained.user_ids, vectors.double().numpy())

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.parts.user_space import UserSpace
 from copl.options import NoOptions
-from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests
+from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.runs.recipe import Stages
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @final
@@ -48,6 +51,10 @@ class GraphMethod(PreferenceModel):
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         return self.space.scores(requests, adapted)
+
+    def user_vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
+        """Return the embedding of each user [U, D]: adapted, else trained, else the mean of the trained ones."""
+        return self.space.vectors(users, adapted)
 
     def diagnostics(self) -> Diagnostics:
         trained = self.space.trained

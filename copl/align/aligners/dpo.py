@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, final
 
 from copl.align.choosing import UNKNOWN, first_choice
-from copl.align.policies.options import DpoOptions
+from copl.align.policies.options import DpoOptions, PolicyOptions
 from copl.align.seeds import seed_of
 from copl.answers import Answer, AnswerRequests
 from copl.plugins import Component
@@ -45,28 +45,15 @@ class DpoAligner:
         from copl.align.policies.writer import Writer
 
         writer = Writer.open(self._options.model)
-        plain = self._written(writer, requests.prompts, context.seed)
+        plain = written(writer, requests.prompts, self._options, context.seed)
         texts: dict[str, list[str]] = {}
         for user in requests.user_ids:
             known = context.knows(user)
             if known:
                 self._ensure(user, context)
             with speaking(writer, self._place(user, context)) if known else nullcontext(writer) as speaker:
-                texts[user] = self._written(speaker, requests.prompts, context.seed) if known else plain
+                texts[user] = written(speaker, requests.prompts, self._options, context.seed) if known else plain
         return own_answers(requests, texts, plain, context)
-
-    def _written(self, writer: Writer, prompts: Sequence[str], seed: int) -> list[str]:
-        options = self._options
-        return [
-            writer.write(
-                prompt,
-                seed=seed_of(seed, prompt, 0),
-                max_new_tokens=options.max_new_tokens,
-                temperature=options.temperature,
-            )
-            or "..."
-            for prompt in prompts
-        ]
 
     def _ensure(self, user: str, context: AlignerContext) -> None:
         """Train the policy of a user, where it is not there yet."""
@@ -90,6 +77,20 @@ class DpoAligner:
         if adapted is not None and user in adapted.user_ids:
             digest.update(adapted.embeddings[adapted.user_ids.index(user)].float().cpu().numpy().tobytes())
         return context.directory / digest.hexdigest()[:24]
+
+
+def written(writer: Writer, prompts: Sequence[str], options: PolicyOptions, seed: int) -> list[str]:
+    """Return what a language model says to each prompt; an ellipsis where it says nothing."""
+    return [
+        writer.write(
+            prompt,
+            seed=seed_of(seed, prompt, 0),
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+        )
+        or "..."
+        for prompt in prompts
+    ]
 
 
 def own_answers(

@@ -131,8 +131,8 @@ class RunContext:
         return self.run.truth.utilities(requests)
 
     def comparisons(self, user_id: str) -> ComparisonSet:
-        if self.support is not None and user_id in self.support.users.rows:
-            return _of_user(self.support, user_id)
+        if self.support is not None and len(said := _of_user(self.support, user_id)):
+            return said
         return _of_user(self.run.data().split("train"), user_id)
 
     def features(self, responses: ResponseTable) -> FloatArray:

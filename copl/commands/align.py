@@ -188,11 +188,13 @@ def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, 
 
 def fitted_run(model: Model) -> Any:
     """Return an opened run as aligners need it (`copl.align.context.FittedRun`)."""
+    from functools import cache
+
     from copl.align.context import FittedRun
     from copl.runs.pipeline import load_data
 
     run = model.run
-    return FittedRun(run.root, model.method, run.recipe.stages, lambda: load_data(run)[0], model.scores)
+    return FittedRun(run.root, model.method, run.recipe.stages, cache(lambda: load_data(run)[0]), model.scores)
 
 
 def _fingerprint(adapted: AdaptedUsers | None) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT, USERS_OPTION
 from copl.commands.parts.display import say, show_json
+
+if TYPE_CHECKING:
+    from copl.model import Model
+    from copl.records import AdaptedUsers
 
 
 def export(
@@ -26,15 +30,23 @@ def export(
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge the user's adapter into the backbone and write the whole model.")
     ] = False,
+    policy: Annotated[
+        bool,
+        typer.Option(
+            "--policy",
+            help="Write this user's voice instead: a plain LoRA of a language model, cut out of the policy for"
+            " everybody that `copl align --aligner mixture-dpo` has trained last.",
+        ),
+    ] = False,
     as_json: JSON_OPTION = False,
 ) -> None:
-    """Write one user's reward model, or a whole run, for use elsewhere."""
+    """Write one user's reward model or policy, or a whole run, for use elsewhere."""
     from copl.errors import OptionsError
     from copl.model import Model
 
     if user is None:
-        if merge or users:
-            raise OptionsError("--merge and --users are for one user's reward model; name the user with --user")
+        if merge or users or policy:
+            raise OptionsError("--merge, --users and --policy are for one user; name the user with --user")
         Model.open(run_directory).save_pretrained(out)
         if as_json:
             show_json({"directory": str(out)})
@@ -43,8 +55,43 @@ def export(
         return
     model = Model.open(run_directory)
     adapted = model.load_adapted(users) if users else None
+    if policy:
+        if merge:
+            raise OptionsError("--merge is for a reward model; a policy is merged by PEFT's merge_and_unload")
+        written = _write_policy(model, user, out, adapted)
+        if as_json:
+            show_json(written)
+        else:
+            say(f"wrote {out} (rank {written['rank']}, a LoRA of {written['base']})")
+        return
     facts = model.export(user, out, adapted=adapted, merge=merge)
     if as_json:
         show_json(facts)
     else:
         say(f"wrote {out} (rank {facts['rank']}, {facts['task']}, reward: {facts['reward']}); see {out / 'README.md'}")
+
+
+def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | None) -> dict[str, Any]:
+    """Cut one user's plain LoRA out of the policy for everybody that the run has, and say what it is."""
+    from copl.align.aligners.mixture_dpo import embeds_users
+    from copl.align.policies.mixture import CARD, MixturePolicy
+    from copl.data.canonical import canonical_id
+    from copl.errors import OptionsError, RunError, quoted, suggest
+    from copl.records import UserTable
+    from copl.system.files import is_free
+
+    name, root = canonical_id(user), model.run.root
+    known = [*model.method.seen_users(), *(adapted.user_ids if adapted else ())]
+    if name not in known:
+        raise OptionsError(
+            f"user {quoted(name)} is neither trained nor adapted{suggest(name, known)}; adapt them first"
+        )
+    if not is_free(out):
+        raise OptionsError(f"{out}: already there; choose another --out")
+    policies = sorted(root.glob(f"policies/mixture-dpo-*/*/{CARD}"), key=lambda card: card.stat().st_mtime_ns)
+    if not policies:
+        raise RunError(f"{root}: has no policy for everybody; `copl align --aligner mixture-dpo` trains one")
+    trained = MixturePolicy.load(policies[-1].parent)
+    vector = embeds_users(model.method).user_vectors(UserTable.ungrouped([name]), adapted)[0]
+    rank = trained.export(vector, out)
+    return {"user": name, "directory": str(out), "rank": rank, "base": str(trained.writer.directory)}

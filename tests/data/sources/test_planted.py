@@ -185,3 +185,16 @@ def test_draws_follow_the_weights(num_things: int) -> None:
     assert left_out == pytest.approx(expected, abs=0.013)
     first = (drawn[:, 0] < drawn[:, 1]).mean()
     assert first == pytest.approx(0.5, abs=0.013)
+
+
+def test_groups_may_differ_in_size() -> None:
+    options = PlantedOptions(num_seen_users=200, num_unseen_users=50, num_pairs=100, group_shares=(9.0, 1.0))
+    data, truth = generate(options, 0)
+    assert np.bincount(truth.user_groups[:200]).tolist() == [180, 20]
+    assert np.bincount(truth.user_groups[200:]).tolist() == [45, 5]
+    even, _ = generate(attrs.evolve(options, group_shares=()), 0)
+    assert even.responses.keys == data.responses.keys
+    with pytest.raises(OptionsError, match="group_shares has 3 values for 2 groups"):
+        parse_options(PlantedOptions, {"group_shares": "1,2,3"}, where="source")
+    with pytest.raises(OptionsError, match="group_shares"):
+        parse_options(PlantedOptions, {"group_shares": "1,0"}, where="source")

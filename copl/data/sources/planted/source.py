@@ -6,7 +6,7 @@ from typing import Any, final
 
 import attrs
 import numpy as np
-from attrs.validators import and_, ge, le, lt
+from attrs.validators import and_, deep_iterable, ge, gt, le, lt
 
 from copl.data.making.splits import generator
 from copl.data.sources.planted.drawing import zipf_weights
@@ -26,7 +26,12 @@ class PlantedOptions:
     num_seen_users: int = option(10_000, help="users to train on", validator=ge(1))
     num_unseen_users: int = option(0, help="users to adapt to", validator=ge(0))
     num_pairs: int = option(30_000, help="pairs of two responses, each pair with a prompt of its own", validator=ge(1))
-    num_groups: int = option(2, help="groups of users, equal in size", validator=and_(ge(1), le(MAX_GROUPS)))
+    num_groups: int = option(2, help="groups of users", validator=and_(ge(1), le(MAX_GROUPS)))
+    group_shares: tuple[float, ...] = option(
+        (),
+        help="size of each group relative to the others, such as 9,1 for a majority and a minority; equal unless given",
+        validator=deep_iterable(gt(0.0)),
+    )
     controversial_share: float = option(
         0.5, help="share of the pairs that groups label differently; all agree on the others", validator=_share
     )
@@ -63,6 +68,8 @@ class PlantedOptions:
                 faults.append(f"{kind} users need up to {needed} trained pairs each, there are {trained}")
         if self.num_cold > cold:
             faults.append(f"num_cold is {self.num_cold}, there are {cold} pairs not trained on")
+        if self.group_shares and len(self.group_shares) != self.num_groups:
+            faults.append(f"group_shares has {len(self.group_shares)} values for {self.num_groups} groups")
         if self.num_groups == 1 and self.controversial_share:
             faults.append("one group cannot disagree: num_groups = 1 needs controversial_share = 0")
         if faults:
@@ -88,7 +95,8 @@ def generate(options: PlantedOptions, seed: int) -> tuple[PreferenceData, Plante
         options.num_pairs, options.num_groups, options.controversial_share, generator(seed, "planted labels")
     )
     groups_rng = generator(seed, "planted users")
-    groups = [draw_groups(size, options.num_groups, groups_rng) for size in (seen, num_users - seen)]
+    shares = options.group_shares or (1.0,) * options.num_groups
+    groups = [draw_groups(size, shares, groups_rng) for size in (seen, num_users - seen)]
     number = np.arange(options.num_pairs)
     truth = PlantedTruth(2 * number, 2 * number + 1, labels, np.concatenate(groups), options.label_noise)
     splits, ceilings = _draw_splits(options, truth, seed)

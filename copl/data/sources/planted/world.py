@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -84,11 +85,15 @@ class PlantedTruth:
             pair: their pairs [N].
 
         Returns:
-            ``consensus``: of one that knows no user and answers as most groups do (half right where they are even);
+            ``consensus``: of one that knows no user and answers as most groups do, larger ones counting more (half
+            right where they are even);
             ``group_oracle``: of one that knows the group of each user.
         """
         chose_first = rows.chosen == self.first[pair]
-        lean = (2.0 * self.labels - 1.0).sum(axis=1)[pair]
+        sizes = np.bincount(self.user_groups, minlength=self.labels.shape[1]).astype(np.float64)
+        if np.ptp(sizes) <= 2:  # of equal size, but for users left over among seen and among unseen ones
+            sizes = np.ones_like(sizes)
+        lean = ((2.0 * self.labels - 1.0) @ sizes)[pair]
         agreed = np.where(lean == 0, 0.5, (lean > 0) == chose_first)
         known = self.labels[pair, self.user_groups[rows.user]] == chose_first
         return {"consensus": round(float(agreed.mean()), 4), "group_oracle": round(float(known.mean()), 4)}
@@ -109,6 +114,13 @@ def draw_labels(num_pairs: int, num_groups: int, controversial_share: float, rng
     return labels
 
 
-def draw_groups(num_users: int, num_groups: int, rng: Generator) -> IntArray:
-    """Draw the group of each user [U]; groups are of equal size up to one."""
-    return rng.permutation(np.arange(num_users) % num_groups)
+def draw_groups(num_users: int, shares: Sequence[float], rng: Generator) -> IntArray:
+    """Draw the group of each user [U]; sizes of groups are in proportion to their shares, up to one.
+
+    >>> np.bincount(draw_groups(10, (9.0, 1.0), np.random.default_rng(0))).tolist()
+    [9, 1]
+    """
+    if len(set(shares)) == 1:
+        return rng.permutation(np.arange(num_users) % len(shares))
+    ends = np.rint(np.cumsum(shares) / np.sum(shares) * num_users).astype(np.int64)
+    return rng.permutation(np.searchsorted(ends, np.arange(num_users), side="right"))

@@ -68,6 +68,11 @@ def _records() -> dict[str, Record]:
     return {path.stem: read_record(path) for path in sorted(RESULTS.glob("*.json"))}
 
 
+def forget_records() -> None:
+    """Read the records again when they are next asked for, since one has been written."""
+    _records.cache_clear()
+
+
 def figures_of(text: str) -> set[str]:
     """Return the figures of three decimals below one, as in ``.849`` or ``0.849``.
 

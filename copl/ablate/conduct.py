@@ -24,7 +24,9 @@ from copl.ablate.results import (
     collect,
     differences,
     estimates,
+    references,
     write_differences,
+    write_estimates,
     write_results,
 )
 from copl.ablate.search import Judged, as_variants, judge, search_notes, search_table, trials_of, tuned
@@ -88,8 +90,9 @@ def conduct(
 
     Args:
         plan: what to run.
-        out: directory of the study. ``results.parquet``, ``differences.parquet``, ``table.md``, ``table.tex``,
-            ``table.html``, ``plots/``, ``best.toml`` and ``study.json`` are written there; the runs are in ``cells/``.
+        out: directory of the study. ``results.parquet``, ``accuracy.parquet``, ``differences.parquet``, ``table.md``,
+            ``table.tex``, ``table.html``, ``plots/``, ``best.toml`` and ``study.json`` are written there; the runs are
+            in ``cells/``.
         plugins: where components come from.
         cache: directory of the stages that cells share with other runs; one below `out` where None.
         engine: where cells run.
@@ -197,6 +200,7 @@ def _write(
     pictures = _pictures(tables)
     title = plan.study.title
     write_results(plan, results, out / "results.parquet")
+    write_estimates(accuracy, references(plan, accuracy), out / "accuracy.parquet")
     write_differences(found, out / "differences.parquet")
     for split, picture in pictures.items():
         write_text(out / "plots" / f"{split}.svg", picture + "\n")

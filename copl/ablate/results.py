@@ -299,6 +299,23 @@ def write_results(plan: Plan, results: Sequence[Result], path: Path) -> None:
     write_atomically(path, lambda temporary: pq.write_table(pa.table({**columns, **texts}), temporary))
 
 
+def write_estimates(found: Estimates, reference: Mapping[tuple[str, str], str], path: Path) -> None:
+    """Write one row an accuracy over seeds, and whether the others are compared with it."""
+    columns = {
+        "variant": pa.array([variant for variant, _, _ in found], pa.string()),
+        "data": pa.array([data for _, data, _ in found], pa.string()),
+        "split": pa.array([split for _, _, split in found], pa.string()),
+        **{
+            name: pa.array([getattr(estimate, name) for estimate in found.values()], pa.float64())
+            for name in ("value", "low", "high")
+        },
+        "is_reference": pa.array(
+            [reference.get((data, split)) == variant for variant, data, split in found], pa.bool_()
+        ),
+    }
+    write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))
+
+
 def write_differences(found: Sequence[Difference], path: Path) -> None:
     """Write one row a difference."""
     names = ("variant", "data", "split", "versus", "value", "low", "high", "p_value", "p_corrected", "num_seeds")

@@ -2,9 +2,10 @@
 
 Random search (Bergstra and Bengio 2012, "Random Search for Hyper-Parameter Optimization", JMLR 13). The first trial is
 the recipe as it stands. A trial is trained with the search's own seed, on the data drawn with that seed, and judged on
-the split ``validation`` alone: no comparison that a table reports is looked at. What is best on a data set is what the
-study then runs there. Margins of different methods are on different scales, and a loss should not reward a lucky one:
-it is the Bradley-Terry loss at the factor that suits the margins best.
+the split ``validation`` alone. What is best on a data set is what the study then runs there. Where each seed splits the
+same answers anew, validation comparisons of the search may be held out in another seed: they have decided between
+trials, by one number each. Margins of different methods are on different scales, and a loss should not reward a lucky
+one: it is the Bradley-Terry loss at the factor that suits the margins best.
 """
 
 from __future__ import annotations

@@ -173,9 +173,9 @@ def page_of(name: str, title: str, tables: Mapping[str, PublishedTable], winners
         "# Results",
         "",
         f"{title[0].upper()}{title[1:]}, by the rules of [how figures are made](protocol.md). Means over seeds ±",
-        "half the width of the 95 % interval, over users and prompts, or over seeds by Student's t where that is wider.",
-        "†: the best method that knows no users, which gains are over; ↑ and ↓: significantly above and below it, after",
-        "Holm's correction for all differences of the study. Bold is the highest mean, significant or not.",
+        "half the width of the 95 % interval, over users and prompts, or over seeds by Student's t where that is",
+        "wider. †: the best method that knows no users, which gains are over; ↑ and ↓: significantly above and below",
+        "it, after Holm's correction for all differences of the study. Bold is the highest mean, significant or not.",
         "",
     ]
     for table_name, table in tables.items():

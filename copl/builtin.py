@@ -77,12 +77,13 @@ def copl_metrics() -> list[Component]:
 
 
 def copl_generators() -> list[Component]:
-    from copl.align.generators import facets, table
+    from copl.align.generators import facets, local, openai, table
 
-    return [component for module in (facets, table) for component in module.COMPONENTS]
+    return [component for module in (local, openai, table, facets) for component in module.COMPONENTS]
 
 
 def copl_aligners() -> list[Component]:
-    from copl.align.aligners import best_of_n, dpo, mixture_dpo, none, oracle
+    from copl.align.aligners import best_of_n, dpo, in_context, mixture_dpo, none, oracle
 
-    return [component for module in (best_of_n, dpo, mixture_dpo, none, oracle) for component in module.COMPONENTS]
+    modules = (best_of_n, in_context, dpo, mixture_dpo, none, oracle)
+    return [component for module in modules for component in module.COMPONENTS]

@@ -322,6 +322,15 @@ class ChecksPrompts(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A generator that can say how long a text is to it."""
+
+    def num_tokens(self, text: str) -> int:
+        """Return how many tokens a text has."""
+        ...
+
+
 class AlignerContext(Protocol):
     """What an aligner may use beside the requests."""
 

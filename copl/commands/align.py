@@ -31,7 +31,7 @@ def align(
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")] = None,
     aligner: Annotated[str, typer.Option("--aligner", help="Who decides what a user sees.")] = "best-of-n",
-    generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "facets",
+    generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "local",
     user: Annotated[list[str] | None, typer.Option("--user", help="Id of a user; may be repeated.")] = None,
     users: USERS_OPTION = None,
     support: Annotated[
@@ -68,6 +68,7 @@ def align(
     for target in (path for path in (out, rows) if path):
         check_target(target, prompts_file, *(path for path in (users, support) if path))
     faults = [f"--num {num}: at least one candidate"] if num < 1 else []
+    faults += [f"{target}: is a directory; name a file" for target in (out, rows) if target and target.is_dir()]
     if out is None and rows is None:
         faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
     if users and support:

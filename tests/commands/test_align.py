@@ -220,6 +220,13 @@ def test_prompts_that_will_not_do(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_directory_is_no_output(align: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    code, err, _ = align("--user", "seen-0000", out="there")
+    assert code == 2
+    assert "there: is a directory; name a file" in err
+
+
 def test_the_output_is_no_input(align: Callable[..., Any], prompts: Path) -> None:
     code, err, _ = align("--user", "seen-0000", out=prompts.name)
     assert code == 2

@@ -250,6 +250,8 @@ class Reader:
                 return self._small_recipe(command)
             case ["data", "make", "facets"]:
                 return _sets(SMALL_CORPUS)
+            case ["align", *_] if ("--generator", "local") in command.flags:
+                return _sets([f"generator.model={self.model}", "generator.max_tokens=8"])
             case ["data", "make", "polis"]:
                 return _sets(SMALL_POLIS)
             case ["align", *_] if {("--aligner", "dpo"), ("--aligner", "mixture-dpo")} & set(command.flags):

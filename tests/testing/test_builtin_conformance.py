@@ -65,6 +65,10 @@ def values_for(kind: str, name: str, directory: Path) -> dict[str, Any]:
         lines = [json.dumps({"prompt": prompt, "candidates": ["yes", "no", "perhaps"]}) for prompt in PROMPTS]
         (directory / "candidates.jsonl").write_text("\n".join(lines), encoding="utf-8")
         return {"path": str(directory / "candidates.jsonl")}
+    if (kind, name) == ("generator", "local"):
+        return {"model": str(write_tiny_model(directory / "model", ["a brief answer", *PROMPTS])), "max_tokens": 8}
+    if (kind, name) == ("generator", "openai"):  # nobody answers there
+        return {"model": "m", "base_url": "http://127.0.0.1:9/v1", "retries": 0}
     if (kind, name) == ("backbone", "hf"):
         return {"path": str(write_tiny_model(directory / "model", ["a brief answer"]))}
     return {}

@@ -36,7 +36,7 @@ class TokenPair:
 
 @final
 class Writer:
-    """A causal language model with its tokenizer, in float32, frozen.
+    """A causal language model with its tokenizer, frozen.
 
     Attributes:
         model: the model.
@@ -51,20 +51,25 @@ class Writer:
         self._has_chat = chat_template(tokenizer) is not None
 
     @classmethod
-    def open(cls, name: str | Path) -> Writer:
+    def open(cls, name: str | Path, *, revision: str | None = None, dtype: str = "float32") -> Writer:
         """Open a language model by name, id or path (`language_model_directory`).
+
+        Args:
+            name: the model.
+            revision: branch, tag or commit of an id.
+            dtype: floating-point type of the weights; policies train in float32.
 
         Raises:
             BackboneError: it is missing or damaged, or does not write.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        directory = language_model_directory(name)
+        directory = language_model_directory(name, revision=revision)
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             with quiet():
                 model = AutoModelForCausalLM.from_pretrained(
-                    directory, dtype=torch.float32, use_safetensors=True, **options
+                    directory, dtype=getattr(torch, dtype), use_safetensors=True, **options
                 )
                 tokenizer = AutoTokenizer.from_pretrained(directory, **options)
         except Exception as error:  # whatever foreign code comes upon in foreign files

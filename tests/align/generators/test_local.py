@@ -1,0 +1,81 @@
+"""A language model on this machine writes; what it cannot do is one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copl.align.generators.local import LocalGenerator, LocalOptions
+from copl.errors import BackboneError
+from copl.options import parse_options
+from copl.system.progress import SilentProgress
+
+CHAT = '[{"role":"system","content":"Be brief."},{"role":"user","content":"tea?"}]'
+TEMPLATE = (
+    "{% for m in messages %}{{ m.content }} bread {% endfor %}{% if add_generation_prompt %}bread bread{% endif %}"
+)
+
+
+def generator(model: object, **values: Any) -> LocalGenerator:
+    options = parse_options(LocalOptions, {"model": str(model), "max_tokens": 12, **values}, where="local")
+    return LocalGenerator(options)
+
+
+def write(model: object, prompts: list[str], num: int = 3, seed: int = 0, **values: Any) -> list[tuple[str, ...]]:
+    return generator(model, **values).candidates(prompts, num=num, seed=seed, progress=SilentProgress())
+
+
+def test_candidates_differ_and_are_the_same_whatever_stands_beside_them(tiny_model: Path) -> None:
+    prompts = ["Why does my bread not rise?", "How do I clean a keyboard?", CHAT]
+    written = write(tiny_model, prompts)
+    assert len({text for texts in written for text in texts}) == 9
+    assert write(tiny_model, prompts[::-1]) == written[::-1]
+    assert write(tiny_model, prompts[1:2]) == written[1:2]
+    assert write(tiny_model, prompts, batch_size=2) == written
+    assert write(tiny_model, prompts, seed=1) != written
+
+
+def test_cold_words_are_always_the_likeliest(tiny_model: Path) -> None:
+    ((one, other),) = write(tiny_model, ["tea?"], num=2, temperature=1e-4)
+    assert one == other
+
+
+def test_the_chat_template_is_used_where_there_is_one(tiny_model: Path, tmp_path: Path) -> None:
+    chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
+    (chat / "chat_template.jinja").write_text(TEMPLATE)
+    spoken, told = generator(chat), generator(chat, system="bread bread")
+    tokenizer = spoken._writer.tokenizer
+    assert spoken._tokens(CHAT) == tokenizer("Be brief. bread tea? bread bread bread")["input_ids"]
+    assert told._tokens("tea?") == tokenizer("bread bread bread tea? bread bread bread")["input_ids"]
+    plain = generator(tiny_model)
+    assert plain._tokens(CHAT) == tokenizer("System: Be brief.\n\nHuman: tea?\n\nAssistant:")["input_ids"]
+    assert spoken.fingerprint() != plain.fingerprint()
+
+
+def test_a_long_prompt_loses_its_begin(tiny_model: Path) -> None:
+    long = "bread " * 500 + "rise"
+    cut = generator(tiny_model)
+    assert len(cut._tokens(long)) == 128 - 12
+    assert all(write(tiny_model, [long], num=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "fault"),
+    [
+        ("no-such-directory/model/at/all", {}, "no-such-directory"),
+        (None, {"max_tokens": 128}, "leaves no room for a prompt beside max_tokens=128"),
+    ],
+)
+def test_what_cannot_be_done_is_said(model: str | None, values: dict[str, Any], fault: str, tiny_model: Path) -> None:
+    with pytest.raises(BackboneError, match=fault):
+        write(model or tiny_model, ["tea?"], **values)
+
+
+def test_a_template_that_refuses_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
+    (chat / "chat_template.jinja").write_text("{{ raise_exception('no system here') }}")
+    with pytest.raises(BackboneError, match="the chat template refuses a prompt: no system here"):
+        write(chat, ["tea?"])

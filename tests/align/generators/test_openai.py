@@ -1,0 +1,131 @@
+"""The official client against a real server on this machine: what is asked, what comes back, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, final
+
+import pytest
+
+from copl.align.generators.openai import OpenAiGenerator, OpenAiOptions
+from copl.errors import BackboneError
+from copl.system.progress import SilentProgress
+
+pytest.importorskip("openai")
+
+
+@final
+class Service(ThreadingHTTPServer):
+    """Answers each request by what it is given; keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, Any]] = []
+        self.keys: set[str] = set()
+        self.reply: Callable[[int, dict[str, Any]], tuple[int, Any]] = lambda number, body: (200, said(body))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+def said(body: dict[str, Any], text: str | None = None) -> dict[str, Any]:
+    words = f"{body['seed']}: {body['messages'][-1]['content']}" if text is None else text
+    choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        service: Any = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        service.asked.append(body)
+        service.keys.add(self.headers["Authorization"])
+        status, reply = service.reply(len(service.asked), body)
+        content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Retry-After-Ms", "1")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    served = Service()
+    thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+    thread.start()
+    yield served
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+def ask(service: Service, prompts: list[str], num: int = 2, **options: Any) -> list[tuple[str, ...]]:
+    generator = OpenAiGenerator(OpenAiOptions(model="m", base_url=service.url, **options))
+    try:
+        return generator.candidates(prompts, num=num, seed=0, progress=SilentProgress())
+    finally:
+        generator._client.close()
+
+
+def test_each_candidate_is_a_request_with_a_seed_of_its_own(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    chat = '[{"role":"system","content":"Be brief."},{"role":"user","content":"coffee?"}]'
+    written = ask(service, ["tea?", chat], num=3, system="Be kind.", max_tokens=7, temperature=0.5)
+    assert [{text.partition(": ")[2] for text in texts} for texts in written] == [{"tea?"}, {"coffee?"}]
+    assert len({body["seed"] for body in service.asked}) == 6
+    assert {(body["max_tokens"], body["temperature"], body["model"]) for body in service.asked} == {(7, 0.5, "m")}
+    roles = {tuple(message["role"] for message in body["messages"]) for body in service.asked}
+    assert roles == {("system", "user"), ("system", "system", "user")}
+    assert service.keys == {"Bearer secret"}
+    assert ask(service, ["tea?", chat], num=2, system="Be kind.") == [texts[:2] for texts in written]
+
+
+def test_a_busy_service_is_asked_again(service: Service) -> None:
+    service.reply = lambda number, body: (503, {}) if number <= 2 else (200, said(body, "yes"))
+    assert ask(service, ["tea?"], num=1, concurrency=1) == [("yes",)]
+    assert len(service.asked) == 3
+
+
+def test_what_no_file_can_hold_is_taken_out(service: Service) -> None:
+    service.reply = lambda number, body: (200, said(body, " yes\x00 \ud800! "))
+    assert ask(service, ["tea?"], num=1) == [("yes ?!",)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        (lambda body: (401, {"error": {"message": "wrong key"}}), "answers 401: .*wrong key"),
+        (lambda body: (200, said(body, " ")), "gave no text to 'tea\\?'"),
+        (lambda body: (200, {**said(body), "choices": []}), "gave no text"),
+        (lambda body: (200, b"<html>"), "gave something that is no chat completion|gave no text"),
+        (lambda body: (200, {"object": "nonsense"}), "gave something that is no chat completion|gave no text"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(service: Service, reply: Any, fault: str) -> None:
+    service.reply = lambda number, body: reply(body)
+    with pytest.raises(BackboneError, match=fault) as caught:
+        ask(service, ["tea?"], retries=0)
+    assert len(caught.value.faults) == 1
+    assert service.url in str(caught.value)
+
+
+def test_nobody_there_and_no_key(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
+    away = OpenAiGenerator(OpenAiOptions(model="m", base_url="http://127.0.0.1:9/v1", retries=0))
+    with pytest.raises(BackboneError, match="cannot be reached"):
+        away.candidates(["tea?"], num=1, seed=0, progress=SilentProgress())
+    away._client.close()
+    with pytest.raises(BackboneError, match="set OPENAI_API_KEY to your key"):
+        OpenAiGenerator(OpenAiOptions(model="m")).candidates(["tea?"], num=1, seed=0, progress=SilentProgress())

@@ -122,8 +122,8 @@ def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
     from copl.runs.directory import REPORT_FILE
     from copl.runs.reporting import compared, report_runs
 
-    measurements = held_out(compared(runs, data, baseline="btl"))
-    report = report_runs(runs, data, out / REPORT_FILE, baseline="btl")
+    measurements = held_out(compared(runs, data))
+    report = report_runs(runs, data, out / REPORT_FILE)
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
     for sentence in findings({"copl": [m for m in measurements["copl"] if m.subset == f"{VERSUS}btl"]}):
         show_text(sentence)

@@ -43,7 +43,7 @@ def report_path(directory: Path) -> Path:
     runs[0].require_held_out(same_data=True)
     data, _ = load_data(runs[0])
     names = {run.root.name: run for run in runs}
-    return report_runs(names, data, directory / REPORT_FILE, baseline="btl" if "btl" in names else "")
+    return report_runs(names, data, directory / REPORT_FILE)
 
 
 def report_run(run: Run, data: PreferenceData, *, notes: Sequence[str] = ()) -> Path:
@@ -51,22 +51,19 @@ def report_run(run: Run, data: PreferenceData, *, notes: Sequence[str] = ()) -> 
     return report_runs({run.recipe.method.name: run}, data, run.root / REPORT_FILE, notes=notes)
 
 
-def report_runs(
-    runs: Mapping[str, Run], data: PreferenceData, out: Path, *, baseline: str = "", notes: Sequence[str] = ()
-) -> Path:
+def report_runs(runs: Mapping[str, Run], data: PreferenceData, out: Path, *, notes: Sequence[str] = ()) -> Path:
     """Write one report of several evaluated runs on one data set.
 
     Args:
         runs: runs by the name to show; the inside of the first one that has any is shown.
         data: the data set they were evaluated on.
         out: file to write.
-        baseline: name of the run the others are compared with on the same comparisons.
         notes: what there is to say beside the findings.
 
     Raises:
         RunError: a run has not been evaluated, or on other data.
     """
-    measurements = compared(runs, data, baseline=baseline)
+    measurements = compared(runs, data)
     insides = {name: inside_of(run) for name, run in runs.items()}
     inside = next((d for d in insides.values() if d.user_ids), _EMPTY)
     verdicts = {name: verdict_of(run, data, measurements[name], insides[name]) for name, run in runs.items()}
@@ -89,8 +86,11 @@ def report_runs(
     return out
 
 
-def compared(runs: Mapping[str, Run], data: PreferenceData, *, baseline: str = "") -> dict[str, list[Measurement]]:
-    """Return the measurements of each run, with its paired differences to the baseline.
+def compared(runs: Mapping[str, Run], data: PreferenceData) -> dict[str, list[Measurement]]:
+    """Return the measurements of each run, with its paired differences to the best that knows no users.
+
+    That is, on each split, the most accurate of the runs whose method knows none: what there is to be gained by knowing
+    users is gained over that. Without such a run there are no differences.
 
     Raises:
         RunError: a run has not been evaluated, or on other data.
@@ -106,13 +106,23 @@ def compared(runs: Mapping[str, Run], data: PreferenceData, *, baseline: str = "
     if faults:
         raise RunError(faults)
     measurements = {name: read_metrics(run.root) for name, run in runs.items()}
-    if baseline:
-        reference = load_margins(evaluation_of(runs[baseline].root))
-        for name, run in runs.items():
-            if name != baseline:
-                margins = load_margins(evaluation_of(run.root))
-                measurements[name] += differences(margins, reference, data, versus=baseline, seed=run.recipe.seed)
+    reference = _references(runs, measurements)
+    margins = {name: load_margins(evaluation_of(run.root)) for name, run in runs.items()}
+    for name, run in runs.items():
+        for other in sorted({*reference.values()} - {name}):
+            shared = {split: values for split, values in margins[name].items() if reference.get(split) == other}
+            measurements[name] += differences(shared, margins[other], data, versus=other, seed=run.recipe.seed)
     return measurements
+
+
+def _references(runs: Mapping[str, Run], measurements: Mapping[str, Sequence[Measurement]]) -> dict[str, str]:
+    """Return by split the most accurate of the runs that know no users; among equals the first."""
+    best: dict[str, tuple[float, str]] = {}
+    for name in (name for name, run in runs.items() if not run.recipe.personal):
+        for m in measurements[name]:
+            if (m.metric, m.subset) == ("accuracy", "all") and m.value > best.get(m.split, (-1.0, ""))[0]:
+                best[m.split] = m.value, name
+    return {split: name for split, (_, name) in best.items()}
 
 
 def inside_of(run: Run) -> Diagnostics:

@@ -1,0 +1,49 @@
+"""Runs side by side: each is compared with the best that knows no users, on each split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from copl.data.dataset import load_dataset
+from copl.plugins import load
+from copl.records import Measurement
+from copl.runs.directory import open_run
+from copl.runs.reporting import compared
+
+
+def test_gains_are_over_the_best_that_knows_no_users(
+    run_copl: Callable[..., tuple[int, str, str]], small_data: Path, tmp_path: Path
+) -> None:
+    chosen = {
+        "mf": ("--method", "graph", "--encoder", "mf", "--set", "encoder.num_steps=5"),
+        "effects": ("--method", "graph", "--encoder", "none"),
+        "length": ("--method", "length"),
+    }
+    for name, flags in chosen.items():
+        assert run_copl("train", small_data, "--out", tmp_path / name, *flags)[0] == 0
+        assert run_copl("evaluate", tmp_path / name)[0] == 0
+    runs = {name: open_run(tmp_path / name, load()) for name in chosen}
+    data = load_dataset(small_data)
+    measurements = compared(runs, data)
+    accuracy = {
+        (name, m.split): m.value
+        for name, ms in measurements.items()
+        for m in ms
+        if (m.metric, m.subset) == ("accuracy", "all")
+    }
+
+    def gains_of(measured: list[Measurement]) -> list[Measurement]:
+        """Differences to other runs; an evaluation holds those to the average user, too."""
+        return [m for m in measured if m.subset.removeprefix("versus:") in chosen]
+
+    gains = gains_of(measurements["mf"])
+    assert {m.split for m in gains} == {split for name, split in accuracy if name == "mf"}
+    for gain in gains:
+        best = max(("effects", "length"), key=lambda name: accuracy[name, gain.split])
+        assert gain.subset == f"versus:{best}"
+        assert gain.value == pytest.approx(accuracy["mf", gain.split] - accuracy[best, gain.split])
+        assert gain.split not in {m.split for m in gains_of(measurements[best])}
+    assert gains_of(compared({"mf": runs["mf"]}, data)["mf"]) == []  # nobody to be ahead of

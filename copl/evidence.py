@@ -21,18 +21,27 @@ Shapes: N judgements.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 from scipy.special import expit, log_expit
 
 from copl.judgements import BOTH_BAD, RATING, THUMB, Judgements
-from copl.records import Comparisons
+from copl.records import Comparisons, ComparisonSet
 
 if TYPE_CHECKING:
-    from copl.records import BoolArray, FloatArray, IntArray
+    from copl.records import BoolArray, FloatArray, IntArray, PreferenceData
 
+NUM_LEVELS = 9
+"""Levels of a user's own scale that are responses for a user model."""
+
+_DAY = 86_400.0
+_LEAST = 1e-6
+_PRIOR = 4.0
+"""Judgements' worth of everybody's shares in a user's own."""
+
+_GOLDEN = (5**0.5 - 1) / 2
 _ROUNDS = 4
 """Times around a user's judgements of single responses that each is set against others."""
 
@@ -156,7 +165,7 @@ def _pairs(values: FloatArray) -> tuple[IntArray, IntArray]:
         one, other = np.triu_indices(count, 1)
     else:
         # around a circle in which neighbours are far apart, so that every value meets others of all heights
-        circle = np.argsort(values, kind="stable")[np.argsort(np.arange(count) * 0.6180339887498949 % 1)]
+        circle = np.argsort(values, kind="stable")[np.argsort(np.arange(count) * _GOLDEN % 1)]
         steps = [1 + step * (count // 2 - 1) // (_ROUNDS - 1) for step in range(_ROUNDS)]
         one = np.tile(circle, len(steps))
         other = np.concatenate([np.roll(circle, step) for step in steps])
@@ -164,6 +173,132 @@ def _pairs(values: FloatArray) -> tuple[IntArray, IntArray]:
     one, other = one[differ], other[differ]
     first = values[one] > values[other]
     return np.where(first, one, other), np.where(first, other, one)
+
+
+def learnt_from(said: ComparisonSet) -> Comparisons:
+    """Return all that a split says as comparisons for a user model, which has levels as responses of its own.
+
+    The given comparisons and ties, then single responses against levels (`on_levels`), whose rows follow those of the
+    table of responses.
+    """
+    if not len(said.judgements):
+        return said.comparisons
+    given = said.comparisons.take(np.arange(len(said) if said.num_given is None else said.num_given))
+    judgements = said.judgements
+    ties = _of_ties(judgements.take(judgements.is_of_two), len(given))
+    return Comparisons.concat([given, ties, on_levels(judgements, len(said.responses))])
+
+
+def on_levels(judgements: Judgements, num_responses: int) -> Comparisons:
+    r"""Return thumbs and ratings as comparisons with levels, responses at rows from `num_responses` on.
+
+    Level k stands where a share (k + 1) / (K + 1) of what a user meets lies below it. The user's own thresholds are
+    shares as well: that of the thumbs down, those of the ratings below v and up to v. They have a prior, which counts
+    as four judgements of all users together,
+
+    .. math:: F_u(v) = \frac{n_u \hat F_u(v) + 4 \hat F(v)}{n_u + 4}
+
+    so that a user who has said enough has a scale of their own, in mean and in spread. A thumb is a comparison with the
+    level at the threshold; of two levels beside it the one or the other, the more often the nearer one. A rating tells
+    of every level whether it is above; it is compared with two of them, which go around all levels in turn, since of
+    all nine, which hang together, no more is learnt: on the average two have the information 1/3 of a rating.
+
+    Args:
+        judgements: the judgements; those of two responses are left out, but for the thumbs that both bad implies.
+        num_responses: R, rows of responses before the levels.
+    """
+    thumbs = thumbs_of(judgements)
+    below, up_to = _shares(thumbs)
+    # a number that is spread evenly over judgements takes the place of chance
+    spread = np.arange(len(thumbs)) * _GOLDEN % 1
+    is_up = thumbs.value > 0
+    level = np.floor(np.where(is_up, below, up_to) * (NUM_LEVELS + 1) - 1 + spread).astype(np.int64)
+    parts = [_against(thumbs, level, is_up, num_responses)]
+    ratings = judgements.take(judgements.kind == RATING)
+    below, up_to = _shares(ratings)
+    spread = np.arange(len(ratings)) * _GOLDEN % 1
+    for turn in (0.0, 0.5):
+        level = np.floor((spread + turn) % 1 * NUM_LEVELS).astype(np.int64)
+        height = (level + 1) / (NUM_LEVELS + 1)
+        is_above = np.where(below >= height, True, (up_to > height) & ((below + up_to) / 2 > height))
+        parts.append(_against(ratings, level, is_above, num_responses))
+    return Comparisons.concat(parts)
+
+
+def _against(opinions: Judgements, level: IntArray, is_above: BoolArray, num_responses: int) -> Comparisons:
+    """Return comparisons of responses with levels, those that are none left out."""
+    use = np.flatnonzero((level >= 0) & (level < NUM_LEVELS))
+    own, level, above = opinions.response[use], num_responses + level[use], is_above[use]
+    ends = np.where(above, own, level), np.where(above, level, own)
+    return Comparisons(opinions.user[use], *ends, opinions.weight[use], time=opinions.time[use])
+
+
+def _shares(opinions: Judgements) -> tuple[FloatArray, FloatArray]:
+    """Return the user's own shares below each judgement, and up to it [N]."""
+    below, up_to = np.zeros(len(opinions)), np.zeros(len(opinions))
+    if not len(opinions):
+        return below, up_to
+    everybody = opinions.value
+    for side, shares in _sides(below, up_to):
+        shares += _PRIOR * _counts(everybody, opinions.value, side) / len(opinions)
+    order = np.argsort(opinions.user, kind="stable")
+    starts = np.flatnonzero(np.diff(opinions.user[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        values = opinions.value[rows]
+        for side, shares in _sides(below, up_to):
+            shares[rows] += _counts(values, values, side)
+            shares[rows] /= len(rows) + _PRIOR
+    return below, up_to
+
+
+Side: TypeAlias = Literal["left", "right"]
+
+
+def _sides(below: FloatArray, up_to: FloatArray) -> tuple[tuple[Side, FloatArray], ...]:
+    return ("left", below), ("right", up_to)
+
+
+def _counts(among: FloatArray, values: FloatArray, side: Side) -> IntArray:
+    """Return how many values lie below each, or up to it [N]."""
+    return np.searchsorted(np.sort(among), values, side=side)
+
+
+def discounted(data: PreferenceData, half_life: float) -> PreferenceData:
+    r"""Return a data set whose older evidence counts less in training.
+
+    .. math:: w' = w\, 2^{-(T - t) / h}
+
+    with T the time of the latest evidence of the split; what has no time keeps its weight.
+
+    Args:
+        data: the data set; splits ``train`` and ``support`` are changed.
+        half_life: h in days.
+    """
+    splits, judgements = dict(data.splits), dict(data.judgements)
+    for name in ("train", "support"):
+        for parts in (splits, judgements):
+            if name in parts:
+                parts[name] = evolve(parts[name], weight=_faded(parts[name], half_life))  # type: ignore[assignment]
+    return evolve(data, splits=splits, judgements=judgements)
+
+
+def faded(said: ComparisonSet, half_life: float) -> ComparisonSet:
+    """Return what users say with less weight on what is older, by their latest; see `discounted`."""
+    return evolve(said, comparisons=evolve(said.comparisons, weight=_faded(said.comparisons, half_life)))
+
+
+def _faded(part: Comparisons | Judgements, half_life: float) -> FloatArray:
+    age = np.nan_to_num(np.nanmax(part.time, initial=-np.inf) - part.time, nan=0.0, posinf=0.0, neginf=0.0)
+    weight: FloatArray = part.weight * 0.5 ** (age / (_DAY * half_life))
+    return np.maximum(weight, _LEAST)
+
+
+def half_lives(data: PreferenceData) -> tuple[float, ...]:
+    """Return half-lives to choose among, in days: the span of training evidence, its half and so on."""
+    times = np.concatenate([part["train"].time for part in (data.splits, data.judgements) if "train" in part])
+    times = times[np.isfinite(times)]
+    span = float(np.ptp(times)) / _DAY if len(times) else 0.0
+    return tuple(span / 2**power for power in range(5)) if span > 0 else ()
 
 
 @final

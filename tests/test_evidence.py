@@ -14,9 +14,12 @@ from copl.evidence import (
     LeftOut,
     choice_weight,
     curvature,
+    discounted,
     gradient,
+    half_lives,
     implied,
     log_likelihood,
+    on_levels,
     ranking_weight,
     thumbs_of,
     tie_threshold,
@@ -146,3 +149,50 @@ def test_a_split_holds_what_its_judgements_imply() -> None:
     assert data.splits["train"].chosen.tolist() == [0]
     assert data.digest("train") != PreferenceData("x", *tables, given).digest("train")
     assert list(data.evidence()) == ["train"]
+
+
+def test_levels_by_hand() -> None:
+    # two users say up twice and down twice: shares below are (2 + 4 / 2) / (4 + 4) = 1/2, which is the fifth of nine
+    rows = [(user, 10 + n, -1, value) for user in (0, 1) for n, value in enumerate((1.0, 1.0, -1.0, -1.0))]
+    against = on_levels(judged(THUMB, rows), num_responses=20)
+    ups = [(10, 24), (11, 24)] * 2
+    downs = [(24, 12), (24, 13)] * 2
+    assert sorted(zip(against.chosen.tolist(), against.rejected.tolist(), strict=True)) == sorted(ups + downs)
+    assert against.weight.tolist() == [1.0] * 8
+
+
+def test_thresholds_are_the_users_own() -> None:
+    # one hardly ever likes anything, so what is liked stands high; the other likes nearly all
+    rows = [(0, n, -1, 1.0 if n == 0 else -1.0) for n in range(40)]
+    rows += [(1, n, -1, -1.0 if n == 0 else 1.0) for n in range(40)]
+    against = on_levels(judged(THUMB, rows), num_responses=40)
+    high, low = (
+        int(against.rejected[(against.user == 0) & (against.chosen == 0)][0]),
+        int(against.chosen[(against.user == 1) & (against.rejected == 0)][0]),
+    )
+    assert (high, low) == (48, 40)  # the highest and the lowest of nine levels
+
+
+@given(st.floats(0.1, 30.0), st.floats(-50, 50))
+def test_ratings_are_read_on_the_users_own_scale(spread: float, mean: float) -> None:
+    values = np.arange(12.0)
+    rows = [(0, n, -1, float(value)) for n, value in enumerate(values)]
+    own = on_levels(judged(RATING, rows), num_responses=12)
+    # far more than the prior's four by another user with another mean and spread
+    alone = on_levels(judged(RATING, [(u, r, o, mean + spread * v) for u, r, o, v in rows]), num_responses=12)
+    assert own.chosen.tolist() == alone.chosen.tolist()
+    best, worst = own.take((own.chosen == 11) | (own.rejected == 11)), own.take((own.chosen == 0) | (own.rejected == 0))
+    assert (best.chosen == 11).all()
+    assert (worst.rejected == 0).all()
+
+
+def test_older_evidence_counts_less() -> None:
+    day = 86_400.0
+    tables = UserTable.ungrouped(["u"]), ResponseTable(["p"] * 3, ["a", "b", "c"])
+    rows = Comparisons([0, 0, 0], [0, 1, 2], [1, 2, 0], time=np.array([0.0, 10 * day, np.nan]))
+    data = PreferenceData("x", *tables, {"train": rows, "test": rows})
+    faded = discounted(data, half_life=5.0)
+    assert faded.splits["train"].weight.tolist() == pytest.approx([0.25, 1.0, 1.0])
+    assert faded.splits["test"] is rows
+    assert half_lives(data) == (10.0, 5.0, 2.5, 1.25, 0.625)
+    assert half_lives(PreferenceData("x", *tables, {"train": Comparisons([0], [0], [1])})) == ()

@@ -24,9 +24,33 @@ PAPER_PRESET = {
 """The published settings of all parts."""
 
 
+@frozen
+class RecencyOptions:
+    """How much older evidence counts; the base of the options of the methods with a user model."""
+
+    half_life: float | None = option(
+        None,
+        help="days after which evidence counts half in training and adaptation, where it has a time; none: all alike",
+        validator=validators.optional(validators.gt(0)),
+    )
+    choose_half_life: bool = option(
+        False, help="choose the half-life, or none, by the loss on the validation split: a few times the work"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.choose_half_life and self.half_life is not None:
+            raise ValueError("half_life is given, and choose_half_life asks for another; leave one out")
+
+
 @final
 @frozen
-class CoplOptions:
+class GraphOptions(RecencyOptions):
+    """Options of method ``graph``."""
+
+
+@final
+@frozen
+class CoplOptions(RecencyOptions):
     graph_scores: bool = option(
         True,
         help="add what the encoder knows of responses, by comparisons and by their texts, weighted by fit to the"
@@ -77,7 +101,7 @@ COMPONENTS: list[Component] = [
     ),
     Component(
         name="graph",
-        options=NoOptions,
+        options=GraphOptions,
         build="copl.methods.graph:build",
         summary="the graph encoder alone: collaborative filtering without text",
         uses=("encoder", "adapter"),

@@ -16,6 +16,7 @@ from copl.experts.report import gate_report
 from copl.interfaces import GraphEncoder, OnlineUser, PreferenceModel, Workspace
 from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend
+from copl.methods.parts.recency import Recency
 from copl.methods.parts.text_reward import TextReward
 from copl.methods.parts.user_space import UserSpace
 from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
@@ -41,6 +42,7 @@ class CoplMethod(PreferenceModel):
         self._stages = stages
         self._fitted: tuple[UserSpace, TextReward] | None = None
         self._blend: Blend | None = None
+        self._recency = Recency(None)
 
     @property
     def fitted(self) -> tuple[UserSpace, TextReward]:
@@ -52,6 +54,8 @@ class CoplMethod(PreferenceModel):
         reader = TextReader.of(self._stages)
         reader.read(data.responses, workspace)
         by_text = self._readers_of_table(reader)
+        self._recency = Recency.fit(self._options, data, self._stages, by_text, seed=seed, workspace=workspace)
+        data = self._recency.of_data(data)
         space = UserSpace.fit(data, self._stages, by_text, seed=seed, workspace=workspace)
         groups = space.true_groups(data)
         trained = space.trained
@@ -87,6 +91,7 @@ class CoplMethod(PreferenceModel):
     def load(self, directory: Path) -> None:
         reader = TextReader.of(self._stages)
         reader.load(directory)
+        self._recency = Recency.load(self._options, directory)
         space = UserSpace.load(directory, self._stages, self._readers_of_table(reader))
         self._fitted = space, TextReward.load(directory, self._stages, reader)
         if self._options.graph_scores:
@@ -94,7 +99,7 @@ class CoplMethod(PreferenceModel):
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         space, _ = self.fitted
-        return space.adapt(support)
+        return space.adapt(self._recency.of_support(support))
 
     def online(self, user_id: str) -> OnlineUser:
         space, _ = self.fitted

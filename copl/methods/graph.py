@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from copl.interfaces import OnlineUser, PreferenceModel, Workspace
+from copl.methods.catalogue import GraphOptions
+from copl.methods.parts.recency import Recency
 from copl.methods.parts.user_space import UserSpace
-from copl.options import NoOptions
 from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.runs.recipe import Stages
 
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 class GraphMethod(PreferenceModel):
     """Scores e_u . e_r + b_r from the encoder's embeddings, up to a constant of each user."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, options: GraphOptions, stages: Stages) -> None:
+        self._options = options
         self._stages = stages
         self._space: UserSpace | None = None
+        self._recency = Recency(None)
 
     @property
     def space(self) -> UserSpace:
@@ -35,13 +38,16 @@ class GraphMethod(PreferenceModel):
         return self._space
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
+        self._recency = Recency.fit(self._options, data, self._stages, None, seed=seed, workspace=workspace)
+        data = self._recency.of_data(data)
         self._space = UserSpace.fit(data, self._stages, None, seed=seed, workspace=workspace)
 
     def load(self, directory: Path) -> None:
+        self._recency = Recency.load(self._options, directory)
         self._space = UserSpace.load(directory, self._stages, None)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
-        return self.space.adapt(support)
+        return self.space.adapt(self._recency.of_support(support))
 
     def online(self, user_id: str) -> OnlineUser:
         return self.space.online(user_id)
@@ -61,5 +67,5 @@ class GraphMethod(PreferenceModel):
         return Diagnostics(user_ids=trained.user_ids, user_embeddings=trained.users.double().numpy())
 
 
-def build(options: NoOptions, *, stages: Stages) -> GraphMethod:
-    return GraphMethod(stages)
+def build(options: GraphOptions, *, stages: Stages) -> GraphMethod:
+    return GraphMethod(options, stages)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from copl.adapt.online import RunningEstimate
-from copl.graph.build import build_graph
+from copl.graph.build import LEVEL_KEYS, build_graph, with_levels
 from copl.graph.parts import compared_responses
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.graph.texts import WIDTH, TextCodes, with_texts
@@ -27,6 +27,7 @@ from copl.records import (
     FloatArray,
     NodeEmbeddings,
     PreferenceData,
+    PreferenceGraph,
     ScoreRequests,
     UserTable,
 )
@@ -81,12 +82,7 @@ class UserSpace:
         """
 
         def compute(directory: Path) -> None:
-            encoder: GraphEncoder = stages.build("encoder")
-            features = None
-            if reader is not None and encoder.reads_texts:
-                features = reader.features(data.responses, np.arange(len(data.responses)))
-            graph = build_graph(data, response_features=features)
-            embeddings = encoder.fit(graph, seed=seed, progress=workspace.progress)
+            graph, embeddings = encoded(data, stages, reader, seed, workspace)
             if reader is not None and embeddings.text_map is None:
                 embeddings = _carried_over(embeddings, data, reader, graph.validation)
             save_embeddings(embeddings, directory)
@@ -192,13 +188,27 @@ class UserSpace:
 _AT_ONCE = 65_536
 
 
+def encoded(
+    data: PreferenceData, stages: Stages, reader: TextReader | None, seed: int, workspace: Workspace
+) -> tuple[PreferenceGraph, NodeEmbeddings]:
+    """Return the graph of a data set and what the encoder learns from it."""
+    encoder: GraphEncoder = stages.build("encoder")
+    features = None
+    if reader is not None and encoder.reads_texts:
+        features = reader.features(data.responses, np.arange(len(data.responses)))
+    graph = build_graph(data, response_features=features)
+    return graph, encoder.fit(graph, seed=seed, progress=workspace.progress)
+
+
 def _carried_over(
     embeddings: NodeEmbeddings, data: PreferenceData, reader: TextReader, validation: Comparisons
 ) -> NodeEmbeddings:
     """Return the embeddings of an encoder that has not read texts, carried over to any text."""
-    rows = np.array([data.responses.rows[key] for key in embeddings.response_keys], dtype=np.int64)
+    keys = [key for key in embeddings.response_keys if key not in LEVEL_KEYS]
+    rows = np.array([data.responses.rows[key] for key in keys], dtype=np.int64)
+    features = with_levels(reader.features(data.responses, rows), len(embeddings.response_keys) - len(keys))
     compared = torch.from_numpy(compared_responses(embeddings.comparisons))
-    codes = TextCodes.fit(reader.features(data.responses, rows), compared, WIDTH)
+    codes = TextCodes.fit(features, compared, WIDTH)
     judge = ComparisonTensors.of(validation)
 
     def loss(candidate: NodeEmbeddings) -> float:

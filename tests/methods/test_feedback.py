@@ -1,0 +1,110 @@
+"""Methods learn from ties, thumbs, ratings and times, from files to scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from copl.data.dataset import load_dataset
+from copl.model import Model
+
+RunCopl = Callable[..., tuple[int, str, str]]
+
+
+def liked(user: int, text: int) -> bool:
+    """Users of even number like texts of even number, and the others the others."""
+    return user % 2 == text % 2
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"path={path}"
+
+
+def thumb_log(count: int = 1500) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(count):
+        user, text = int(rng.integers(30)), int(rng.integers(24))
+        up = liked(user, text) != (rng.random() < 0.1)
+        row = {"user_id": f"user {user}", "prompt": f"question {text}", "response": f"answer {text}", "thumb": int(up)}
+        rows.append({**row, "timestamp": 1_700_000_000 + n})
+    return rows
+
+
+def test_a_log_of_single_thumbs_is_enough(tmp_path: Path, run_copl: RunCopl) -> None:
+    """No prompt has two answers, and yet everybody's taste is learnt, and a newcomer's."""
+    source = lines(tmp_path / "t.jsonl", thumb_log())
+    options = ("--set", "cold_fraction=0", "--set", "unseen_fraction=0.2")
+    code, _, err = run_copl("data", "make", "thumbs", "--set", source, *options, "--out", str(tmp_path / "data"))
+    assert code == 0, err
+    recipe = ("--method", "graph", "--encoder", "mf", "--set", "method.half_life=1")
+    code, _, err = run_copl("train", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *recipe)
+    assert code == 0, err
+    model = Model.open(tmp_path / "run")
+    data = load_dataset(tmp_path / "data")
+    seen = sorted({data.users.ids[row] for row in data.judgements["train"].user.tolist()})
+    right = 0
+    for user in seen:
+        number = int(user.split()[1])
+        scores = [float(model.score(user, f"question {t}", [f"answer {t}"])[0]) for t in range(24)]
+        own = np.array([liked(number, t) for t in range(24)])
+        right += np.mean(np.array(scores)[own]) > np.mean(np.array(scores)[~own])
+    assert right == len(seen)
+    code, shown, err = run_copl("evaluate", str(tmp_path / "run"), "--json")
+    assert code == 0, err
+    accuracy = {m["split"]: m["value"] for m in json.loads(shown) if m["metric"] == "accuracy" and m["subset"] == "all"}
+    assert accuracy["test"] > 0.75
+    assert accuracy["heldout"] > 0.75
+
+
+def test_a_half_life_is_chosen_where_tastes_turn(tmp_path: Path, run_copl: RunCopl) -> None:
+    """Everybody likes the opposite since the middle of the log."""
+    rng = np.random.default_rng(1)
+    rows = []
+    day = 86_400
+    for n in range(1200):
+        user = int(rng.integers(20))
+        even, odd = int(rng.integers(10)) * 2, int(rng.integers(10)) * 2 + 1
+        first = (user % 2 == 0) == (n < 600)
+        texts = (even, odd) if first else (odd, even)
+        row = {"user_id": f"u{user}", "prompt": "p", "chosen": f"answer {texts[0]}", "rejected": f"answer {texts[1]}"}
+        rows.append({**row, "timestamp": 1_700_000_000 + n * day // 10})
+    options = ("--set", "strategy=time", "--set", "cold_fraction=0", "--set", "unseen_fraction=0")
+    source = lines(tmp_path / "r.jsonl", rows)
+    code, _, err = run_copl("data", "make", "jsonl", "--set", source, *options, "--out", str(tmp_path / "data"))
+    assert code == 0, err
+    accuracy = {}
+    for choose in ("false", "true"):
+        run = tmp_path / choose
+        recipe = ("--method", "graph", "--encoder", "mf", "--set", f"method.choose_half_life={choose}")
+        code, _, err = run_copl("train", str(tmp_path / "data"), "--out", str(run), *recipe)
+        assert code == 0, err
+        code, shown, err = run_copl("evaluate", str(run), "--json")
+        assert code == 0, err
+        accuracy[choose] = next(
+            m["value"] for m in json.loads(shown)
+            if (m["split"], m["subset"], m["metric"]) == ("test", "all", "accuracy")
+        )  # fmt: skip
+    assert accuracy["true"] > accuracy["false"]
+    assert accuracy["true"] > 0.8
+    chosen = json.loads((tmp_path / "true" / "recency" / "recency.json").read_text())
+    assert chosen["half_life"] is not None
+    assert len(chosen["losses"]) == 6
+
+
+def test_a_half_life_given_and_chosen_is_a_fault(tmp_path: Path, run_copl: RunCopl) -> None:
+    sets = ("--set", "method.half_life=3", "--set", "method.choose_half_life=true")
+    code, _, err = run_copl("config", "show", "--method", "graph", *sets)
+    assert (code, "leave one out" in err) == (2, True)
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "soon"])
+def test_a_half_life_is_a_number_of_days(run_copl: RunCopl, days: str) -> None:
+    code, _, err = run_copl("config", "show", "--method", "graph", "--set", f"method.half_life={days}")
+    assert (code, "half_life" in err) == (2, True)

@@ -47,7 +47,8 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
     if response_features is not None:
         levels = responses[responses >= len(data.responses)]
         responses = np.concatenate([np.arange(len(data.responses)), levels])
-        response_features = with_levels(response_features, len(levels))
+        if len(levels):
+            response_features = with_levels(response_features, len(levels))
     user_rows = renumbering(users, len(data.users))
     response_rows = renumbering(responses, len(keys))
     return PreferenceGraph(

@@ -13,11 +13,13 @@ import torch
 
 from copl import Model
 from copl.data.dataset import load_dataset
+from copl.data.requests import row_requests
 from copl.errors import BackboneError, DataError, OptionsError, RunError
 from copl.model import UnknownUserWarning
 from copl.records import PreferenceData, ScoreRequests, UserTable
 from copl.reward.calibration import fitted_weight
 from copl.reward.quality import QualityReward
+from copl.reward.reading import kept, steady
 
 PROMPTS = ["How do I boil an egg?", [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "No."}]]
 ANSWERS = [["Place the egg in cold water.", "Eight minutes.", "Why?"], ["Coffee then.", "A good walk."]]
@@ -62,6 +64,39 @@ def test_rows_and_tables_have_the_scores_of_texts_asked_for_alone(
     assert len(set(together)) > 10
     backwards = Model.open(trained_run).score_many(rows_of(users)[::-1])
     assert backwards[::-1] == pytest.approx(together, abs=1e-6)
+
+
+def test_many_new_texts_are_each_read_once_whatever_fits_into_memory(
+    trained_run: Path, users: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [" ".join(["How", "do", "I", "boil", "an", "egg"][: 1 + n % 6]) for n in range(20)]  # the model knows them
+    rows = [
+        {"user_id": users[0], "prompt": f"{n % 2 * 'Tea '}{word}", "response": f"{n}"} for n, word in enumerate(words)
+    ]
+    expected = Model.open(trained_run).score_many(rows)
+    fresh = Model.open(trained_run)
+    fresh.score(users[0], "Tea?", ["No."])  # the backbone is open and tried out
+    reader = fresh.method.fitted[1].model.reader  # type: ignore[attr-defined]
+    assert not fresh.method.fitted[1]._scorer._codes.zero  # type: ignore[attr-defined]
+    read: list[int] = []
+    embed = type(reader.backbone.model.get_input_embeddings()).forward
+
+    def counting(module: Any, ids: torch.Tensor) -> torch.Tensor:
+        read.append(int(ids.numel()))
+        return embed(module, ids)
+
+    monkeypatch.setattr(steady, "_WIDTH", 1)
+    monkeypatch.setattr(steady, "_ROWS", 1)
+    monkeypatch.setattr("copl.reward.reading.reader._TEXTS_AT_ONCE", 4)
+    monkeypatch.setattr(kept, "_IN_MEMORY_BYTES", 4 * 30 * 16 * 4 + 4 * 400)  # hidden states of four texts
+    monkeypatch.setattr(type(reader.backbone.model.get_input_embeddings()), "forward", counting)
+    found = fresh.score_many(rows)
+    lengths = reader.tokens(row_requests(rows).responses, np.arange(20)).lengths
+    # the layers below the adapted ones once, prompts that are the same in a part together; the passes above those
+    # layers, with adapters and without, start at embeddings that are thrown away
+    assert 2 * lengths.sum() < sum(read) <= 3 * lengths.sum()
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert sum(tensor.nbytes for tensor in reader._states._recent.values()) <= kept._IN_MEMORY_BYTES
 
 
 def test_threads_get_the_scores_of_one_after_the_other(model: Model, users: list[str], trained_run: Path) -> None:

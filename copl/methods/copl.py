@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+from attrs import evolve
 
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
@@ -112,11 +113,13 @@ class CoplMethod(PreferenceModel):
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None = None) -> FloatArray:
         space, reward = self.fitted
         vectors = self.user_vectors(requests.users, adapted)
-        text = reward.scores(requests, vectors)
         if self._blend is None:
-            return text
-        levels = reward.levels(vectors)[requests.user]
-        return self._blend.scores(space.scores(requests, adapted), text, levels)
+            return reward.scores(requests, vectors)
+        text, table = np.empty(len(requests)), np.empty(len(requests))
+        for part in reward.model.reader.parts(requests.responses, requests.response):
+            some = evolve(requests, user=requests.user[part], response=requests.response[part])
+            text[part], table[part] = reward.scores(some, vectors), space.scores(some, adapted)
+        return self._blend.scores(table, text, reward.levels(vectors)[requests.user])
 
     def user_vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
         """What the reward model is told of users [U, K]: where it has trained them along, what they became there."""

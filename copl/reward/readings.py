@@ -18,6 +18,7 @@ from copl.reward.backbones.loaded import pool
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.kept import KeptRows
 from copl.reward.reading.memory import told_when_memory_is_short
+from copl.reward.reading.passes import by_texts
 from copl.reward.reading.steady import steady_pass
 from copl.system.progress import SilentProgress
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 READINGS_FILE = "readings.safetensors"
 """Where a trained model's directory holds what was read ahead of scoring."""
 
-_TEXTS_AT_ONCE = 512
-_BYTES_AT_ONCE = 256 << 20  # of hidden states
 _USERS_AT_ONCE = 65_536
 _DIGITS = 6
 
@@ -173,7 +172,7 @@ class Readings:
         self._model.eval()
         try:
             with told_when_memory_is_short("scoring"), progress.task("reading with experts", len(rows)) as task:
-                for texts, own in _by_texts(rows, self._texts_at_once):
+                for texts, own in by_texts(rows, self._model.reader.texts_at_once):
                     for part, features in self._passes(responses, texts, rows[own], settings, place[own]):
                         keys = [responses.keys[rows[n]] + names[place[n]] for n in own[part].tolist()]
                         self._kept.put(keys, np.ones(len(keys), dtype=np.int64), self._part(features))
@@ -203,21 +202,5 @@ class Readings:
         for batch in steady_pass(model.backbone, encoded, call, prompts=prompts, kinds=place):
             yield batch.places, model.scaled(pool(batch.hidden, batch.attention_mask, model.backbone.pooling))
 
-    @property
-    def _texts_at_once(self) -> int:
-        backbone = self._model.backbone
-        size = self._model.max_length * backbone.hidden_size * backbone.model.dtype.itemsize
-        return max(1, min(_TEXTS_AT_ONCE, _BYTES_AT_ONCE // int(size)))
-
     def _part(self, features: Tensor) -> Tensor:
         return (features if self._keep is None else self._keep(features)).float().cpu()
-
-
-def _by_texts(rows: IntArray, at_once: int) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield some of the distinct texts at a time, in order, with the places of their readings."""
-    texts, text = np.unique(rows, return_inverse=True)
-    order = np.argsort(text.reshape(-1), kind="stable")
-    ends = np.searchsorted(text.reshape(-1)[order], np.arange(len(texts)), side="right")
-    for start in range(0, len(texts), at_once):
-        some = texts[start : start + at_once]
-        yield some, order[(ends[start - 1] if start else 0) : ends[start + len(some) - 1]]

@@ -116,3 +116,13 @@ def _joined(reads: list[Read]) -> Read:
     states = [read.states for read in reads if read.states is not None]
     places = np.concatenate([read.places for read in reads])
     return Read(places, torch.cat(pooled) if pooled else None, torch.cat(states) if states else None)
+
+
+def by_texts(rows: IntArray, at_once: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield some of the distinct texts at a time, in order, with the places in `rows` of those that ask for them."""
+    texts, text = np.unique(rows, return_inverse=True)
+    order = np.argsort(text.reshape(-1), kind="stable")
+    ends = np.searchsorted(text.reshape(-1)[order], np.arange(len(texts)), side="right")
+    for start in range(0, len(texts), at_once):
+        some = texts[start : start + at_once]
+        yield some, order[(ends[start - 1] if start else 0) : ends[start + len(some) - 1]]

@@ -26,7 +26,7 @@ from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, joine
 from copl.reward.backbones.standalone import Tokens
 from copl.reward.options import RewardOptions
 from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
-from copl.reward.reading.passes import Read, lower_pass, take, upper_pass, whole_pass
+from copl.reward.reading.passes import Read, by_texts, lower_pass, take, upper_pass, whole_pass
 from copl.reward.reading.steady import shares_prompts, steady_reads
 from copl.reward.reading.trunk import FrozenTrunk, check_replay
 from copl.runs.recipe import Stages, canonical_hash
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 STAGE = "features"
 _FILE = "features.safetensors"
 _SHARED = "texts"
+_TEXTS_AT_ONCE = 512
+_BYTES_AT_ONCE = 256 << 20  # of hidden states
 _TOKENS_OF = 1024  # texts whose tokens are remembered, as several passes over them follow one another
 
 
@@ -144,6 +146,13 @@ class TextReader:
         with self._reading():
             return shares_prompts(self.backbone)
 
+    @property
+    def texts_at_once(self) -> int:
+        """So many texts have hidden states of 256 MiB at most; who asks for more at a time has some read twice."""
+        backbone = self.backbone
+        size = min(self.max_length, backbone.max_positions) * backbone.hidden_size * backbone.model.dtype.itemsize
+        return max(1, min(_TEXTS_AT_ONCE, _BYTES_AT_ONCE // int(size)))
+
     def whole_again(self) -> None:
         """Have the weights whole in every process from here on, where they were split up for training."""
         if weights_are_split():
@@ -219,6 +228,18 @@ class TextReader:
         self._states.forget()
         return states
 
+    def parts(self, responses: ResponseTable, rows: IntArray) -> Iterator[IntArray]:
+        """Yield the places of requests for the responses at `rows` [N], so many texts at a time as are remembered.
+
+        Whoever has several things made of new texts, such as features and readings by experts, has each text read once
+        where they are made part by part.
+        """
+        if len(self._new(responses, rows, self._features)) == 0:
+            yield np.arange(len(rows))
+            return
+        for _, places in by_texts(rows, self.texts_at_once):
+            yield places
+
     def tokens(self, responses: ResponseTable, rows: IntArray) -> EncodedResponses:
         """Return the responses at `rows` as tokens.
 
@@ -261,13 +282,21 @@ class TextReader:
         if not len(self._new(responses, rows, wanted)):
             return
         if self._shared is None:
-            self._read(responses, self._new(responses, rows, wanted), wanted, steady=steady)
+            self._read_in_parts(responses, self._new(responses, rows, wanted), wanted, steady=steady)
             return
         # Who reads the same texts at the same time waits, and finds them read.
         with locked(self._shared / "locks" / digest_of({responses.keys[row] for row in rows})):
             self._refresh()
             self._read(responses, self._new(responses, rows, wanted), wanted, steady=steady)
         clear_away(self._shared.parent, {*self._features.files, *self._states.files})
+
+    def _read_in_parts(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows, *, steady: bool) -> None:
+        """Read texts into memory; where only their features are wanted, no more hidden states stay than is allowed."""
+        at_once = self.texts_at_once if wanted is self._features else max(1, len(rows))
+        for start in range(0, len(rows), at_once):
+            self._read(responses, rows[start : start + at_once], wanted, steady=steady)
+            if wanted is self._features:
+                self._states.forget()
 
     def _new(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows) -> IntArray:
         """The rows of distinct texts that are not in `wanted`; always in one order, so that batches are the same."""

@@ -52,3 +52,13 @@ def test_openrlhf_asks_with_queries_prompts_and_labels(expected: tuple[str, list
     assert isinstance(answer["rewards"], torch.Tensor)
     assert ((answer["scores"] > 0) & (answer["scores"] < 1)).all()
     assert answer["extra_logs"].keys() == {"personal_reward"}
+
+
+@pytest.mark.filterwarnings("ignore")  # of other packages
+def test_grpo_writes_an_adapter(trained_run: Path, tiny_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    user = next(iter(Model.open(trained_run).method.seen_users()))
+    (tmp_path / "prompts.txt").write_text("Tea?\n\nHow do I boil an egg?\n")
+    named = ["--user", user, "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "policy")]
+    opened("grpo").main([str(trained_run), "--policy", str(tiny_model), *named, "--group", "2", "--tokens", "4"])
+    assert (tmp_path / "policy" / "adapter_model.safetensors").is_file()

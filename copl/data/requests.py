@@ -20,6 +20,7 @@ from attrs import frozen
 from copl.data.canonical import Foreign, ValueFaultError
 from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
+from copl.data.making.mixed import collect_rows, is_mixed
 from copl.data.pairs import intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.columns import EncodedColumn, encode, first_places
@@ -196,16 +197,22 @@ def _listed(prompt: Any) -> Any:
 
 
 def read_support(path: Path, tell: Tell) -> ComparisonSet:
-    """Read the comparisons of newcomers: a file of rows, or the split ``support`` of a data set's directory.
+    """Read what newcomers say: a file of rows of every kind, or the split ``support`` of a data set's directory.
 
     Raises:
         DataError: there is nothing to read, or one fault for each row that is wrong.
     """
     if not path.is_dir():
-        rows = parse_rows(read_table(path))
-        for note in rows.notes:
+        table = read_table(path)
+        if is_mixed(table, {}):
+            collected, notes = collect_rows(table, {})
+            said = collected.as_set()
+        else:
+            rows = parse_rows(table)
+            said, notes = rows.data, rows.notes
+        for note in notes:
             tell(note)
-        return rows.data
+        return said
     support = load_dataset(path).split("support")
     if not len(support):
         raise DataError(f"{path}: the data set has no comparisons of unseen users (split 'support' is empty)")

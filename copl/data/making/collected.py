@@ -23,8 +23,9 @@ from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_cold, stable_splits, stable_unseen
 from copl.data.making.stable_opinions import drawn_pairs, stable_parts
 from copl.data.pairs import compact_all, intern_responses, intern_users, number_rows
+from copl.data.reading.files import unpacked_name
 from copl.errors import DataError
-from copl.evidence import choice_weight, ranking_weight
+from copl.evidence import choice_weight, implied, ranking_weight
 from copl.judgements import BOTH_BAD, KINDS, RATING, THUMB, TIE, Judgements
 from copl.options import option
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, UserTable
@@ -53,12 +54,13 @@ class CollectedOptions(ComparisonSplitOptions):
 @final
 @attrs.frozen
 class Said:
-    """Who said something, when (seconds since 1970, NaN unknown), to which prompt, and how much it counts."""
+    """Who said something, to which prompt, when (seconds since 1970, NaN unknown), how much it counts, and its split."""
 
     user: str
     prompt: str
     time: float = math.nan
     weight: float = 1.0
+    split: str | None = None
 
 
 @final
@@ -123,23 +125,45 @@ class Collected:
             self._rows.append((kind, kept, first, second or first, value, weight * said.weight))
 
     def data(
-        self, name: str, options: CollectedOptions, origin: Origin, *, seed: int, notes: Sequence[str] = ()
+        self,
+        options: ComparisonSplitOptions,
+        origin: Origin,
+        *,
+        where: Path,
+        eval_pairs: int = 10,
+        seed: int,
+        notes: Sequence[str] = (),
     ) -> PreferenceData:
         """Split what was collected and put the data set together.
+
+        Args:
+            options: how to split.
+            origin: where the data comes from.
+            where: the file it was read from, for its name and for messages.
+            eval_pairs: comparisons drawn from a user's thumbs or ratings at most for each split that measures.
+            seed: another seed gives other splits.
+            notes: findings in words.
 
         Raises:
             DataError: nothing is left to learn from.
         """
         if not self._rows:
             reasons = "; ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
-            raise DataError(f"{options.path}: nothing that can be learnt from" + (f": {reasons}" if reasons else ""))
+            raise DataError(f"{where}: nothing that can be learnt from" + (f": {reasons}" if reasons else ""))
         columns = _Columns.of(self._rows)
         current = columns.current()
         self.drop("said again later by the same user of the same", int((~current).sum()))
-        splitter = _Splitter(columns.take(current), options, seed)
-        splits, judgements = splitter.split()
+        named = [kept[1].split for kept, is_current in zip(self._rows, current, strict=True) if is_current]
+        if all(named):
+            splits, judgements, dropped = columns.take(current).by_name([str(name) for name in named])
+        elif any(named):
+            raise DataError(f"{where}: some rows name a split and some do not; name all or none")
+        else:
+            splitter = _Splitter(columns.take(current), options, seed, eval_pairs)
+            splits, judgements = splitter.split()
+            dropped = splitter.dropped
         if not len(splits["train"]) + len(judgements["train"]):
-            raise DataError(f"{options.path}: nothing is left to train on; lower the fractions of the other splits")
+            raise DataError(f"{where}: nothing is left to train on; lower the fractions of the other splits")
         ids = columns.users
         table = UserTable(ids, [self.groups.get(user) for user in ids])
         users, responses, splits, judgements = compact_all(table, columns.responses, splits, judgements)
@@ -147,15 +171,29 @@ class Collected:
         provenance = origin.provenance(
             options,
             seed=seed,
-            split=options.strategy,
+            split="given" if all(named) else options.strategy,
             counts={"rows": len(self._rows), **counts, "kept": sum(map(len, splits.values()))},
-            notes=[*notes, *left_out(self.left_out, "rows"), *left_out(splitter.dropped, "rows")],
+            notes=[*notes, *left_out(self.left_out, "rows"), *left_out(dropped, "rows")],
             split_version=STABLE_VERSION,
         )
         kept = {name: part for name, part in splits.items() if len(part)}
         return PreferenceData(
-            name, users, responses, kept, provenance, {name: part for name, part in judgements.items() if len(part)}
+            unpacked_name(where).stem,
+            users,
+            responses,
+            kept,
+            provenance,
+            {name: part for name, part in judgements.items() if len(part)},
         )
+
+    def as_set(self) -> ComparisonSet:
+        """Return all that was collected, with what judgements imply, as what a newcomer says."""
+        columns = _Columns.of(self._rows)
+        columns = columns.take(columns.current())
+        given, judged = columns.comparisons(columns.kind == _COMPARISON), columns.judgements()
+        whole = Comparisons.concat([given, implied(judged, len(given))])
+        users = UserTable(columns.users, [self.groups.get(user) for user in columns.users])
+        return ComparisonSet(users, columns.responses, whole, None, judged, len(given))
 
 
 @final
@@ -185,6 +223,39 @@ class _Columns:
         names = ("kind", "user", "response", "other", "value", "weight", "time")
         return attrs.evolve(self, **{name: getattr(self, name)[rows] for name in names})
 
+    def comparisons(self, rows: BoolArray) -> Comparisons:
+        kept = self.take(rows)
+        return Comparisons(kept.user, kept.response, kept.other, kept.weight, time=kept.time)
+
+    def judgements(self) -> Judgements:
+        """Return all that is no comparison."""
+        kept = self.take(self.kind != _COMPARISON)
+        other = np.where(kept.kind <= BOTH_BAD, kept.other, -1)
+        return Judgements(kept.kind, kept.user, kept.response, other, kept.value, kept.weight, kept.time)
+
+    def by_name(self, names: Sequence[str]) -> tuple[dict[str, Comparisons], dict[str, Judgements], dict[str, int]]:
+        """Return comparisons and judgements by the splits that rows name, and what was dropped.
+
+        What is judged by becomes comparisons; ties cannot be judged by.
+        """
+        named = np.array(names)
+        unseen = np.isin(named, ("support", "heldout"))
+        both = np.intersect1d(self.user[unseen], self.user[~unseen])
+        if len(both):
+            raise DataError(f"split: user {self.users[int(both[0])]!r} is both seen and unseen")
+        splits, judgements, num_ties = {}, {}, 0
+        for name in SPLITS:
+            part = self.take(named == name)
+            splits[name] = part.comparisons(part.kind == _COMPARISON)
+            judgements[name] = part.judgements()
+            if name not in ("train", "support"):
+                ties = judgements[name].is_of_two
+                num_ties += int(ties.sum())
+                pairs = implied(judgements[name].take(~ties))
+                splits[name] = Comparisons.concat([splits[name], attrs.evolve(pairs, weight=np.ones(len(pairs)))])
+                judgements[name] = Judgements.empty()
+        return splits, judgements, {"ties in a split that is judged by": num_ties}
+
     def current(self) -> BoolArray:
         """Return which rows [N] the same user has not said again later, of the same pair or the same response."""
         sort = np.select([self.kind == THUMB, self.kind == RATING], [1, 2], 0)
@@ -204,15 +275,15 @@ class _Splitter:
         dropped: how many were dropped, by reason.
     """
 
-    def __init__(self, columns: _Columns, options: CollectedOptions, seed: int) -> None:
-        self._columns, self._options, self._seed = columns, options, seed
+    def __init__(self, columns: _Columns, options: ComparisonSplitOptions, seed: int, eval_pairs: int) -> None:
+        self._columns, self._options, self._seed, self._eval_pairs = columns, options, seed, eval_pairs
         self._tables = UserTable.ungrouped(columns.users), columns.responses
         self.dropped: dict[str, int] = {}
         self._end, self._second = math.inf, math.inf
         if options.strategy == "time":
             missing = int(np.isnan(columns.time).sum())
             if missing:
-                raise DataError(f"{options.path}: strategy=time needs a time for all, {missing:,} have none")
+                raise DataError(f"strategy=time needs a time for all, {missing:,} have none")
             self._end, self._second = moments(columns.time, options)
 
     def split(self) -> tuple[dict[str, Comparisons], dict[str, Judgements]]:
@@ -233,7 +304,7 @@ class _Splitter:
         return self._with_evidence(splits, joined), joined
 
     def _comparisons(self, rows: _Columns) -> dict[str, Comparisons]:
-        comparisons = Comparisons(rows.user, rows.response, rows.other, rows.weight, time=rows.time)
+        comparisons = rows.comparisons(rows.kind == _COMPARISON)
         rows_of_tables = ComparisonSet(*self._tables, comparisons)
         if self._timed:
             split = time_splits(rows_of_tables, self._options, seed=self._seed, ends=(self._end, self._second))
@@ -280,7 +351,7 @@ class _Splitter:
                 np.full(len(at), kind), rows.user[at], rows.response[at], np.full(len(at), -1), rows.value[at],
                 rows.weight[at], rows.time[at],
             )  # fmt: skip
-        limit = self._options.eval_pairs_per_user
+        limit = self._eval_pairs
         mask = np.zeros(len(rows.user), dtype=np.bool_)
         judged = {}
         for name in SPLITS:

@@ -72,17 +72,25 @@ class Rows:
 
 
 def read_comparison_rows(rows: Sequence[Mapping[str, Any]]) -> ComparisonSet:
-    """Return rows given as objects as comparisons; a split they name is not regarded.
+    """Return rows given as objects, of every kind, as comparisons; a split they name is not regarded.
 
     Warns of keys that are not part of the schema.
 
     Raises:
         DataError: one fault for each row that is wrong.
     """
-    read = parse_rows(table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row"))
-    for note in read.unread:
+    from copl.data.making.mixed import collect_rows, is_mixed
+
+    table = table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row")
+    if is_mixed(table, {}):
+        collected, notes = collect_rows(table, {})
+        said = collected.as_set()
+    else:
+        read = parse_rows(table)
+        said, notes = read.data, read.unread
+    for note in notes:
         warnings.warn(note, UserWarning, stacklevel=3)
-    return read.data
+    return said
 
 
 def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:

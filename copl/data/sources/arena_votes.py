@@ -69,7 +69,7 @@ class ArenaVotesSource:
             self._read(export, number, entry, collected)
         export.faults.raise_any()
         origin = Origin("arena-votes", options.licence, options.attribution, "Votes between two answers, by voter.")
-        return collected.data(options.path.stem, options, origin, seed=seed)
+        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
 
     def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
         kind = entry.get("type", entry.get("winner"))

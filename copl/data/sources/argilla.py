@@ -67,7 +67,7 @@ class ArgillaSource:
         origin = Origin(
             "argilla", options.licence, options.attribution, "Submitted answers to a question, by annotator."
         )
-        return collected.data(options.path.stem, options, origin, seed=seed)
+        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
 
     def _read(self, export: Export, number: int, record: Mapping[str, Any], collected: Collected) -> None:
         options = self._options

@@ -60,7 +60,7 @@ class LabelStudioSource:
             self._read(export, number, task, collected)
         export.faults.raise_any()
         origin = Origin("label-studio", options.licence, options.attribution, "Pairwise annotations, by annotator.")
-        return collected.data(options.path.stem, options, origin, seed=seed)
+        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
 
     def _read(self, export: Export, number: int, task: Mapping[str, Any], collected: Collected) -> None:
         options, data = self._options, task.get("data", task)

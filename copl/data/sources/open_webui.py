@@ -46,7 +46,7 @@ class OpenWebUiSource:
             "open-webui", options.licence, options.attribution,
             "A rated answer against the other answers to the same message, by user; a thumb where there is none.",
         )  # fmt: skip
-        return collected.data(options.path.stem, options, origin, seed=seed)
+        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
 
 
 def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:

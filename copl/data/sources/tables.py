@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from copl.data.making.by_time import time_splits
+from copl.data.making.mixed import JUDGED, collect_rows, is_mixed
 from copl.data.making.origin import Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_splits
@@ -107,8 +108,13 @@ class TableSource:
             DataError: the file cannot be read, or one fault for each row that is wrong.
         """
         options = self._options
-        wanted = {options.columns.get(name, name) for name in (*REQUIRED, *OPTIONAL)}
-        rows = parse_rows(READERS[self._name](options.path, wanted, self._progress), options.columns)
+        wanted = {options.columns.get(name, name) for name in (*REQUIRED, *OPTIONAL, *JUDGED)}
+        table = READERS[self._name](options.path, wanted, self._progress)
+        if is_mixed(table, options.columns):
+            collected, notes = collect_rows(table, options.columns)
+            origin = Origin(self._name, options.licence, options.attribution, "")
+            return collected.data(options, origin, where=options.path, seed=seed, notes=notes)
+        rows = parse_rows(table, options.columns)
         return data_of_rows(rows, options, source=self._name, name=unpacked_name(options.path).stem, seed=seed)
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import numpy as np
 
-from copl.data.canonical import ValueFaultError
 from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.origin import Origin
 from copl.data.reading import values
 from copl.data.reading.rows import RowReader
+from copl.data.reading.thumbs import thumb_sign
 from copl.data.sources.tables import read_table
-from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
 
@@ -27,21 +26,6 @@ if TYPE_CHECKING:
     from copl.records import PreferenceData
 
 _NO_NAMES: Any = attrs.Factory(dict)
-_UP = ("up", "thumbs_up", "thumbsup", "like", "liked", "good", "positive", "yes", "true", "1", "1.0", "👍")
-_DOWN = (
-    "down",
-    "thumbs_down",
-    "thumbsdown",
-    "dislike",
-    "disliked",
-    "bad",
-    "negative",
-    "no",
-    "false",
-    "-1",
-    "-1.0",
-    "👎",
-)
 _OTHER_NAMES = {"response": "completion", "thumb": "label"}
 
 
@@ -72,7 +56,7 @@ class ThumbsSource:
         table = read_table(options.path)
         reader = RowReader(table, _names(table, options.columns), ("user_id", "prompt", "response", "thumb"))
         texts = [reader.text(name).to_list() for name in ("user_id", "prompt", "response")]
-        thumb = reader.optional("thumb", _thumb)
+        thumb = reader.optional("thumb", thumb_sign)
         group = reader.optional("group", values.group)
         weight, time = reader.weights(), reader.times()
         reader.faults.raise_any()
@@ -95,7 +79,9 @@ class ThumbsSource:
             collected.groups |= {user: name for user, name in zip(ids, groups, strict=True) if name is not None}
         origin = Origin("thumbs", options.licence, options.attribution, "Thumbs up and down for single responses.")
         notes = (*reader.unread(), *reader.respelt())
-        return collected.data(options.path.stem, options, origin, seed=seed, notes=notes)
+        return collected.data(
+            options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed, notes=notes
+        )
 
 
 def _names(table: Table, columns: dict[str, str]) -> dict[str, str]:
@@ -104,17 +90,6 @@ def _names(table: Table, columns: dict[str, str]) -> dict[str, str]:
         name: other for name, other in _OTHER_NAMES.items() if name not in table.columns and other in table.columns
     }
     return {**usual, **columns}
-
-
-def _thumb(value: Any) -> int | None:
-    if values.is_nothing(value):
-        return None
-    spelt = str(value).strip().lower()
-    if spelt in _UP or spelt in _DOWN:
-        return 1 if spelt in _UP else -1
-    if spelt in ("0", "0.0"):
-        return 0
-    raise ValueFaultError(f"expected up or down, true or false, 1 or 0, or 1 or -1, got {quoted(value)}")
 
 
 def _build(options: ThumbOptions) -> DatasetSource:

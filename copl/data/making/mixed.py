@@ -1,0 +1,178 @@
+"""Rows of every kind in one table: what each row says follows from which of its cells are filled.
+
+- ``chosen`` and ``rejected``: a comparison;
+- ``response_a``, ``response_b`` and ``winner`` (``a``, ``b``, ``tie`` or ``both_bad``; ``model_a``, ``tie (bothbad)``
+  and the like as arenas publish them): a comparison, a tie, or both bad;
+- ``response`` and ``thumb`` (or TRL's ``completion`` and ``label``): a thumb;
+- ``response`` and ``rating``: a rating;
+- ``responses`` and ``ranking``: a list of responses, and the rank of each, 1 being the best; equal ranks are ties.
+
+``user_id`` and ``prompt`` are always needed, and ``split``, ``group``, ``weight`` and ``timestamp`` may be there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from copl.data.canonical import ValueFaultError
+from copl.data.making.collected import Collected, Said
+from copl.data.reading import values
+from copl.data.reading.columns import encode
+from copl.data.reading.thumbs import thumb_sign
+from copl.errors import quoted, suggest
+
+if TYPE_CHECKING:
+    from copl.data.reading.table import Table
+
+JUDGED = ("response_a", "response_b", "winner", "response", "completion", "thumb", "label", "rating", "responses",
+          "ranking")  # fmt: skip
+"""Columns of rows that are no comparisons."""
+
+_SAYING = ("winner", "thumb", "label", "rating", "ranking")
+_OPTIONAL = ("split", "group", "weight", "timestamp")
+_WINNERS = {
+    **dict.fromkeys(("a", "model_a", "response_a", "left", "first"), "a"),
+    **dict.fromkeys(("b", "model_b", "response_b", "right", "second"), "b"),
+    **dict.fromkeys(("tie", "both_good", "draw", "equal"), "tie"),
+    **dict.fromkeys(("both_bad", "bothbad", "tie (bothbad)", "both bad"), "bad"),
+}
+
+
+def is_mixed(table: Table, columns: Mapping[str, str]) -> bool:
+    """Return whether a table has rows that are no comparisons."""
+
+    def name(column: str) -> str:
+        return columns.get(column, column)
+
+    if not any(name(column) in table.columns for column in _SAYING):
+        return False
+    ends = [table.columns.get(name(column)) for column in ("chosen", "rejected")]
+    if any(end is None for end in ends):
+        return True
+    return any(values.is_nothing(value) for end in ends for value in encode(end).to_list())
+
+
+def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, tuple[str, ...]]:
+    """Return what the rows of a table say, and a remark on each column that was not read.
+
+    Raises:
+        DataError: one fault for each row that could not be read, or is wrong.
+    """
+    known = ("user_id", "prompt", "chosen", "rejected", *JUDGED, *_OPTIONAL)
+    unknown = [name for name in columns if name not in known]
+    faults = table.faults
+    for name in unknown:
+        faults.add(f"option columns: {quoted(name)} is no column of the schema{suggest(name, known)}")
+    names = {name: columns.get(name, name) for name in known}
+    missing = [names[name] for name in ("user_id", "prompt") if names[name] not in table.columns]
+    for name in missing:
+        faults.add(f"no column {quoted(name)}{suggest(name, table.columns)}")
+    if unknown or missing:
+        faults.raise_any()
+    there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
+    collected, written = Collected(), dict[str, str]()
+    for place in range(len(table)):
+        row = {name: column[place] for name, column in there.items() if not values.is_nothing(column[place])}
+        try:
+            said = _said(row, written, collected.groups)
+            _add(row, said, collected)
+        except ValueFaultError as fault:
+            faults.add(str(fault), row=int(table.rows[place]), label=table.label(place))
+    faults.raise_any()
+    used = set(names.values())
+    unread = tuple(
+        f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, known)}."
+        for name in table.columns
+        if name not in used
+    )
+    return collected, unread
+
+
+def _said(row: Mapping[str, Any], written: dict[str, str], groups: dict[str, str]) -> Said:
+    user, prompt = (_cell(row, name, values.TEXTS[name]) for name in ("user_id", "prompt"))
+    weight = _cell(row, "weight", values.weight) if "weight" in row else 1.0
+    split = _cell(row, "split", values.split) if "split" in row else None
+    group = _cell(row, "group", values.group) if "group" in row else None
+    if group is not None and groups.setdefault(user, group) != group:
+        raise ValueFaultError(f"group: user {quoted(user)} is in group {quoted(group)} here and in "
+                              f"{quoted(groups[user])} before")  # fmt: skip
+    time = _cell(row, "timestamp", values.timestamp) if "timestamp" in row else None
+    if time is None:
+        return Said(user, prompt, weight=weight, split=split)
+    if written.setdefault("timestamp", time[1]) != time[1]:
+        before = written["timestamp"]
+        raise ValueFaultError(f"timestamp: {time[1]} here, {before} before; write times in one way throughout")
+    return Said(user, prompt, time[0], weight, split)
+
+
+def _cell(row: Mapping[str, Any], name: str, convert: values.Convert) -> Any:
+    if name not in row:
+        raise ValueFaultError(f"{name}: missing")
+    try:
+        return convert(values.messages_in_text(row[name]) if name == "prompt" else row[name])
+    except ValueFaultError as fault:
+        raise ValueFaultError(f"{name}: {fault}") from None
+
+
+def _add(row: Mapping[str, Any], said: Said, collected: Collected) -> None:
+    if "chosen" in row and "rejected" in row:
+        ends = [_cell(row, name, values.response) for name in ("chosen", "rejected")]
+        collected.compare(said, *_different(ends, "chosen and rejected"))
+        return
+    says = [name for name in _SAYING if name in row]
+    if "label" in says and "thumb" in says:
+        says.remove("label")
+    if len(says) != 1:
+        what = "says several things at once: " + ", ".join(says) if says else "says nothing"
+        raise ValueFaultError(f"{what}; a row has chosen and rejected, or one of winner, thumb, rating and ranking")
+    kind = says[0]
+    if kind == "winner":
+        ends = [_cell(row, name, values.response) for name in ("response_a", "response_b")]
+        one, other = _different(ends, "response_a and response_b")
+        winner = _WINNERS.get(str(row["winner"]).strip().lower())
+        if winner is None:
+            raise ValueFaultError(f"winner: expected a, b, tie or both_bad, got {quoted(row['winner'])}")
+        if winner in ("a", "b"):
+            collected.compare(said, *((one, other) if winner == "a" else (other, one)))
+        else:
+            collected.tie(said, one, other, both_bad=winner == "bad")
+    elif kind == "ranking":
+        _rank(row, said, collected)
+    else:
+        name = "response" if "response" in row or "completion" not in row else "completion"
+        response = _cell(row, name, values.response)
+        if kind == "rating":
+            collected.rate(said, response, _cell(row, kind, values.number))
+        elif sign := _cell(row, kind, thumb_sign):
+            collected.thumb(said, response, up=sign > 0)
+        else:  # the only meaning of 0 beside true and false
+            collected.thumb(said, response, up=False)
+
+
+def _different(ends: list[str], names: str) -> list[str]:
+    if ends[0] == ends[1]:
+        raise ValueFaultError(f"{names} are the same text; two different responses are needed")
+    return ends
+
+
+def _rank(row: Mapping[str, Any], said: Said, collected: Collected) -> None:
+    lists = []
+    for name in ("responses", "ranking"):
+        value = row.get(name)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                value = None
+        if not isinstance(value, list) or len(value) < 2:
+            raise ValueFaultError(f"{name}: expected a list of two or more, got {quoted(row.get(name))}")
+        lists.append(value)
+    responses = [_cell({"responses": text}, "responses", values.response) for text in lists[0]]
+    ranks = [_cell({"ranking": rank}, "ranking", values.number) for rank in lists[1]]
+    if len(responses) != len(ranks):
+        raise ValueFaultError(f"ranking: {len(ranks)} ranks of {len(responses)} responses")
+    if len(set(responses)) < len(responses):
+        raise ValueFaultError("responses: the same text twice")
+    collected.rank(said, responses, ranks)

@@ -1,0 +1,41 @@
+"""Thumbs as files write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from copl.data.canonical import ValueFaultError
+from copl.data.reading.values import is_nothing
+from copl.errors import quoted
+
+_UP = ("up", "thumbs_up", "thumbsup", "like", "liked", "good", "positive", "yes", "true", "1", "1.0", "👍")
+_DOWN = (
+    "down",
+    "thumbs_down",
+    "thumbsdown",
+    "dislike",
+    "disliked",
+    "bad",
+    "negative",
+    "no",
+    "false",
+    "-1",
+    "-1.0",
+    "👎",
+)
+
+
+def thumb_sign(value: Any) -> int | None:
+    """Return 1 for a thumb up, -1 for one down, 0 where it says 0, and None where there is none.
+
+    Raises:
+        ValueFaultError: it is none of these.
+    """
+    if is_nothing(value):
+        return None
+    spelt = str(value).strip().lower()
+    if spelt in _UP or spelt in _DOWN:
+        return 1 if spelt in _UP else -1
+    if spelt in ("0", "0.0"):
+        return 0
+    raise ValueFaultError(f"expected up or down, true or false, 1 or 0, or 1 or -1, got {quoted(value)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
+import attrs
 import numpy as np
 from attrs import frozen
 
@@ -16,7 +17,7 @@ from copl.interfaces import Workspace
 from copl.methods.catalogue import ConsensusOptions
 from copl.methods.parts.effects import fit_effects
 from copl.methods.parts.unpersonalised import Unpersonalised
-from copl.records import FloatArray, IntArray, PreferenceData, ResponseTable
+from copl.records import Comparisons, FloatArray, IntArray, PreferenceData, ResponseTable
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 from copl.system.tensors import floats, load_tensors, save_tensors
@@ -50,12 +51,13 @@ class ConsensusMethod(Unpersonalised):
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
         reader = TextReader.of(self._stages, self._options.max_length)
         reader.read(data.responses, workspace)
+        prompts = data.responses.prompt_rows
 
         def compute(directory: Path) -> None:
-            rows = np.arange(len(data.responses), dtype=np.int64)
-            features = reader.features(data.responses, rows).double().numpy()
             train, validation = (data.split(split).comparisons for split in ("train", "validation"))
-            effects = fit_effects(train, validation, features, data.responses.prompt_rows)
+            used = np.unique(np.concatenate([c for rows in (train, validation) for c in (rows.chosen, rows.rejected)]))
+            features = reader.features(data.responses, used).numpy()
+            effects = fit_effects(_among(used, train), _among(used, validation), features, prompts[used])
             compared = np.unique(np.concatenate([train.chosen, train.rejected]))
             card = _Card(
                 response_keys=tuple(data.responses.keys[row] for row in compared),
@@ -64,7 +66,7 @@ class ConsensusMethod(Unpersonalised):
                 own_precision=_finite(effects.own_precision),
                 loss=effects.loss,
             )
-            tensors = {"weights": effects.weights, "own": effects.own[compared]}
+            tensors = {"weights": effects.weights, "own": effects.own[np.searchsorted(used, compared)]}
             save_tensors(directory / _FILE, tensors, header=card)
             workspace.progress.log(STAGE, validation_loss=effects.loss)
 
@@ -90,6 +92,11 @@ class ConsensusMethod(Unpersonalised):
         own = [self._own.get(responses.keys[row], 0.0) for row in rows]
         rewards: FloatArray = by_text + np.array(own, dtype=np.float64)
         return rewards
+
+
+def _among(used: IntArray, rows: Comparisons) -> Comparisons:
+    """Return comparisons whose rows refer to the responses at `used` [n], which are in ascending order."""
+    return attrs.evolve(rows, chosen=np.searchsorted(used, rows.chosen), rejected=np.searchsorted(used, rows.rejected))
 
 
 def _finite(precision: float) -> float | None:

@@ -34,6 +34,8 @@ _OWN_PRECISIONS = (30.0, 10.0, 3.0, 1.0, 0.3)
 _USUAL = 1.0
 """Precision of a response's own effect while the part of texts is chosen."""
 _FOLDS = 3
+_MAX_PAIRS = 20_000
+"""Pairs of texts that axes are found from at most."""
 _NOTHING = np.inf
 """The precision of a part that is left out."""
 
@@ -69,24 +71,26 @@ def fit_effects(train: Comparisons, validation: Comparisons, features: FloatArra
         features: of the texts of all responses [R, F].
         prompts: the prompt of each response, as a number [R].
     """
-    axes = _principal_axes(train, features)
-    power, text = _strength_of_texts(train, features, axes, prompts)
+    axes = _Axes.of(train, features)
+    power, text = _strength_of_texts(train, axes, prompts)
     if not len(validation):
         held = np.arange(len(train)) % 10 == 9
         train, validation = (train.take(~held), train.take(held)) if held.any() else (train, train)
-    best = Effects(np.zeros(features.shape[1]), np.zeros(len(features)), power, _NOTHING, _NOTHING, float(np.log(2)))
+    own = np.zeros(len(features))
+    best = Effects(np.zeros(features.shape[1]), own, power, _NOTHING, _NOTHING, float(np.log(2)))
     for precision in (text, _NOTHING):
-        for own in (_NOTHING, *_OWN_PRECISIONS):
-            weights, effects = _posterior_mode(train, features, axes.scaled(power, precision), own)
-            loss = _loss(features @ weights + effects, validation)
+        lengths = axes.lengths(power, precision)
+        for own_precision in (_NOTHING, *_OWN_PRECISIONS):
+            slopes, own = _posterior_mode(train, axes.values * lengths, own_precision)
+            loss = _loss((axes.values * lengths) @ slopes + own, validation)
             if loss < best.loss:
-                best = Effects(weights, effects, power, precision, own, loss)
+                best = Effects(axes.directions @ (lengths * slopes), own, power, precision, own_precision, loss)
     return best
 
 
-def _strength_of_texts(train: Comparisons, features: FloatArray, axes: _Axes, prompts: IntArray) -> tuple[float, float]:
+def _strength_of_texts(train: Comparisons, axes: _Axes, prompts: IntArray) -> tuple[float, float]:
     """Return p and lambda_w that foretell best what the comparisons of left-out texts say."""
-    unit = prompts if len(np.unique(prompts[train.chosen])) >= _FOLDS else np.arange(len(features))
+    unit = prompts if len(np.unique(prompts[train.chosen])) >= _FOLDS else np.arange(len(axes.values))
     _, place = np.unique(unit, return_inverse=True)
     fold = np.random.default_rng(0).permutation(int(place.max()) + 1)[place] % _FOLDS
     losses: dict[tuple[float, float], float] = {}
@@ -96,8 +100,9 @@ def _strength_of_texts(train: Comparisons, features: FloatArray, axes: _Axes, pr
             continue
         rest, asked = train.take(~held), train.take(held)
         for power, text in [(0.0, _NOTHING), *product(_POWERS, _TEXT_PRECISIONS)]:
-            weights, own = _posterior_mode(rest, features, axes.scaled(power, text), _USUAL)
-            loss = _loss(features @ weights + own, asked) * float(asked.weight.sum())
+            coordinates = axes.values * axes.lengths(power, text)
+            slopes, own = _posterior_mode(rest, coordinates, _USUAL)
+            loss = _loss(coordinates @ slopes + own, asked) * float(asked.weight.sum())
             losses[power, text] = losses.get((power, text), 0.0) + loss
     return min(losses, key=losses.__getitem__, default=(0.5, 1.0))
 
@@ -109,35 +114,36 @@ def _loss(rewards: FloatArray, held: Comparisons) -> float:
 @final
 @frozen(eq=False)
 class _Axes:
-    """Directions of feature space [F, K], and how much of the differences lies along each [K]."""
+    """Directions of feature space [F, K], how much of the differences is along each [K], and the texts there [R, K]."""
 
     directions: FloatArray
     spread: FloatArray
+    values: FloatArray
 
-    def scaled(self, power: float, precision: float) -> FloatArray:
-        """Return a map [F, K] after which differences have a mean square norm of 1 / precision; [F, 0] for none."""
+    @classmethod
+    def of(cls, train: Comparisons, features: FloatArray) -> _Axes:
+        """Find the principal axes of the differences between the texts of a comparison."""
+        pairs = np.unique(np.stack([train.chosen, train.rejected], axis=1), axis=0)
+        pairs = pairs[:: -(-len(pairs) // _MAX_PAIRS)]
+        differences = (features[pairs[:, 0]] - features[pairs[:, 1]]).astype(np.float64)
+        values, vectors = np.linalg.eigh(differences.T @ differences / max(1, len(pairs)))
+        keep = np.flatnonzero(values > max(1e-9 * values.max(initial=0.0), 1e-30))[::-1][:_AXES]
+        directions = vectors[:, keep]
+        return cls(directions, np.sqrt(values[keep]), (features @ directions.astype(features.dtype)).astype(np.float64))
+
+    def lengths(self, power: float, precision: float) -> FloatArray:
+        """Return what to stretch the axes by [K] for differences of mean square norm 1 / precision."""
         if not len(self.spread) or precision == _NOTHING:
-            return self.directions[:, :0]
+            return np.zeros(len(self.spread))
         relative = (self.spread / self.spread[0]) ** -power
-        norm = np.sqrt(np.square(self.spread * relative).sum() * precision)
-        scaled: FloatArray = self.directions * (relative / norm)
-        return scaled
+        stretched: FloatArray = relative / np.sqrt(np.square(self.spread * relative).sum() * precision)
+        return stretched
 
 
-def _principal_axes(train: Comparisons, features: FloatArray) -> _Axes:
-    pairs = np.unique(np.stack([train.chosen, train.rejected], axis=1), axis=0)
-    differences = features[pairs[:, 0]] - features[pairs[:, 1]]
-    values, vectors = np.linalg.eigh(differences.T @ differences / max(1, len(pairs)))
-    keep = np.flatnonzero(values > max(1e-9 * values.max(initial=0.0), 1e-30))[::-1][:_AXES]
-    return _Axes(vectors[:, keep], np.sqrt(values[keep]))
-
-
-def _posterior_mode(
-    train: Comparisons, features: FloatArray, axes: FloatArray, own: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return w [F] and o [R]; both are found in coordinates in which their prior is standard normal."""
-    num_responses, num_axes = len(features), axes.shape[1]
-    coordinates, scale = features @ axes, 1 / np.sqrt(own)
+def _posterior_mode(train: Comparisons, coordinates: FloatArray, own: float) -> tuple[FloatArray, FloatArray]:
+    """Return slopes [K] of standard normal prior and o [R]."""
+    num_responses, num_axes = coordinates.shape
+    scale = 1 / np.sqrt(own)
 
     def negative_log_density(point: FloatArray) -> tuple[float, FloatArray]:
         rewards = coordinates @ point[:num_axes] + (scale * point[num_axes:] if scale else 0.0)
@@ -149,4 +155,4 @@ def _posterior_mode(
 
     start = np.zeros(num_axes + (num_responses if scale else 0))
     mode = minimize(negative_log_density, start, jac=True, method="L-BFGS-B").x if len(start) else start
-    return axes @ mode[:num_axes], scale * mode[num_axes:] if scale else np.zeros(num_responses)
+    return mode[:num_axes], scale * mode[num_axes:] if scale else np.zeros(num_responses)

@@ -7,6 +7,7 @@ An options class is an attrs class whose fields have a type, a default, optional
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -140,7 +141,7 @@ def _convert_number(value: Any, kind: type) -> Any:
         number = kind(value)
     except (ValueError, OverflowError) as error:
         raise _MismatchError from error
-    if number != number:  # not a number
+    if kind is float and not math.isfinite(number):  # nothing that an option could mean, and no JSON
         raise _MismatchError
     if kind is int and not -_LARGEST <= number <= _LARGEST:  # no count that anything could hold
         raise _MismatchError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -26,7 +25,7 @@ from copl.reward.backbones.loaded import LoadedBackbone
 from copl.reward.model import PersonalRewardModel
 from copl.reward.scoring import score_responses
 from copl.reward.usage import usage_page
-from copl.system.files import write_text
+from copl.system.files import is_free, new_directory, write_text
 
 CARD = "export.json"
 SCRIPT = "score.py"
@@ -88,26 +87,18 @@ def export_user(
     """
     if not model.head.linear_in_features:
         raise OptionsError("reward.head: a classifier's head is linear; train with reward.head=bilinear or linear")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if not is_free(directory):
         raise OptionsError(f"{directory}: already there; choose another --out")
     form = classifier_form(model.backbone.model, model.backbone.pooling, _config_of(clean))
     vector = torch.zeros(1, model.embedding_dim) if user is None else user.unsqueeze(0)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        where = evolve(_write(model, vector, form, clean, scratch, merge=merge), directory=directory)
+    with new_directory(directory) as fresh:
+        where = evolve(_write(model, vector, form, clean, fresh, merge=merge), directory=directory)
         card = _card(where, model, form, _pad_id(clean))
-        write_text(scratch / CARD, json.dumps({"user": user_id, **card}, indent=2) + "\n")
-        write_text(scratch / "README.md", usage_page(user_id, card))
-        write_text(scratch / SCRIPT, _script())
+        write_text(fresh / CARD, json.dumps({"user": user_id, **card}, indent=2) + "\n")
+        write_text(fresh / "README.md", usage_page(user_id, card))
+        write_text(fresh / SCRIPT, _script())
         clean.model.to("meta")
-        _require_equal(model, vector, scratch)
-        scratch.chmod(0o755)
-        if directory.exists():
-            directory.rmdir()
-        scratch.replace(directory)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _require_equal(model, vector, fresh)
     return where
 
 

@@ -160,7 +160,8 @@ class Run:
             RunError: the run is not finished, or a stage is missing or damaged.
         """
         self.require_finished()
-        for stage in fitted_stages(self.root):
+        kept = [self.root / name for name in self.facts.stages if (self.root / name).is_dir()]
+        for stage in sorted({*fitted_stages(self.root), *kept}):
             verify_stage(stage)
         method: PreferenceModel = self.recipe.build()
         method.load(self.root)

@@ -24,7 +24,7 @@ from typing import Any, final
 
 from attrs import field, frozen
 
-from copl.errors import CoplError, OptionsError, suggest
+from copl.errors import CoplError, OptionsError, quoted, suggest
 from copl.hookspecs import Place
 from copl.options import describe_options, options_to_dict, parse_options
 from copl.plugins import KINDS, Plugins, Registered, Registry
@@ -181,6 +181,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise OptionsError(f"{path}: not a readable TOML file: {error}") from error
 
 
+def is_seed(value: Any) -> bool:
+    """Whether a value can be a seed: a whole number that every generator takes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
 def read_recipe(path: Path) -> tuple[Draft, int | None]:
     """Read a TOML recipe.
 
@@ -194,8 +199,8 @@ def read_recipe(path: Path) -> tuple[Draft, int | None]:
         for name, section in document.items()
         if not isinstance(section, dict)
     ]
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        faults.append(f"{path}: seed must be a whole number, got {seed!r}")
+    if seed is not None and not is_seed(seed):
+        faults.append(f"{path}: seed must be a whole number from 0 up to 2^63 - 1, got {quoted(seed)}")
     if faults:
         raise OptionsError(faults)
     return document, seed
@@ -311,7 +316,7 @@ def _listing(names: Iterable[str]) -> str:
 
 def is_model_name(name: str, registry: Registry) -> bool:
     """Whether what is given as a backbone's name is that of a model: an id on the hub or a path."""
-    return name not in registry and ("/" in name or Path(name).exists())
+    return bool(name) and name not in registry and ("/" in name or Path(name).exists())
 
 
 def choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[str]) -> Choice | None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import keyword
 import re
-import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from copl.errors import OptionsError, PluginError, suggest
 from copl.plugins import KINDS, Plugins
-from copl.system.files import write_text
+from copl.system.files import is_free, new_directory, write_text
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -48,7 +47,7 @@ def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[
     if kind in KINDS and component in plugins.registry(kind):
         package = plugins.registry(kind).get(component).package
         faults.append(f"{kind} {component!r} is registered by package {package!r} already; choose another name")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if not is_free(directory):
         faults.append(f"{directory}: exists; choose another --out")
     if faults:
         raise OptionsError(faults)
@@ -59,14 +58,9 @@ def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[
         f"src/{module}/__init__.py": f"src/{kind}.py.jinja",
         f"tests/test_{component.replace('-', '_')}.py": f"tests/{kind}.py.jinja",
     }
-    existed = directory.exists()
-    try:
+    with new_directory(directory) as fresh:
         for path, template in files.items():
-            write_text(directory / path, render(template))
-    except BaseException:
-        if not existed:
-            shutil.rmtree(directory, ignore_errors=True)
-        raise
+            write_text(fresh / path, render(template))
     return [directory / path for path in files]
 
 

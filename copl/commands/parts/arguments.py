@@ -13,8 +13,8 @@ from copl.plugins import KINDS
 
 
 def _from_0(seed: int | None) -> int | None:
-    if seed is not None and seed < 0:
-        raise OptionsError(f"--seed {seed}: a seed is a whole number from 0")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise OptionsError(f"--seed {seed}: a seed is a whole number from 0 up to 2^63 - 1")
     return seed
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from copl.commands.parts.arguments import (
+    BACKBONE_OPTION,
     COMPONENT_SET_OPTION,
     DATA_ARGUMENT,
     JSON_OPTION,
@@ -17,6 +18,7 @@ from copl.commands.parts.arguments import (
 from copl.commands.parts.display import open_progress, say, show_json, show_table
 
 if TYPE_CHECKING:
+    from copl.data.checking.findings import Finding
     from copl.records import PreferenceData
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, make, describe, check, grow and shrink data sets.")
@@ -183,17 +185,19 @@ def _describe(data: Any, findings: Any, as_json: bool) -> None:
 
 
 @app.command("check")
-def check_command(data: DATA_ARGUMENT, as_json: JSON_OPTION = False) -> None:
+def check_command(data: DATA_ARGUMENT, backbone: BACKBONE_OPTION = None, as_json: JSON_OPTION = False) -> None:
     """Look for what makes results wrong: leaks, shortcuts, contradictions, users nobody shares a response with.
 
-    Exits with 2 when there is an error, with 0 otherwise.
+    With a backbone, also for responses that its tokenizer cannot tell apart. Exits with 2 when there is an error, and
+    with 0 otherwise.
     """
     import attrs
 
     from copl.data.checking.checks import check
     from copl.data.dataset import load_dataset
 
-    findings = check(load_dataset(data))
+    loaded = load_dataset(data)
+    findings = [*check(loaded), *(_token_findings(loaded, backbone) if backbone else ())]
     if as_json:
         show_json([attrs.asdict(f) for f in findings])
     else:
@@ -201,3 +205,23 @@ def check_command(data: DATA_ARGUMENT, as_json: JSON_OPTION = False) -> None:
         show_table(f"Findings in {data}", ("severity", "what", "where", "count", "advice"), rows)
     if any(f.severity == "error" for f in findings):
         raise typer.Exit(2)
+
+
+def _token_findings(data: PreferenceData, name: str) -> list[Finding]:
+    import numpy as np
+
+    from copl.data.checking.spelling import token_findings
+    from copl.errors import OptionsError
+    from copl.plugins import load
+    from copl.reward.backbones.loaded import encode_responses
+    from copl.reward.options import RewardOptions
+    from copl.runs.recipe import choose
+
+    faults: list[str] = []
+    choice = choose("backbone", {"name": name}, load(), faults)
+    if choice is None:
+        raise OptionsError(faults)
+    rows, limit = np.arange(len(data.responses), dtype=np.int64), RewardOptions().max_length
+    encoded = encode_responses(choice.build().load(), data.responses, rows, limit)
+    ids = np.split(encoded.ids, encoded.offsets[1:-1])
+    return [finding for split in data.present() for finding in token_findings(data, split, ids, name)]

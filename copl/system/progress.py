@@ -105,6 +105,8 @@ class LineProgress:
 
     def log(self, stage: str, **values: float | int | str) -> None:
         self._log.write(stage, values)
+        if "finding" in values:
+            self._write(f"{stage}: {values['finding']}")
 
 
 @final
@@ -162,6 +164,8 @@ class BarProgress:
 
     def log(self, stage: str, **values: float | int | str) -> None:
         self._log.write(stage, values)
+        if "finding" in values:
+            self._bars.console.print(one_line(f"{stage}: {values['finding']}"), markup=False, highlight=False)
 
 
 @final

@@ -255,6 +255,12 @@ class EncodedResponses:
         ids = np.concatenate(pieces) if pieces else self.ids[:0]
         return evolve(self, ids=ids, offsets=offsets, prompt_lengths=self.prompt_lengths[places])
 
+    def alike(self, first: IntArray, second: IntArray) -> NDArray[np.bool_]:
+        """Return whether the texts at two places are the same tokens, for each pair of places [N]."""
+        pieces = [self.ids[self.offsets[place] : self.offsets[place + 1]].tobytes() for place in range(len(self))]
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        return np.fromiter((pieces[a] == pieces[b] for a, b in pairs), np.bool_, len(first))
+
     def finding(self) -> str | None:
         """Return one sentence on what was cut, or None where nothing was."""
         if self.num_truncated == 0:

@@ -243,9 +243,19 @@ def _read(
     finding = encoded.finding()
     if finding is not None:
         progress.log("reward", finding=finding, num_truncated=encoded.num_truncated)
+    num_alike = int(encoded.alike(material.train.chosen, material.train.rejected).sum())
+    if num_alike:
+        progress.log("reward", finding=_alike(num_alike, len(material.train)), num_alike=num_alike)
     pooled = reader.features(responses, material.texts)
     kept = reader.states(responses, material.texts, together=True) if options.adapts else None
     return TrainingTexts(responses, encoded, pooled, kept)
+
+
+def _alike(num_alike: int, num_pairs: int) -> str:
+    return (
+        f"{num_alike:,} of {num_pairs:,} training pairs are two responses that are the same tokens to the backbone, "
+        "which can learn nothing of them; `copl data check DATA --backbone NAME` shows one"
+    )
 
 
 def _put_together(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -57,3 +59,28 @@ def test_pairs_that_are_the_same_tokens() -> None:
     assert (finding.severity, finding.count) == ("warning", 1)
     assert finding.where == "train, such as '👍' and '👎'"
     assert "minilm" in finding.advice
+
+
+def test_the_check_with_a_backbone_and_training_tell_of_pairs_that_are_the_same_tokens(
+    run_copl, small_data, tiny_model, tmp_path
+) -> None:
+    thumbs = [("\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}"), ("yes", "no")]
+    rows = [
+        {"user_id": f"u{user}", "prompt": f"{prompt}", "chosen": thumbs[prompt % 2][user % 2],
+         "rejected": thumbs[prompt % 2][1 - user % 2]}
+        for user in range(6) for prompt in range(4)
+    ]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = run_copl(
+        "data", "make", "jsonl", "--set", f"path={tmp_path / 'rows.jsonl'}", "--out", tmp_path / "d"
+    )
+    assert code == 0, err
+    code, out, _ = run_copl("data", "check", tmp_path / "d", "--backbone", tiny_model, "--json")
+    found = [finding for finding in json.loads(out) if finding["what"] == "pairs that the tokenizer cannot tell apart"]
+    assert found
+    assert "\N{THUMBS UP SIGN}" in found[0]["where"]
+    quick = ["--set", "reward.max_steps=1", "--set", "reward.max_length=32", "--encoder", "none", "--gate", "none"]
+    command = ["train", tmp_path / "d", "--out", tmp_path / "run", "--backbone", tiny_model, "--no-cache", *quick]
+    code, _, err = run_copl(*command)
+    assert code == 0, err
+    assert re.search(r"reward: \d+ of \d+ training pairs are two responses that are the same tokens", err)

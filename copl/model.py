@@ -32,7 +32,8 @@ from copl.adapt.store import load_adapted, save_adapted
 from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, row_requests, score_request, table_requests
-from copl.errors import DataError, RunError, UnknownUserWarning, quoted
+from copl.errors import DataError, OptionsError, RunError, UnknownUserWarning, quoted
+from copl.explaining import Reasons, own_comparison, texts_of
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from copl.reward.quality import QualityReward
 
 
-__all__ = ["Model", "ModelUser", "Question", "UnknownUserWarning"]
+__all__ = ["Model", "ModelUser", "Question", "Reasons", "UnknownUserWarning"]
 
 
 def _known_by(user: str | int) -> str:
@@ -347,6 +348,45 @@ class Model:
             support = read_comparison_rows(support)
         with self._lock:
             return evolve(self.method.adapt(support), run=self.fingerprint)
+
+    def explain(
+        self,
+        user: str | int,
+        prompt: Prompt,
+        response: str,
+        against: str | None = None,
+        *,
+        support: ComparisonSet | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Reasons:
+        """Say why a user prefers a response to another one, or to the average one, in parts that add up.
+
+        The parts are what everybody thinks, each of the user's own answers, the seen users who explain these best with
+        the answer of each that speaks most, and for method ``copl`` what its reward model reads (`copl.adapt.explain`).
+
+        Args:
+            user: the user's id, seen or in `support`; of anybody else there is only what everybody thinks.
+            prompt: what the responses answer.
+            response: the response.
+            against: the other one; None for the average response.
+            support: what the user has said since training.
+
+        Raises:
+            DataError: one fault for each argument that is wrong.
+            OptionsError: the method knows no users, or scores by its reward model alone.
+        """
+        requests = score_request(user, prompt, [response] if against is None else [response, against])
+        if support is not None and not isinstance(support, ComparisonSet):
+            support = read_comparison_rows(support)
+        explained_by = getattr(self.method, "explain", None)
+        if explained_by is None:
+            raise OptionsError("this method knows no users that could be explained; choose copl or graph")
+        with self._lock:
+            explained = explained_by(requests.users.ids[0], requests.responses, support)
+        return Reasons.of(explained, requests.responses, texts_of(self.run, support))
+
+    def own_comparison(self, user: str | int) -> tuple[str, str, str]:
+        """Return prompt, preferred and other response of the first comparison of a user in the data of the run."""
+        return own_comparison(self.run, _known_by(user))
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from attrs import evolve
 
+from copl.adapt.explain import Explanation, Part
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
 from copl.interfaces import GraphEncoder, OnlineUser, PreferenceModel, Workspace
@@ -20,7 +21,16 @@ from copl.methods.parts.blend import STAGE, Blend
 from copl.methods.parts.recency import Recency
 from copl.methods.parts.text_reward import TextReward
 from copl.methods.parts.user_space import UserSpace
-from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.records import (
+    AdaptedUsers,
+    ComparisonSet,
+    Diagnostics,
+    FloatArray,
+    PreferenceData,
+    ResponseTable,
+    ScoreRequests,
+    UserTable,
+)
 from copl.reward.reading.reader import TextReader
 from copl.reward.training.user_vectors import UserVectors
 from copl.runs.recipe import Stages
@@ -105,6 +115,20 @@ class CoplMethod(PreferenceModel):
     def online(self, user_id: str) -> OnlineUser:
         space, _ = self.fitted
         return space.online(user_id)
+
+    def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
+        """Explain by the table of users and responses; what the reward model adds to it is one part."""
+        space, _ = self.fitted
+        if self._blend is None:
+            raise OptionsError("this run scores by its reward model alone (graph_scores), which cannot be taken apart")
+        rows = np.arange(len(responses))
+        requests = ScoreRequests(UserTable.ungrouped([user]), responses, np.zeros_like(rows), rows)
+        adapted = None if support is None else self.adapt(support)
+        by_table = space.explain(user, responses, support)
+        scores = self.scores(requests, adapted)
+        score = scores[0] - scores[1] if len(responses) > 1 else scores[0]
+        by_text = Part("reward model", float(score) - self._blend.table * by_table.score)
+        return by_table.scaled(self._blend.table, (by_text,))
 
     def seen_users(self) -> Collection[str]:
         space, _ = self.fitted

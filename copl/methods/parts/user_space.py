@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from copl.adapt.explain import Explanation, explain
 from copl.adapt.online import RunningEstimate
+from copl.adapt.support import match
 from copl.graph.build import LEVEL_KEYS, build_graph, with_levels
 from copl.graph.parts import compared_responses
 from copl.graph.store import load_embeddings, save_embeddings
@@ -28,6 +30,7 @@ from copl.records import (
     NodeEmbeddings,
     PreferenceData,
     PreferenceGraph,
+    ResponseTable,
     ScoreRequests,
     UserTable,
 )
@@ -116,6 +119,28 @@ class UserSpace:
     def online(self, user_id: str) -> OnlineUser:
         """Follow a user, seen or not, who answers one comparison after another."""
         return RunningEstimate(user_id, self.trained, self._strategy, self._read)
+
+    def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
+        """Say why a user prefers the first of two responses, or why the one there is scores as it does.
+
+        Args:
+            user: the user's id, seen or in `support`.
+            responses: one or two responses.
+            support: what the user has said since training.
+        """
+        users = UserTable.ungrouped([user])
+        if support is None:
+            said = ComparisonSet(users, ResponseTable([""], [""]), Comparisons([0], [0], [0], [0.0]))
+            adapted = None
+        else:
+            said, adapted = self._read(support), self.adapt(support)
+        heard = match(said, self.trained)
+        if user in heard.user_ids:
+            heard = heard.take(np.array([heard.user_ids.index(user)]))
+        rows = np.arange(len(responses))
+        table = self._responses(ScoreRequests(users, responses, np.zeros_like(rows), rows), rows)
+        difference = table[0] - table[1] if len(responses) > 1 else table[0]
+        return explain(user, heard, self.trained, self.vectors(users, adapted)[0], difference)
 
     def vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
         """Return the embedding of each user [U, D]: adapted, else trained, else the mean of the trained ones."""

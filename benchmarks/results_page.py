@@ -65,6 +65,17 @@ def accuracy_tables(rows: Sequence[Row], differences: Sequence[Row]) -> Iterator
         yield _slug(split), PublishedTable(f"Accuracy, {split_title(split)}", ("method", *columns), lines)
 
 
+def overview_table(rows: Sequence[Row], differences: Sequence[Row]) -> PublishedTable:
+    """Return methods by kinds of held-out comparisons, on average over the data sets where there are several."""
+    several = any(row["data"] == AVERAGE for row in rows)
+    one = [{**row, "data": row["split"]} for row in rows if not several or row["data"] == AVERAGE]
+    marks = [{**d, "data": d["split"]} for d in differences if not several or d["data"] == AVERAGE]
+    as_columns = [{**row, "split": "test"} for row in one], [{**mark, "split": "test"} for mark in marks]
+    ((_, table),) = accuracy_tables(*as_columns)
+    header = ("method", *(split_title(split) for split in table.header[1:]))
+    return PublishedTable("Accuracy, on average", header, table.rows)
+
+
 def _place(row: Row) -> Place:
     return row["variant"], row["data"], row["split"]
 
@@ -195,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", default="report", help="name of the record")
     parser.add_argument("--ours", default="copl", help="the method that the others are held against in words")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md", help="file of the page")
+    parser.add_argument("--record-only", action="store_true", help="write no page")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the record")
     wanted = parser.parse_args(arguments)
     study: Path = wanted.study
@@ -205,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows, results, differences = (
         pq.read_table(study / f"{name}.parquet").to_pylist() for name in ("accuracy", "results", "differences")
     )
-    tables = dict(accuracy_tables(rows, differences))
+    tables = {"overview": overview_table(rows, differences), **dict(accuracy_tables(rows, differences))}
     if differences:
         tables["gains"] = gains_table(differences)
     if any(row["metric"] == "worst_group_accuracy" for row in results):
@@ -217,6 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     notes = [f"Seeds {', '.join(map(str, facts['seeds']))}.", *winners]
     record = new_record(facts["title"], facts["command"], code=CODE, notes=notes)
     write_record(evolve(record, tables=tables), wanted.results / f"{wanted.name}.json")
+    if wanted.record_only:
+        print(wanted.results / f"{wanted.name}.json")
+        return
     forget_records()
     page = page_of(wanted.name, facts["title"], tables, winners, wanted.ours)
     if wanted.results == RESULTS:

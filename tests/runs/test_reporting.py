@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import demo_record
+from benchmarks.records import read_record
 from copl.data.dataset import load_dataset
+from copl.evaluate.tables import split_title
 from copl.plugins import load
 from copl.records import Measurement
 from copl.runs.directory import open_run
@@ -47,3 +50,12 @@ def test_gains_are_over_the_best_that_knows_no_users(
         assert gain.value == pytest.approx(accuracy["mf", gain.split] - accuracy[best, gain.split])
         assert gain.split not in {m.split for m in gains_of(measurements[best])}
     assert gains_of(compared({"mf": runs["mf"]}, data)["mf"]) == []  # nobody to be ahead of
+
+    demo_record.main([str(tmp_path), "--out", str(tmp_path / "demo.json")])
+    tables = read_record(tmp_path / "demo.json").tables
+    assert [row[0] for row in tables["accuracy"].rows] == ["`mf`", "`effects`", "`length`"]  # who knows users first
+    assert {row[:3] for row in tables["gains"].rows if row[0] == "`mf`"} == {
+        ("`mf`", split_title(gain.split), f"`{gain.subset.removeprefix('versus:')}`")
+        for gain in gains
+        if gain.split != "validation"
+    }

@@ -54,7 +54,7 @@ class CollectedOptions(ComparisonSplitOptions):
 @final
 @attrs.frozen
 class Said:
-    """Who said something, to which prompt, when (seconds since 1970, NaN unknown), its weight and its split."""
+    """Who said it, to which prompt, when (seconds since 1970, NaN unknown), how much it counts, and its split."""
 
     user: str
     prompt: str

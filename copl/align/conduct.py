@@ -15,7 +15,7 @@ from copl.data.chat import decode_prompt
 from copl.errors import PluginError
 from copl.interfaces import Aligner, AlignerContext, ChecksPrompts
 
-PROMPTS_AT_ONCE = 16
+PROMPTS_AT_ONCE = 4
 """So many prompts are answered at a time: what a kill may lose."""
 
 

@@ -12,17 +12,15 @@ from attrs import evolve, frozen
 
 from copl.align.choosing import favourite
 from copl.align.context import FittedRun, RunContext
-from copl.align.generators.facets import FacetsGenerator
 from copl.align.seeds import seed_of
 from copl.answers import AnswerRequests
 from copl.data.sources.facets.reading import Facets, find_subject, read_facets
 from copl.errors import DataError
 from copl.evaluate.policy import ANSWERS, BETTER_OFF, ShownAnswers, measure_answers
-from copl.options import NoOptions
 from copl.records import AdaptedUsers, ComparisonSet, Measurement, PreferenceData
 
 if TYPE_CHECKING:
-    from copl.interfaces import Aligner, Progress
+    from copl.interfaces import Aligner, Generator, Progress
     from copl.records import FloatArray, IntArray
 
 UNPERSONALISED = "unpersonalised"
@@ -95,10 +93,14 @@ class PolicyResult:
     Attributes:
         measurements: by what chooses: the aligners, and `UNPERSONALISED`.
         examples: prompts with answers to look at, by the first aligner that was asked for.
+        num_written: candidates that were written.
+        num_unread: those of them whose style cannot be read; nobody was shown them.
     """
 
     measurements: Mapping[str, tuple[Measurement, ...]]
     examples: tuple[Example, ...]
+    num_written: int
+    num_unread: int
 
 
 @final
@@ -128,19 +130,22 @@ class PolicyJudge:
     Args:
         run: a run whose data are of the source `facets`.
         aligners: by name, the one that examples are taken of first.
+        generator: writes the candidates; what cannot be read of them is left out and counted.
         directory: gives the directory that an aligner may keep things in, by its name.
         size: how much is measured.
         seed: the same seed measures the same.
         progress: where to show progress.
 
     Raises:
-        DataError: the truth about the run's users is not known, or it was trained on all prompts.
+        DataError: the truth about the run's users is not known, it was trained on all prompts, or hardly any candidate
+            can be read.
     """
 
     def __init__(
         self,
         run: FittedRun,
         aligners: Mapping[str, Aligner],
+        generator: Generator,
         directory: Callable[[str], Path],
         *,
         size: PolicySize,
@@ -151,11 +156,18 @@ class PolicyJudge:
         self._size, self._seed, self._progress = size, seed, progress
         self._truth = run.truth
         self._facets: dict[tuple[str, str], Facets | None] = {}
-        self._generator = FacetsGenerator(NoOptions())
-        self._prompts = _some(new_prompts(run.data()), size.num_prompts, seed)
-        self._candidates = self._generator.candidates(
-            self._prompts, num=size.num_candidates, seed=seed, progress=progress
-        )
+        self._generator = generator
+        prompts = _some(new_prompts(run.data()), size.num_prompts, seed)
+        written = generator.candidates(prompts, num=size.num_candidates, seed=seed, progress=progress)
+        read = [tuple(text for text in texts if self._read(p, text)) for p, texts in zip(prompts, written, strict=True)]
+        self._num_written, self._num_read = sum(map(len, written)), sum(map(len, read))
+        asked = [(prompt, texts) for prompt, texts in zip(prompts, read, strict=True) if len(texts) > 1]
+        if not asked:
+            raise DataError(
+                f"of {self._num_written} candidates, the style of {self._num_read} can be read, never of two to one"
+                " prompt: nothing can be measured; take --generator facets, or one that writes as the corpus does"
+            )
+        self._prompts, self._candidates = zip(*asked, strict=True)
 
     def result(self) -> PolicyResult:
         """Return all measurements and a few examples."""
@@ -175,7 +187,8 @@ class PolicyJudge:
                     shown = evolve(self._worth(case, texts), unpersonalised=usual.shown)
                     measured.setdefault(name, []).extend(self._measured(case, shown))
                     examples = examples or self._examples(case, texts, shown)
-        return PolicyResult({name: tuple(ms) for name, ms in measured.items()}, examples)
+        unread = self._num_written - self._num_read
+        return PolicyResult({name: tuple(ms) for name, ms in measured.items()}, examples, self._num_written, unread)
 
     @cached_property
     def _usual(self) -> list[str]:
@@ -219,7 +232,13 @@ class PolicyJudge:
     def _worth(self, case: _Case, texts: Sequence[Sequence[str]]) -> ShownAnswers:
         """Return what the texts shown to each prompt and user [P][U] are worth; `unpersonalised` is left the same."""
         data = self._run.data()
-        candidates = self._truth.utilities(AnswerRequests(case.user_ids, self._prompts, self._candidates))
+        longest = max(map(len, self._candidates))
+        lengths = np.full((len(self._prompts), longest), np.nan)
+        candidates = np.full((len(case.user_ids), len(self._prompts), longest), np.nan)
+        worth = self._truth.utilities(AnswerRequests(case.user_ids, self._prompts, self._candidates))
+        for row, (own, written) in enumerate(zip(worth, self._candidates, strict=True)):
+            candidates[:, row, : len(written)] = own
+            lengths[row, : len(written)] = [len(text) for text in written]
         shown = np.array(
             [
                 [self._utility(user, prompt, text) for user, text in zip(case.user_ids, row, strict=True)]
@@ -229,18 +248,21 @@ class PolicyJudge:
         return ShownAnswers(
             shown=shown,
             unpersonalised=shown,
-            candidates=np.stack(candidates, axis=1),
+            candidates=candidates,
             length=np.array([[len(text) for text in row] for row in texts], dtype=np.float64).T,
-            lengths=np.array([[len(text) for text in row] for row in self._candidates], dtype=np.float64),
+            lengths=lengths,
             groups=tuple(data.users.groups[data.users.rows[user]] for user in case.user_ids),
         )
 
     def _utility(self, user_id: str, prompt: str, text: str) -> float:
         """Return what a text is worth to a user, NaN where its style cannot be read."""
+        facets = self._read(prompt, text)
+        return float("nan") if facets is None else float(self._truth.weights[user_id] @ np.array(facets))
+
+    def _read(self, prompt: str, text: str) -> Facets | None:
         if (prompt, text) not in self._facets:
             self._facets[prompt, text] = read_facets(prompt, text)
-        facets = self._facets[prompt, text]
-        return float("nan") if facets is None else float(self._truth.weights[user_id] @ np.array(facets))
+        return self._facets[prompt, text]
 
     def _measured(self, case: _Case, shown: ShownAnswers) -> list[Measurement]:
         return measure_answers(shown, case.split, case.subset, seed=self._seed)
@@ -248,7 +270,7 @@ class PolicyJudge:
     def _examples(self, case: _Case, texts: Sequence[Sequence[str]], shown: ShownAnswers) -> tuple[Example, ...]:
         """Return the first prompts that two users of different taste are shown different answers to."""
         pair = _opposed(np.array([self._truth.weights[user] for user in case.user_ids]))
-        mean, best = shown.candidates.mean(axis=2), shown.candidates.max(axis=2)
+        mean, best = np.nanmean(shown.candidates, axis=2), np.nanmax(shown.candidates, axis=2)
         gains = (shown.shown - mean) / np.where(best > mean, best - mean, 1.0)
         examples = [
             Example(

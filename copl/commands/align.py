@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from copl.commands.parts.arguments import RUN_ARGUMENT, SEED_OPTION, SET_OPTION, USERS_OPTION
+from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say
 from copl.commands.parts.interrupts import interruptible
 
@@ -73,7 +74,7 @@ def align(
         faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
     if users and support:
         faults.append("--users and --support: give one of them")
-    chosen = _chosen(aligner, generator, assignments or (), faults)
+    chosen = choose_components({"aligner": aligner, "generator": generator}, assignments or (), faults)
     if rows is not None and "aligner" in chosen:
         _check_rows(rows, chosen["aligner"], faults)
     if faults:
@@ -105,27 +106,6 @@ def align(
     kept = f", {summary.num_kept} of them from before" if summary.num_kept else ""
     say(f"wrote {summary.num_answers} answers to {out}{kept}")
     say(f"{summary.num_own} differ from the unpersonalised answer, {summary.num_unknown} are to users nobody knows")
-
-
-def _chosen(aligner: str, generator: str, assignments: Sequence[str], faults: list[str]) -> dict[str, Choice]:
-    """Return aligner and generator with their options; what is wrong is added to the faults."""
-    from copl.errors import OptionsError, suggest
-    from copl.plugins import load
-    from copl.runs.recipe import choose, parse_assignments
-
-    names = {"aligner": aligner, "generator": generator}
-    try:
-        values = parse_assignments(assignments)
-    except OptionsError as error:
-        faults += error.faults
-        values = {}
-    faults += [
-        f"--set {section}: unknown section{suggest(section, names)}; there are aligner and generator"
-        for section in values
-        if section not in names
-    ]
-    chosen = {kind: choose(kind, {"name": name} | values.get(kind, {}), load(), faults) for kind, name in names.items()}
-    return {kind: choice for kind, choice in chosen.items() if choice is not None}
 
 
 def _check_rows(rows: Path, aligner: Choice, faults: list[str]) -> None:

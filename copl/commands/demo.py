@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from copl.commands.parts.arguments import BACKBONE_OPTION, NO_CACHE_OPTION, SEED_OPTION, SET_OPTION, shared_cache
+from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say, show, show_text
 from copl.commands.parts.interrupts import interruptible
 
@@ -87,20 +88,25 @@ def _train(recipes: Mapping[str, Recipe], out: Path, data: PreferenceData, cache
         evaluate(run, data, plugins=load(), open_progress=open_progress, cache=cache, method=method)
         runs[name] = run
         if _can_show(data):
-            size = PolicySize(_CANDIDATES, _PROMPTS, _USERS)
-            aligners = _aligners(references=name == METHODS[0])
-            evaluate_policy(run, data, aligners, size=size, open_progress=open_progress, cache=cache, method=method)
+            evaluate_policy(
+                run,
+                data,
+                *_shown(references=name == METHODS[0]),
+                size=PolicySize(_CANDIDATES, _PROMPTS, _USERS),
+                open_progress=open_progress,
+                cache=cache,
+                method=method,
+            )
     return runs
 
 
-def _aligners(*, references: bool) -> list[Choice]:
+def _shown(*, references: bool) -> tuple[list[Choice], Choice]:
+    """Return who decides what users are shown, and who writes it."""
     from copl.align.judging import REFERENCES
-    from copl.plugins import load
-    from copl.runs.recipe import choose
 
     names = ("best-of-n", *(REFERENCES if references else ()))
-    choices = (choose("aligner", {"name": name}, load(), []) for name in names)
-    return [choice for choice in choices if choice is not None]
+    writer = choose_components({"generator": "facets"}, (), [])["generator"]
+    return [choose_components({"aligner": name}, (), [])["aligner"] for name in names], writer
 
 
 def _can_show(data: PreferenceData) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, final
 
+import attrs
 import typer
 
-from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, RUN_ARGUMENT, shared_cache
+from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, RUN_ARGUMENT, SET_OPTION, shared_cache
+from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say, show, show_json, show_text
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
+    from copl.align.judging import PolicySize
     from copl.runs.recipe import Choice
 
 
@@ -29,13 +32,22 @@ def evaluate(
         list[str] | None,
         typer.Option("--aligner", help="With --policy: who decides; may be repeated. [default: best-of-n]"),
     ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option("--generator", help="With --policy: who writes the candidates. [default: facets]"),
+    ] = None,
     num: Annotated[int, typer.Option("--num", "-n", help="With --policy: candidates for each prompt.")] = 8,
+    num_prompts: Annotated[
+        int | None, typer.Option("--prompts", help="With --policy: at most so many prompts.")
+    ] = None,
+    num_users: Annotated[
+        int | None, typer.Option("--users", help="With --policy: at most so many seen and so many unseen users.")
+    ] = None,
+    assignments: SET_OPTION = None,
     as_json: JSON_OPTION = False,
     no_cache: NO_CACHE_OPTION = False,
 ) -> None:
     """Measure a run on held-out comparisons, new responses and unseen users; write metrics.json and report.html."""
-    import attrs
-
     from copl.align.judging import PolicySize
     from copl.evaluate.tables import side_by_side
     from copl.plugins import load
@@ -46,7 +58,9 @@ def evaluate(
     from copl.runs.reporting import inside_of, report_run
     from copl.runs.verdicts import verdict_of
 
-    chosen = _aligners(aligners, num, policy=policy, elsewhere=data_directory is not None)
+    size = PolicySize(num, num_prompts, num_users)
+    asked = _Asked(policy, aligners, generator, assignments, data_directory is not None)
+    chosen = _chosen(asked, size)
     run = open_run(run_directory, load())
     data, same = load_data(run, data_directory)
     run.require_held_out(same)
@@ -56,8 +70,7 @@ def evaluate(
         evaluation = evaluate_run(run, data, plugins=load(), open_progress=open_progress, cache=cache)
         answers = None
         if chosen:
-            size = PolicySize(num)
-            answers = evaluate_policy(run, data, chosen, size=size, open_progress=open_progress, cache=cache)
+            answers = evaluate_policy(run, data, *chosen, size=size, open_progress=open_progress, cache=cache)
         report = report_run(run, data, notes=notes)
     for note in notes:
         say(note)
@@ -67,30 +80,50 @@ def evaluate(
         show_json([*found, *({"shown_by": name, **attrs.asdict(m)} for name, ms in gains.items() for m in ms)])
         return
     show(side_by_side({run.recipe.method.name: evaluation.measurements}, title=f"{data.name}, with 95 % intervals"))
+    if answers and answers.num_unread:
+        say(f"of {answers.num_written} candidates, the style of {answers.num_unread} cannot be read; nobody saw them")
     if gains:
         show(side_by_side(gains, title=f"true utility of what is shown, of {num} candidates"))
     show_text(verdict_of(run, data, evaluation.measurements, inside_of(run)).paragraph)
     say(f"report: {report}")
 
 
-def _aligners(names: Sequence[str] | None, num: int, *, policy: bool, elsewhere: bool) -> list[Choice]:
-    """Return the aligners to measure, those asked for first; none without --policy.
+@final
+@attrs.frozen
+class _Asked:
+    """What the command line says of --policy."""
+
+    policy: bool
+    aligners: Sequence[str] | None
+    generator: str | None
+    assignments: Sequence[str] | None
+    elsewhere: bool
+
+
+def _chosen(asked: _Asked, size: PolicySize) -> tuple[list[Choice], Choice] | None:
+    """Return the aligners to measure, those asked for first, and who writes; None without --policy.
 
     Raises:
         OptionsError: all faults of the options.
     """
     from copl.align.judging import REFERENCES
     from copl.errors import OptionsError
-    from copl.plugins import load
-    from copl.runs.recipe import choose
 
-    faults = [f"--num {num}: at least two candidates"] if num < 2 else []
-    if names and not policy:
-        faults.append("--aligner: give --policy as well")
-    if policy and elsewhere:
+    least = {"--num": (size.num_candidates, 2), "--prompts": (size.num_prompts, 1), "--users": (size.num_users, 1)}
+    faults = [
+        f"{flag} {value}: at least {smallest}"
+        for flag, (value, smallest) in least.items()
+        if value is not None and value < smallest
+    ]
+    given = {"--aligner": asked.aligners, "--generator": asked.generator, "--set": asked.assignments}
+    faults += [f"{flag}: give --policy as well" for flag, value in given.items() if value and not asked.policy]
+    if asked.policy and asked.elsewhere:
         faults.append("--policy: users and prompts are those of the data set that the run was trained on; leave --data")
-    wanted = dict.fromkeys((*(names or ("best-of-n",)), *REFERENCES)) if policy else {}
-    chosen = [choose("aligner", {"name": name}, load(), faults) for name in wanted]
+    own = tuple(dict.fromkeys(asked.aligners or ("best-of-n",))) if asked.policy else ()
+    names = [{"aligner": name, "generator": asked.generator or "facets"} for name in own]
+    chosen = [choose_components(name, asked.assignments or (), faults) for name in names]
+    references = [{"aligner": name} for name in REFERENCES if name not in own] if chosen else []
+    chosen += [choose_components(name, (), faults) for name in references]
     if faults:
-        raise OptionsError(faults)
-    return [choice for choice in chosen if choice is not None]
+        raise OptionsError(dict.fromkeys(faults))
+    return ([choice["aligner"] for choice in chosen], chosen[0]["generator"]) if chosen else None

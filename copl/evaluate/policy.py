@@ -49,9 +49,9 @@ class ShownAnswers:
     Attributes:
         shown: utility of the answer shown, NaN where it cannot be read off the text [U, P].
         unpersonalised: utility of the answer that anybody would be shown [U, P].
-        candidates: utilities of the candidates [U, P, n].
+        candidates: utilities of the candidates, NaN where a prompt has fewer; at least one each [U, P, n].
         length: length of the answer shown [U, P].
-        lengths: lengths of the candidates [P, n].
+        lengths: lengths of the candidates, NaN as above [P, n].
         groups: the group of each user, None where it is unknown [U].
     """
 
@@ -99,19 +99,19 @@ def measure_answers(answers: ShownAnswers, split: str, subset: str, *, seed: int
 
 def _gains(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
     """Return how much the answer shown is better than a random one, and how much the best one is [U, P]."""
-    mean = answers.candidates.mean(axis=2)
-    return answers.shown - mean, answers.candidates.max(axis=2) - mean
+    mean = np.nanmean(answers.candidates, axis=2)
+    return answers.shown - mean, np.nanmax(answers.candidates, axis=2) - mean
 
 
 def _controlled(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
     """Return the same, of utilities that no longer depend on length."""
-    longer = answers.lengths - answers.lengths.mean(axis=1, keepdims=True)
-    better = answers.candidates - answers.candidates.mean(axis=2, keepdims=True)
+    longer = np.nan_to_num(answers.lengths - np.nanmean(answers.lengths, axis=1, keepdims=True))
+    better = np.nan_to_num(answers.candidates - np.nanmean(answers.candidates, axis=2, keepdims=True))
     slope = (better * longer).sum(axis=(1, 2)) / max(float(np.square(longer).sum()), 1e-12)
     won, room = _gains(answers)
-    best = answers.candidates.argmax(axis=2)
+    best = np.nanargmax(answers.candidates, axis=2)
     best_longer = np.take_along_axis(np.broadcast_to(longer, better.shape), best[..., None], axis=2)[..., 0]
-    own_longer = answers.length - answers.lengths.mean(axis=1)
+    own_longer = answers.length - np.nanmean(answers.lengths, axis=1)
     return won - slope[:, None] * own_longer, room - slope[:, None] * best_longer
 
 

@@ -12,7 +12,7 @@ from copl.align.judging import REFERENCES, UNPERSONALISED, Example, PolicyJudge,
 from copl.evaluate.policy import newcomers_table, policy_table
 from copl.evaluate.report import AnswerCards, AnswersPage
 from copl.evaluate.tables import number
-from copl.interfaces import PreferenceModel
+from copl.interfaces import Generator, PreferenceModel
 from copl.records import SPLITS, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, Run
 from copl.runs.pipeline import OpenProgress
@@ -34,6 +34,7 @@ def evaluate_policy(
     run: Run,
     data: PreferenceData,
     aligners: Sequence[Choice],
+    generator: Choice,
     *,
     size: PolicySize,
     open_progress: OpenProgress,
@@ -46,6 +47,7 @@ def evaluate_policy(
         run: the run.
         data: the data set that it was trained on.
         aligners: who decides what is shown; examples are taken of the first.
+        generator: who writes the candidates.
         size: how much is measured.
         open_progress: opens a progress display.
         cache: the cache that runs share.
@@ -56,6 +58,7 @@ def evaluate_policy(
     """
     with run.locked(), open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache)
+        writer: Generator = generator.build()
 
         def compute(directory: Path) -> None:
             fitted = method or run.load_method()
@@ -63,6 +66,7 @@ def evaluate_policy(
             judge = PolicyJudge(
                 context,
                 {choice.name: choice.build() for choice in aligners},
+                writer,
                 lambda name: policy_directory(run.root, next(c for c in aligners if c.name == name)),
                 size=size,
                 seed=run.recipe.seed,
@@ -75,6 +79,7 @@ def evaluate_policy(
             "fitted": run.fingerprint,
             "data": data.digest(*SPLITS),
             "aligners": [choice.key() for choice in aligners],
+            "generator": {**generator.key(), "writer": writer.fingerprint()},
             "size": attrs.asdict(size),
         }
         directory = workspace.stage(POLICY, key=key, compute=compute)

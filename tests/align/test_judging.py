@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from copl.align.aligners.best_of_n import BestOfN
 from copl.align.aligners.none import NoAligner
 from copl.align.aligners.oracle import Oracle
 from copl.align.context import FittedRun
+from copl.align.generators.facets import FacetsGenerator
 from copl.align.judging import UNPERSONALISED, PolicyJudge, PolicyResult, PolicySize, new_prompts
 from copl.align.truth import KnownTruth
 from copl.answers import AnswerRequests
@@ -19,12 +22,13 @@ from copl.data.dataset import load_dataset
 from copl.data.sources.facets import FacetsOptions, generate
 from copl.errors import DataError
 from copl.evaluate.policy import ANSWERS, BETTER_OFF, GAIN
-from copl.interfaces import PreferenceModel
+from copl.interfaces import Generator, PreferenceModel
 from copl.options import NoOptions
 from copl.plugins import load
 from copl.records import PreferenceData, ScoreRequests
 from copl.runs.directory import open_run
 from copl.system.progress import SilentProgress
+from copl.testing.alignment import EchoGenerator
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +46,12 @@ def fitted(personal_run: Path, data: PreferenceData, method: PreferenceModel, sc
     return FittedRun(personal_run, method, stages, lambda: data, scores or method.scores)  # type: ignore[arg-type]
 
 
-def judged(run: FittedRun, size: PolicySize, seed: int = 0) -> PolicyResult:
+GRAMMAR = FacetsGenerator(NoOptions())
+
+
+def judged(run: FittedRun, size: PolicySize, seed: int = 0, writer: Generator = GRAMMAR) -> PolicyResult:
     aligners = {"best-of-n": BestOfN(NoOptions()), "none": NoAligner(NoOptions()), "oracle": Oracle(NoOptions())}
-    return PolicyJudge(run, aligners, Path, size=size, seed=seed, progress=SilentProgress()).result()
+    return PolicyJudge(run, aligners, writer, Path, size=size, seed=seed, progress=SilentProgress()).result()
 
 
 def values(result: PolicyResult, name: str, metric: str, subset: str = "all") -> dict[str, float]:
@@ -89,6 +96,38 @@ def test_rewards_that_are_the_truth_make_best_of_n_the_oracle(
         assert len({shown.text for shown in example.shown}) == 2
     counts = {m.split: m.count for m in result.measurements["best-of-n"] if (m.metric, m.subset) == (GAIN, "all")}
     assert counts == {"cold": 15, "heldout": 15}
+
+
+@final
+class HalfTaught:
+    """Writes by the grammar, but of every third prompt all and of the others every third candidate is its own."""
+
+    follows_prompts = False
+
+    def fingerprint(self) -> str:
+        return "half"
+
+    def candidates(self, prompts: Sequence[str], **options: Any) -> list[tuple[str, ...]]:
+        written = GRAMMAR.candidates(prompts, **options)
+        return [
+            tuple("It depends." if row % 3 == 0 or n % 3 == 0 else text for n, text in enumerate(texts))
+            for row, texts in enumerate(written)
+        ]
+
+
+def test_what_cannot_be_read_is_shown_to_nobody_and_counted(
+    personal_run: Path, data: PreferenceData, method: PreferenceModel
+) -> None:
+    run, size = fitted(personal_run, data, method), PolicySize(6, num_users=4)
+    result = judged(run, size, writer=HalfTaught())
+    asked = len(new_prompts(data))
+    lost = -(-asked // 3)
+    assert (result.num_written, result.num_unread) == (6 * asked, 6 * lost + 2 * (asked - lost))
+    assert values(result, "oracle", GAIN) == {"cold": 1, "heldout": 1}
+    counts = {m.split: m.count for m in result.measurements["best-of-n"] if (m.metric, m.subset) == (GAIN, "all")}
+    assert counts == dict.fromkeys(("cold", "heldout"), 4 * (asked - lost))
+    with pytest.raises(DataError, match="the style of 0 can be read"):
+        judged(run, size, writer=EchoGenerator())
 
 
 def test_the_same_seed_measures_the_same(personal_run: Path, data: PreferenceData, method: PreferenceModel) -> None:

@@ -43,9 +43,18 @@ def test_gains_are_shown_kept_and_reported(run_copl: RunCopl, run: Path) -> None
 def test_faults(run_copl: RunCopl, run: Path, small_data: Path) -> None:
     code, _, err = run_copl("evaluate", run, "--aligner", "best-of-m", "--num", 1)
     assert code == 2
-    assert err.splitlines() == ["copl: --num 1: at least two candidates", "copl: --aligner: give --policy as well"]
+    assert err.splitlines() == ["copl: --num 1: at least 2", "copl: --aligner: give --policy as well"]
+    code, _, err = run_copl("evaluate", run, "--policy", "--users", 0, "--prompts", 0)
+    assert err.splitlines() == ["copl: --prompts 0: at least 1", "copl: --users 0: at least 1"]
+    code, _, err = run_copl("evaluate", run, "--policy", "--set", "writer.x=1", "--set", "generator.x=1")
+    assert code == 2
+    assert [line.partition(";")[0] for line in err.splitlines()] == [
+        "copl: --set writer: unknown section",
+        "copl: generator.facets: unknown option 'x'",
+    ]
     code, _, err = run_copl("evaluate", run, "--policy", "--aligner", "best-of-m", "--data", small_data)
     assert code == 2
     assert "leave --data" in err
+    code, _, err = run_copl("evaluate", run, "--policy", "--aligner", "best-of-m")
     assert "unknown aligner 'best-of-m' (did you mean 'best-of-n'?)" in err
     assert not (run / "policy").exists()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from copl.model import Model
     from copl.records import AdaptedUsers, FloatArray, PreferenceData
 
-_MAX_USERS = 200
+_MAX_USERS = 100
 _MAX_PAIRS = 200
 
 

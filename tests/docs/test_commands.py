@@ -25,6 +25,8 @@ import pytest
 from attrs import define, field, frozen
 
 from copl.data.dataset import load_dataset
+from copl.data.events.evidence import pair_subject
+from copl.data.events.log import Entry, EventLog
 from copl.data.requests import read_support
 from copl.model import UnknownUserWarning
 from copl.testing.published import PUBLISHED, write_copy
@@ -236,6 +238,10 @@ class Reader:
             assert set(words) <= targets, f"{command}: the Makefile has no such target"
         elif program == "copl":
             self._bring_along(command)
+            if words[0] == "serve" and words[1] != "token":
+                words.append(
+                    "--help"
+                )  # its flags are read; it would go on for ever, and tests/serve/test_docs.py runs it
             code, _, err = self.run_copl(*words, *self._made_quick(command))
             assert code == (2 if command.is_error else 0), f"{command}\n{err}"
         else:
@@ -299,6 +305,9 @@ class Reader:
                     path.write_text(json.dumps(entries), encoding="utf-8")
                 else:
                     _write_rows(path, entries)
+            case ["data", "make", "events"]:
+                values = dict(pair[1].split("=", 1) for pair in command.flags if pair[0] == "--set")
+                _write_store(Path(values["store"]), self.rows[:5])
             case ["data", "add", _, file] if not Path(file).exists():
                 _write_rows(Path(file), [{**row, "user_id": "newcomer"} for row in self.rows[:5]])
             case ["adapt", _, file] if not Path(file).exists():
@@ -322,6 +331,14 @@ class Reader:
 
 def _sets(values: Iterable[str]) -> list[str]:
     return [word for value in values for word in ("--set", value)]
+
+
+def _write_store(path: Path, rows: Sequence[Row]) -> None:
+    log = EventLog(path)
+    for number, row in enumerate(rows):
+        said = {name: row[name] for name in ("prompt", "chosen", "rejected")}
+        log.append("somebody new", str(number), [Entry("comparison", pair_subject(*said.values()), said)])
+    log.close()
 
 
 def _write_rows(path: Path, rows: Sequence[Row]) -> None:

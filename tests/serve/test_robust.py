@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +15,10 @@ import pytest
 from copl import Model
 from copl.data.events.log import EventLog
 from copl.plugins import load
+from tests.serve.processes import process
 from tests.serve.running import Running
 
 PROMPT, TEXTS = "How do I boil an egg?", ["Eight minutes.", "Place the egg in cold water. Then wait.", "Ask a cook!"]
-
-
-@contextmanager
-def process(run: Path, store: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start the program; give it with its address. It is killed in the end."""
-    command = [sys.executable, "-c", "from copl.cli import main; main()", "serve", str(run), "--port", "0"]
-    started = subprocess.Popen(
-        [*command, "--store", str(store)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        assert started.stderr is not None
-        line = started.stderr.readline()
-        assert line.startswith("http://"), line + started.stderr.read()
-        yield started, line.split()[0]
-    finally:
-        started.send_signal(signal.SIGKILL)
-        started.wait(30)
-        started.stderr.close()
 
 
 def vote(number: int) -> dict[str, Any]:

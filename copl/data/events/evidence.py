@@ -5,7 +5,7 @@ in force; a withdrawal takes what is in force about its subject back. What is in
 
 - ``comparison``: chosen beats rejected; a tie says nothing.
 - ``rating`` of a response: beats every response to the same prompt that the user rated lower.
-- ``choice`` among the n candidates of a completion: n - 1 comparisons.
+- ``choice`` among the n candidates of a completion: n - 1 comparisons of weight 2 / n (`copl.evidence.choice_weight`).
 - ``edit`` of the answer shown: the edited text beats it.
 - ``thumb``, from -1 to 1, on the answer shown: beats the other candidates, or loses to them, all together with weight
   1/2 times its size; nothing where there is a choice, which says more.
@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeAlias, final
 from attrs import frozen
 
 from copl.data.chat import decode_prompt
+from copl.evidence import choice_weight
 from copl.records import response_key
 
 Kind: TypeAlias = Literal["completion", "comparison", "rating", "choice", "edit", "thumb", "withdrawal"]
@@ -166,7 +167,8 @@ def _of_completion(event: Event, completion: Mapping[str, Any]) -> Iterator[Judg
     place = event.body["chosen"] if event.kind == "choice" else shown
     others = [text for text in dict.fromkeys(candidates) if text != candidates[place]]
     if event.kind == "choice":
-        yield from (Judgement(event.id, prompt, candidates[place], other) for other in others)
+        weight = choice_weight(len(others) + 1)
+        yield from (Judgement(event.id, prompt, candidates[place], other, weight) for other in others)
         return
     thumb = float(event.body["thumb"])
     weight = THUMB_WEIGHT * abs(thumb) / max(len(others), 1)

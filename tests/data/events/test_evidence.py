@@ -39,9 +39,9 @@ def test_a_comparison_counts_once_as_it_was_decided_last() -> None:
 
 
 def test_a_choice_among_n_is_n_less_one_comparisons() -> None:
-    assert pairs(log(SHOWN, ("choice", "c", {"chosen": 1}))) == [("b", "a", 1.0), ("b", "c", 1.0)]
+    assert pairs(log(SHOWN, ("choice", "c", {"chosen": 1}))) == [("b", "a", 2 / 3), ("b", "c", 2 / 3)]
     changed = log(SHOWN, ("choice", "c", {"chosen": 1}), ("choice", "c", {"chosen": 2}))
-    assert pairs(changed) == [("c", "a", 1.0), ("c", "b", 1.0)]
+    assert pairs(changed) == [("c", "a", 2 / 3), ("c", "b", 2 / 3)]
     assert pairs(log(SHOWN, ("choice", "c", {"chosen": 1}), ("withdrawal", "c", {}))) == []
 
 
@@ -52,7 +52,7 @@ def test_equal_candidates_say_nothing_of_each_other() -> None:
 
 def test_an_edit_beats_what_it_edits_beside_a_choice() -> None:
     events = log(SHOWN, ("edit", "c", {"edit": "d"}), ("choice", "c", {"chosen": 0}))
-    assert sorted(pairs(events)) == [("a", "b", 1.0), ("a", "c", 1.0), ("d", "a", 1.0)]
+    assert sorted(pairs(events)) == [("a", "b", 2 / 3), ("a", "c", 2 / 3), ("d", "a", 1.0)]
     assert pairs(log(SHOWN, ("edit", "c", {"edit": "a"}))) == []
 
 

@@ -130,5 +130,5 @@ def create_app(service: Service) -> FastAPI:
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
         )
-    app.add_middleware(Limits, max_body=options.max_body, is_open=options.is_loopback, origins=options.origins)
+    app.add_middleware(Limits, max_body=options.max_body, is_open=lambda: service.gate.is_open, origins=options.origins)
     return app

@@ -100,6 +100,8 @@ class Gate:
 
     def __init__(self, tokens: Tokens, rate: float) -> None:
         self._tokens, self._rate = tokens, rate
+        self.is_open = not tokens.any()
+        """Whether nobody needs a token, as far as is known; the first token ends that for good."""
         self._allowance: dict[int, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
@@ -113,10 +115,12 @@ class Gate:
         if kind.lower() == "bearer" and secret.strip():
             token = self._tokens.find(secret.strip())
             if token is not None:
+                self.is_open = False
                 self._count(token.id)
                 return Principal(token.scope, token.user, token.id)
-        if not self._tokens.any():
+        if self.is_open and not self._tokens.any():
             return OPEN  # clients send some key in any case
+        self.is_open = False
         wanted = {"WWW-Authenticate": "Bearer"}
         if secret:
             raise ApiError(401, "the token is wrong or revoked", wanted)

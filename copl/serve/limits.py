@@ -33,12 +33,12 @@ class Limits:
     Args:
         app: what comes after.
         max_body: bytes that a request may have.
-        is_open: whether the service is for its own machine alone; then the host has to be named so, for a page of
-            another host can have its own name point here.
+        is_open: tells whether the service is for its own machine alone, without tokens; then the host has to be named
+            so, for a page of another host can have its own name point here.
         origins: other hosts whose pages may ask.
     """
 
-    def __init__(self, app: App, *, max_body: int, is_open: bool, origins: Collection[str]) -> None:
+    def __init__(self, app: App, *, max_body: int, is_open: Callable[[], bool], origins: Collection[str]) -> None:
         self._app = app
         self._max_body, self._is_open, self._origins = max_body, is_open, frozenset(origins)
 
@@ -63,7 +63,7 @@ class Limits:
 
     def _refused(self, scope: Message, headers: Headers) -> Any:
         host = headers.get("host", "")
-        if self._is_open and _name(host) not in _OWN:
+        if self._is_open() and _name(host) not in _OWN:
             return refusal(421, "this service is for its own machine: ask localhost")
         origin = headers.get("origin")
         if origin and origin not in self._origins and origin.partition("://")[2] != host:

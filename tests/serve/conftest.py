@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -71,3 +77,47 @@ def shared_service(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     store = tmp_path_factory.mktemp("store") / "events.sqlite"
     with running(run, ServeOptions(store=str(store))) as one:
         yield one
+
+
+def _binaries() -> Path | None:
+    there = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return there[-1].parent if there else Path(on_path).parent if on_path else None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Address of a database of a server of the test's own."""
+    pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
+    binaries = _binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server binaries (Debian: apt-get install postgresql)")
+    user = None
+    if os.geteuid() == 0:  # the server does not run as root
+        try:
+            user = pwd.getpwnam("postgres").pw_name
+        except KeyError:
+            user = "nobody"
+    directory = Path(tempfile.mkdtemp(prefix="copl-pg-"))
+    if user is not None:
+        shutil.chown(directory, user)
+
+    def call(program: str, *arguments: str) -> None:
+        command = [str(binaries / program), *arguments]
+        done = subprocess.run(command, user=user, cwd=directory, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = directory / "data"
+    try:
+        call("initdb", "-D", str(data), "-U", "copl", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={directory} -c fsync=off"
+        call("pg_ctl", "-D", str(data), "-o", options, "-l", str(directory / "log"), "-w", "start")
+        try:
+            yield f"postgresql+psycopg://copl@127.0.0.1:{port}/postgres"
+        finally:
+            call("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

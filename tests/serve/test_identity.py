@@ -140,6 +140,9 @@ def test_pages_of_other_hosts_may_not_ask_unless_named(serving: Callable[..., Ru
     assert (own.status_code, own.headers.get("Access-Control-Allow-Origin")) == (200, None)
     rebound = service.http.get(path, headers={"Host": "evil.example"})
     assert rebound.status_code == 421
+    behind_a_proxy = {"Host": "chat.example", **service.token("service")}
+    assert service.http.get(path, headers={**behind_a_proxy, "Host": "127.0.0.1"}).status_code == 200
+    assert service.http.get(path, headers=behind_a_proxy).status_code == 200
 
 
 def test_off_loopback_only_with_tokens(run: Any, tmp_path: Any) -> None:

@@ -95,7 +95,8 @@ def _rows(log: EventLog) -> tuple[Rows | None, tuple[str, ...]]:
         num_said += sum(event.kind in FEEDBACK for event in events)
         num_in_force += len(standing)
         num_silent += len({event.id for event in standing} - {judgement.event for judgement in following})
-        rows += [judgement.row(user) for judgement in following]
+        created = {event.id: event.created for event in events}
+        rows += [{**judgement.row(user), "timestamp": created[judgement.event]} for judgement in following]
         ids += [judgement.event for judgement in following]
     notes = [f"{num_said - num_in_force:,} of {num_said:,} answers were withdrawn or given anew since."]
     if num_silent:

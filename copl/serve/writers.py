@@ -28,6 +28,9 @@ PASSED_ON = (
 """Settings of a request that the upstream gets as they are; the seed comes beside them."""
 
 _ALONG = 8
+_SHORT: Mapping[str, Mapping[str, Any]] = {"local": {"max_tokens": 64}}
+"""Options of generators here: somebody waits, and a processor writes some ten tokens a second of each candidate."""
+
 _NUM_WAITING = 8
 
 
@@ -183,7 +186,7 @@ class Embedded:
         if faults:
             raise OptionsError(faults)
         self.names = tuple(names)
-        self._generators: list[Generator] = [registry.create(name, {}) for name in names]
+        self._generators: list[Generator] = [registry.create(name, _SHORT.get(name, {})) for name in names]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="copl-writer")
         self._waiting = 0
 

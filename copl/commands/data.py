@@ -97,7 +97,7 @@ def make(
 def add(
     data_directory: DATA_ARGUMENT,
     rows_file: Annotated[
-        Path, typer.Argument(metavar="NEW", help="JSONL, CSV or Parquet rows of comparisons, as for `copl data make`.")
+        Path, typer.Argument(metavar="NEW", help="JSONL, CSV or Parquet rows of every kind, as for `copl data make`.")
     ],
     out: OUT_OPTION,
     assignments: COMPONENT_SET_OPTION = None,
@@ -108,8 +108,10 @@ def add(
 
     Options are columns=user_id=worker,... and contradictions=keep or drop.
     """
+    from copl.data.adding import add_said
     from copl.data.dataset import load_dataset
     from copl.data.living import AddOptions, add_rows
+    from copl.data.making.mixed import collect_rows, is_mixed
     from copl.data.reading.rows import parse_rows
     from copl.data.sources.tables import read_table
     from copl.options import parse_options
@@ -117,11 +119,21 @@ def add(
     options = parse_options(AddOptions, component_values(assignments), where="data add")
     _require_free(out, overwrite)
     data = load_dataset(data_directory)
-    rows = parse_rows(read_table(rows_file), options.columns)
-    grown = add_rows(data, rows, options, name=rows_file.name)
-    before, after = (sum(map(len, one.splits.values())) for one in (data, grown))
+    table = read_table(rows_file)
+    if is_mixed(table, options.columns):
+        collected, notes = collect_rows(table, options.columns)
+        grown = add_said(data, collected.as_set(), name=rows_file.name, notes=notes)
+    else:
+        grown = add_rows(data, parse_rows(table, options.columns), options, name=rows_file.name)
+    before, after = (_size(one) for one in (data, grown))
     _write(grown, out, overwrite, as_json)
-    say(f"{after - before:,} of {len(rows.table):,} comparisons were added; {after:,} in all")
+    kind = "judgements" if grown.judgements else "comparisons"
+    say(f"{after - before:,} of {len(table):,} {kind} were added; {after:,} in all")
+
+
+def _size(data: PreferenceData) -> int:
+    comparisons = sum(len(part) for part in data.splits.values())
+    return comparisons + sum(len(part) for part in data.judgements.values())
 
 
 @app.command("forget")

@@ -20,7 +20,7 @@ from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, Res
 
 if TYPE_CHECKING:
     from copl.data.reading.rows import Rows
-    from copl.records import BoolArray
+    from copl.records import BoolArray, IntArray
 
 _NO_NAMES: Any = attrs.Factory(dict)
 
@@ -65,11 +65,13 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         parts = {split: added.take(np.array([code == split for code in codes])) for split in SPLITS}
         _check_roles(known, fresh, rows)
     else:
-        split_options, make_splits = _split_options(data), stable_splits
+        split_options, make_splits = split_options_of(data), stable_splits
         if split_options.strategy == "time":
             rows.require_times()
             make_splits = time_splits
-        outcome = make_splits(ComparisonSet(users, responses, added), split_options, seed=_seed(data), known=known)
+        outcome = make_splits(
+            ComparisonSet(users, responses, added), split_options, seed=split_seed_of(data), known=known
+        )
         parts = dict(outcome.splits)
         reasons |= outcome.dropped
     starts = np.cumsum([0, *map(len, known.values())])
@@ -98,10 +100,22 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
 def _joined(data: PreferenceData, rows: Rows) -> tuple[UserTable, ResponseTable, Comparisons]:
     """Return users and responses of both, those of the data set first, and the comparisons of the rows in them."""
     more = rows.data
-    strangers = [row for row, user in enumerate(more.users.ids) if user not in data.users.rows]
-    faults = Faults(rows.table.where)
+    users, responses, user_row, response_row = joined_tables(data, more.users, more.responses, rows.table.where)
+    return users, responses, more.comparisons.renumbered(user_row, response_row)
+
+
+def joined_tables(
+    data: PreferenceData, more_users: UserTable, more_responses: ResponseTable, where: str
+) -> tuple[UserTable, ResponseTable, IntArray, IntArray]:
+    """Return users and responses of both, those of the data set first, and the rows of the others in them.
+
+    Raises:
+        DataError: one fault for each user who is in another group than before; `where` names the others' file.
+    """
+    strangers = [row for row, user in enumerate(more_users.ids) if user not in data.users.rows]
+    faults = Faults(where)
     groups = list(data.users.groups)
-    for user, group in zip(more.users.ids, more.users.groups, strict=True):
+    for user, group in zip(more_users.ids, more_users.groups, strict=True):
         row = data.users.rows.get(user)
         if row is not None and group is not None:
             if groups[row] not in (None, group):
@@ -109,15 +123,15 @@ def _joined(data: PreferenceData, rows: Rows) -> tuple[UserTable, ResponseTable,
             groups[row] = group
     faults.raise_any()
     users = UserTable(
-        (*data.users.ids, *(more.users.ids[row] for row in strangers)),
-        (*groups, *(more.users.groups[row] for row in strangers)),
+        (*data.users.ids, *(more_users.ids[row] for row in strangers)),
+        (*groups, *(more_users.groups[row] for row in strangers)),
     )
-    unmet = np.array([row for row, key in enumerate(more.responses.keys) if key not in data.responses.rows], np.int64)
-    met = more.responses.take(unmet)
+    unmet = np.array([row for row, key in enumerate(more_responses.keys) if key not in data.responses.rows], np.int64)
+    met = more_responses.take(unmet)
     responses = ResponseTable((*data.responses.prompts, *met.prompts), (*data.responses.texts, *met.texts))
-    user_row = np.array([users.rows[user] for user in more.users.ids], dtype=np.int64)
-    response_row = np.array([responses.rows[key] for key in more.responses.keys], dtype=np.int64)
-    return users, responses, more.comparisons.renumbered(user_row, response_row)
+    user_row = np.array([users.rows[user] for user in more_users.ids], dtype=np.int64)
+    response_row = np.array([responses.rows[key] for key in more_responses.keys], dtype=np.int64)
+    return users, responses, user_row, response_row
 
 
 def _sift(
@@ -174,12 +188,13 @@ def _check_roles(known: Mapping[str, Comparisons], fresh: Comparisons, rows: Row
     faults.raise_any()
 
 
-def _seed(data: PreferenceData) -> int:
+def split_seed_of(data: PreferenceData) -> int:
+    """Return the seed that a data set was split with."""
     seed = data.provenance.get("seed", 0)
     return seed if isinstance(seed, int) and seed >= 0 else 0
 
 
-def _split_options(data: PreferenceData) -> ComparisonSplitOptions:
+def split_options_of(data: PreferenceData) -> ComparisonSplitOptions:
     """Return how the comparisons of a data set were split, as far as its source says."""
     given = data.provenance.get("options", {})
     names = {field.name for field in attrs.fields(ComparisonSplitOptions)}

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from copl.data.checking.checks import check
+from copl.data.dataset import dataset_fingerprint, load_dataset
+from copl.judgements import RATING, THUMB, TIE
+
+RunCopl = Callable[..., tuple[int, str, str]]
+Row = dict[str, Any]
+
+
+def thumbs(count: int, seed: int) -> list[Row]:
+    rng = np.random.default_rng(seed)
+    return [
+        {"user_id": f"u{rng.integers(10)}", "prompt": f"p{rng.integers(12)}", "response": f"r{seed}-{n}",
+         "thumb": int(rng.integers(2))} for n in range(count)
+    ]  # fmt: skip
+
+
+def written(path: Path, rows: list[Row]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def ran(run_copl: RunCopl, *arguments: str) -> str:
+    code, shown, err = run_copl(*arguments)
+    assert code == 0, err
+    return shown
+
+
+def test_rows_of_every_kind_are_added_where_their_users_are(tmp_path: Path, run_copl: RunCopl) -> None:
+    source = written(tmp_path / "old.jsonl", thumbs(300, 0))
+    ran(run_copl, "data", "make", "thumbs", "--set", f"path={source}", "--set", "unseen_fraction=0.3", "--out",
+        str(tmp_path / "one"))  # fmt: skip
+    before = load_dataset(tmp_path / "one")
+    seen = before.users.ids[int(before.judgements["train"].user[0])]
+    warm = before.responses.prompts[int(before.judgements["train"].response[0])]
+    texts = [f"new {n}" for n in range(5)]
+    base = {"user_id": seen, "prompt": warm}
+    new: list[Row] = [
+        *thumbs(60, 1),
+        {**base, "response": texts[0], "rating": 3},
+        {**base, "response_a": texts[1], "response_b": texts[2], "winner": "tie"},
+        {**base, "chosen": texts[3], "rejected": texts[4]},
+        {"user_id": "newcomer", "prompt": warm, "response": texts[0], "thumb": "up"},
+    ]
+    file = written(tmp_path / "new.jsonl", new)
+    ran(run_copl, "data", "add", str(tmp_path / "one"), file, "--out", str(tmp_path / "two"))
+    after = load_dataset(tmp_path / "two")
+    assert not [found for found in check(after) if found.severity == "error"]
+    for split, part in before.splits.items():
+        assert len(after.splits[split]) >= len(part)
+    judged = after.judgements["train"]
+    assert {RATING, THUMB, TIE} <= set(judged.kind.tolist())
+    roles = {name: {after.users.ids[row] for row in part.user.tolist()} for name, part in after.judgements.items()}
+    old = {name: {before.users.ids[row] for row in part.user.tolist()} for name, part in before.judgements.items()}
+    assert not roles["train"] & roles["support"]
+    assert all(old[name] <= roles[name] for name in old)
+    # twice the same changes nothing
+    ran(run_copl, "data", "add", str(tmp_path / "two"), file, "--out", str(tmp_path / "three"))
+    assert dataset_fingerprint(tmp_path / "two") == dataset_fingerprint(tmp_path / "three")
+
+
+def test_a_new_word_takes_the_place_of_the_old_one(tmp_path: Path, run_copl: RunCopl) -> None:
+    rows = thumbs(200, 0)
+    source = written(tmp_path / "old.jsonl", rows)
+    ran(run_copl, "data", "make", "thumbs", "--set", f"path={source}", "--out", str(tmp_path / "one"))
+    before = load_dataset(tmp_path / "one")
+    judged = before.judgements["train"]
+    text, user = before.responses.texts[int(judged.response[0])], before.users.ids[int(judged.user[0])]
+    prompt = before.responses.prompts[int(judged.response[0])]
+    turned = {"user_id": user, "prompt": prompt, "response": text, "thumb": int(judged.value[0] < 0)}
+    file = written(tmp_path / "new.jsonl", [turned])
+    ran(run_copl, "data", "add", str(tmp_path / "one"), file, "--out", str(tmp_path / "two"))
+    after = load_dataset(tmp_path / "two")
+    now = after.judgements["train"]
+    row = next(
+        n for n in range(len(now))
+        if after.responses.texts[now.response[n]] == text and after.users.ids[now.user[n]] == user
+    )  # fmt: skip
+    assert now.value[row] == -judged.value[0]
+    assert len(now) == len(judged)
+    held = before.splits["test"]
+    if len(held):
+        user, row = before.users.ids[int(held.user[0])], int(held.chosen[0])
+        leak = {"user_id": user, "prompt": before.responses.prompts[row], "response": before.responses.texts[row]}
+        file = written(tmp_path / "leak.jsonl", [{**leak, "thumb": 1}])
+        ran(run_copl, "data", "add", str(tmp_path / "one"), file, "--out", str(tmp_path / "none"))
+        assert dataset_fingerprint(tmp_path / "one") == dataset_fingerprint(tmp_path / "none")

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -41,7 +41,7 @@ from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable,
 from copl.reward.calibration import fitted_weight, levels_and_spreads
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
-from copl.runs.reference import load_reference
+from copl.runs.reference import reference_of
 from copl.runs.sharing import fetch_portable, publish, save_portable
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Model:
 
     def score_many(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, Any]],
         *,
         adapted: AdaptedUsers | None = None,
         calibrated: bool = False,
@@ -316,7 +316,7 @@ class Model:
 
     @cached_property
     def _reference(self) -> ResponseTable:
-        return load_reference(self.run.root)
+        return reference_of(self.run)
 
     def _own(self, adapted: AdaptedUsers | None) -> AdaptedUsers | None:
         """Return adapted users, unless they were adapted for another run, where their embeddings mean nothing."""

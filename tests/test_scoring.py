@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,6 +110,7 @@ def test_threads_get_the_scores_of_one_after_the_other(model: Model, users: list
 
 def test_nothing_asked_is_nothing_answered(model: Model, users: list[str]) -> None:
     assert model.score_many([]) == []
+    assert model.score_many(iter(rows_of(users))) == model.score_many(rows_of(users))
     assert model.score_many([], calibrated=True) == []
     assert model.score_table([], PROMPTS, ANSWERS)[1].shape == (0, 2)
     assert model.score_table(users, [], []) == []
@@ -122,6 +124,7 @@ def test_nothing_asked_is_nothing_answered(model: Model, users: list[str]) -> No
         (lambda model: model.score_many([{"user_id": "a", "prompt": "p", "response": 3}]), "row 1"),
         (lambda model: model.score_many({"user_id": "a"}), "a list of objects"),
         (lambda model: model.score_many(["a"]), "a list of objects"),
+        (lambda model: model.score_many(None), "a list of objects"),
         (lambda model: model.score_table("ann", ["p"], [["r"]]), "a list of users"),
         (lambda model: model.score_table(["ann"], ["p"], [["r"], ["s"]]), "a list of responses for each"),
         (lambda model: model.score_table([None], ["p", ""], ["r", [float("nan")]]), "3 faults|user 1"),
@@ -175,7 +178,12 @@ def test_a_run_of_an_earlier_version_says_how_to_get_a_reference(
     copied = Model.from_pretrained(tmp_path / "copy")
     assert len(copied.score_many(rows_of(users), calibrated=True)) == 15
     (tmp_path / "copy" / "reference.json").unlink()
-    without, rows = Model.open(tmp_path / "copy"), rows_of(users)
+    rows = rows_of(users)
+    earlier = tmp_path / "earlier"
+    shutil.copytree(trained_run, earlier)
+    (earlier / "reference.json").unlink()  # its data are where they were
+    assert Model.open(earlier).score_many(rows, calibrated=True) == copied.score_many(rows, calibrated=True)
+    without = Model.open(tmp_path / "copy")
     with pytest.raises(RunError, match="`copl train` with the same --out adds them"):
         without.score_many(rows, calibrated=True)
 

@@ -7,7 +7,7 @@ that were learnt from.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -112,19 +112,23 @@ def score_request(user: Any, prompt: Prompt, responses: Sequence[str]) -> ScoreR
     return ScoreRequests(UserTable.ungrouped([user_id]), table, np.zeros_like(rows), rows)
 
 
-def row_requests(rows: Sequence[Mapping[str, Any]]) -> ScoreRequests:
+def row_requests(rows: Iterable[Mapping[str, Any]]) -> ScoreRequests:
     """Return the requests of rows given as objects: ``user_id``, ``prompt`` and ``response``, other keys unread.
 
     Raises:
         DataError: one fault for each row that is wrong.
     """
-    if isinstance(rows, Mapping | str) or not all(isinstance(row, Mapping) for row in rows):
-        raise DataError("rows: expected a list of objects with user_id, prompt and response")
-    if not len(rows):
+    expected = "rows: expected a list of objects with user_id, prompt and response"
+    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
+        raise DataError(expected)
+    given = list(rows)
+    if not all(isinstance(row, Mapping) for row in given):
+        raise DataError(expected)
+    if not given:
         nothing: list[int] = []
         return ScoreRequests(UserTable.ungrouped([]), ResponseTable([], []), nothing, nothing)
-    given = [{**row, "prompt": _listed(row["prompt"])} if "prompt" in row else row for row in rows]
-    return _requests_of(table_of_objects("rows", given, list(range(1, len(rows) + 1)), "row"))[0]
+    given = [{**row, "prompt": _listed(row["prompt"])} if "prompt" in row else row for row in given]
+    return _requests_of(table_of_objects("rows", given, list(range(1, len(given) + 1)), "row"))[0]
 
 
 def table_requests(

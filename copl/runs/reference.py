@@ -13,8 +13,10 @@ from typing import final
 import numpy as np
 from attrs import frozen
 
-from copl.errors import RunError
+from copl.data.dataset import dataset_fingerprint, load_dataset
+from copl.errors import CoplError, RunError
 from copl.records import PreferenceData, ResponseTable
+from copl.runs.directory import Run
 from copl.system.documents import read_document, write_document
 
 REFERENCE_FILE = "reference.json"
@@ -30,26 +32,36 @@ class _Reference:
     texts: Sequence[str]
 
 
-def keep_reference(root: Path, data: PreferenceData) -> None:
-    """Write the reference set of a data set, 128 of the responses compared in training, into a run directory."""
+def draw_reference(data: PreferenceData) -> ResponseTable:
+    """Return the reference set of a data set: 128 of the responses compared in training."""
     rows = data.split("train").comparisons
     compared = np.unique(np.concatenate([rows.chosen, rows.rejected])).tolist()
     drawn = sorted(compared, key=lambda row: data.responses.keys[row])[:NUM_RESPONSES]
-    table = data.responses.take(np.array(drawn, dtype=np.int64))
+    return data.responses.take(np.array(drawn, dtype=np.int64))
+
+
+def keep_reference(root: Path, data: PreferenceData) -> None:
+    """Write the reference set of a data set into a run directory."""
+    table = draw_reference(data)
     write_document(root / REFERENCE_FILE, _Reference(_FORMAT, table.prompts, table.texts))
 
 
-def load_reference(root: Path) -> ResponseTable:
-    """Read the reference set of a run directory.
+def reference_of(run: Run) -> ResponseTable:
+    """Return the reference set of a run, from its directory; a run of an earlier version has it drawn from its data.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the file is damaged, or neither it nor the data are there.
     """
-    path = root / REFERENCE_FILE
+    path = run.root / REFERENCE_FILE
     if not path.is_file():
+        try:
+            if dataset_fingerprint(run.data_directory) == run.facts.data.fingerprint:
+                return draw_reference(load_dataset(run.data_directory))
+        except CoplError:
+            pass
         raise RunError(
-            f"{root}: has no reference responses to put rewards on one scale with ({REFERENCE_FILE}); "
-            "`copl train` with the same --out adds them"
+            f"{run.root}: has no reference responses to put rewards on one scale with ({REFERENCE_FILE}), and its data "
+            "are not where they were; `copl train` with the same --out adds them"
         )
     read = read_document(path, _Reference, advice="train the run again", version={"format": _FORMAT})
     if len(read.prompts) != len(read.texts) or not read.texts:

@@ -62,13 +62,17 @@ class DpoAligner:
             return
         from copl.align.policies.material import ranked_rows, said_rows, training_prompts
         from copl.align.policies.single import train_policy
+        from copl.system.files import locked
 
         options = self._options
-        said = said_rows(user, context.comparisons(user)) if options.said else []
-        everybody = [user, *sorted(context.method.seen_users())]
-        prompts = training_prompts(everybody, options.num_prompts, context)
-        ranked = ranked_rows([user], prompts, context, options)
-        train_policy([*said, *ranked], directory, options, seed=context.seed, progress=context.progress)
+        with locked(directory.with_name(f"{directory.name}.lock")):
+            if (directory / "policy.json").is_file():  # another process was faster
+                return
+            said = said_rows(user, context.comparisons(user)) if options.said else []
+            everybody = [user, *sorted(context.method.seen_users())]
+            prompts = training_prompts(everybody, options.num_prompts, context)
+            ranked = ranked_rows([user], prompts, context, options)
+            train_policy([*said, *ranked], directory, options, seed=context.seed, progress=context.progress)
 
     def _place(self, user: str, context: AlignerContext) -> Path:
         """Where the policy of a user lies: another one for another embedding, generator or seed."""

@@ -80,10 +80,13 @@ class MixtureDpoAligner:
     def policy(self, context: AlignerContext) -> MixturePolicy:
         """Return the policy of a run, trained where it is not there yet; a killed training goes on."""
         from copl.align.policies.mixture import CARD, MixturePolicy
+        from copl.system.files import locked
 
         place = self._place(context)
         if not (place / CARD).is_file():
-            self._train(place, context)
+            with locked(place.with_name(f"{place.name}.lock")):
+                if not (place / CARD).is_file():  # else another process was faster
+                    self._train(place, context)
         return MixturePolicy.load(place)
 
     def _train(self, place: Path, context: AlignerContext) -> None:

@@ -11,6 +11,8 @@ from copl.data.events.log import EventLog
 from copl.serve.served import NOBODY, History
 
 _MAX_HISTORIES = 4096
+_MAX_JUDGEMENTS = 2000
+"""Latest comparisons of a user that make up the state, which everybody else waits for; training hears all."""
 
 
 @final
@@ -34,7 +36,7 @@ class Histories:
                 return kept
         events = self._log.of_user(user)
         version = (len(events), events[-1].id if events else 0)
-        history = History(user, version, tuple(judgements(events)), is_forgotten)
+        history = History(user, version, tuple(judgements(events))[-_MAX_JUDGEMENTS:], is_forgotten)
         with self._lock:
             self._kept[user] = history
             self._kept.move_to_end(user)

@@ -142,9 +142,9 @@ class Service:
         """
         event = await self.store(self.log.about, completion_id, "completion")
         if event is None or (principal.scope == "user" and event.user != principal.user):
-            raise ApiError(404, "there is no completion of that id")  # whose it is, is nobody else's business
-        if not event.user:
-            raise ApiError(409, "that completion was made for nobody; name the user when asking for one")
+            raise ApiError(
+                404, "there is no completion of that id, or it was made for nobody"
+            )  # whose it is, is nobody else's business
         if user is not None and user != event.user:
             raise ApiError(403, "that completion was made for another user")
         return event

@@ -123,7 +123,8 @@ def test_an_answer_for_nobody_is_the_average_users_and_takes_no_feedback(
 ) -> None:
     answer = client.chat.completions.create(model="tiny", messages=ASKED)
     assert (answer.model_extra or {})["copl"]["unpersonalised"] == 0
-    assert service.http.post("/v1/feedback", json={"completion_id": answer.id, "chosen": 1}).status_code == 409
+    assert service.http.post("/v1/feedback", json={"completion_id": answer.id, "chosen": 1}).status_code == 404
+    assert "" not in service.service.log.count_by_user(), "what nobody could have forgotten is not kept"
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -213,3 +214,20 @@ def test_embedded_generators_write_where_there_is_no_upstream(serving: Callable[
     other = service.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Who are you?"}]})
     assert other.status_code == 400
     assert "generator" in other.json()["error"]["message"]
+
+
+def test_what_an_upstream_writes_is_kept_in_one_spelling_or_not_at_all(serving: Callable[..., Running]) -> None:
+    """Else a choice between texts that are the same as read would leave a user without a state."""
+    with upstream(["Yes. ", " Yes.", "a\x00b", "No.\r\n"]) as (url, _):
+        service = serving(upstream=url)
+        asked = {"messages": ASKED, "n": 4, "user": "ann"}
+        answer = service.http.post("/v1/chat/completions", json=asked).json()
+        texts = [choice["message"]["content"] for choice in answer["choices"]]
+        assert sorted(texts) == ["No.", "Yes.", "Yes."]
+        said = {"completion_id": answer["id"], "chosen": texts.index("Yes.")}
+        assert service.http.post("/v1/feedback", json=said).status_code == 200
+        assert service.http.get("/v1/users/ann").json()["num_comparisons"] == 1
+        assert service.http.post("/v1/chat/completions", json=asked).status_code == 200
+    with upstream(["\x00"]) as (url, _):
+        service = serving(upstream=url, wait=False)
+        assert service.http.post("/v1/chat/completions", json=asked).status_code == 502

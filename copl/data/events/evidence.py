@@ -32,6 +32,9 @@ Kind: TypeAlias = Literal["completion", "comparison", "rating", "choice", "edit"
 FEEDBACK: tuple[Kind, ...] = ("comparison", "rating", "choice", "edit", "thumb")
 """Kinds of events that say something about responses."""
 
+MAX_RATINGS = 32
+"""Latest ratings of one prompt that are compared, each with each."""
+
 THUMB_WEIGHT = 0.5
 """A thumb says less than a comparison: the user has seen one response alone."""
 
@@ -152,7 +155,7 @@ def _each(
         elif event.subject in completions and not (event.kind == "thumb" and event.subject in chosen):
             yield from _of_completion(event, completions[event.subject])
     for prompt, ratings in rated.items():
-        for one, other in combinations(ratings, 2):
+        for one, other in combinations(ratings[-MAX_RATINGS:], 2):
             low, high = sorted((one, other), key=lambda event: float(event.body["rating"]))
             if low.body["rating"] != high.body["rating"]:
                 last = max(one.id, other.id)

@@ -8,16 +8,16 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal, final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from copl.data.canonical import canonical_text, text_fault
 from copl.data.events.log import Entry
 from copl.serve.faults import REFUSALS, ApiError
 from copl.serve.fields import UserField, check_texts, prompt_of
 from copl.serve.identity import Principal
-from copl.serve.served import NOBODY
 from copl.serve.service import NamedUser, PrincipalOf, Service, ServiceOf
 from copl.serve.writers import PASSED_ON, Written
 
@@ -199,7 +199,7 @@ async def complete(service: Service, user: str | None, prompt: str, num: int, se
     if service.writer is None:
         raise ApiError(400, "nobody writes answers here: start with --upstream URL")
     with service.metrics.stage("upstream"):
-        written = await service.writer.write(prompt, num, settings)
+        written = _readable(await service.writer.write(prompt, num, settings))
     rewarded = await service.score(user, [prompt] * len(written.texts), written.texts, average=True)
     order = sorted(range(len(written.texts)), key=lambda place: -rewarded.rewards[place])
     average = [rewarded.average[place] for place in order]
@@ -216,10 +216,23 @@ async def complete(service: Service, user: str | None, prompt: str, num: int, se
         "prompt": prompt, "candidates": chosen.candidates, "shown": 0, "unpersonalised": chosen.unpersonalised,
         "rewards": chosen.rewards, "average": average, "model": written.model, "run": chosen.run,
     }  # fmt: skip
-    await service.append(user or NOBODY, own_id, [Entry("completion", own_id, kept)])
+    if user is not None:  # what nobody could say anything of, and nobody could have forgotten, is not kept
+        await service.append(user, own_id, [Entry("completion", own_id, kept)])
     differs = chosen.candidates[0] != chosen.candidates[chosen.unpersonalised]
     service.metrics.answers.labels(str(differs).lower()).inc()
     return Completion(own_id, created, written, chosen)
+
+
+def _readable(written: Written) -> Written:
+    """Return what was written in the one spelling of texts, without what cannot be kept.
+
+    Raises:
+        ApiError: 502, nothing is left.
+    """
+    texts = tuple(canonical_text(text) for text in written.texts if text_fault(text) is None)
+    if not texts:
+        raise ApiError(502, "the language model wrote nothing that can be read")
+    return evolve(written, texts=texts)
 
 
 def _user(principal: Principal, named: str | None, body: ChatRequest) -> str | None:

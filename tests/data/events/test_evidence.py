@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.data.events.evidence import Event, in_force, judgements, pair_subject, rating_subject
+from copl.data.events.evidence import MAX_RATINGS, Event, in_force, judgements, pair_subject, rating_subject
 
 
 def log(*said: tuple[str, str, dict[str, Any]]) -> list[Event]:
@@ -67,6 +67,12 @@ def test_ratings_of_one_prompt_are_compared() -> None:
     assert pairs(log(rating("a", 1), rating("b", 3), rating("c", 3))) == [("b", "a", 1.0), ("c", "a", 1.0)]
     assert pairs(log(rating("a", 1), rating("b", 3), rating("a", 5))) == [("a", "b", 1.0)]
     assert pairs(log(rating("a", 1))) == []
+
+
+def test_of_very_many_ratings_the_latest_are_compared() -> None:
+    events = log(*(rating(str(number), number) for number in range(200)))
+    assert len(pairs(events)) == MAX_RATINGS * (MAX_RATINGS - 1) / 2
+    assert min(int(low) for _, low, _ in pairs(events)) == 200 - MAX_RATINGS
 
 
 def test_feedback_on_what_is_not_there_says_nothing() -> None:

@@ -191,6 +191,14 @@ def page_of(name: str, title: str, tables: Mapping[str, PublishedTable], winners
     ]
     for table_name, table in tables.items():
         lines += [f"## {table.title}", "", f"<!-- table: {name}/{table_name} -->", "<!-- end -->", ""]
+    if (RESULTS / "minorities.json").is_file():
+        lines += [
+            "## Minorities",
+            "",
+            "Planted graphs, where the limit is known (`python -m benchmarks.minorities`):",
+            "",
+        ]
+        lines += ["<!-- table: minorities/by-group -->", "<!-- end -->", ""]
     lines += [f"## Where something else than `{ours}` is ahead", ""]
     lines += [f"- {sentence}" for sentence in winners] or ["Nowhere in these tables."]
     return "\n".join(lines) + "\n"

@@ -122,7 +122,7 @@ def taught(name: str, data: PreferenceData, steps: int) -> Path:
     if small:
         name = str(small_writer(data, Path(tempfile.mkdtemp()) / "small"))
     plain = Writer.open(name)
-    about = {"model": name if small else plain.fingerprint(), "data": data.digest("train"), "steps": steps}
+    about = {"model": "small" if small else plain.fingerprint(), "data": data.digest("train"), "steps": steps}
     directory = cache_directory() / "writers" / f"facets-{canonical_hash(about)[:16]}"
     if directory.is_dir():
         return directory

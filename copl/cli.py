@@ -16,6 +16,7 @@ from copl.commands import (
     adapt,
     align,
     ask,
+    cache,
     config,
     data,
     demo,
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
+app.add_typer(cache.app, name="cache")
 app.add_typer(serve.app, name="serve")
 for _command in (
     demo.demo,

@@ -235,5 +235,5 @@ def _token_findings(data: PreferenceData, name: str) -> list[Finding]:
         raise OptionsError(faults)
     rows, limit = np.arange(len(data.responses), dtype=np.int64), RewardOptions().max_length
     encoded = encode_responses(choice.build().load(), data.responses, rows, limit)
-    ids = np.split(encoded.ids, encoded.offsets[1:-1])
+    ids: list[list[int]] = [part.tolist() for part in np.split(encoded.ids, encoded.offsets[1:-1])]
     return [finding for split in data.present() for finding in token_findings(data, split, ids, name)]

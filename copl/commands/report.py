@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from copl.commands.parts.display import say
+from copl.commands.parts.display import say, show
 
 
 def report(
     directory: Annotated[Path, typer.Argument(metavar="PATH", help="A run directory, or a directory of runs.")],
 ) -> None:
-    """Write the HTML report of an evaluated run, or of several side by side."""
-    from copl.runs.reporting import report_path
+    """Print the accuracies of an evaluated run, or of several side by side, and write the report, one HTML file."""
+    from copl.runs.reporting import report_path, results_table
 
+    show(results_table(directory))
     say(f"report: {report_path(directory)}")

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from copl.evaluate.curves import training_panels
+from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings, percent
 from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
@@ -67,7 +68,8 @@ class ReportInputs:
         user_embeddings: their embeddings [U, D].
         groups: group of each user by id; users without one may be missing.
         expert_weights: their gate weights [U, M].
-        data: description of the data: counts, source, licence; plain JSON values.
+        data: description of the data, as rows of a name and a value.
+        examples: what two users want, and the model knew.
         facts: how the run was made: command, versions, seed, data hash; plain JSON values.
         notes: further findings, in words.
         answers: what users are shown and what it is worth to them, where that was measured.
@@ -81,7 +83,8 @@ class ReportInputs:
     user_embeddings: FloatArray | None = None
     groups: Mapping[str, str | None] = Factory(dict)
     expert_weights: FloatArray | None = None
-    data: Mapping[str, Any] = Factory(dict)
+    data: Sequence[tuple[str, str]] = ()
+    examples: Sequence[Example] = ()
     facts: Mapping[str, Any] = Factory(dict)
     notes: Sequence[str] = ()
     answers: AnswersPage | None = None
@@ -151,7 +154,8 @@ def render_report(inputs: ReportInputs) -> str:
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
         sections=_sections(headline),
         answers=inputs.answers,
-        data=list(_flat(inputs.data)),
+        examples=[(split_title(e.split), e.prompt, (e.first, e.second)) for e in inputs.examples],
+        data=inputs.data,
         facts=list(_flat(inputs.facts)),
     )
 

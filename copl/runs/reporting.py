@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, evolve
 
-from copl.data.checking.description import describe_data
+from copl.data.chat import decode_prompt
+from copl.data.checking.description import describe_data, description_rows
 from copl.errors import RunError
+from copl.evaluate.examples import examples
 from copl.evaluate.report import ReportInputs, render_report
+from copl.evaluate.tables import Table, held_out, methods_table
 from copl.plugins import load
 from copl.records import SPLITS, Diagnostics, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
@@ -31,19 +34,38 @@ def report_path(directory: Path) -> Path:
     Raises:
         RunError: there is no evaluated run.
     """
+    runs, data = runs_of(directory)
+    return report_runs(runs, data, directory / REPORT_FILE)
+
+
+def results_table(directory: Path) -> Table:
+    """Return the accuracies that a report of the same directory shows.
+
+    Raises:
+        RunError: there is no evaluated run.
+    """
+    runs, data = runs_of(directory)
+    return methods_table(held_out(compared(runs, data)), title=f"accuracy on {data.name}, with 95 % intervals")
+
+
+def runs_of(directory: Path) -> tuple[dict[str, Run], PreferenceData]:
+    """Return the run of a directory, or the runs in it, by the name to show, and the data they were measured on.
+
+    Raises:
+        RunError: there is none, or none that held anything back.
+    """
     plugins = load()
     if (directory / "run.json").is_file():
         run = open_run(directory, plugins)
         run.require_held_out(same_data=True)
-        return report_run(run, load_data(run)[0])
+        return {run.recipe.method.name: run}, load_data(run)[0]
     runs = [open_run(path.parent, plugins) for path in sorted(directory.glob("*/run.json"))]
     if not runs:
         raise RunError(f"{directory}: neither a run directory nor a directory of runs")
     runs = [run for run in runs if not run.facts.data.everyone] or runs  # those have nothing to be measured by
     runs[0].require_held_out(same_data=True)
     data, _ = load_data(runs[0])
-    names = {run.root.name: run for run in runs}
-    return report_runs(names, data, directory / REPORT_FILE)
+    return {run.root.name: run for run in runs}, data
 
 
 def report_run(run: Run, data: PreferenceData, *, notes: Sequence[str] = ()) -> Path:
@@ -77,7 +99,8 @@ def report_runs(runs: Mapping[str, Run], data: PreferenceData, out: Path, *, not
         user_embeddings=inside.user_embeddings,
         groups=dict(zip(data.users.ids, data.users.groups, strict=True)),
         expert_weights=inside.expert_weights,
-        data=describe_data(data),
+        data=tuple(description_rows(describe_data(data))),
+        examples=[evolve(e, prompt=_read(e.prompt)) for e in examples(load_margins(evaluation_of(first.root)), data)],
         facts=_facts(first),
         notes=(*notes, *inside.notes),
         answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
@@ -123,6 +146,12 @@ def _references(runs: Mapping[str, Run], measurements: Mapping[str, Sequence[Mea
             if (m.metric, m.subset) == ("accuracy", "all") and m.value > best.get(m.split, (-1.0, ""))[0]:
                 best[m.split] = m.value, name
     return {split: name for split, (_, name) in best.items()}
+
+
+def _read(prompt: str) -> str:
+    """Return a prompt as a person reads it: text, or the messages of a conversation one below the other."""
+    said = decode_prompt(prompt)
+    return said if isinstance(said, str) else "\n".join(f"{m['role']}: {m['content']}" for m in said)
 
 
 def inside_of(run: Run) -> Diagnostics:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from copl.evaluate.curves import training_panels
+from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings
 from copl.evaluate.report import AnswerCards, AnswersPage, ReportInputs, render_report
 from copl.evaluate.tables import Table
@@ -85,12 +86,9 @@ def inputs() -> ReportInputs:
         user_embeddings=generator.normal(size=(30, 5)),
         groups={user: ["one", "two & <three>", None][row % 3] for row, user in enumerate(ids)},
         expert_weights=np.eye(4)[np.arange(30) % 2],
-        data={
-            "source": "facets",
-            "licence": "",
-            "splits": {"test": {"comparisons": 12345, "per_user": {"median": 8.0, "max": 2500.0}}},
-            "topics": ["a", "b"],
-        },
+        verdicts={"copl": "Personal <b>.", "btl": "Not personal."},
+        data=[("source", "facets"), ("warning", "a <rule>"), ("warning", "another")],
+        examples=[Example("Hello <b>?", ("u0", "A <i>"), ("u1", "B"), "heldout")],
         facts={"command": "copl demo --set a='<b>'", "seed": 0, "resumed": False},
         notes=["Stopped <early>."],
         answers=AnswersPage(
@@ -112,7 +110,7 @@ def test_it_needs_nothing_else(page: Page) -> None:
 
 
 def test_answers_stand_side_by_side_as_they_are(page: Page) -> None:
-    assert page.tags["blockquote"] == 2
+    assert page.tags["blockquote"] == 4
     for text in ("gains <b>", "Why <i>so</i>?", "- one\n- two </blockquote>", "What users are shown"):
         assert text in page.text
 
@@ -149,14 +147,17 @@ def test_data_and_facts_are_told_row_by_row(page: Page) -> None:
     rows = " | ".join(page.text.split("\n"))
     for name, value in [
         ("source", "facets"),
-        ("splits · test", "comparisons 12,345"),
-        ("splits · test · per user", "median 8, max 2500"),
-        ("topics", "a, b"),
+        ("warning", "a <rule>"),
+        ("warning", "another"),
         ("seed", "0"),
         ("resumed", "no"),
     ]:
         assert f"| {name}{value} |" in rows
-    assert "licence" not in rows
+
+
+def test_verdicts_and_examples_are_shown_as_text(page: Page) -> None:
+    for text in ("Personal <b>.", "Not personal.", "Hello <b>?", "A <i>"):
+        assert text in page.text
 
 
 def test_same_inputs_same_report(inputs: ReportInputs) -> None:

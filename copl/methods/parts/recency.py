@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import attrs
 
@@ -13,9 +13,11 @@ from copl.interfaces import Workspace
 from copl.methods.catalogue import RecencyOptions
 from copl.methods.parts.user_space import UserSpace, encoded
 from copl.records import ComparisonSet, PreferenceData
-from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 from copl.system.documents import read_document, write_document
+
+if TYPE_CHECKING:
+    from copl.reward.reading.reader import TextReader
 
 STAGE = "recency"
 _FILE = "recency.json"

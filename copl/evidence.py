@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 NUM_LEVELS = 9
 """Levels of a user's own scale that are responses for a user model."""
 
+LEVEL_KEYS = tuple(f"level {number}" for number in range(1, NUM_LEVELS + 1))
+"""Keys of the levels as responses; no response has such a key."""
+
 _DAY = 86_400.0
 _LEAST = 1e-6
 _PRIOR = 4.0
@@ -175,21 +178,30 @@ def _pairs(values: FloatArray) -> tuple[IntArray, IntArray]:
     return np.where(first, one, other), np.where(first, other, one)
 
 
-def learnt_from(said: ComparisonSet) -> Comparisons:
+def learnt_from(said: ComparisonSet, *, alone: bool = False) -> Comparisons:
     """Return all that a split says as comparisons for a user model, which has levels as responses of its own.
 
     The given comparisons and ties, then single responses against levels (`on_levels`), whose rows follow those of the
     table of responses.
+
+    Args:
+        said: the split.
+        alone: what one user says follows from nobody else's words: the prior of a user's shares is the middle, a tie
+            weighs 1, and ratings are compared with each other.
     """
     if not len(said.judgements):
         return said.comparisons
     given = said.comparisons.take(np.arange(len(said) if said.num_given is None else said.num_given))
     judgements = said.judgements
-    ties = _of_ties(judgements.take(judgements.is_of_two), len(given))
-    return Comparisons.concat([given, ties, on_levels(judgements, len(said.responses))])
+    two, is_rating = judgements.take(judgements.is_of_two), judgements.kind == RATING
+    parts = [given, _of_ties(two, len(two) * 1000 if alone else len(given))]
+    if alone:  # measured: of a newcomer's ratings the pairs tell more than two levels each
+        parts.append(implied(judgements.take(is_rating)))
+        judgements = judgements.take(~is_rating)
+    return Comparisons.concat([*parts, on_levels(judgements, len(said.responses), alone=alone)])
 
 
-def on_levels(judgements: Judgements, num_responses: int) -> Comparisons:
+def on_levels(judgements: Judgements, num_responses: int, *, alone: bool = False) -> Comparisons:
     r"""Return thumbs and ratings as comparisons with levels, responses at rows from `num_responses` on.
 
     Level k stands where a share (k + 1) / (K + 1) of what a user meets lies below it. The user's own thresholds are
@@ -206,17 +218,18 @@ def on_levels(judgements: Judgements, num_responses: int) -> Comparisons:
     Args:
         judgements: the judgements; those of two responses are left out, but for the thumbs that both bad implies.
         num_responses: R, rows of responses before the levels.
+        alone: see `learnt_from`.
     """
     thumbs = thumbs_of(judgements)
-    below, up_to = _shares(thumbs)
-    # a number that is spread evenly over judgements takes the place of chance
-    spread = np.arange(len(thumbs)) * _GOLDEN % 1
+    below, up_to = _shares(thumbs, alone=alone)
+    # a number that is spread evenly over a user's judgements takes the place of chance
+    spread = _spread(thumbs.user)
     is_up = thumbs.value > 0
     level = np.floor(np.where(is_up, below, up_to) * (NUM_LEVELS + 1) - 1 + spread).astype(np.int64)
     parts = [_against(thumbs, level, is_up, num_responses)]
     ratings = judgements.take(judgements.kind == RATING)
-    below, up_to = _shares(ratings)
-    spread = np.arange(len(ratings)) * _GOLDEN % 1
+    below, up_to = _shares(ratings, alone=alone)
+    spread = _spread(ratings.user)
     for turn in (0.0, 0.5):
         level = np.floor((spread + turn) % 1 * NUM_LEVELS).astype(np.int64)
         height = (level + 1) / (NUM_LEVELS + 1)
@@ -233,14 +246,25 @@ def _against(opinions: Judgements, level: IntArray, is_above: BoolArray, num_res
     return Comparisons(opinions.user[use], *ends, opinions.weight[use], time=opinions.time[use])
 
 
-def _shares(opinions: Judgements) -> tuple[FloatArray, FloatArray]:
+def _spread(user: IntArray) -> FloatArray:
+    """Return numbers from 0 to 1 [N] that each user's judgements, one after the other, have evenly spread."""
+    order = np.argsort(user, kind="stable")
+    starts = np.searchsorted(user[order], user[order], side="left")
+    place = np.empty(len(user), dtype=np.int64)
+    place[order] = np.arange(len(user)) - starts
+    spread: FloatArray = ((place + 1) * _GOLDEN % 1).astype(np.float64)
+    return spread
+
+
+def _shares(opinions: Judgements, *, alone: bool) -> tuple[FloatArray, FloatArray]:
     """Return the user's own shares below each judgement, and up to it [N]."""
     below, up_to = np.zeros(len(opinions)), np.zeros(len(opinions))
     if not len(opinions):
         return below, up_to
     everybody = opinions.value
     for side, shares in _sides(below, up_to):
-        shares += _PRIOR * _counts(everybody, opinions.value, side) / len(opinions)
+        usual: Any = 0.5 if alone else _counts(everybody, opinions.value, side) / len(opinions)
+        shares += np.asarray(_PRIOR * usual, dtype=np.float64)
     order = np.argsort(opinions.user, kind="stable")
     starts = np.flatnonzero(np.diff(opinions.user[order], prepend=-1))
     for rows in np.split(order, starts[1:]):

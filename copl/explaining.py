@@ -10,6 +10,7 @@ import attrs
 from copl.adapt.explain import Explanation, Part
 from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.errors import DataError, OptionsError, quoted, suggest
+from copl.evidence import LEVEL_KEYS
 
 if TYPE_CHECKING:
     from copl.records import ComparisonSet, PreferenceData, ResponseTable
@@ -91,8 +92,6 @@ def data_of(run: Run) -> PreferenceData | None:
 
 def texts_of(run: Run, support: ComparisonSet | None) -> dict[str, str]:
     """Return the text of each response that was trained on or is in `support`, by key; levels by name."""
-    from copl.graph.build import LEVEL_KEYS
-
     tables = [data.responses] if (data := data_of(run)) is not None else []
     tables += [support.responses] if support is not None else []
     texts = {key: text for table in tables for key, text in zip(table.keys, table.texts, strict=True)}

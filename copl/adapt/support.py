@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from attrs import frozen
 
+from copl.evidence import LEVEL_KEYS, learnt_from
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, response_key
 
 if TYPE_CHECKING:
@@ -126,18 +127,26 @@ class PaddedSupport:
 def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: bool = True) -> MatchedSupport:
     """Find the newcomers' comparisons among the trained responses, by response key, and by text where there is one.
 
-    Comparisons of weight 0 and of a response with itself are left out; their users stay. For a seen user the training
-    comparisons are added; not so `with_training` false, where the users are none.
+    Comparisons of weight 0 and of a response with itself are left out; their users stay. Where levels were trained,
+    thumbs are set against them (`copl.evidence`). For a seen user the training comparisons are added; not so
+    `with_training` false, where the users are none.
     """
-    rows = support.comparisons
-    num_responses = len(trained.response_keys)
+    rows, num_responses = support.comparisons, len(trained.response_keys)
+    known = trained.response_rows
+    trained_levels = [level for level, key in enumerate(LEVEL_KEYS) if key in known]
+    if len(support.judgements) and trained_levels:
+        rows = learnt_from(support, alone=True)
     users, newcomer = np.unique(rows.user, return_inverse=True)
     user_ids = tuple(support.users.ids[row] for row in users.tolist())
     used, position = np.unique(np.concatenate([rows.chosen, rows.rejected]), return_inverse=True)
-    known = trained.response_rows
-    places = np.array([known.get(key, num_responses) for key in _keys(support.responses, used)], dtype=np.int64)
-    table = _Table.of(trained, support, used[places == num_responses])
-    places[places == num_responses] = table.of_texts
+    levels = used >= len(support.responses)
+    keys = _keys(support.responses, used[~levels])
+    for level in (used[levels] - len(support.responses)).tolist():  # the nearest one that was trained
+        keys.append(LEVEL_KEYS[min(trained_levels, key=lambda other: abs(other - level))])
+    places = np.array([known.get(key, num_responses) for key in keys], dtype=np.int64)
+    unknown = (places == num_responses) & ~levels
+    table = _Table.of(trained, support, used[unknown])
+    places[unknown] = table.of_texts
     chosen, rejected = places[position].reshape(2, -1)
     own, said = _said_in_training(user_ids if with_training else (), trained)
     newcomer = np.concatenate([own, newcomer]).astype(np.int64)

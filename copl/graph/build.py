@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from copl.errors import DataError
-from copl.evidence import NUM_LEVELS, learnt_from
+from copl.evidence import LEVEL_KEYS, learnt_from
 from copl.records import Comparisons, PreferenceData, PreferenceGraph
 from copl.system.converters import renumbering
 
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from copl.records import BoolArray, IntArray
-
-
-LEVEL_KEYS = tuple(f"level {number}" for number in range(1, NUM_LEVELS + 1))
-"""Keys of the levels that thumbs and ratings are set against; no response has such a key."""
 
 
 def build_graph(data: PreferenceData, *, response_features: Tensor | None = None) -> PreferenceGraph:

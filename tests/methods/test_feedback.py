@@ -108,3 +108,26 @@ def test_a_half_life_given_and_chosen_is_a_fault(tmp_path: Path, run_copl: RunCo
 def test_a_half_life_is_a_number_of_days(run_copl: RunCopl, days: str) -> None:
     code, _, err = run_copl("config", "show", "--method", "graph", "--set", f"method.half_life={days}")
     assert (code, "half_life" in err) == (2, True)
+
+
+def test_a_newcomer_whose_thumbs_are_all_up_is_known(tmp_path: Path, run_copl: RunCopl) -> None:
+    source = lines(tmp_path / "t.jsonl", thumb_log())
+    options = ("--set", "cold_fraction=0", "--set", "unseen_fraction=0")
+    code, _, err = run_copl("data", "make", "thumbs", "--set", source, *options, "--out", str(tmp_path / "data"))
+    assert code == 0, err
+    code, _, err = run_copl(
+        "train", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--method", "graph", "--encoder", "mf"
+    )
+    assert code == 0, err
+    model = Model.open(tmp_path / "run")
+    rows = [
+        {"user_id": name, "prompt": f"question {t}", "response": f"answer {t}", "thumb": "up"}
+        for name, begin in (("even", 0), ("odd", 1)) for t in range(begin, 16, 2)
+    ]  # fmt: skip
+    adapted = model.adapt(rows)
+    for name, own in (("even", 16), ("odd", 17)):
+        other = 33 - own
+        scores = [model.score(name, f"question {t}", [f"answer {t}"], adapted=adapted)[0] for t in (own, other)]
+        assert scores[0] > scores[1]
+    alone = model.adapt([row for row in rows if row["user_id"] == "even"])
+    assert np.allclose(alone.embeddings[0], adapted.embeddings[adapted.user_ids.index("even")], atol=1e-6)

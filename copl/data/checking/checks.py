@@ -192,7 +192,8 @@ def _judged(data: PreferenceData) -> Iterator[Finding]:
     """How much there is of each kind of judgement, and what of it only a user model can use."""
     for name, part in data.judgements.items():
         for kind, count in part.counts().items():
-            where = f"{name}, {len(np.unique(part.user)):,} users"
+            speakers = np.unique(part.user[part.kind == list(KINDS).index(kind)])
+            where = f"{name}, {len(speakers):,} users"
             yield Finding("info", f"judgements: {kind}", where, count, KINDS[kind])
         alone = LeftOut.of(part)
         if alone.judgements:

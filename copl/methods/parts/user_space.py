@@ -15,7 +15,8 @@ from torch import Tensor
 from copl.adapt.explain import Explanation, explain
 from copl.adapt.online import RunningEstimate
 from copl.adapt.support import match
-from copl.graph.build import LEVEL_KEYS, build_graph, with_levels
+from copl.evidence import LEVEL_KEYS
+from copl.graph.build import build_graph, with_levels
 from copl.graph.parts import compared_responses
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.graph.texts import WIDTH, TextCodes, with_texts
@@ -192,7 +193,9 @@ class UserSpace:
         if self._reader is None or self.trained.text_map is None:
             return comparisons
         rows = comparisons.comparisons
-        used = np.unique(np.concatenate([rows.chosen, rows.rejected])[np.tile(rows.weight > 0, 2)])
+        judged = comparisons.judgements
+        ends = np.concatenate([rows.chosen, rows.rejected])[np.tile(rows.weight > 0, 2)]
+        used = np.unique(np.concatenate([ends, judged.response, judged.other[judged.is_of_two]]))
         keys = comparisons.responses.keys
         unknown = np.array([row for row in used.tolist() if keys[row] not in self.trained.response_rows], np.int64)
         features = torch.zeros(len(comparisons.responses), self.trained.text_map.num_features)

@@ -12,6 +12,7 @@ import attrs
 from copl.data.canonical import kind_of
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text
+from copl.data.reading.texts import clean
 from copl.errors import DataError, quoted
 
 
@@ -90,12 +91,12 @@ def _told(error: Exception) -> str:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message: text itself, or parts of which some are text; nothing where there is none."""
+    """Return the text of a message in its one spelling, of text or of parts of which some are text; else nothing."""
     if isinstance(content, str):
-        return content
+        return clean(content)
     if isinstance(content, Sequence) and not isinstance(content, bytes):
         parts = (part if isinstance(part, str) else part.get("text") for part in content if _may_be_text(part))
-        return "\n".join(part for part in parts if isinstance(part, str))
+        return clean("\n".join(part for part in parts if isinstance(part, str)))
     return ""
 
 

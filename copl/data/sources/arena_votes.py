@@ -150,7 +150,7 @@ def _logged(state: Mapping[str, Any]) -> Turns | str:
         if not isinstance(message, list | tuple) or len(message) < 2 or not isinstance(message[0], str):
             return f"states: messages: expected pairs of a role and a text, got {quoted(message)}"
         content = message[1]
-        text = content if isinstance(content, str) else text_of(content[:1]) if isinstance(content, list) else ""
+        text = text_of(content[:1] if isinstance(content, list) else content)
         turns.append(("assistant" if message[0] == named[1] else "user", text))
     return [("system", system), *turns] if system.strip() and turns else turns
 

@@ -174,6 +174,19 @@ def test_files_that_are_no_export(tmp_path: Path, content: str, fault: str) -> N
     assert faults("open-webui", tmp_path / "f.json")[-1] == fault
 
 
+def test_characters_that_no_file_can_keep_are_left_out(tmp_path: Path) -> None:
+    messages = {
+        "0": message("system", "\u200b", None),
+        "1": message("user", "Why\x00?", "0"),
+        "2": message("assistant", "Be\x00cause.", "1"),
+    }
+    data = made("open-webui", written(tmp_path / "f.json", [feedback(1, "2", messages)]))
+    assert (data.responses.prompts, data.responses.texts) == (("Why?",), ("Because.",))
+    one, other = state("Why\x00?", "Because.\ud800"), state("Why?", "No idea.", system_message="\u200b\x00")
+    data = made("arena-votes", written(tmp_path / "l.json", [vote("leftvote", one, other)], lines=True))
+    assert said(data) == {("10.0.0.1", "choice", "Because.?", "No idea.", 1.0)}
+
+
 def test_a_changed_vote_counts_once(tmp_path: Path) -> None:
     one = feedback(1, "6", FORKED)
     entries = [{**one, "data": {"rating": -1}, "updated_at": 1_700_000_900}, one]

@@ -49,7 +49,12 @@ def test_every_acknowledged_vote_is_there_once_after_kills(run: Path, tmp_path: 
             threads = [threading.Thread(target=send, args=(100 * round_ + 1000 * worker,)) for worker in range(4)]
             for thread in threads:
                 thread.start()
-            threading.Event().wait(0.3 + rng.random())
+            begun = len(acknowledged)
+            for _ in range(6000):
+                if len(acknowledged) > begun:
+                    break
+                threading.Event().wait(0.01)
+            threading.Event().wait(rng.random())
             server.send_signal(signal.SIGKILL)
             for thread in threads:
                 thread.join(30)

@@ -25,11 +25,12 @@ from copl.system.files import write_text
 
 _SCORING = """
 import sys, time
+from pathlib import Path
 import numpy as np
 from copl.data.dataset import load_dataset
 from copl.model import Model
 from copl.records import ScoreRequests, UserTable
-model, data = Model.open(sys.argv[1]), load_dataset(sys.argv[2])
+model, data = Model.open(sys.argv[1]), load_dataset(Path(sys.argv[2]))
 users = UserTable.ungrouped(list(model.method.seen_users())[:50])
 texts, user = np.tile(np.arange(500), len(users)), np.repeat(np.arange(len(users)), 500)
 started = time.process_time()

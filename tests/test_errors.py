@@ -11,7 +11,7 @@ from copl.errors import CoplError, DataError, OptionsError, quoted, suggest
 SUBCLASSES = [
     value
     for _, value in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(value, Exception) and value is not CoplError
+    if issubclass(value, Exception) and not issubclass(value, Warning) and value is not CoplError
 ]
 
 

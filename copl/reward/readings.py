@@ -191,7 +191,7 @@ class Readings:
 
         def call(inputs: dict[str, Any], own: IntArray) -> Any:
             weights = None if settings.weights is None else settings.weights[torch.from_numpy(place[own])]
-            kept = None if states is None else states.padded(text[own], inputs["attention_mask"].cpu())
+            kept = None if states is None else states.padded_to(text[own], inputs["attention_mask"].shape[1])
             return model.outputs(
                 inputs,
                 None if weights is None else weights.to(model.device),

@@ -12,7 +12,7 @@ import torch
 
 from copl.adapt.strategies.encode import Encode
 from copl.graph.encoders import gcf, latent_groups, lightgcn, stacked
-from copl.graph.encoders.catalogue import PAPER, GcfOptions
+from copl.graph.encoders.catalogue import PAPER, GcfOptions, LatentGroupsOptions
 from copl.graph.encoders.latent_groups.em import EffectPrior, LatentGroups
 from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.messages.message_graph import MessageGraph
@@ -90,7 +90,7 @@ def test_latent_groups_give_the_posterior_of_a_newcomer() -> None:
     All seen users have as many comparisons, so that the exponent for a mean user is that for each.
     """
     graph = planted_graph().graph
-    options = latent_groups.LatentGroupsOptions(num_groups=(3,), power=(0.3,), group_precision=(0.5,))
+    options = LatentGroupsOptions(num_groups=(3,), power=(0.3,), group_precision=(0.5,))
     encoder = latent_groups.LatentGroupsEncoder(options)
     found = encoder.find(graph, seed=0, progress=SilentProgress())
     assert found is not None

@@ -81,7 +81,9 @@ CASES = [
     for kind in DAMAGE
     if path.endswith(".json") or kind not in JSON_ALONE
     if not (path.endswith("config.toml") and kind in ("flipped", "cut", "empty"))  # may be a recipe all the same
-    if not (path.endswith(("metrics.json", "dataset.json")) and kind == "flipped")  # a digit, a word of its source
+    if not (
+        path.endswith(("metrics.json", "dataset.json", "run.json")) and kind == "flipped"
+    )  # a digit, a word, a version
 ]
 
 

@@ -75,7 +75,7 @@ def test_latex_and_pictures_of_a_study_take_any_name(name: str) -> None:
     drawn = {"begin", "end", "centering", "caption", "toprule", "midrule", "bottomrule", "textbf"}
     assert commands <= {*drawn, "textbackslash", "textasciitilde", "textasciicircum"}, commands
     assert all(line.startswith(("\\", "variant ")) or line.endswith("\\\\") or not line for line in drawn_lines)
-    page = markdown(name, [shown], None, [name])
+    page = markdown(name, [shown], [], [name])
     assert page.startswith("# ")
     assert not BARE.search(page)
     ElementTree.fromstring(accuracy_bars(shown))

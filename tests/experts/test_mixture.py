@@ -376,7 +376,7 @@ def test_a_failed_save_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.Monk
     def full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("copl.system.tensors.save_file", full_disk)
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         mixture.save(tmp_path)
     with pytest.raises(RunError, match="not a mixture"):

@@ -114,7 +114,13 @@ def test_a_run_is_written_by_one_process_at_a_time_which_is_named(small_data: Pa
         other.join()
     run = trained(small_data, tmp_path / "run")  # what it left is in nobody's way
     assert run.facts.status == "finished"
-    assert sorted(p.name for p in run.root.iterdir()) == ["config.toml", "graph", "log.jsonl", "run.json"]
+    assert sorted(p.name for p in run.root.iterdir()) == [
+        "config.toml",
+        "graph",
+        "log.jsonl",
+        "reference.json",
+        "run.json",
+    ]
 
 
 def test_training_again_by_newer_code_says_by_which(

@@ -66,6 +66,11 @@ class UnevenRows:
         padded[attention_mask.bool()] = rows
         return padded
 
+    def padded_to(self, places: Sequence[int] | IntArray, width: int) -> Tensor:
+        """Return the rows [B, L, H] of the texts at `places`, padded on the right to `width` L."""
+        lengths = torch.from_numpy(self.length[np.asarray(places)])
+        return self.padded(places, torch.arange(width) < lengths[:, None])
+
 
 @final
 class KeptRows:

@@ -73,7 +73,7 @@ def upper_pass(
 ) -> Iterator[Read]:
     """Go on from the states of the texts, which are there already."""
     for places, inputs in _batches(backbone, encoded):
-        kept = states.padded(places, inputs["attention_mask"].cpu()).to(backbone.model.device)
+        kept = states.padded_to(places, inputs["attention_mask"].shape[1]).to(backbone.model.device)
         with trunk.replaying(kept):
             hidden = backbone.model(**inputs).last_hidden_state
         yield Read(places, _pooled(backbone, hidden, inputs), None)

@@ -86,7 +86,7 @@ def steady_reads(
         def call(inputs: dict[str, Any], rows: IntArray) -> Any:
             if trunk is None or states is None:
                 return model(**inputs)
-            with trunk.replaying(states.padded(rows, inputs["attention_mask"].cpu()).to(model.device)):
+            with trunk.replaying(states.padded_to(rows, inputs["attention_mask"].shape[1]).to(model.device)):
                 return model(**inputs)
 
         for batch in steady_pass(backbone, encoded, call, kept, prompts=prompts and states is None):

@@ -37,7 +37,9 @@ def test_everybody_is_answered_by_one_policy(
     users = ["--user", seen, "--user", newcomer, "--user", "nobody", "--support", small_data]
 
     def answers(out: Path, *named: object) -> list[dict[str, Any]]:
-        code, _, said = run_copl("align", run, prompts, "--out", out, "--aligner", "mixture-dpo", *named, *options)
+        code, _, said = run_copl(
+            "align", run, prompts, "--out", out, "--generator", "facets", "--aligner", "mixture-dpo", *named, *options
+        )
         assert code == 0, said
         return [json.loads(line) for line in out.read_text().splitlines()]
 

@@ -122,7 +122,21 @@ def test_copl_align_writes_rows(
     prompts, rows = tmp_path / "prompts.txt", tmp_path / "rows.jsonl"
     asked = list(dict.fromkeys(load_dataset(small_data).responses.prompts))[:6]
     prompts.write_text("\n".join(asked))
-    arguments = ("align", trained_run, prompts, "--user", user, "--user", "nobody", "--num", 6, "--aligner", "dpo")
+    arguments = (
+        "align",
+        trained_run,
+        prompts,
+        "--user",
+        user,
+        "--user",
+        "nobody",
+        "--num",
+        6,
+        "--generator",
+        "facets",
+        "--aligner",
+        "dpo",
+    )
     code, _, said = run_copl(*arguments, "--rows", rows, "--set", "aligner.near=0")
     assert code == 0, said
     assert "users nobody knows" in said

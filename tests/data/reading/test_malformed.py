@@ -268,7 +268,10 @@ def test_what_is_no_file_is_refused_at_once(run_copl: RunCopl, tmp_path: Path, s
 def test_numbers_out_of_all_bounds_are_refused(run_copl: RunCopl, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [ROW])
     make = ("data", "make", "jsonl", "--set", f"path={path}", "--out", tmp_path / "out")
-    assert run_copl(*make, "--seed", -1)[::2] == (2, "copl: --seed -1: a seed is a whole number from 0\n")
+    assert run_copl(*make, "--seed", -1)[::2] == (
+        2,
+        "copl: --seed -1: a seed is a whole number from 0 up to 2^63 - 1\n",
+    )
     code, _, err = run_copl(*make, "--set", f"support={10**25}")
     assert (code, err) == (2, f"copl: source.jsonl.support: expected int, got '{10**25}'\n")
 

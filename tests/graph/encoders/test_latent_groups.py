@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit, logsumexp
 
 from copl.graph.encoders import latent_groups
+from copl.graph.encoders.catalogue import LatentGroupsOptions
 from copl.graph.encoders.latent_groups.em import EffectPrior, Groups, LatentGroups, random_start, start_at
 from copl.graph.encoders.latent_groups.encoder import as_embeddings
 from copl.graph.encoders.latent_groups.evidence import Evidence
@@ -20,9 +21,7 @@ PRIOR = EffectPrior(group=1.0, shared=1.0)
 
 
 def build(**values):
-    return latent_groups.LatentGroupsEncoder(
-        parse_options(latent_groups.LatentGroupsOptions, values, where="latent-groups")
-    )
+    return latent_groups.LatentGroupsEncoder(parse_options(LatentGroupsOptions, values, where="latent-groups"))
 
 
 def log_prior(effects, prior):

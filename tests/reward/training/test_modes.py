@@ -185,7 +185,7 @@ def test_frozen_mode_trains_the_head_alone_on_features_read_once(
         patch.setattr(type(make_backbone("llama").model), "forward", forward)
         model = train_tiny(tmp_path, data, users, attrs.evolve(FROZEN, head=head))
     passes = [count for count in read if count > 2]  # a backbone is tried out on two short texts when it is opened
-    assert passes == [read_reward_card(tmp_path).training["num_texts"]]
+    assert sum(passes) == read_reward_card(tmp_path).training["num_texts"]
     assert model.expert_weights(users.values) is None
     adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert all(not tensor.any() for name, tensor in adapter.items() if "lora_B" in name)

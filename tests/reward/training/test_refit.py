@@ -148,7 +148,7 @@ def test_the_frozen_model_comes_back_where_adapters_have_spoilt_the_texts(
 ) -> None:
     data, users = preferences
     frozen = train_tiny(tmp_path / "frozen", data, users, attrs.evolve(OPTIONS, max_steps=0))
-    spoiling = attrs.evolve(OPTIONS, learning_rate=3.0, head_learning_rate=3.0, max_steps=4, eval_every=4)
+    spoiling = attrs.evolve(OPTIONS, learning_rate=30.0, head_learning_rate=3.0, max_steps=4, eval_every=4)
     model = train_tiny(tmp_path / "spoilt", data, users, spoiling)
     training = read_reward_card(tmp_path / "spoilt").training
     assert training["refit"]["refitted"]["validation_loss"] > training["refit"]["without_adapters"]["validation_loss"]

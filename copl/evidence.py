@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import numpy as np
 from attrs import evolve, frozen
-from scipy.special import expit, log_expit
 
 from copl.judgements import BOTH_BAD, RATING, THUMB, Judgements
 from copl.records import Comparisons, ComparisonSet
 
 if TYPE_CHECKING:
-    from copl.records import BoolArray, FloatArray, IntArray, PreferenceData
+    from torch import Tensor
+
+    from copl.records import BoolArray, FloatArray, IntArray, PreferenceData, ResponseTable, UserTable
 
 NUM_LEVELS = 9
 """Levels of a user's own scale that are responses for a user model."""
@@ -47,40 +48,6 @@ _PRIOR = 4.0
 _GOLDEN = (5**0.5 - 1) / 2
 _ROUNDS = 4
 """Times around a user's judgements of single responses that each is set against others."""
-
-
-def log_likelihood(margin: Any, low: Any, high: Any) -> FloatArray:
-    """Return log P(low < margin + logistic noise < high) [N]; a bound may be infinite."""
-    width = np.asarray(high, dtype=np.float64) - low
-    lost: FloatArray = np.log(-np.expm1(-width))
-    return _log_sigmoid(margin, low) + _log_sigmoid(high, margin) + lost
-
-
-def gradient(margin: Any, low: Any, high: Any) -> FloatArray:
-    """Return the derivative of `log_likelihood` by the margin [N]."""
-    slope: FloatArray = expit(_less(low, margin)) + expit(_less(high, margin)) - 1
-    return slope
-
-
-def curvature(margin: Any, low: Any, high: Any) -> FloatArray:
-    """Return minus the second derivative of `log_likelihood` by the margin [N]; never negative."""
-    ends = [expit(_less(bound, margin)) for bound in (low, high)]
-    curved: FloatArray = ends[0] * (1 - ends[0]) + ends[1] * (1 - ends[1])
-    return curved
-
-
-def _less(one: Any, other: Any) -> FloatArray:
-    return np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-
-
-def _log_sigmoid(one: Any, other: Any) -> FloatArray:
-    value: FloatArray = log_expit(_less(one, other))
-    return value
-
-
-def tie_threshold(share: float) -> float:
-    r"""Return d for a share of ties among equals: P(tie | m = 0) = tanh(d / 2)."""
-    return float(2 * np.arctanh(np.clip(share, 0.0, 0.99)))
 
 
 def ranking_weight(count: int) -> float:
@@ -123,6 +90,28 @@ def implied(judgements: Judgements, num_comparisons: int = 0) -> Comparisons:
     for opinions in (thumbs_of(judgements), judgements.take(judgements.kind == RATING)):
         parts += list(_of_levels(opinions))
     return Comparisons.concat(parts)
+
+
+def with_implied(
+    users: UserTable,
+    responses: ResponseTable,
+    given: Comparisons,
+    judged: Judgements,
+    features: Tensor | None = None,
+) -> ComparisonSet:
+    """Return what users say as one set: the comparisons they gave, followed by what their judgements imply.
+
+    Args:
+        users: the users referred to.
+        responses: the responses referred to.
+        given: the comparisons that were given.
+        judged: the judgements.
+        features: frozen features of the responses' texts [R, F], where somebody has read them.
+    """
+    if not len(judged):
+        return ComparisonSet(users, responses, given, features)
+    whole = Comparisons.concat([given, implied(judged, len(given))])
+    return ComparisonSet(users, responses, whole, features, judged, len(given))
 
 
 def thumbs_of(judgements: Judgements) -> Judgements:
@@ -191,8 +180,7 @@ def learnt_from(said: ComparisonSet, *, alone: bool = False) -> Comparisons:
     """
     if not len(said.judgements):
         return said.comparisons
-    given = said.comparisons.take(np.arange(len(said) if said.num_given is None else said.num_given))
-    judgements = said.judgements
+    given, judgements = said.given, said.judgements
     two, is_rating = judgements.take(judgements.is_of_two), judgements.kind == RATING
     parts = [given, _of_ties(two, len(two) * 1000 if alone else len(given))]
     if alone:  # measured: of a newcomer's ratings the pairs tell more than two levels each
@@ -292,7 +280,7 @@ def discounted(data: PreferenceData, half_life: float) -> PreferenceData:
 
     .. math:: w' = w\, 2^{-(T - t) / h}
 
-    with T the time of the latest evidence of the split; what has no time keeps its weight.
+    with T the time of the latest evidence of the split, of whatever kind; what has no time keeps its weight.
 
     Args:
         data: the data set; splits ``train`` and ``support`` are changed.
@@ -300,21 +288,38 @@ def discounted(data: PreferenceData, half_life: float) -> PreferenceData:
     """
     splits, judgements = dict(data.splits), dict(data.judgements)
     for name in ("train", "support"):
-        for parts in (splits, judgements):
-            if name in parts:
-                parts[name] = evolve(parts[name], weight=_faded(parts[name], half_life))  # type: ignore[assignment]
+        given, judged = splits.get(name, Comparisons.empty()), judgements.get(name, Judgements.empty())
+        latest = np.full(1, _latest(given.time, judged.time))
+        if name in splits:
+            splits[name] = evolve(given, weight=_faded(given, latest, half_life))
+        if name in judgements:
+            judgements[name] = evolve(judged, weight=_faded(judged, latest, half_life))
     return evolve(data, splits=splits, judgements=judgements)
 
 
 def faded(said: ComparisonSet, half_life: float) -> ComparisonSet:
-    """Return what users say with less weight on what is older, by their latest; see `discounted`."""
-    return evolve(said, comparisons=evolve(said.comparisons, weight=_faded(said.comparisons, half_life)))
+    """Return what newcomers say with less weight on what is older; see `discounted`.
+
+    T is the time of the latest that the same user says: nobody else's words make older what one has said.
+    """
+    given, judged = said.given, said.judgements
+    latest = np.full(len(said.users), -np.inf)
+    user, time = np.concatenate([given.user, judged.user]), np.concatenate([given.time, judged.time])
+    np.maximum.at(latest, user[np.isfinite(time)], time[np.isfinite(time)])
+    given = evolve(given, weight=_faded(given, latest[given.user], half_life))
+    judged = evolve(judged, weight=_faded(judged, latest[judged.user], half_life))
+    return with_implied(said.users, said.responses, given, judged, said.features)
 
 
-def _faded(part: Comparisons | Judgements, half_life: float) -> FloatArray:
-    age = np.nan_to_num(np.nanmax(part.time, initial=-np.inf) - part.time, nan=0.0, posinf=0.0, neginf=0.0)
+def _latest(*times: FloatArray) -> float:
+    return float(np.nanmax(np.concatenate(times), initial=-np.inf))
+
+
+def _faded(part: Comparisons | Judgements, latest: FloatArray, half_life: float) -> FloatArray:
+    """Return weights [N] by the age of each at `latest` [N] or [1]; nothing becomes of weight 0 that had one."""
+    age = np.nan_to_num(latest - part.time, nan=0.0, posinf=0.0, neginf=0.0)
     weight: FloatArray = part.weight * 0.5 ** (age / (_DAY * half_life))
-    return np.maximum(weight, _LEAST)
+    return np.maximum(weight, np.minimum(part.weight, _LEAST))
 
 
 def half_lives(data: PreferenceData) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""One user of a `copl.Model` whose comparisons come one by one."""
+"""One user of a `copl.Model` who says one thing after another."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Question:
 
 @final
 class ModelUser:
-    """One user of a `Model`, seen in training or not, whose comparisons come one by one; from `Model.online`."""
+    """One user of a `Model`, seen in training or not, who says one thing after another; from `Model.online`."""
 
     def __init__(self, user_id: str, state: OnlineUser, run: str, lock: threading.RLock) -> None:
         self.user_id = user_id
@@ -57,22 +57,47 @@ class ModelUser:
         Raises:
             DataError: the comparison is not a valid one.
         """
-        row = {"user_id": self.user_id, "prompt": prompt, "chosen": chosen, "rejected": rejected}
-        return self.add_rows([row])
+        return self._add({"prompt": prompt, "chosen": chosen, "rejected": rejected})
 
-    def add_rows(self, rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
-        """Take several comparisons into account, as rows or as a set.
+    def tie(self, prompt: Prompt, first: str, second: str, *, both_bad: bool = False) -> AdaptedUsers:
+        """Take into account that two responses are alike to the user, or that neither is good enough.
 
         Raises:
-            DataError: one fault for each row that is wrong, or a comparison is of another user.
+            DataError: these are not two different responses to a prompt.
         """
-        comparisons = rows if isinstance(rows, ComparisonSet) else read_comparison_rows(rows)
-        strangers = {comparisons.users.ids[row] for row in comparisons.comparisons.user.tolist()} - {self.user_id}
-        if strangers:
-            named = ", ".join(map(quoted, sorted(strangers)))
-            raise DataError(f"comparisons of {named} cannot be added to {quoted(self.user_id)}")
+        winner = "both_bad" if both_bad else "tie"
+        return self._add({"prompt": prompt, "response_a": first, "response_b": second, "winner": winner})
+
+    def thumb(self, prompt: Prompt, response: str, *, up: bool) -> AdaptedUsers:
+        """Take a thumb up or down into account; of the same response the last one counts.
+
+        Raises:
+            DataError: this is no response to a prompt.
+        """
+        return self._add({"prompt": prompt, "response": response, "thumb": "up" if up else "down"})
+
+    def rate(self, prompt: Prompt, response: str, rating: float) -> AdaptedUsers:
+        """Take a rating on the user's own scale into account; of the same response the last one counts.
+
+        Raises:
+            DataError: this is no response to a prompt, or no number.
+        """
+        return self._add({"prompt": prompt, "response": response, "rating": rating})
+
+    def _add(self, row: Mapping[str, Any]) -> AdaptedUsers:
+        return self.add_rows([{"user_id": self.user_id, **row}])
+
+    def add_rows(self, rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
+        """Take comparisons and judgements into account, as rows of every kind or as a set.
+
+        Raises:
+            DataError: one fault for each row that is wrong, or something is said by another user.
+        """
+        said = rows if isinstance(rows, ComparisonSet) else read_comparison_rows(rows)
+        if strangers := sorted(set(said.speakers) - {self.user_id}):
+            raise DataError(f"what {', '.join(map(quoted, strangers))} says cannot be added to {quoted(self.user_id)}")
         with self._lock:
-            return evolve(self._state.add(comparisons), run=self._run)
+            return evolve(self._state.add(said), run=self._run)
 
     def next_question(self, candidates: Sequence[Pair]) -> Question:
         """Return the candidate whose answer is expected to tell most about this user; the first of equals.

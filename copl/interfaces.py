@@ -128,7 +128,7 @@ class AdaptationStrategy(Protocol):
 
 
 class OnlineUser(ABC):
-    """A user who answers one comparison after another; never changes what is trained."""
+    """A user who says one thing after another; never changes what is trained."""
 
     @property
     @abstractmethod
@@ -136,8 +136,8 @@ class OnlineUser(ABC):
         """The user as of now."""
 
     @abstractmethod
-    def add(self, comparisons: ComparisonSet) -> AdaptedUsers:
-        """Take more comparisons of this user into account and return the user as of now."""
+    def add(self, said: ComparisonSet) -> AdaptedUsers:
+        """Take more comparisons and judgements of this user into account and return the user as of now."""
 
     @abstractmethod
     def information(self, questions: ComparisonSet) -> FloatArray:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from attrs import evolve, field, frozen
 
-from copl.system.converters import flag_array, float_array, int_array
+from copl.system.converters import flag_array, float_array, int_array, number_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from copl.records import BoolArray, FloatArray, IntArray
+    from copl.tables import BoolArray, FloatArray, IntArray
 
 KINDS: Mapping[str, str] = {
     "tie": "two responses are alike to the user, and may be good",
@@ -92,6 +92,12 @@ class Judgements:
         numbers = np.bincount(self.kind, minlength=len(KINDS)).tolist()
         return {name: number for name, number in zip(KINDS, numbers, strict=True) if number}
 
+    @property
+    def subjects(self) -> IntArray:
+        """A number for each judgement [N], equal where one user judges the same in the same way."""
+        other = np.where(self.is_of_two, self.other, self.response)
+        return subjects(self.kind, self.user, self.response, other)
+
     @classmethod
     def empty(cls) -> Judgements:
         none: list[int] = []
@@ -103,3 +109,27 @@ class Judgements:
         if not parts:
             return cls.empty()
         return cls(*(np.concatenate(columns) for columns in zip(*(p.columns() for p in parts), strict=True)))
+
+
+def subjects(kind: IntArray | NDArray[np.int8], user: IntArray, response: IntArray, other: IntArray) -> IntArray:
+    """Return a number for each of what users say [N], equal where one user says it of the same.
+
+    That is a pair of responses, in whatever order, the thumb of a response, or its rating.
+
+    Args:
+        kind: place in `KINDS`; any other number is a comparison [N].
+        user: row of the user [N].
+        response: row of the response, or of the first of two [N].
+        other: row of the second of two; of one response that row again [N].
+    """
+    sort = np.select([kind == THUMB, kind == RATING], [1, 2], 0)
+    return number_rows(user, sort, np.minimum(response, other), np.maximum(response, other))
+
+
+def last_said(subject: IntArray, time: FloatArray) -> BoolArray:
+    """Return which of what users say [N] is the last of its subject: by time where there is one, else by the order."""
+    order = np.lexsort((np.arange(len(subject)), np.nan_to_num(time, nan=-np.inf), subject))
+    is_last = np.zeros(len(subject), dtype=np.bool_)
+    ends = np.flatnonzero(np.diff(subject[order], append=-1))
+    is_last[order[ends]] = True
+    return is_last

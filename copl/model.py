@@ -339,7 +339,8 @@ class Model:
         """Find embeddings for users who were not there in training.
 
         Args:
-            support: a `ComparisonSet`, or rows with ``user_id``, ``prompt``, ``chosen`` and ``rejected``.
+            support: a `ComparisonSet`, or rows of every kind, such as ``user_id``, ``prompt``, ``chosen`` and
+                ``rejected``, or ``user_id``, ``prompt``, ``response`` and ``thumb`` (`copl.data.making.mixed`).
 
         Raises:
             DataError: one fault for each row that is wrong.
@@ -405,11 +406,11 @@ class Model:
     def online(
         self, user: str | int, comparisons: ComparisonSet | Sequence[Mapping[str, Any]] | None = None
     ) -> ModelUser:
-        """Follow one user, comparison by comparison; the trained model stays as it is.
+        """Follow one user, word by word; the trained model stays as it is.
 
         Args:
             user: the user's id, text or a whole number; a user seen in training starts with the training comparisons.
-            comparisons: what the user has said since, if anything, as for `adapt`.
+            comparisons: what the user has said since, if anything: comparisons and judgements, as for `adapt`.
 
         Raises:
             CoplError: the run's method takes no notice of users.
@@ -418,7 +419,7 @@ class Model:
         name = _known_by(user)
         with self._lock:
             followed = ModelUser(name, self.method.online(name), self.fingerprint, self._lock)
-        if comparisons is not None and len(comparisons):
+        if isinstance(comparisons, ComparisonSet) or comparisons:
             followed.add_rows(comparisons)
         return followed
 

@@ -10,25 +10,27 @@ Shapes: U users, R responses, N comparisons, D embedding dimension, B batch, L t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from attrs import evolve, field, frozen
-from numpy.typing import NDArray
 
 from copl.judgements import Judgements
-from copl.system.converters import flag_array, float_array, int_array, optional_strings, strings
+from copl.system.converters import int_array
+from copl.tables import BoolArray, Comparisons, FloatArray, IntArray, ResponseTable, UserTable, response_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from copl.passes import NewcomerPass, TextMap
 
-IntArray: TypeAlias = NDArray[np.int64]
-FloatArray: TypeAlias = NDArray[np.float64]
-BoolArray: TypeAlias = NDArray[np.bool_]
+__all__ = [
+    "SPLITS", "AdaptedUsers", "BoolArray", "ComparisonSet", "Comparisons", "Diagnostics", "FloatArray", "GateWeights",
+    "IntArray", "Measurement", "NodeEmbeddings", "PreferenceData", "PreferenceGraph", "ResponseTable",
+    "ScoreRequests", "TokenBatch", "UserTable", "response_key",
+]  # fmt: skip
 
 SPLITS: Mapping[str, str] = {
     "train": "comparisons of seen users that the model learns from",
@@ -39,153 +41,6 @@ SPLITS: Mapping[str, str] = {
     "heldout": "comparisons that unseen users are judged by",
 }
 """The splits a data set may have, with what each is for."""
-
-
-def response_key(prompt: str, text: str) -> str:
-    """Return the key of a response: a hash of its prompt and text, equal wherever the same response occurs."""
-    digest = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16)
-    digest.update(b"\x00")
-    digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
-
-
-@final
-@frozen(eq=False)
-class UserTable:
-    """Users in a fixed order.
-
-    Attributes:
-        ids: the users' own ids, unique.
-        groups: each user's known group, or None; for evaluation and plots, never for training (but by an oracle).
-    """
-
-    ids: tuple[str, ...] = field(converter=strings)
-    groups: tuple[str | None, ...] = field(converter=optional_strings)
-
-    def __attrs_post_init__(self) -> None:
-        if len(self.ids) != len(self.groups):
-            raise ValueError(f"{len(self.ids)} user ids but {len(self.groups)} groups")
-        if len(set(self.ids)) != len(self.ids):
-            raise ValueError("user ids are not unique")
-
-    @classmethod
-    def ungrouped(cls, ids: Sequence[str]) -> UserTable:
-        return cls(ids, (None,) * len(ids))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def rows(self) -> Mapping[str, int]:
-        """Row of each user id."""
-        return {user: row for row, user in enumerate(self.ids)}
-
-
-@final
-@frozen(eq=False)
-class ResponseTable:
-    """Responses in a fixed order; a response is identified by its prompt and its text together.
-
-    Attributes:
-        prompts: the prompt of each response: text, or chat messages in the form of `copl.data.chat`.
-        texts: the text of each response.
-    """
-
-    prompts: tuple[str, ...] = field(converter=strings)
-    texts: tuple[str, ...] = field(converter=strings)
-
-    def __attrs_post_init__(self) -> None:
-        if len(self.prompts) != len(self.texts):
-            raise ValueError(f"{len(self.prompts)} prompts but {len(self.texts)} texts")
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """Key of each response, see `response_key`."""
-        return tuple(response_key(prompt, text) for prompt, text in zip(self.prompts, self.texts, strict=True))
-
-    @cached_property
-    def rows(self) -> Mapping[str, int]:
-        """Row of each response key."""
-        return {key: row for row, key in enumerate(self.keys)}
-
-    @cached_property
-    def prompt_rows(self) -> IntArray:
-        """Number of each response's prompt [R]; prompts are numbered as they first occur."""
-        number: dict[str, int] = {}
-        return np.array([number.setdefault(prompt, len(number)) for prompt in self.prompts], dtype=np.int64)
-
-    def take(self, rows: IntArray) -> ResponseTable:
-        """Return the responses at some rows, in their order."""
-        places = rows.tolist()
-        return ResponseTable([self.prompts[row] for row in places], [self.texts[row] for row in places])
-
-
-@final
-@frozen(eq=False)
-class Comparisons:
-    """Comparisons as columns; rows refer to a `UserTable` and a `ResponseTable` kept beside them.
-
-    Attributes:
-        user: row of the user [N].
-        chosen: row of the response the user preferred [N].
-        rejected: row of the other response [N].
-        weight: weight of each comparison, 1 by default [N].
-        controversial: 1 where users are known to disagree on this pair, 0 where not, -1 unknown [N].
-        time: when each was made, in seconds since 1970 (UTC); NaN unknown [N].
-    """
-
-    user: IntArray = field(converter=int_array)
-    chosen: IntArray = field(converter=int_array)
-    rejected: IntArray = field(converter=int_array)
-    weight: FloatArray = field(converter=float_array)
-    controversial: NDArray[np.int8] = field(converter=flag_array)
-    time: FloatArray = field(converter=float_array)
-
-    @weight.default
-    def _ones(self) -> FloatArray:
-        return np.ones(len(self.user), dtype=np.float64)
-
-    @controversial.default
-    def _unknown(self) -> NDArray[np.int8]:
-        return np.full(len(self.user), -1, dtype=np.int8)
-
-    @time.default
-    def _timeless(self) -> FloatArray:
-        return np.full(len(self.user), np.nan)
-
-    def __attrs_post_init__(self) -> None:
-        lengths = {len(column) for column in self._columns()}
-        if len(lengths) != 1:
-            raise ValueError(f"columns of comparisons differ in length: {sorted(lengths)}")
-
-    def _columns(self) -> tuple[IntArray | FloatArray | NDArray[np.int8], ...]:
-        return self.user, self.chosen, self.rejected, self.weight, self.controversial, self.time
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def take(self, rows: IntArray | BoolArray) -> Comparisons:
-        """Return the comparisons at `rows` (row numbers or a mask)."""
-        return Comparisons(*(column[rows] for column in self._columns()))
-
-    def renumbered(self, user: IntArray, response: IntArray) -> Comparisons:
-        """Return the comparisons with new rows of users and of responses, given by the old ones."""
-        return evolve(self, user=user[self.user], chosen=response[self.chosen], rejected=response[self.rejected])
-
-    @classmethod
-    def empty(cls) -> Comparisons:
-        none: list[int] = []
-        return cls(none, none, none)
-
-    @classmethod
-    def concat(cls, parts: Sequence[Comparisons]) -> Comparisons:
-        """Return all comparisons of `parts`, in order."""
-        if not parts:
-            return cls.empty()
-        return cls(*(np.concatenate(columns) for columns in zip(*(p._columns() for p in parts), strict=True)))
 
 
 @final
@@ -212,6 +67,50 @@ class ComparisonSet:
 
     def __len__(self) -> int:
         return len(self.comparisons)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether there is neither a comparison nor a judgement."""
+        return not len(self.comparisons) and not len(self.judgements)
+
+    @property
+    def given(self) -> Comparisons:
+        """The comparisons that are not implied by the judgements."""
+        return self.comparisons if self.num_given is None else self.comparisons.take(np.arange(self.num_given))
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Ids of the users who have compared or judged something, in the order of the table."""
+        rows = np.unique(np.concatenate([self.comparisons.user, self.judgements.user]))
+        return tuple(self.users.ids[row] for row in rows.tolist())
+
+    def of_user(self, user_id: str) -> ComparisonSet:
+        """Return what one user says; nothing where the user is not there. The responses stay as they are."""
+        row = self.users.rows.get(user_id, -1)
+        group = self.users.groups[row] if row >= 0 else None
+        own = self._of(self.comparisons.user == row, self.judgements.user == row)
+        users, responses = np.zeros(len(self.users), dtype=np.int64), np.arange(len(self.responses))
+        return evolve(
+            own,
+            users=UserTable([user_id], [group]),
+            comparisons=own.comparisons.renumbered(users, responses),
+            judgements=own.judgements.renumbered(users, responses),
+        )
+
+    def take(self, rows: IntArray | BoolArray) -> ComparisonSet:
+        """Return the set with some of the comparisons (ascending rows or a mask), and all judgements.
+
+        Where there are judgements, what they imply follows from all of them still.
+        """
+        return self._of(rows, np.ones(len(self.judgements), dtype=np.bool_))
+
+    def _of(self, rows: IntArray | BoolArray, judged: BoolArray) -> ComparisonSet:
+        given = self.num_given
+        if given is not None:
+            given = int(np.count_nonzero(np.arange(len(self))[rows] < given))
+        return evolve(
+            self, comparisons=self.comparisons.take(rows), judgements=self.judgements.take(judged), num_given=given
+        )
 
 
 @final
@@ -240,18 +139,19 @@ class PreferenceData:
 
         What judgements imply as comparisons (`copl.evidence.implied`) follows those that are given.
         """
-        given = self.splits.get(name, Comparisons.empty())
-        if name not in self.judgements:
-            return ComparisonSet(self.users, self.responses, given)
-        comparisons = Comparisons.concat([given, self._implied[name]])
-        return ComparisonSet(self.users, self.responses, comparisons, None, self.judgements[name], len(given))
+        if name in self.judgements:
+            return self._judged[name]
+        return ComparisonSet(self.users, self.responses, self.splits.get(name, Comparisons.empty()))
 
     @cached_property
-    def _implied(self) -> Mapping[str, Comparisons]:
-        from copl.evidence import implied
+    def _judged(self) -> Mapping[str, ComparisonSet]:
+        """The splits that have judgements, with what these imply."""
+        from copl.evidence import with_implied
 
-        counts = {name: len(part) for name, part in self.splits.items()}
-        return {name: implied(part, counts.get(name, 0)) for name, part in self.judgements.items()}
+        return {
+            name: with_implied(self.users, self.responses, self.splits.get(name, Comparisons.empty()), judged)
+            for name, judged in self.judgements.items()
+        }
 
     def digest(self, *splits: str) -> str:
         """Return a hash of the named splits, with the ids and keys of all users and responses."""

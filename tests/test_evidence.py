@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
-from math import exp, inf, log, tanh
+from math import atanh, exp, log
 
 import numpy as np
 import pytest
@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from copl.evidence import (
     LeftOut,
     choice_weight,
-    curvature,
     discounted,
-    gradient,
+    faded,
     half_lives,
     implied,
-    log_likelihood,
     on_levels,
     ranking_weight,
     thumbs_of,
-    tie_threshold,
+    with_implied,
 )
 from copl.judgements import BOTH_BAD, RATING, THUMB, TIE, Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
@@ -38,41 +36,14 @@ def judged(kind: int, rows: list[tuple[int, int, int, float]], weight: float = 1
     return Judgements([kind] * len(rows), user, response, other, value, np.full(len(rows), weight))
 
 
-def test_a_comparison_is_bradley_and_terrys() -> None:
-    assert log_likelihood(0.7, 0.0, inf) == pytest.approx(log(sigmoid(0.7)))
-    assert gradient(0.7, 0.0, inf) == pytest.approx(sigmoid(-0.7))
-    assert curvature(0.7, 0.0, inf) == pytest.approx(sigmoid(0.7) * sigmoid(-0.7))
+def log_chance(margin: float, low: float, high: float) -> float:
+    """The log of the chance that a margin with logistic noise falls between two bounds."""
+    return log(sigmoid(high - margin) - sigmoid(low - margin))
 
 
-def test_ties_are_rao_and_kuppers() -> None:
-    # with strengths pi and threshold eta: pi_i / (pi_i + eta pi_j), and for a tie
-    # (eta^2 - 1) pi_i pi_j / ((pi_i + eta pi_j) (pi_j + eta pi_i))
-    one, other, eta = 3.0, 2.0, 1.5
-    margin, bound = log(one / other), log(eta)
-    tie = (eta**2 - 1) * one * other / ((one + eta * other) * (other + eta * one))
-    assert exp(log_likelihood(margin, -bound, bound)) == pytest.approx(tie)
-    assert exp(log_likelihood(margin, bound, inf)) == pytest.approx(one / (one + eta * other))
-    assert exp(log_likelihood(-margin, bound, inf)) == pytest.approx(other / (other + eta * one))
-    assert tanh(tie_threshold(0.3) / 2) == pytest.approx(0.3)
-    assert exp(log_likelihood(0.0, -tie_threshold(0.3), tie_threshold(0.3))) == pytest.approx(0.3)
-
-
-def test_a_rating_is_a_cumulative_link() -> None:
-    # P(y <= k) = sigma(t_k - m), so P(y = k) is the difference
-    assert exp(log_likelihood(0.4, -1.0, 0.5)) == pytest.approx(sigmoid(0.1) - sigmoid(-1.4))
-    assert exp(log_likelihood(0.4, -inf, 0.5)) == pytest.approx(sigmoid(0.1))  # a thumb down at threshold .5
-
-
-@given(st.floats(-5, 5), st.floats(-4, 4), st.floats(0.1, 5) | st.just(inf))
-def test_every_judgement_is_two_comparisons(margin: float, low: float, width: float) -> None:
-    high = low + width
-    of_two = log(sigmoid(margin - low)) + (log(sigmoid(high - margin)) if width < inf else 0.0)
-    lost = log(1 - exp(-width)) if width < inf else 0.0
-    assert log_likelihood(margin, low, high) == pytest.approx(of_two + lost)
-    step = 1e-4
-    values = [float(log_likelihood(margin + k * step, low, high)) for k in (-1, 0, 1)]
-    assert gradient(margin, low, high) == pytest.approx((values[2] - values[0]) / (2 * step), abs=1e-6)
-    assert curvature(margin, low, high) == pytest.approx((2 * values[1] - values[0] - values[2]) / step**2, abs=1e-5)
+def curvature(margin: float, low: float, high: float, step: float = 1e-3) -> float:
+    values = [log_chance(margin + k * step, low, high) for k in (-1, 0, 1)]
+    return (2 * values[1] - values[0] - values[2]) / step**2
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
@@ -104,8 +75,14 @@ def test_a_tie_is_two_opposite_comparisons_as_curved_as_it() -> None:
     assert [(pairs.chosen[n], pairs.rejected[n]) for n in (0, 1)] == [(1, 2), (2, 1)]
     share = 1 / 4
     assert pairs.weight.tolist() == pytest.approx([2 * (1 - share**2)] * 2)
-    bound = tie_threshold(share)
-    assert (1 - share**2) * 2 / 4 == pytest.approx(float(curvature(0.0, -bound, bound)))
+    # Rao and Kupper's strengths pi and threshold eta: a tie has the chance
+    # (eta^2 - 1) pi_i pi_j / ((pi_i + eta pi_j) (pi_j + eta pi_i)), which is the share where they are equal
+    bound = 2 * atanh(share)
+    eta = exp(bound)
+    assert (eta**2 - 1) / (1 + eta) ** 2 == pytest.approx(share)
+    assert exp(log_chance(0.0, -bound, bound)) == pytest.approx(share)
+    # of weight w, two comparisons of equals are curved w / 4 each
+    assert (1 - share**2) * 2 / 4 == pytest.approx(curvature(0.0, -bound, bound), rel=1e-5)
 
 
 def test_thumbs_of_a_user_are_set_against_each_other() -> None:
@@ -191,8 +168,45 @@ def test_older_evidence_counts_less() -> None:
     tables = UserTable.ungrouped(["u"]), ResponseTable(["p"] * 3, ["a", "b", "c"])
     rows = Comparisons([0, 0, 0], [0, 1, 2], [1, 2, 0], time=np.array([0.0, 10 * day, np.nan]))
     data = PreferenceData("x", *tables, {"train": rows, "test": rows})
-    faded = discounted(data, half_life=5.0)
-    assert faded.splits["train"].weight.tolist() == pytest.approx([0.25, 1.0, 1.0])
-    assert faded.splits["test"] is rows
+    less = discounted(data, half_life=5.0)
+    assert less.splits["train"].weight.tolist() == pytest.approx([0.25, 1.0, 1.0])
+    assert less.splits["test"] is rows
     assert half_lives(data) == (10.0, 5.0, 2.5, 1.25, 0.625)
     assert half_lives(PreferenceData("x", *tables, {"train": Comparisons([0], [0], [1])})) == ()
+
+
+def timed(kind: int, days: list[float], values: list[float], user: list[int] | None = None) -> Judgements:
+    count = len(days)
+    time = np.array(days) * 86_400.0
+    owner = [0] * count if user is None else user
+    return Judgements([kind] * count, owner, np.arange(count), [-1] * count, values, np.ones(count), time)
+
+
+def test_comparisons_and_judgements_grow_old_together() -> None:
+    tables = UserTable.ungrouped(["u"]), ResponseTable(["p"] * 3, ["a", "b", "c"])
+    given = Comparisons([0], [0], [1], time=np.array([0.0]))
+    judged = timed(THUMB, [5.0, 10.0], [1.0, -1.0])
+    data = PreferenceData("x", *tables, {"train": given}, {}, {"train": judged})
+    less = discounted(data, half_life=5.0)
+    assert less.splits["train"].weight.tolist() == pytest.approx([0.25])
+    assert less.judgements["train"].weight.tolist() == pytest.approx([0.5, 1.0])
+    said = faded(data.split("train"), half_life=5.0)
+    assert said.given.weight.tolist() == pytest.approx([0.25])
+    assert said.judgements.weight.tolist() == pytest.approx([0.5, 1.0])
+    assert said.comparisons.weight.tolist() == pytest.approx([0.25, 0.5**0.5])  # of one up and one down
+
+
+def test_nobody_elses_words_make_older_what_a_newcomer_says() -> None:
+    tables = UserTable.ungrouped(["u", "v"]), ResponseTable(["p"] * 4, ["a", "b", "c", "d"])
+    said = with_implied(
+        *tables, Comparisons.empty(), timed(THUMB, [0, 5, 50, 50], [1.0, -1.0, 1.0, -1.0], [0, 0, 1, 1])
+    )
+    assert faded(said, half_life=5.0).judgements.weight.tolist() == pytest.approx([0.5, 1.0, 1.0, 1.0])
+    alone = faded(said.of_user("u"), half_life=5.0)
+    assert alone.comparisons.weight.tolist() == faded(said, half_life=5.0).of_user("u").comparisons.weight.tolist()
+
+
+def test_what_says_nothing_goes_on_to_say_nothing() -> None:
+    tables = UserTable.ungrouped(["u"]), ResponseTable(["p"] * 2, ["a", "b"])
+    given = Comparisons([0, 0], [0, 1], [1, 0], [0.0, 1.0], time=np.array([0.0, 0.0]))
+    assert discounted(PreferenceData("x", *tables, {"train": given}), 1.0).splits["train"].weight.tolist() == [0.0, 1.0]

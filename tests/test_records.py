@@ -7,6 +7,7 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copl.judgements import THUMB, Judgements
 from copl.records import (
     SPLITS,
     Comparisons,
@@ -127,3 +128,23 @@ def test_responses_are_taken_in_the_order_asked_for() -> None:
     table = ResponseTable(["p", "q", "r"], ["x", "y", "z"])
     taken = table.take(np.array([2, 0]))
     assert (taken.prompts, taken.texts) == (("r", "p"), ("z", "x"))
+
+
+def test_what_one_user_says_is_taken_out_with_its_judgements() -> None:
+    users = UserTable(["a", "b", "c"], [None, "x", None])
+    responses = ResponseTable(["p"] * 4, ["0", "1", "2", "3"])
+    judged = Judgements([THUMB] * 3, [1, 0, 1], [0, 1, 2], [-1] * 3, [1.0, 1.0, -1.0])
+    given = Comparisons([0, 1], [0, 2], [1, 3], time=[5.0, 7.0])
+    said = PreferenceData("x", users, responses, {"train": given}, {}, {"train": judged}).split("train")
+    assert said.speakers == ("a", "b")
+    assert (said.given.chosen.tolist(), len(said)) == ([0, 2], 3)
+    own = said.of_user("b")
+    assert (own.users.ids, own.users.groups) == (("b",), ("x",))
+    assert (own.comparisons.user.tolist(), own.comparisons.chosen.tolist()) == ([0, 0], [2, 0])  # and what is implied
+    assert (own.given.time.tolist(), own.num_given) == ([7.0], 1)
+    assert (own.judgements.user.tolist(), own.judgements.response.tolist()) == ([0, 0], [0, 2])
+    for name in ("c", "nobody"):
+        assert said.of_user(name).says_nothing
+        assert said.of_user(name).users.ids == (name,)
+    some = said.take(np.array([False, True, True]))
+    assert (some.given.chosen.tolist(), len(some), len(some.judgements)) == ([2], 2, 3)

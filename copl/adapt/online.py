@@ -1,18 +1,20 @@
-"""A user who answers one comparison after another; nothing that is trained is touched."""
+"""A user who says one thing after another; nothing that is trained is touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, final
 
-import attrs
 import numpy as np
 import torch
 
 from copl.adapt.estimates import POPULATION, population_mean
 from copl.adapt.strategies.catalogue import EmpiricalOptions
 from copl.adapt.strategies.empirical import Empirical
+from copl.adapt.support import nothing_said
+from copl.evidence import with_implied
 from copl.interfaces import AdaptationStrategy, OnlineUser
+from copl.judgements import Judgements, last_said
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 if TYPE_CHECKING:
@@ -21,22 +23,27 @@ if TYPE_CHECKING:
     from copl.records import FloatArray
 
 TRAINED = "trained"
-"""How an embedding was found that training has left and no comparison has changed since."""
+"""How an embedding was found that training has left and nothing that was said since has changed."""
+
+
+def _as_it_is(said: ComparisonSet) -> ComparisonSet:
+    return said
 
 
 @final
 class RunningEstimate(OnlineUser):
-    """A user whose embedding is up to date after every comparison.
+    """A user whose embedding is up to date after everything they say.
 
-    The result is that of adapting to everything the user has said at once, with the training comparisons of one seen in
-    training. Such a user keeps the trained embedding until the first new comparison. Questions are chosen under the
-    belief of ``empirical`` whatever the strategy.
+    The result is that of adapting to all of it at once, with the training comparisons of one seen in training. Such a
+    user keeps the trained embedding until the first new word. Of judgements of the same the last counts. Questions are
+    chosen under the belief of ``empirical`` whatever the strategy.
 
     Args:
         user_id: the user's id.
         trained: what the encoder has learnt; it has users.
         strategy: places the user.
-        read: returns comparisons with the features of their texts, where there are texts.
+        read: returns what is added with the features of its texts, where there are texts.
+        weigh: returns all that was said with the weight that each part has by now, such as less for what is older.
     """
 
     def __init__(
@@ -44,13 +51,15 @@ class RunningEstimate(OnlineUser):
         user_id: str,
         trained: NodeEmbeddings,
         strategy: AdaptationStrategy,
-        read: Callable[[ComparisonSet], ComparisonSet] = lambda comparisons: comparisons,
+        read: Callable[[ComparisonSet], ComparisonSet] = _as_it_is,
+        weigh: Callable[[ComparisonSet], ComparisonSet] = _as_it_is,
     ) -> None:
         self._users = UserTable.ungrouped([user_id])
         self._trained = trained
         self._strategy = strategy
         self._belief = strategy if isinstance(strategy, Empirical) else Empirical(EmpiricalOptions())
         self._read = read
+        self._weigh = weigh
         self._said: list[ComparisonSet] = []
 
     @property
@@ -66,17 +75,16 @@ class RunningEstimate(OnlineUser):
         sure = float(self._belief.adapt(self._everything(), trained).confidence[0])  # by the training comparisons
         return self._answer(trained.users[row : row + 1].detach().cpu(), TRAINED, sure)
 
-    def add(self, comparisons: ComparisonSet) -> AdaptedUsers:
-        """Take more comparisons of this user into account and return the user as of now.
+    def add(self, said: ComparisonSet) -> AdaptedUsers:
+        """Take more of what this user says into account, comparisons and judgements, and return the user as of now.
 
         Raises:
-            ValueError: the comparisons are of several users, or of another one.
+            ValueError: it is of several users, or of another one.
         """
-        present = {comparisons.users.ids[row] for row in np.unique(comparisons.comparisons.user).tolist()}
-        if not present <= set(self._users.ids):
-            raise ValueError(f"comparisons of {self._users.ids[0]!r} expected, got those of {sorted(present)}")
-        if len(comparisons):
-            self._said.append(self._read(comparisons))
+        if not set(said.speakers) <= set(self._users.ids):
+            raise ValueError(f"what {self._users.ids[0]!r} says is expected, got words of {list(said.speakers)}")
+        if not said.says_nothing:
+            self._said.append(self._read(said.of_user(self._users.ids[0])))
         return self.adapted
 
     def information(self, questions: ComparisonSet) -> FloatArray:
@@ -87,25 +95,26 @@ class RunningEstimate(OnlineUser):
         return AdaptedUsers(self._users.ids, embedding, (how,), np.array([num_users]), np.array([confidence]))
 
     def _everything(self) -> ComparisonSet:
-        """Return all comparisons so far as one set; before the first one, a comparison that says nothing."""
-        if not self._said:
-            return ComparisonSet(self._users, ResponseTable([""], [""]), Comparisons([0], [0], [0], [0.0]))
-        prompts: list[str] = []
-        texts: list[str] = []
-        parts, features = [], []
-        for said in self._said:
-            rows = said.comparisons
-            parts.append(
-                attrs.evolve(
-                    rows,
-                    user=np.zeros_like(rows.user),
-                    chosen=rows.chosen + len(texts),
-                    rejected=rows.rejected + len(texts),
-                )
-            )
-            prompts += said.responses.prompts
-            texts += said.responses.texts
-            if said.features is not None:
-                features.append(said.features)
-        whole = torch.cat(features) if len(features) == len(self._said) else None
-        return ComparisonSet(self._users, ResponseTable(prompts, texts), Comparisons.concat(parts), whole)
+        """Return all that was said so far as one set, with its weight by now; before the first, nothing."""
+        return self._weigh(_joined(self._said)) if self._said else nothing_said(self._users)
+
+
+def _joined(parts: Sequence[ComparisonSet]) -> ComparisonSet:
+    """Return what one user says in several sets as one."""
+    prompts: list[str] = []
+    texts: list[str] = []
+    given, judged = [], []
+    nobody_else = np.zeros(1, dtype=np.int64)
+    for said in parts:
+        rows = np.arange(len(texts), len(texts) + len(said.responses))
+        given.append(said.given.renumbered(nobody_else, rows))
+        judged.append(said.judgements.renumbered(nobody_else, rows))
+        prompts += said.responses.prompts
+        texts += said.responses.texts
+    judgements = Judgements.concat(judged)
+    number: dict[tuple[str, str], int] = {}
+    same = np.array([number.setdefault(pair, len(number)) for pair in zip(prompts, texts, strict=True)], np.int64)
+    judgements = judgements.take(last_said(judgements.renumbered(nobody_else, same).subjects, judgements.time))
+    features = [said.features for said in parts if said.features is not None]
+    whole = torch.cat(features) if len(features) == len(parts) else None
+    return with_implied(parts[0].users, ResponseTable(prompts, texts), Comparisons.concat(given), judgements, whole)

@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 
 from copl.evidence import LEVEL_KEYS, learnt_from
-from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, response_key
+from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable, response_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,19 +124,27 @@ class PaddedSupport:
     weight: Tensor
 
 
+def nothing_said(users: UserTable) -> ComparisonSet:
+    """Return a set in which each of some users is there, and says nothing."""
+    rows = np.arange(len(users))
+    one = np.zeros_like(rows)
+    return ComparisonSet(users, ResponseTable([""], [""]), Comparisons(rows, one, one, np.zeros(len(users))))
+
+
 def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: bool = True) -> MatchedSupport:
     """Find the newcomers' comparisons among the trained responses, by response key, and by text where there is one.
 
-    Comparisons of weight 0 and of a response with itself are left out; their users stay. Where levels were trained,
-    thumbs are set against them (`copl.evidence`). For a seen user the training comparisons are added; not so
-    `with_training` false, where the users are none.
+    Comparisons of weight 0 and of a response with itself are left out; their users stay, and so do those whose
+    judgements imply nothing. Where levels were trained, thumbs are set against them (`copl.evidence`). For a seen user
+    the training comparisons are added; not so `with_training` false, where the users are none.
     """
     rows, num_responses = support.comparisons, len(trained.response_keys)
     known = trained.response_rows
     trained_levels = [level for level, key in enumerate(LEVEL_KEYS) if key in known]
     if len(support.judgements) and trained_levels:
         rows = learnt_from(support, alone=True)
-    users, newcomer = np.unique(rows.user, return_inverse=True)
+    users = np.unique(np.concatenate([rows.user, support.judgements.user]))
+    newcomer = np.searchsorted(users, rows.user)
     user_ids = tuple(support.users.ids[row] for row in users.tolist())
     used, position = np.unique(np.concatenate([rows.chosen, rows.rejected]), return_inverse=True)
     levels = used >= len(support.responses)

@@ -16,7 +16,6 @@ from copl.errors import RunError
 from copl.interfaces import Generator, PreferenceModel, Progress
 from copl.records import (
     AdaptedUsers,
-    Comparisons,
     ComparisonSet,
     FloatArray,
     PreferenceData,
@@ -131,9 +130,9 @@ class RunContext:
         return self.run.truth.utilities(requests)
 
     def comparisons(self, user_id: str) -> ComparisonSet:
-        if self.support is not None and len(said := _of_user(self.support, user_id)):
+        if self.support is not None and not (said := self.support.of_user(user_id)).says_nothing:
             return said
-        return _of_user(self.run.data().split("train"), user_id)
+        return self.run.data().split("train").of_user(user_id)
 
     def features(self, responses: ResponseTable) -> FloatArray:
         features = self.run.reader.features(responses, np.arange(len(responses)))
@@ -149,10 +148,3 @@ def _distinct(requests: AnswerRequests) -> tuple[ResponseTable, list[IntArray]]:
         for prompt, texts in zip(requests.prompts, requests.candidates, strict=True)
     ]
     return ResponseTable([prompt for prompt, _ in rows], [text for _, text in rows]), places
-
-
-def _of_user(comparisons: ComparisonSet, user_id: str) -> ComparisonSet:
-    row = comparisons.users.rows.get(user_id, -1)
-    rows = comparisons.comparisons.take(comparisons.comparisons.user == row)
-    own = Comparisons(np.zeros_like(rows.user), rows.chosen, rows.rejected, rows.weight, rows.controversial)
-    return ComparisonSet(UserTable.ungrouped([user_id]), comparisons.responses, own)

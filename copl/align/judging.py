@@ -323,7 +323,7 @@ def _first(support: ComparisonSet, count: int) -> ComparisonSet:
     place = np.empty(len(user), dtype=np.int64)
     for row, number in enumerate(user.tolist()):
         place[row] = seen[number] = seen.get(number, -1) + 1
-    return evolve(support, comparisons=support.comparisons.take(place < count))
+    return support.take(place < count)
 
 
 def _opposed(weights: FloatArray) -> IntArray:

@@ -27,7 +27,7 @@ def ask(
     ],
     support: Annotated[
         Path | None,
-        typer.Option("--support", help="What has been said so far: rows of comparisons, as for `copl adapt`."),
+        typer.Option("--support", help="What has been said so far: rows of every kind, as for `copl adapt`."),
     ] = None,
     user: Annotated[
         str | None,
@@ -75,19 +75,14 @@ def ask(
 
 
 def _of_user(support: ComparisonSet, user: str | None, where: Path) -> ComparisonSet:
-    """Return the comparisons of one user.
+    """Return what one user says.
 
     Raises:
-        OptionsError: the file has none of the user, or is of several and no user is named.
+        OptionsError: the file has nothing of the user, or is of several and no user is named.
     """
-    import attrs
-    import numpy as np
-
     from copl.errors import OptionsError, quoted, suggest
-    from copl.records import ComparisonSet, UserTable
 
-    rows = support.comparisons
-    present = [support.users.ids[row] for row in np.unique(rows.user).tolist()]
+    present = support.speakers
     if user is None and len(present) > 1:
         raise OptionsError(f"{where}: comparisons of {len(present)} users; name one with --user, such as {present[0]}")
     chosen = present[0] if user is None else user
@@ -96,15 +91,16 @@ def _of_user(support: ComparisonSet, user: str | None, where: Path) -> Compariso
             f"{where}: no comparisons of user {quoted(chosen)}{suggest(chosen, present)}; leave --support out to ask "
             "somebody who has said nothing"
         )
-    own = rows.take(rows.user == support.users.rows[chosen])
-    columns = attrs.evolve(own, user=np.zeros_like(own.user))
-    return ComparisonSet(UserTable.ungrouped([chosen]), support.responses, columns)
+    return support.of_user(chosen)
 
 
 def _answered(said: ComparisonSet) -> set[tuple[str, frozenset[str]]]:
+    """Return the pairs that were compared, or called a tie."""
     prompts, texts = said.responses.prompts, said.responses.texts
-    rows = zip(said.comparisons.chosen.tolist(), said.comparisons.rejected.tolist(), strict=True)
-    return {(prompts[chosen], frozenset((texts[chosen], texts[rejected]))) for chosen, rejected in rows}
+    ties = said.judgements.take(said.judgements.is_of_two)
+    ends = ((said.given.chosen, said.given.rejected), (ties.response, ties.other))
+    pairs = [pair for one, other in ends for pair in zip(one.tolist(), other.tolist(), strict=True)]
+    return {(prompts[one], frozenset((texts[one], texts[other]))) for one, other in pairs}
 
 
 def _key(pair: Pair) -> tuple[str, frozenset[str]]:

@@ -9,14 +9,15 @@ import numpy as np
 
 from copl.data.living import AddOptions, add_rows, joined_tables, split_options_of, split_seed_of
 from copl.data.making.stable import stable_cold, stable_unseen
-from copl.data.pairs import compact_all, number_rows, pair_numbers
+from copl.data.pairs import compact_all, pair_numbers
 from copl.data.reading.rows import Rows
 from copl.data.reading.table import Table
-from copl.judgements import RATING, THUMB, Judgements
+from copl.judgements import Judgements
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
-    from copl.records import BoolArray, IntArray
+    from copl.records import BoolArray
 
 
 def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tuple[str, ...] = ()) -> PreferenceData:
@@ -32,7 +33,7 @@ def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tup
         name: what it is called in the notes.
         notes: further remarks.
     """
-    given = said.comparisons.take(np.arange(len(said) if said.num_given is None else said.num_given))
+    given = said.given
     rows = Rows(attrs.evolve(said, comparisons=given), None, Table(name, {}, np.arange(1, len(given) + 1)), notes, ())
     grown = add_rows(_without_old_words(data, rows.data), rows, AddOptions(contradictions="keep"), name=name)
     if not len(said.judgements):
@@ -98,16 +99,8 @@ def _held_out(data: PreferenceData, fresh: Judgements, num_responses: int) -> Bo
 def _said_again(old: Judgements, fresh: Judgements) -> tuple[BoolArray, BoolArray]:
     """Return which new judgements are there already, and which old ones a new one takes the place of."""
     both = Judgements.concat([old, fresh])
-    subject = _subjects(both)
+    subject = both.subjects
     start = len(old)
     same = number_rows(subject, both.kind.astype(np.int64), np.unique(both.value, return_inverse=True)[1])
     again = np.isin(same[start:], same[:start])
     return again, np.isin(subject[:start], subject[start:][~again])
-
-
-def _subjects(judgements: Judgements) -> IntArray:
-    """Return a number for each judgement [N], equal where a user judges the same in the same way."""
-    sort = np.select([judgements.kind == THUMB, judgements.kind == RATING], [1, 2], 0)
-    other = np.where(judgements.is_of_two, judgements.other, judgements.response)
-    ends = np.minimum(judgements.response, other), np.maximum(judgements.response, other)
-    return number_rows(judgements.user, sort, *ends)

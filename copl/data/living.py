@@ -12,11 +12,12 @@ import numpy as np
 from copl.data.making.by_time import time_splits
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_splits
-from copl.data.pairs import compact_all, first_of, number_rows, pair_numbers, superseded
+from copl.data.pairs import compact_all, first_of, pair_numbers, superseded
 from copl.data.reading.faults import Faults
 from copl.errors import DataError, quoted, suggest
 from copl.options import option, parse_options
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.rows import Rows
@@ -228,7 +229,7 @@ def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
     if not len(splits.get("train", ())) + len(judged.get("train", ())):
         raise DataError(f"data set {quoted(data.name)}: without them nothing is left to train on")
     table, responses, kept, judgements = compact_all(data.users, data.responses, splits, judged)
-    names = re.compile("|".join(rf"(?<!\\w){re.escape(user)}(?!\\w)" for user in users))
+    names = re.compile("|".join(rf"(?<!\w){re.escape(user)}(?!\w)" for user in users))
 
     def is_silent(entry: Any) -> bool:
         text = str(entry)

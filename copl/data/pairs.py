@@ -10,13 +10,10 @@ import numpy as np
 from copl.data.reading.columns import encode_together, first_places
 from copl.judgements import Judgements
 from copl.records import Comparisons, ResponseTable, UserTable
-from copl.system.converters import renumbering
+from copl.system.converters import number_rows, renumbering
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray
-
-
-_INT64 = 2**63 - 1
 
 
 def pair_numbers(comparisons: Comparisons) -> IntArray:
@@ -24,21 +21,6 @@ def pair_numbers(comparisons: Comparisons) -> IntArray:
     low = np.minimum(comparisons.chosen, comparisons.rejected)
     high = np.maximum(comparisons.chosen, comparisons.rejected)
     return number_rows(comparisons.user, low, high)
-
-
-def number_rows(*columns: IntArray) -> IntArray:
-    """Return a number for each row of non-negative columns [N], counted from 0, equal exactly for equal rows."""
-    numbers, span = columns[0], int(columns[0].max(initial=0)) + 1
-    for column in columns[1:]:
-        width = int(column.max(initial=0)) + 1
-        if span * width > _INT64:
-            numbers = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
-            span = int(numbers.max(initial=0)) + 1
-        if span * width > _INT64:
-            distinct, column = np.unique(column, return_inverse=True)  # the same values, renumbered
-            width = len(distinct)
-        numbers, span = numbers * width + column, span * width
-    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
 
 
 def repeats(comparisons: Comparisons) -> BoolArray:

@@ -218,7 +218,7 @@ def read_support(path: Path, tell: Tell) -> ComparisonSet:
             tell(note)
         return said
     support = load_dataset(path).split("support")
-    if not len(support):
+    if support.says_nothing:
         raise DataError(f"{path}: the data set has no comparisons of unseen users (split 'support' is empty)")
     return support
 

@@ -114,7 +114,7 @@ class CoplMethod(PreferenceModel):
 
     def online(self, user_id: str) -> OnlineUser:
         space, _ = self.fitted
-        return space.online(user_id)
+        return space.online(user_id, self._recency.of_support)
 
     def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
         """Explain by the table of users and responses; what the reward model adds to it is one part."""
@@ -123,8 +123,8 @@ class CoplMethod(PreferenceModel):
             raise OptionsError("this run scores by its reward model alone (graph_scores), which cannot be taken apart")
         rows = np.arange(len(responses))
         requests = ScoreRequests(UserTable.ungrouped([user]), responses, np.zeros_like(rows), rows)
-        adapted = None if support is None else self.adapt(support)
-        by_table = space.explain(user, responses, support)
+        heard, adapted = space.heard(user, None if support is None else self._recency.of_support(support))
+        by_table = space.explain(user, responses, heard, adapted)
         scores = self.scores(requests, adapted)
         score = scores[0] - scores[1] if len(responses) > 1 else scores[0]
         by_text = Part("reward model", float(score) - self._blend.table * by_table.score)

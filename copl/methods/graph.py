@@ -61,10 +61,11 @@ class GraphMethod(PreferenceModel):
         return self.space.adapt(self._recency.of_support(support))
 
     def online(self, user_id: str) -> OnlineUser:
-        return self.space.online(user_id)
+        return self.space.online(user_id, self._recency.of_support)
 
     def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
-        return self.space.explain(user, responses, support)
+        heard, adapted = self.space.heard(user, None if support is None else self._recency.of_support(support))
+        return self.space.explain(user, responses, heard, adapted)
 
     def seen_users(self) -> Collection[str]:
         return self.space.trained.user_rows.keys()

@@ -1,4 +1,4 @@
-"""How the values that a record is given become the columns it holds: arrays and tuples of one type.
+"""How the values that a record is given become the columns it holds: arrays and tuples of one type, numbered rows.
 
 Nothing is changed in silence that would change its meaning: a number that is no whole number is never made a row.
 """
@@ -12,6 +12,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_INT64 = 2**63 - 1
 
 
 def int_array(values: Any) -> NDArray[np.int64]:
@@ -41,6 +43,21 @@ def renumbering(kept: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     rows = np.full(count, -1, dtype=np.int64)
     rows[kept] = np.arange(len(kept))
     return rows
+
+
+def number_rows(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for each row of non-negative columns [N], counted from 0, equal exactly for equal rows."""
+    numbers, span = columns[0], int(columns[0].max(initial=0)) + 1
+    for column in columns[1:]:
+        width = int(column.max(initial=0)) + 1
+        if span * width > _INT64:
+            numbers = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+            span = int(numbers.max(initial=0)) + 1
+        if span * width > _INT64:
+            distinct, column = np.unique(column, return_inverse=True)  # the same values, renumbered
+            width = len(distinct)
+        numbers, span = numbers * width + column, span * width
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
 
 
 def strings(values: Iterable[str]) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.adapt.online import RunningEstimate
+from copl.evidence import faded, with_implied
+from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.options import parse_options
 from copl.plugins import load
-from copl.records import ComparisonSet, NodeEmbeddings, UserTable
+from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, UserTable
 
 COMPONENTS = {r.component.name: r.component for r in load().registry("adapter") if r.package == "copl"}
 
@@ -133,3 +135,72 @@ def test_an_isinstance_check_is_no_surprise_for_foreign_strategies(planted_probl
     for part in one_by_one(of_user(support, 0)):
         user.add(part)
     assert foreign.seen == (1, 2, 3, 4)
+
+
+DAY = 86_400.0
+
+
+def words(support: ComparisonSet, user: str, judged: Judgements) -> ComparisonSet:
+    return with_implied(UserTable.ungrouped([user]), support.responses, Comparisons.empty(), judged)
+
+
+def thumbs(values: list[float], times: list[float] | None = None) -> Judgements:
+    """Thumbs for the first responses: those of even number are what one group likes."""
+    count = len(values)
+    time = np.full(count, np.nan) if times is None else np.array(times)
+    return Judgements([THUMB] * count, [0] * count, np.arange(count), [-1] * count, values, np.ones(count), time)
+
+
+KINDS = {
+    "thumbs": thumbs([1.0, -1.0, 1.0, -1.0]),
+    "ratings": Judgements([RATING] * 3, [0] * 3, [0, 1, 2], [-1] * 3, [4.0, 1.0, 5.0]),
+    "ties": Judgements([TIE] * 2, [0] * 2, [0, 2], [1, 3], [0.0] * 2),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("name", ["empirical", "posterior", "mean"])
+def test_judgements_one_by_one_are_as_all_at_once(name: str, kind: str, planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    judged = KINDS[kind]
+    expected = strategy(name).adapt(words(support, "new", judged), trained)
+    user = RunningEstimate("new", trained, strategy(name))
+    for row in range(len(judged)):
+        found = user.add(words(support, "new", judged.take(np.array([row]))))
+    torch.testing.assert_close(found.embeddings, expected.embeddings, rtol=1e-5, atol=1e-6)
+    assert found.how == expected.how == (name,)
+
+
+def test_one_thumb_alone_leaves_the_population_and_the_user_is_there(planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    said = words(support, "new", thumbs([1.0]))
+    assert not len(said)
+    assert strategy("empirical").adapt(said, trained).user_ids == ("new",)
+    assert RunningEstimate("new", trained, strategy("empirical")).add(said).how == ("population",)
+
+
+def test_who_changes_their_mind_is_heard(planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    user = RunningEstimate("new", trained, strategy("empirical"))
+    user.add(words(support, "new", thumbs([1.0, -1.0])))
+    turned = user.add(words(support, "new", thumbs([-1.0, 1.0])))
+    expected = strategy("empirical").adapt(words(support, "new", thumbs([-1.0, 1.0])), trained)
+    torch.testing.assert_close(turned.embeddings, expected.embeddings)
+
+
+def test_judgements_of_others_are_refused(planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    with pytest.raises(ValueError, match="new 0"):
+        RunningEstimate("new 0", trained, strategy("empirical")).add(words(support, "other", thumbs([1.0])))
+
+
+def test_what_is_older_counts_less_also_one_by_one(planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    judged = thumbs([1.0, -1.0, -1.0, 1.0], [0.0, 0.0, 40 * DAY, 40 * DAY])
+    user = RunningEstimate("new", trained, strategy("empirical"), weigh=lambda said: faded(said, 2.0))
+    for row in range(4):
+        found = user.add(words(support, "new", judged.take(np.array([row]))))
+    said = words(support, "new", judged)
+    expected = strategy("empirical").adapt(faded(said, 2.0), trained)
+    torch.testing.assert_close(found.embeddings, expected.embeddings, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(found.embeddings, strategy("empirical").adapt(said, trained).embeddings, atol=0.1)

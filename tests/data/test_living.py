@@ -181,6 +181,13 @@ def test_findings_that_name_a_forgotten_user_go() -> None:
     assert forget_users(data, [other]).provenance["findings"] == findings
 
 
+def test_numbers_in_notes_are_no_names() -> None:
+    data = made([{"user_id": user, "prompt": f"p {user}", "chosen": "a", "rejected": "b"} for user in ("1", "2")])
+    notes = ["211 comparisons were dropped.", "user '1' said it all.", "user 12 did not."]
+    data = PreferenceData(data.name, data.users, data.responses, data.splits, {**data.provenance, "notes": notes})
+    assert forget_users(data, ["1"]).provenance["notes"][:-1] == [notes[0], notes[2]]
+
+
 def test_users_that_cannot_be_forgotten() -> None:
     data = made([{"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b"}])
     with pytest.raises(DataError, match=r"data set 'example': no user 'uu' \(did you mean 'u'\?\)"):

@@ -14,11 +14,12 @@ from copl.data.chat import decode_prompt
 from copl.data.checking.findings import Finding, Severity
 from copl.data.checking.shortcuts import list_shape, trivial_rules
 from copl.data.checking.spelling import spelling_findings
-from copl.data.pairs import contradictions, number_rows, occurring, pair_numbers, repeats
+from copl.data.pairs import contradictions, occurring, pair_numbers, repeats
 from copl.errors import quoted
 from copl.evidence import LeftOut
 from copl.judgements import KINDS, Judgements
 from copl.records import Comparisons, PreferenceData
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray

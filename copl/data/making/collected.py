@@ -22,11 +22,11 @@ from copl.data.making.origin import Origin, left_out
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_cold, stable_splits, stable_unseen
 from copl.data.making.stable_opinions import drawn_pairs, stable_parts
-from copl.data.pairs import compact_all, intern_responses, intern_users, number_rows
+from copl.data.pairs import compact_all, intern_responses, intern_users
 from copl.data.reading.files import unpacked_name
 from copl.errors import DataError
-from copl.evidence import choice_weight, implied, ranking_weight
-from copl.judgements import BOTH_BAD, KINDS, RATING, THUMB, TIE, Judgements
+from copl.evidence import choice_weight, implied, ranking_weight, with_implied
+from copl.judgements import BOTH_BAD, KINDS, RATING, THUMB, TIE, Judgements, last_said, subjects
 from copl.options import option
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, UserTable
 
@@ -191,9 +191,8 @@ class Collected:
         columns = _Columns.of(self._rows)
         columns = columns.take(columns.current())
         given, judged = columns.comparisons(columns.kind == _COMPARISON), columns.judgements()
-        whole = Comparisons.concat([given, implied(judged, len(given))])
         users = UserTable(columns.users, [self.groups.get(user) for user in columns.users])
-        return ComparisonSet(users, columns.responses, whole, None, judged, len(given))
+        return with_implied(users, columns.responses, given, judged)
 
 
 @final
@@ -258,13 +257,7 @@ class _Columns:
 
     def current(self) -> BoolArray:
         """Return which rows [N] the same user has not said again later, of the same pair or the same response."""
-        sort = np.select([self.kind == THUMB, self.kind == RATING], [1, 2], 0)
-        low, high = np.minimum(self.response, self.other), np.maximum(self.response, self.other)
-        subject = number_rows(self.user, sort, low, high)
-        order = np.lexsort((np.arange(len(subject)), np.nan_to_num(self.time, nan=-np.inf), subject))
-        is_last = np.zeros(len(subject), dtype=np.bool_)
-        is_last[order[np.append(np.flatnonzero(np.diff(subject[order])), len(order) - 1)]] = True
-        return is_last
+        return last_said(subjects(self.kind, self.user, self.response, self.other), self.time)
 
 
 @final

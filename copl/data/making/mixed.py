@@ -58,11 +58,15 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
     """Return what the rows of a table say, and a remark on each column that was not read.
 
     Raises:
-        DataError: one fault for each row that could not be read, or is wrong.
+        DataError: one fault for each row that could not be read, or is wrong; or there is none.
     """
     known = ("user_id", "prompt", "chosen", "rejected", *JUDGED, *_OPTIONAL)
     unknown = [name for name in columns if name not in known]
     faults = table.faults
+    if not len(table):
+        if not len(faults):
+            faults.add("there are no rows")
+        faults.raise_any()
     for name in unknown:
         faults.add(f"option columns: {quoted(name)} is no column of the schema{suggest(name, known)}")
     names = {name: columns.get(name, name) for name in known}

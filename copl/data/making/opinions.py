@@ -15,9 +15,9 @@ import attrs
 import numpy as np
 
 from copl.data.making.splits import SUPPORT, TEST, TRAIN, VALIDATION, SplitOptions, choose, deal, generator, shares
-from copl.data.pairs import number_rows
 from copl.options import option
 from copl.records import Comparisons
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from numpy.random import Generator

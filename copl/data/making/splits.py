@@ -23,10 +23,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from copl.data.pairs import number_rows, occurring, openings, pair_numbers
+from copl.data.pairs import occurring, openings, pair_numbers
 from copl.errors import OptionsError
 from copl.options import option
 from copl.records import Comparisons, ComparisonSet, ResponseTable
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from numpy.random import Generator

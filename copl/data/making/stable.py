@@ -31,8 +31,9 @@ from copl.data.making.splits import (
     SplitComparisons,
     SplitOptions,
 )
-from copl.data.pairs import number_rows, occurring, openings, pair_numbers
+from copl.data.pairs import occurring, openings, pair_numbers
 from copl.records import SPLITS, Comparisons, ComparisonSet, ResponseTable
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray

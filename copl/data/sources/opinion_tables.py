@@ -21,7 +21,7 @@ from copl.data.making.opinions import OpinionOptions, Opinions, controversial_pa
 from copl.data.making.origin import Origin
 from copl.data.making.stable import STABLE_VERSION, with_evidence
 from copl.data.making.stable_opinions import stable_opinions
-from copl.data.pairs import compact, first_rows, intern_responses, intern_users, number_rows
+from copl.data.pairs import compact, first_rows, intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.rows import RowReader
 from copl.data.sources.tables import read_table
@@ -29,6 +29,7 @@ from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.table import Table

@@ -14,11 +14,12 @@ import numpy as np
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.data.making.splits import SPLIT_VERSION, drop_stranded, generator
-from copl.data.pairs import compact, number_rows, openings, pair_numbers
+from copl.data.pairs import compact, openings, pair_numbers
 from copl.errors import DataError
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from numpy.random import Generator

@@ -14,7 +14,7 @@ from copl.data.making.mixed import JUDGED, collect_rows, is_mixed
 from copl.data.making.origin import Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_splits
-from copl.data.pairs import compact, contradictions, first_of, number_rows, pair_numbers, repeats, superseded
+from copl.data.pairs import compact, contradictions, first_of, pair_numbers, repeats, superseded
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import is_packed, unpacked_name
 from copl.data.reading.rows import OPTIONAL, REQUIRED, Rows, parse_rows
@@ -23,6 +23,7 @@ from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.columns import EncodedColumn

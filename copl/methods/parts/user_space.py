@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from copl.adapt.explain import Explanation, explain
 from copl.adapt.online import RunningEstimate
-from copl.adapt.support import match
+from copl.adapt.support import match, nothing_said
 from copl.evidence import LEVEL_KEYS
 from copl.graph.build import build_graph, with_levels
 from copl.graph.parts import compared_responses
@@ -38,6 +38,7 @@ from copl.records import (
 from copl.runs.recipe import Stages
 
 if TYPE_CHECKING:
+    from copl.adapt.support import MatchedSupport
     from copl.reward.reading.reader import TextReader
 
 STAGE = "graph"
@@ -117,28 +118,40 @@ class UserSpace:
         """Find embeddings for the users of `support`; a seen user's training comparisons count as well."""
         return self._strategy.adapt(self._read(support), self.trained)
 
-    def online(self, user_id: str) -> OnlineUser:
-        """Follow a user, seen or not, who answers one comparison after another."""
-        return RunningEstimate(user_id, self.trained, self._strategy, self._read)
+    def online(self, user_id: str, weigh: Callable[[ComparisonSet], ComparisonSet]) -> OnlineUser:
+        """Follow a user, seen or not, who says one thing after another.
 
-    def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
+        Args:
+            user_id: the user's id.
+            weigh: returns what was said with the weight that each part has by now.
+        """
+        return RunningEstimate(user_id, self.trained, self._strategy, self._read, weigh)
+
+    def heard(self, user: str, support: ComparisonSet | None) -> tuple[MatchedSupport, AdaptedUsers | None]:
+        """Return what a user has said, in training and since, and the user adapted to it, where that is needed.
+
+        Args:
+            user: the user's id.
+            support: what users have said since training; what others say is left aside.
+        """
+        own = None if support is None else support.of_user(user)
+        if own is None or own.says_nothing:
+            return match(nothing_said(UserTable.ungrouped([user])), self.trained), None
+        said = self._read(own)
+        return match(said, self.trained), self._strategy.adapt(said, self.trained)
+
+    def explain(
+        self, user: str, responses: ResponseTable, heard: MatchedSupport, adapted: AdaptedUsers | None
+    ) -> Explanation:
         """Say why a user prefers the first of two responses, or why the one there is scores as it does.
 
         Args:
-            user: the user's id, seen or in `support`.
+            user: the user's id.
             responses: one or two responses.
-            support: what the user has said since training.
+            heard: what the user has said, see `heard`.
+            adapted: the user adapted to it; None where nothing was said since training.
         """
-        users = UserTable.ungrouped([user])
-        if support is None:
-            said = ComparisonSet(users, ResponseTable([""], [""]), Comparisons([0], [0], [0], [0.0]))
-            adapted = None
-        else:
-            said, adapted = self._read(support), self.adapt(support)
-        heard = match(said, self.trained)
-        if user in heard.user_ids:
-            heard = heard.take(np.array([heard.user_ids.index(user)]))
-        rows = np.arange(len(responses))
+        users, rows = UserTable.ungrouped([user]), np.arange(len(responses))
         table = self._responses(ScoreRequests(users, responses, np.zeros_like(rows), rows), rows)
         difference = table[0] - table[1] if len(responses) > 1 else table[0]
         return explain(user, heard, self.trained, self.vectors(users, adapted)[0], difference)

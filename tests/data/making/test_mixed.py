@@ -153,6 +153,15 @@ def test_comparisons_with_other_columns_stay_comparisons(tmp_path: Path) -> None
     assert any("'rating' is not part of the row schema" in note for note in data.provenance["notes"])
 
 
+def test_a_header_alone_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("user_id,prompt,response,thumb\n")
+    with pytest.raises(DataError, match="there are no rows"):
+        made(path, "csv")
+    with pytest.raises(DataError, match="there are no rows"):
+        read_support(path, print)
+
+
 def test_newcomers_may_say_anything(tmp_path: Path) -> None:
     support = read_support(written(tmp_path / "s.jsonl", rows_of("new", "newer")), print)
     assert support.users.ids == ("new", "newer")

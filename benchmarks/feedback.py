@@ -17,7 +17,6 @@ import numpy as np
 from attrs import frozen
 
 from copl.data.making.opinions import Opinions, draw_pairs
-from copl.evidence import tie_threshold
 from copl.graph.build import build_graph
 from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.plugins import load
@@ -145,7 +144,7 @@ def main() -> None:
         "20 ratings, pairs by margin 4": lambda w: (by_margin(w.ratings(whole), 4.0, num_users), None),
         "40 thumbs": lambda w: (Comparisons.empty(), w.thumbs(2 * whole)),
     }
-    print(f"{encoder}, {num_users} users, {NUM_TEXTS} texts; threshold of 30 % ties {tie_threshold(0.3):.2f}")
+    print(f"{encoder}, {num_users} users, {NUM_TEXTS} texts")
     for name, ask in cases.items():
         if asked.cases not in name:
             continue

@@ -19,6 +19,7 @@ from copl.ablate.local import run_here, run_side_by_side
 from copl.ablate.results import (
     AVERAGE,
     Difference,
+    Margins,
     Result,
     best_by_validation,
     collect,
@@ -190,8 +191,9 @@ def _write(
     out: Path,
 ) -> Found:
     results = collect(plan, cells)
-    accuracy = estimates(plan, results, cells)
-    found = differences(plan, results, cells, accuracy)
+    margins = Margins()
+    accuracy = estimates(plan, results, cells, margins)
+    found = differences(plan, results, cells, accuracy, margins)
     best = best_by_validation(plan, results)
     tables = split_tables(plan, accuracy, found)
     remarks = [*notes(plan, found, best, len(failed)), *search_notes(plan.study.search)]

@@ -18,6 +18,7 @@ from attrs import field, frozen
 
 from copl.errors import suggest
 from copl.plugins import Range
+from copl.runs.recipe import is_seed
 
 _KEYS = ("num_trials", "seed", "ranges")
 _RANGE_KEYS = ("low", "high", "log")
@@ -53,11 +54,11 @@ def read_search(document: Mapping[str, Any], faults: list[str]) -> Search | None
     faults += [f"search: unknown key {key!r}{suggest(key, _KEYS)}" for key in table if key not in _KEYS]
     num_trials: Any = table.get("num_trials")
     seed, ranges = table.get("seed", 1000), table.get("ranges", {})
-    if not _whole(num_trials) or num_trials < 1:
+    if not is_seed(num_trials) or num_trials < 1:
         faults.append(f"search: num_trials must be a whole number of at least 1, got {num_trials!r}")
         num_trials = 1
-    if not _whole(seed):
-        faults.append(f"search: seed must be a whole number, got {seed!r}")
+    if not is_seed(seed):
+        faults.append(f"search: seed must be a whole number from 0 up to 2^63 - 1, got {seed!r}")
         seed = 0
     if not isinstance(ranges, Mapping) or not all(isinstance(values, Mapping) for values in ranges.values()):
         faults.append("search: ranges must be tables by the names of variants, such as [search.ranges.vpl]")
@@ -86,10 +87,6 @@ def _read_ranges(variant: str, values: Mapping[str, Any], faults: list[str]) -> 
         else:
             faults.append(f"{where}: expected a list of values, or low and high, got {value!r}")
     return found
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def draw(choices: Choices, like: Any, generator: np.random.Generator) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -18,7 +18,8 @@ from copl.data.dataset import load_dataset
 from copl.evaluate.bootstrap import sampled_from
 from copl.evaluate.metrics import correct
 from copl.evaluate.tables import held_out, split_order
-from copl.records import FloatArray, Measurement, PreferenceData
+from copl.records import ComparisonSet, FloatArray, Measurement
+from copl.runs.pipeline import EVALUATED
 from copl.runs.results import evaluation_of, load_margins, read_metrics
 from copl.system.files import write_atomically
 
@@ -133,12 +134,30 @@ def accuracies(results: Sequence[Result]) -> dict[tuple[str, str, str], dict[int
 
 
 @final
-class _Margins:
+@frozen
+class _Sampled:
+    """What the comparisons of a split were sampled from; see `SeedDifferences`."""
+
+    users: Sequence[str]
+    texts: Sequence[str] | Sequence[tuple[str, str]]
+
+    @classmethod
+    def of(cls, pairs: ComparisonSet) -> _Sampled:
+        rows, responses = pairs.comparisons, pairs.responses
+        users = [pairs.users.ids[row] for row in rows.user.tolist()]
+        _, texts = sampled_from(pairs)
+        if texts.ndim == 1:
+            return cls(users, [responses.prompts[row] for row in rows.chosen.tolist()])
+        return cls(users, [(responses.keys[one], responses.keys[other]) for one, other in texts.tolist()])
+
+
+@final
+class Margins:
     """Margins and comparisons of finished cells, each read once."""
 
     def __init__(self) -> None:
-        self._of = lru_cache(maxsize=None)(lambda run: load_margins(evaluation_of(run)))
-        self._load = lru_cache(maxsize=8)(load_dataset)
+        self._of = cache(lambda run: load_margins(evaluation_of(run)))
+        self._sampled = cache(_sampled_by_split)
 
     def right(self, cell: Cell, split: str) -> FloatArray | None:
         """Return what a cell is right about on a split [N], None where it was not measured there."""
@@ -147,23 +166,21 @@ class _Margins:
 
     def seed(self, cell: Cell, split: str, values: FloatArray) -> SeedDifferences:
         """Return values with the users and texts of a cell's comparisons."""
-        data: PreferenceData = self._load(cell.data_directory)
-        pairs = data.split(split)
-        rows, responses = pairs.comparisons, pairs.responses
-        users = [data.users.ids[row] for row in rows.user]
-        _, texts = sampled_from(pairs)
-        if texts.ndim == 1:
-            return SeedDifferences(values, users, [responses.prompts[row] for row in rows.chosen])
-        ends = [(responses.keys[one], responses.keys[other]) for one, other in texts.tolist()]
-        return SeedDifferences(values, users, ends)
+        sampled = self._sampled(cell.data_directory)[split]
+        return SeedDifferences(values, sampled.users, sampled.texts)
 
 
-def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell]) -> Estimates:
+def _sampled_by_split(directory: Path) -> dict[str, _Sampled]:
+    data = load_dataset(directory)
+    return {split: _Sampled.of(data.split(split)) for split in EVALUATED}
+
+
+def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], margins: Margins) -> Estimates:
     """Return the accuracy by variant, data set (or `AVERAGE`) and held-out split, where no run is missing."""
-    runs, margins, measured = _runs(cells), _Margins(), accuracies(results)
+    runs, measured, measured_on = _runs(cells), accuracies(results), _data_by_split(results)
     found: dict[tuple[str, str, str], Estimate] = {}
     for split in _splits(results):
-        names = [spec.name for spec in plan.study.data if spec.name in _with_split(results, split)]
+        names = [spec.name for spec in plan.study.data if spec.name in measured_on[split]]
         for variant in plan.variants:
             parts: dict[str, PairedDifference] = {}
             for name in names:
@@ -212,7 +229,9 @@ def references(plan: Plan, found: Estimates) -> dict[tuple[str, str], str]:
     return best
 
 
-def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], found: Estimates) -> list[Difference]:
+def differences(
+    plan: Plan, results: Sequence[Result], cells: Sequence[Cell], found: Estimates, margins: Margins
+) -> list[Difference]:
     """Return the difference of every variant to the reference on every held-out split of every data set.
 
     Runs of both with the same seed are paired comparison by comparison, and pooled. P-values are corrected by Holm's
@@ -220,7 +239,7 @@ def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], fo
     several that know no users, these are not compared with each other, and an average is over the gains on each data
     set, each over the best there.
     """
-    runs, margins, versus = _runs(cells), _Margins(), references(plan, found)
+    runs, versus, measured_on = _runs(cells), references(plan, found), _data_by_split(results)
     apart = plan.unpersonalised if plan.reference == BEST_UNPERSONALISED else (plan.reference,)
     rows: list[tuple[str, str, str, str, PairedDifference, int]] = []
     for split in _splits(results):
@@ -232,7 +251,7 @@ def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], fo
                 if by_seed:
                     parts[spec.name] = pooled_difference(by_seed, seed=number)
                     rows.append((variant, spec.name, split, reference, parts[spec.name], len(by_seed)))
-            if len(parts) > 1 and len(parts) == len(_with_split(results, split)):
+            if len(parts) > 1 and len(parts) == len(measured_on[split]):
                 against = {versus[name, split] for name in parts}
                 name = against.pop() if len(against) == 1 else BEST_UNPERSONALISED
                 rows.append((variant, AVERAGE, split, name, mean_difference(parts), len(plan.study.seeds)))
@@ -243,13 +262,17 @@ def differences(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], fo
     ]
 
 
-def _with_split(results: Sequence[Result], split: str) -> set[str]:
-    return {result.data for result in results if result.measured.split == split}
+def _data_by_split(results: Sequence[Result]) -> dict[str, set[str]]:
+    """Return the names of the data sets that were measured on each split."""
+    names: dict[str, set[str]] = {}
+    for result in results:
+        names.setdefault(result.measured.split, set()).add(result.data)
+    return names
 
 
 def _paired(
     runs: Mapping[tuple[str, str, int], Cell],
-    margins: _Margins,
+    margins: Margins,
     names: tuple[str, str],
     data: str,
     split: str,

@@ -43,7 +43,7 @@ from attrs import field, frozen
 
 from copl.ablate.ranges import Search, read_search
 from copl.errors import CoplError, OptionsError, suggest
-from copl.runs.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
+from copl.runs.recipe import DEFAULTS, Draft, is_seed, merge, parse_assignments, read_toml
 
 NAME = "name"
 """The key of a section that chooses its component."""
@@ -271,10 +271,11 @@ def _data_spec(name: str, about: Any, root: Path, faults: list[str]) -> DataSpec
     _known(about, _DATA_KEYS, where, faults)
     directory, source = about.get("directory"), about.get("source", "")
     options, seed, per_seed = about.get("options", {}), about.get("seed", 0), about.get("per_seed", False)
-    types = _text(source) and isinstance(options, Mapping) and _whole(seed) and isinstance(per_seed, bool)
+    types = _text(source) and isinstance(options, Mapping) and is_seed(seed) and isinstance(per_seed, bool)
     if not types or not (directory is None or _text(directory)):
         faults.append(
-            f"{where}: directory and source are text, options is a table, seed a whole number, per_seed true or false"
+            f"{where}: directory and source are text, options is a table, seed a whole number from 0 up to 2^63 - 1, "
+            "per_seed true or false"
         )
         return DataSpec(name)
     if (directory is None) == (not source):
@@ -286,16 +287,14 @@ def _data_spec(name: str, about: Any, root: Path, faults: list[str]) -> DataSpec
     return DataSpec(name, None if directory is None else root / directory, source, dict(options), seed, per_seed)
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _seeds(value: Any, faults: list[str]) -> tuple[int, ...]:
-    if _whole(value) and value > 0:
+    if is_seed(value) and value > 0:
         return tuple(range(value))
-    if isinstance(value, list) and value and all(map(_whole, value)) and len(set(value)) == len(value):
+    if isinstance(value, list) and value and all(map(is_seed, value)) and len(set(value)) == len(value):
         return tuple(value)
-    faults.append(f"seeds must be their number or a list of different whole numbers, got {value!r}")
+    faults.append(
+        f"seeds must be their number or a list of different whole numbers from 0 up to 2^63 - 1, got {value!r}"
+    )
     return (0,)
 
 

@@ -82,8 +82,8 @@ def ablate(
         raise OptionsError(f"--jobs {jobs}: at least one")
     flags = Flags(vary or (), data or (), seeds, reference, assignments or ())
     plan = plan_study(load_study(config, flags), load())
-    trials = trials_of(plan, plan.study.search, load()) if plan.study.search else ()
     if dry_run:
+        trials = trials_of(plan, plan.study.search, load()) if plan.study.search else ()
         _show_plan(plan, len(trials), as_json)
         return
     if out is None:

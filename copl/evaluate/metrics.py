@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 import attrs
 import numpy as np
 
+from copl.bradley_terry import log_loss
 from copl.evaluate.bootstrap import crossed_mean, crossed_resamples, interval, sampled_from
 from copl.interfaces import EvaluationContext
 from copl.options import option
@@ -121,7 +122,7 @@ class LogLoss(_MeanMetric):
 
     def values(self, margins: FloatArray) -> FloatArray:
         correct(margins)
-        return np.logaddexp(0.0, -margins)
+        return log_loss(margins)
 
     def subsets(self, pairs: ComparisonSet, context: EvaluationContext) -> Iterator[tuple[str, BoolArray]]:
         yield "all", np.ones(len(pairs), dtype=bool)

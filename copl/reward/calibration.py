@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
+from copl.bradley_terry import log_loss
 from copl.records import FloatArray, ResponseTable, ScoreRequests, UserTable
 
 Scores = Callable[[ScoreRequests], FloatArray]
@@ -47,7 +48,7 @@ def fitted_weight(personal: FloatArray, quality: FloatArray) -> float:
     def objective(values: FloatArray) -> float:
         slope, weight = values
         margins = slope * personal + weight * quality
-        return float(np.logaddexp(0.0, -margins).sum() + 0.5 * (np.square(np.log(slope)) + np.square(weight)))
+        return float(log_loss(margins).sum() + 0.5 * (np.square(np.log(slope)) + np.square(weight)))
 
     fitted = minimize(objective, [1.0, 0.1], method="L-BFGS-B", bounds=[(1e-2, 1e2), (0.0, 1e2)])
     slope, weight = fitted.x

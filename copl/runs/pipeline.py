@@ -211,11 +211,12 @@ def measure(
         PluginError: a metric gave something else than measurements with finite numbers.
     """
     measurements: list[Measurement] = []
+    parts = {split: (data.split(split), SplitContext.of(data, split, seed=seed)) for split in margins}
     for registered in plugins.registry("metric"):
         name = registered.component.name
         metric: Metric = plugins.registry("metric").create(name)
         for split, values in margins.items():
-            measured: list[Any] = list(metric(values, data.split(split), SplitContext.of(data, split, seed=seed)))
+            measured: list[Any] = list(metric(values, *parts[split]))
             if not all(isinstance(m, Measurement) and np.isfinite([m.value, m.low, m.high]).all() for m in measured):
                 raise PluginError(
                     f"metric {name!r} of package {registered.package!r} gave {quoted(measured)} on split {split!r}; "

@@ -105,7 +105,8 @@ def test_every_method_declares_what_can_be_searched() -> None:
         ("[search]\nnum_trials = 0", "num_trials must be a whole number of at least 1, got 0"),
         ("[search]\nnum_trials = 2\ntrails = 3", "unknown key 'trails'"),
         ("[search]\nnum_trials = true", "num_trials must be a whole number"),
-        ("[search]\nnum_trials = 2\nseed = -1", "seed must be a whole number, got -1"),
+        ("[search]\nnum_trials = 2\nseed = -1", "seed must be a whole number from 0 up to 2.63 - 1, got -1"),
+        (f"[search]\nnum_trials = 2\nseed = {2**63}", f"from 0 up to 2.63 - 1, got {2**63}"),
         ("[search]\nnum_trials = 2\n[search.ranges.graph]\nlow = 3", "expected section.option"),
         ('[search]\nnum_trials = 2\n[search.ranges.graph]\n"encoder.num_steps" = 3', "expected a list of values"),
         (

@@ -117,7 +117,7 @@ def test_all_mistakes_of_file_and_flags_are_told_at_once(tmp_path: Path) -> None
     found = "\n".join(caught.value.faults)
     for fault in (
         "unknown key 'titel' (did you mean 'title'?)",
-        "seeds must be their number or a list of different whole numbers, got 0",
+        "seeds must be their number or a list of different whole numbers from 0 up to 2^63 - 1, got 0",
         "base must be a table",
         "data.corpus: unknown key 'sorce' (did you mean 'source'?)",
         "data.both: name either a directory or a source",
@@ -133,6 +133,15 @@ def test_all_mistakes_of_file_and_flags_are_told_at_once(tmp_path: Path) -> None
     ):
         assert fault in found, fault
     assert str(tmp_path / "study.toml") in caught.value.faults[0]
+
+
+def test_a_seed_that_no_generator_takes_is_a_mistake(tmp_path: Path) -> None:
+    study = f'seeds = [{2**63}]\n[data.corpus]\nsource = "facets"\nseed = {2**63}'
+    with pytest.raises(OptionsError) as caught:
+        load_study(write(tmp_path, study), Flags())
+    one, other = caught.value.faults
+    assert "data.corpus: directory and source are text" in one
+    assert f"from 0 up to 2^63 - 1, got [{2**63}]" in other
 
 
 def test_a_file_that_is_none_and_a_study_without_data(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from attrs.validators import and_, ge, le
 
 from copl.align.choosing import best_answer, favourite
 from copl.answers import Answer, AnswerRequests
+from copl.bradley_terry import log_loss
 from copl.data.chat import decode_prompt, encode_prompt
 from copl.errors import OptionsError
 from copl.interfaces import CountsTokens
@@ -157,7 +158,7 @@ def _telling(user_id: str, said: ComparisonSet, context: AlignerContext) -> Floa
     rewards = context.rewards(asked)
     own = np.array([row[0, 0] - row[0, 1] for row in rewards.personal])
     usual = np.array([row[0] - row[1] for row in rewards.unpersonalised])
-    bits = np.maximum((np.logaddexp(0, -usual) - np.logaddexp(0, -own)) / np.log(2), 0)
+    bits = np.maximum((log_loss(usual) - log_loss(own)) / np.log(2), 0)
     share: FloatArray = bits / max(float(bits.max(initial=0)), 1e-12)
     return share
 

@@ -19,6 +19,7 @@ import numpy as np
 from attrs import frozen
 from scipy.optimize import minimize
 
+from copl.bradley_terry import log_loss
 from copl.records import FloatArray
 from copl.system.documents import read_document, write_document
 
@@ -53,7 +54,7 @@ class Blend:
         def objective(logarithms: FloatArray) -> float:
             b, a = np.exp(logarithms)
             departure = np.square(logarithms - _EXPECTED).sum()
-            return float(np.logaddexp(0.0, -(b * table + a * text)).sum() + 0.5 * _STRENGTH * departure)
+            return float(log_loss(b * table + a * text).sum() + 0.5 * _STRENGTH * departure)
 
         fitted = minimize(objective, _EXPECTED, method="Nelder-Mead", bounds=[(-8.0, 4.0)] * 2)
         b, a = np.exp(fitted.x)

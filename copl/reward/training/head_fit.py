@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from attrs import frozen
 from torch import Tensor, nn
 
+from copl.bradley_terry import bradley_terry_loss
 from copl.records import Comparisons
 from copl.reward.heads import Head
 from copl.reward.training.divisions import Division, drawn
@@ -109,7 +110,7 @@ class HeadFit:
         # Not codes[rows]: with several threads the gradient of indexing adds up in no fixed order.
         chosen, rejected = F.embedding(pairs.chosen, codes), F.embedding(pairs.rejected, codes)
         margins = self._head.combine(chosen, users) - self._head.combine(rejected, users)
-        return (F.softplus(-margins) * pairs.weight).sum() / pairs.weight.sum().clamp_min(1e-12), margins
+        return bradley_terry_loss(margins, pairs.weight), margins
 
     def _search(
         self,

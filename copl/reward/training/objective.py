@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from copl.bradley_terry import bradley_terry_loss
 from copl.records import TokenBatch
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.packing import PackedPairs
@@ -101,8 +102,7 @@ class BradleyTerryObjective(nn.Module):
         rewards = model.head(features, torch.cat([told, told]))
         chosen, rejected = rewards.chunk(2)
         margins = chosen - rejected
-        loss = (F.softplus(-margins) * weight).sum() / weight.sum().clamp_min(1e-12)
-        return {"loss": loss + gate.aux_loss, "margins": margins}
+        return {"loss": bradley_terry_loss(margins, weight) + gate.aux_loss, "margins": margins}
 
     def _features(self, tokens: TokenBatch, weights: Tensor | None, kept: Tensor | None) -> Tensor:
         """Return the features [T, H] of texts, those of similar length read together."""

@@ -11,7 +11,9 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from copl.bradley_terry import log_loss
 from copl.errors import BackboneError, OptionsError, TrainingError
+from copl.evaluate.metrics import correct
 from copl.experts.gates.fixed import NoGate
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions
@@ -154,11 +156,10 @@ class TrainingSetup:
         pairs = Comparisons.concat(judges)
         share = np.concatenate([part.weight / part.weight.sum() for part in judges]) / len(judges)
         margins = self.margins(pairs, readings)
-        loss = float(np.sum(share * np.logaddexp(0.0, -margins)))
-        accuracy = float(np.sum(share * ((margins > 0) + 0.5 * (margins == 0))))
+        loss = float(np.sum(share * log_loss(margins)))
         if not math.isfinite(loss):
             raise TrainingError("the validation loss is not finite; lower reward.learning_rate; nothing was saved")
-        return loss, accuracy
+        return loss, float(np.sum(share * correct(margins)))
 
     def epochs(self, train: Comparisons, seed: int) -> Callable[[], list[IntArray]]:
         """Return what draws the batches of one epoch after another."""

@@ -116,6 +116,15 @@ def of_system(error: OSError) -> str:
     return one_line(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
 
 
+def in_brief(error: BaseException) -> str:
+    """Return what an error of somebody else's says on one line of at most 200 characters; its kind where it is silent.
+
+    >>> in_brief(ValueError("two\n  lines")), in_brief(KeyError())
+    ('two lines', 'KeyError')
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _cut(text: str, length: int) -> str:
     """Return a text of at most `length` characters, its middle left out where it is longer."""
     return text if len(text) <= length else f"{text[: length // 2]} … {text[3 + length // 2 - length :]}"

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from copl.data.canonical import canonical_text
 from copl.data.chat import encode_prompt
-from copl.errors import BackboneError, OptionsError
+from copl.errors import BackboneError, OptionsError, in_brief
 from copl.experts.classifier import ClassifierForm, classifier_form, merge_user_classifier, write_user_classifier
 from copl.records import ResponseTable
 from copl.reward.backbones import standalone
 from copl.reward.backbones.checkpoints import quiet
-from copl.reward.backbones.loaded import LoadedBackbone
+from copl.reward.backbones.loaded import LoadedBackbone, tolerance_of
 from copl.reward.model import PersonalRewardModel
 from copl.reward.scoring import score_responses
 from copl.reward.usage import usage_page
@@ -29,8 +29,6 @@ from copl.system.files import is_free, new_directory, write_text
 
 CARD = "export.json"
 SCRIPT = "score.py"
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-_ROUGH_TOLERANCE = 5e-2  # of half precision, where the order of sums matters
 
 
 @final
@@ -173,8 +171,9 @@ def _require_equal(model: PersonalRewardModel, user: Tensor, directory: Path) ->
         with quiet():
             reward = standalone.PersonalReward(directory)
     except Exception as error:  # whatever the tools of others come upon
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BackboneError(f"{name} has no export: the classifier cannot be opened again ({reason})") from error
+        raise BackboneError(
+            f"{name} has no export: the classifier cannot be opened again ({in_brief(error)})"
+        ) from error
     expected, scores = [], []
     for prompt, response in _samples(model):
         table = ResponseTable([encode_prompt(prompt)], [canonical_text(response)])
@@ -185,8 +184,7 @@ def _require_equal(model: PersonalRewardModel, user: Tensor, directory: Path) ->
         expected.append(float(own[0]))
         scores.append(reward(prompt, response))
     worst = float(np.max(np.abs(np.subtract(expected, scores)), initial=0.0))
-    tolerance = _TOLERANCE.get(model.backbone.model.dtype, _ROUGH_TOLERANCE)
-    if not worst <= tolerance * max(1.0, float(np.max(np.abs(expected), initial=0.0))):
+    if not worst <= tolerance_of(model.backbone.model.dtype) * max(1.0, float(np.max(np.abs(expected), initial=0.0))):
         raise BackboneError(
             f"{name} has no export: transformers' {reward.card['classifier']['auto_class']} scores otherwise than copl "
             f"(up to {worst:.1e} apart)"

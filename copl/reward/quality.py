@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from copl.errors import BackboneError, OptionsError, quoted
+from copl.errors import BackboneError, OptionsError, in_brief, quoted
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray, ResponseTable, ScoreRequests
@@ -130,11 +130,9 @@ class QualityReward:
 def _opened(directory: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from copl.reward.backbones.checkpoints import missing_files, quiet
+    from copl.reward.backbones.checkpoints import quiet, require_complete
 
-    lacking = missing_files(directory)
-    if lacking:
-        raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}")
+    require_complete(directory)
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet():
@@ -143,7 +141,7 @@ def _opened(directory: Path) -> tuple[Any, Any]:
             )
             tokenizer = AutoTokenizer.from_pretrained(directory, **options)
     except Exception as error:  # whatever foreign code comes upon in foreign files
-        raise BackboneError(f"{directory} is no sequence classifier: {' '.join(str(error).split())[:200]}") from error
+        raise BackboneError(f"{directory} is no sequence classifier: {in_brief(error)}") from error
     if info["missing_keys"]:
         absent = sorted(info["missing_keys"])[0]
         raise BackboneError(f"{directory} is no trained sequence classifier: it lacks {absent}, which would be random")

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import evolve
 
-from copl.errors import RunError
+from copl.errors import RunError, in_brief
 from copl.evaluate.tables import held_out, markdown_text, methods_table, to_markdown
 from copl.runs.directory import CONFIG_FILE, RUN_FILE, Run
 from copl.runs.reference import REFERENCE_FILE
@@ -66,8 +66,9 @@ def fetch_portable(name: str | Path, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(text, revision=revision))
     except Exception as error:  # the hub client raises errors of its HTTP library too
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"{text} is no local directory, and the Hugging Face hub did not give it ({reason})") from error
+        raise RunError(
+            f"{text} is no local directory, and the Hugging Face hub did not give it ({in_brief(error)})"
+        ) from error
 
 
 def publish(run: Run, repo_id: str, *, private: bool, **options: Any) -> str:
@@ -94,9 +95,8 @@ def publish(run: Run, repo_id: str, *, private: bool, **options: Any) -> str:
             api.create_repo(repo_id, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repo_id, folder_path=copy, commit_message="A copl run"))
         except Exception as error:  # the hub client raises errors of its HTTP library too
-            reason = " ".join(str(error).split())[:200]
             raise RunError(
-                f"the Hugging Face hub did not take {repo_id} ({reason}); log in with `hf auth login`"
+                f"the Hugging Face hub did not take {repo_id} ({in_brief(error)}); log in with `hf auth login`"
             ) from error
 
 

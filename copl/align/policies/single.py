@@ -15,7 +15,7 @@ from copl.align.policies.extra import trl
 from copl.align.policies.options import DpoOptions
 from copl.align.policies.rows import PreferenceRow, as_trl
 from copl.align.policies.writer import Writer, own_randomness, quiet_packages
-from copl.errors import CoplError, RunError, TrainingError
+from copl.errors import CoplError, RunError, TrainingError, in_brief
 from copl.experts.targets import default_target_modules, require_target_modules
 from copl.system.files import new_directory, write_text
 from copl.system.progress import SilentProgress
@@ -162,8 +162,9 @@ def speaking(writer: Writer, directory: Path) -> Iterator[Writer]:
         try:
             adapted = PeftModel.from_pretrained(writer.model, directory)
         except Exception as error:  # whatever PEFT comes upon
-            reason = " ".join(str(error).split())[:200]
-            raise RunError(f"{directory}: cannot be put on {writer.directory} ({reason}); delete it") from error
+            raise RunError(
+                f"{directory}: cannot be put on {writer.directory} ({in_brief(error)}); delete it"
+            ) from error
     try:
         yield Writer(adapted.eval(), writer.tokenizer, writer.directory)
     finally:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from copl.align.policies.rows import plain_prompt
 from copl.data.chat import decode_prompt
-from copl.errors import BackboneError
+from copl.errors import BackboneError, in_brief
 from copl.reward.backbones.checkpoints import fingerprint_directory, quiet
 from copl.reward.backbones.language_models import language_model_directory
 from copl.reward.backbones.standalone import TextError, chat_template
@@ -73,8 +73,7 @@ class Writer:
                 )
                 tokenizer = AutoTokenizer.from_pretrained(directory, **options)
         except Exception as error:  # whatever foreign code comes upon in foreign files
-            reason = " ".join(str(error).split())[:200]
-            raise BackboneError(f"cannot load the model in {directory}: {reason}") from error
+            raise BackboneError(f"cannot load the model in {directory}: {in_brief(error)}") from error
         if torch.cuda.is_available():
             model.to("cuda")
         model.requires_grad_(False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from attrs import evolve, field, frozen
 
-from copl.errors import BackboneError
+from copl.errors import BackboneError, in_brief
 from copl.options import option
 from copl.plugins import Component
 from copl.reward.backbones.checkpoints import FILES, fingerprint_directory, missing_files, quiet
@@ -237,11 +237,10 @@ class HuggingFace:
             with quiet():
                 return fetch(local=False)
         except Exception as error:  # the hub client raises errors of its HTTP library too
-            reason = " ".join(str(error).split())[:200]
             raise BackboneError(
                 f"backbone {name!r} is neither a directory in {Path.cwd()} nor in the local Hugging Face cache, and "
-                f"the hub did not give it ({reason}); check the name, log in if it is gated, or download it and give "
-                "its path"
+                f"the hub did not give it ({in_brief(error)}); check the name, log in if it is gated, or download it "
+                "and give its path"
             ) from error
 
 

@@ -64,6 +64,17 @@ def missing_files(directory: Path) -> list[str]:
     return lacking
 
 
+def require_complete(directory: Path) -> None:
+    """Check that a model directory has all its files.
+
+    Raises:
+        BackboneError: it lacks some.
+    """
+    lacking = missing_files(directory)
+    if lacking:
+        raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}")
+
+
 def _shards(directory: Path) -> list[str]:
     """The names of the files with the weights."""
     if not (directory / _INDEX).is_file():
@@ -107,9 +118,7 @@ def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTr
     Raises:
         BackboneError: something is missing, damaged, or does not fit together.
     """
-    lacking = missing_files(directory)
-    if lacking:
-        raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}")
+    require_complete(directory)
     if (directory / _ADAPTER).is_file() and any(directory.glob("adapter_model.*")):
         raise BackboneError(
             f"{directory} holds a whole model and an adapter; merge the adapter into it, or move adapter_* elsewhere"

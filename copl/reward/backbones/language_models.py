@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from copl.errors import BackboneError
+from copl.errors import BackboneError, in_brief
 from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions, SmolLm2, SmolLm2Options
-from copl.reward.backbones.checkpoints import missing_files
+from copl.reward.backbones.checkpoints import require_complete
 from copl.reward.backbones.names import PACKAGED_WRITER
 
 PACKAGED = PACKAGED_WRITER
@@ -30,9 +30,7 @@ def language_model_directory(name: str | Path, *, revision: str | None = None) -
     if str(name) == PACKAGED:
         return SmolLm2(SmolLm2Options()).directory()
     directory = HuggingFace(HuggingFaceOptions(path=str(name), revision=revision)).directory()
-    lacking = missing_files(directory)
-    if lacking:
-        raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}")
+    require_complete(directory)
     _require_writer(directory)
     return directory
 
@@ -47,7 +45,7 @@ def _require_writer(directory: Path) -> None:
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever foreign code comes upon in foreign files
-        raise BackboneError(f"cannot load the model in {directory}: {' '.join(str(error).split())[:200]}") from error
+        raise BackboneError(f"cannot load the model in {directory}: {in_brief(error)}") from error
     kind = config.model_type
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise BackboneError(f"{directory} holds a model of type {kind}, which does not write; take a causal one")

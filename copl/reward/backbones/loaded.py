@@ -14,7 +14,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
-from copl.errors import BackboneError
+from copl.errors import BackboneError, in_brief
 from copl.experts.targets import default_target_modules, modules_called_otherwise
 from copl.records import ResponseTable, TokenBatch
 from copl.reward.backbones.standalone import TextError, Tokens, chat_template, encode
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 Pooling = Literal["last", "mean"]
 Template = Literal["chat", "pair", "plain", "response"]
 Side = Literal["left", "right"]
-
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-_ROUGH_TOLERANCE = 5e-2  # of half precision, where the order of sums matters
 
 
 @final
@@ -154,15 +151,26 @@ def _try_out(model: PreTrainedModel, pad_id: int) -> tuple[int, frozenset[str]]:
     except RuntimeError:  # short of memory, or a fault of the model's own: said where texts are read
         return int(model.config.get_text_config().hidden_size), frozenset()
     except Exception as error:  # whatever a model of another kind says to text
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BackboneError(f"{name} does not read plain text ({reason}); a decoder or an encoder is needed") from error
-    worst = float((hidden[0, :short] - alone).abs().max() / alone.abs().max().clamp_min(1e-12))
-    if worst > _TOLERANCE.get(model.dtype, _ROUGH_TOLERANCE):
+        raise BackboneError(
+            f"{name} does not read plain text ({in_brief(error)}); a decoder or an encoder is needed"
+        ) from error
+    worst = apart(hidden[0, :short], alone)
+    if worst > tolerance_of(model.dtype):
         raise BackboneError(
             f"{name} reads padding: a text has another hidden state beside a longer one (by {worst:.1e} of the largest "
             "value), so its score would depend on the batch; choose another backbone"
         )
     return shape[2], frozenset(unfit)
+
+
+def apart(states: Tensor, reference: Tensor) -> float:
+    """Return the largest difference of two tensors of one shape, as a share of the largest value of the second."""
+    return float((states - reference).abs().max() / reference.abs().max().clamp_min(1e-12))
+
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Return how far `apart` two ways to the same hidden states may be; in half precision the order of sums matters."""
+    return 1e-4 if dtype in (torch.float32, torch.float64) else 5e-2
 
 
 def _num_layers(model: PreTrainedModel) -> int:
@@ -223,7 +231,6 @@ class EncodedResponses:
         ids: the token ids of all texts, one after the other.
         offsets: where each text begins in `ids`, and where the last one ends [N + 1].
         prompt_lengths: number of tokens before the response in each text, opening included [N].
-        unfit_modules: linear modules that do not read text after text, and so cannot differ between users.
         pad_id: token id that fills up batches.
         max_length: the limit in tokens that was applied.
         num_truncated: texts that were too long and lost tokens.

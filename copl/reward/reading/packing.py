@@ -19,15 +19,13 @@ from torch import Tensor
 
 from copl.errors import BackboneError
 from copl.records import Comparisons
-from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, collate
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, apart, collate, tolerance_of
 from copl.reward.reading.kept import UnevenRows
 
 if TYPE_CHECKING:
     from copl.records import IntArray
 
 SHARED, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-_ROUGH_TOLERANCE = 5e-2  # of half precision, where the order of sums matters
 
 
 @final
@@ -141,8 +139,8 @@ def check_packing(backbone: LoadedBackbone, encoded: EncodedResponses, compariso
         mask = tokens.attention_mask.to(model.device)
         plain = model(input_ids=tokens.input_ids.to(model.device), attention_mask=mask).last_hidden_state[mask.bool()]
         again = packed[pairs.own(segment).bool()]
-        worst = float((plain - again).abs().max() / plain.abs().max().clamp_min(1e-12))
-        if not worst <= _TOLERANCE.get(model.dtype, _ROUGH_TOLERANCE):
+        worst = apart(again, plain)
+        if not worst <= tolerance_of(model.dtype):
             raise BackboneError(
                 f"pairs cannot be packed: hidden states of {name} differ by {worst:.1e} of the largest value; only "
                 "models that read from left to right can share a prompt"

@@ -279,10 +279,11 @@ class TextReader:
 
     def _fill(self, responses: ResponseTable, rows: IntArray, wanted: KeptRows, *, steady: bool = True) -> None:
         """Read those of the texts that are not in `wanted` yet; `steady`: whatever else is asked for with them."""
-        if not len(self._new(responses, rows, wanted)):
+        new = self._new(responses, rows, wanted)
+        if not len(new):
             return
         if self._shared is None:
-            self._read_in_parts(responses, self._new(responses, rows, wanted), wanted, steady=steady)
+            self._read_in_parts(responses, new, wanted, steady=steady)
             return
         # Who reads the same texts at the same time waits, and finds them read.
         with locked(self._shared / "locks" / digest_of({responses.keys[row] for row in rows})):

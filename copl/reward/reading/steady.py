@@ -23,7 +23,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, collate, pool
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, apart, collate, pool, tolerance_of
 from copl.reward.reading.kept import UnevenRows
 from copl.reward.reading.passes import Read, length_batches
 from copl.reward.reading.trunk import FrozenTrunk
@@ -37,8 +37,6 @@ Call = Callable[[dict[str, Any], "IntArray"], Any]
 _WIDTH = 8
 _ROWS = 64
 _FAMILY = 4
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-_ROUGH_TOLERANCE = 5e-2  # of half precision, where the order of sums matters
 
 
 @final
@@ -193,8 +191,7 @@ def shares_prompts(backbone: LoadedBackbone) -> bool:
         parts = _joined(prompt.last_hidden_state, out.last_hidden_state)[mask.bool()]
     except Exception:  # noqa: BLE001 - whatever a model says that keeps nothing, or something else, of what it has read
         return False
-    worst = (whole - parts).abs().max() / whole.abs().max().clamp_min(1e-12)
-    return bool(worst <= _TOLERANCE.get(model.dtype, _ROUGH_TOLERANCE))
+    return apart(parts, whole) <= tolerance_of(model.dtype)
 
 
 def _families(encoded: EncodedResponses, kinds: IntArray | None, always: bool) -> Iterator[tuple[int, IntArray]]:

@@ -6,13 +6,13 @@ import threading
 from collections import OrderedDict
 from typing import final
 
-from copl.data.events.evidence import judgements
+from copl.data.events.evidence import words
 from copl.data.events.log import EventLog
 from copl.serve.served import NOBODY, History
 
 _MAX_HISTORIES = 4096
-_MAX_JUDGEMENTS = 2000
-"""Latest comparisons of a user that make up the state, which everybody else waits for; training hears all."""
+_MAX_WORDS = 2000
+"""Latest words of a user that make up the state, which everybody else waits for; training hears all."""
 
 
 @final
@@ -36,7 +36,7 @@ class Histories:
                 return kept
         events = self._log.of_user(user)
         version = (len(events), events[-1].id if events else 0)
-        history = History(user, version, tuple(judgements(events))[-_MAX_JUDGEMENTS:], is_forgotten)
+        history = History(user, version, tuple(words(events))[-_MAX_WORDS:], is_forgotten)
         with self._lock:
             self._kept[user] = history
             self._kept.move_to_end(user)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from attrs import evolve, frozen
 
-from copl.data.events.evidence import Judgement
+from copl.data.events.evidence import Claim, Word, claim
 from copl.data.events.log import Version
 from copl.errors import CoplError
-from copl.records import ResponseTable, ScoreRequests, UserTable, response_key
+from copl.judgements import KINDS
+from copl.records import ResponseTable, ScoreRequests, UserTable
 from copl.serve.tastes import TasteMap, pairs_to_ask
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class History:
     Attributes:
         user: the user's id.
         version: that of the log.
-        judgements: the comparisons that follow.
+        words: what follows.
         is_forgotten: whether the user asked to be forgotten, so that what training knows of them is not used.
     """
 
     user: str
     version: Version
-    judgements: tuple[Judgement, ...]
+    words: tuple[Word, ...]
     is_forgotten: bool = False
 
     @property
@@ -116,8 +117,8 @@ class Served:
 
     Args:
         model: the model.
-        said_in_training: comparisons that each user's training knows already, by user: keys of chosen and rejected
-            response. They are not counted again where the run was trained on the log.
+        said_in_training: what training has heard of each user already, by user. It is not counted again where the run
+            was trained on the log.
         data: the data set it was trained on, where that is still there.
 
     Attributes:
@@ -129,7 +130,7 @@ class Served:
     def __init__(
         self,
         model: Model,
-        said_in_training: Mapping[str, frozenset[tuple[str, str]]] | None = None,
+        said_in_training: Mapping[str, frozenset[Claim]] | None = None,
         data: PreferenceData | None = None,
     ) -> None:
         self.model = model
@@ -181,11 +182,7 @@ class Served:
         if not self.takes_notice:
             return UserState(None, None, True, "unpersonalised", 0.0)
         already = self._trained.get(name, frozenset())
-        rows = [
-            one.row(name)
-            for one in history.judgements
-            if (response_key(one.prompt, one.chosen), response_key(one.prompt, one.rejected)) not in already
-        ]
+        rows = [word.row(name) for word in history.words if word.claim not in already]
         followed = self.model.online(name)
         adapted = followed.add_rows(rows) if rows else followed.adapted
         used = adapted if rows else None
@@ -266,10 +263,14 @@ def open_served(directory: Path) -> Served:
     return Served(model, {} if data is None else _said_in_training(data), data)
 
 
-def _said_in_training(data: PreferenceData) -> Mapping[str, frozenset[tuple[str, str]]]:
-    part = data.split("train").comparisons
-    ids, keys = data.users.ids, data.responses.keys
-    said: dict[str, set[tuple[str, str]]] = {}
-    for user, chosen, rejected in zip(part.user.tolist(), part.chosen.tolist(), part.rejected.tolist(), strict=True):
-        said.setdefault(ids[user], set()).add((keys[chosen], keys[rejected]))
-    return {user: frozenset(pairs) for user, pairs in said.items()}
+def _said_in_training(data: PreferenceData) -> Mapping[str, frozenset[Claim]]:
+    said, ids, keys = data.split("train"), data.users.ids, data.responses.keys
+    claims: dict[str, set[Claim]] = {}
+    given = said.given
+    for user, chosen, rejected in zip(given.user.tolist(), given.chosen.tolist(), given.rejected.tolist(), strict=True):
+        claims.setdefault(ids[user], set()).add(claim("comparison", (keys[chosen], keys[rejected])))
+    judged, kinds = said.judgements, tuple(KINDS)
+    for kind, user, first, second, value, *_ in zip(*(column.tolist() for column in judged.columns()), strict=True):
+        responses = (keys[first],) if second < 0 else (keys[first], keys[second])
+        claims.setdefault(ids[user], set()).add(claim(kinds[kind], responses, value))
+    return {user: frozenset(own) for user, own in claims.items()}

@@ -88,10 +88,18 @@ def test_a_request_sent_again_counts_once(service: Running) -> None:
     assert service.http.get("/v1/users/again").json()["num_events"] == 1
 
 
-def test_ratings_become_comparisons(service: Running) -> None:
+def test_ties_and_ratings_reach_the_scores_as_the_library_has_them(service: Running, model: Model) -> None:
     ratings = [{"prompt": PROMPT, "response": text, "rating": n} for n, text in enumerate(TEXTS)]
     assert service.http.post("/v1/users/rater/ratings", json={"ratings": ratings}).status_code == 200
-    assert service.http.get("/v1/users/rater").json()["num_comparisons"] == 3
+    tie = {"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[2], "tie": True}
+    assert service.http.post("/v1/users/rater/comparisons", json={"comparisons": [tie]}).status_code == 200
+    assert service.http.get("/v1/users/rater").json()["num_comparisons"] == 4
+    followed = model.online("rater")
+    for n, text in enumerate(TEXTS):
+        followed.rate(PROMPT, text, n)
+    followed.tie(PROMPT, TEXTS[0], TEXTS[2])
+    expected = model.score("rater", PROMPT, TEXTS, adapted=followed.adapted)
+    assert scores(service, "rater") == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_question_is_the_one_of_the_model_and_what_was_answered_is_not_asked_again(

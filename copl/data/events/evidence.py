@@ -1,24 +1,25 @@
-"""From events to comparisons: what of all that a user said is in force, and what it says of responses.
+"""From events to rows: what of all that a user said is in force, and what it says of responses.
 
 An event is about a *subject*: a pair, a rated response, or a completion. The latest event of a kind about a subject is
-in force; a withdrawal takes what is in force about its subject back. What is in force becomes comparisons:
+in force; a withdrawal takes what is in force about its subject back. What is in force becomes rows of every kind
+(`copl.data.making.mixed`), so that states and data sets have it in the one likelihood of `copl.evidence`:
 
-- ``comparison``: chosen beats rejected; a tie says nothing.
-- ``rating`` of a response: beats every response to the same prompt that the user rated lower.
+- ``comparison``: chosen beats rejected, or a tie.
+- ``rating`` of a response: a rating.
 - ``choice`` among the n candidates of a completion: n - 1 comparisons of weight 2 / n (`copl.evidence.choice_weight`).
 - ``edit`` of the answer shown: the edited text beats it.
 - ``thumb``, from -1 to 1, on the answer shown: beats the other candidates, or loses to them, all together with weight
-  1/2 times its size; nothing where there is a choice, which says more.
+  1/2 times its size; nothing where there is a choice, which says more. An answer without others has a thumb.
 
-A pair that is decided in several ways counts once, as it was decided last. A user who chooses twice, sends a vote again
-or takes it back therefore counts once, or not at all.
+A pair that is decided in several ways counts once, as it was decided last, and so do the thumb and the rating of a
+response. A user who chooses twice, sends a vote again or takes it back therefore counts once, or not at all.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Any, Literal, TypeAlias, final
 
 from attrs import frozen
@@ -32,11 +33,12 @@ Kind: TypeAlias = Literal["completion", "comparison", "rating", "choice", "edit"
 FEEDBACK: tuple[Kind, ...] = ("comparison", "rating", "choice", "edit", "thumb")
 """Kinds of events that say something about responses."""
 
-MAX_RATINGS = 32
-"""Latest ratings of one prompt that are compared, each with each."""
-
 THUMB_WEIGHT = 0.5
-"""A thumb says less than a comparison: the user has seen one response alone."""
+"""Twice the information of one of as many thumbs up as down, 1/4, as `copl.evidence.implied` weighs thumbs; the other
+candidates, which are known, take the place of the user's threshold, which a first thumb would say nothing of."""
+
+Claim: TypeAlias = tuple[str, ...]
+"""What is said of which responses, equal for equal words."""
 
 
 @final
@@ -67,32 +69,51 @@ class Event:
 
 @final
 @frozen
-class Judgement:
-    """A comparison that follows from an event in force.
+class Word:
+    """Something that follows from an event in force.
 
     Attributes:
         event: id of the event.
+        kind: ``comparison``, ``tie``, ``thumb`` or ``rating``.
         prompt: the prompt as it stands in tables.
-        chosen: the response that is preferred.
-        rejected: the other one.
+        texts: chosen and rejected response, the two of a tie, or the one response.
+        value: the rating, or 1 or -1 for a thumb.
         weight: how much it counts, positive.
     """
 
     event: int
+    kind: Literal["comparison", "tie", "thumb", "rating"]
     prompt: str
-    chosen: str
-    rejected: str
+    texts: tuple[str, ...]
+    value: float = 0.0
     weight: float = 1.0
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the responses."""
+        return tuple(response_key(self.prompt, text) for text in self.texts)
+
+    @property
+    def claim(self) -> Claim:
+        """What it says."""
+        return claim(self.kind, self.keys, self.value)
+
     def row(self, user: str) -> dict[str, Any]:
-        """Return the comparison in the row schema."""
-        return {
-            "user_id": user,
-            "prompt": decode_prompt(self.prompt),
-            "chosen": self.chosen,
-            "rejected": self.rejected,
-            "weight": self.weight,
-        }
+        """Return it in the schema of rows of every kind."""
+        row = {"user_id": user, "prompt": decode_prompt(self.prompt), "weight": self.weight}
+        match self.kind:
+            case "comparison":
+                return row | dict(zip(("chosen", "rejected"), self.texts, strict=True))
+            case "tie":
+                return row | dict(zip(("response_a", "response_b"), self.texts, strict=True)) | {"winner": "tie"}
+            case "thumb":
+                return row | {"response": self.texts[0], "thumb": "up" if self.value > 0 else "down"}
+        return row | {"response": self.texts[0], "rating": self.value}
+
+
+def claim(kind: str, keys: Sequence[str], value: float = 0.0) -> Claim:
+    """Return what is said of responses, known by their keys."""
+    return (kind, *(sorted(keys) if kind == "tie" else keys), repr(float(value)))
 
 
 def pair_subject(prompt: str, first: str, second: str) -> str:
@@ -122,8 +143,8 @@ def in_force(events: Sequence[Event]) -> list[Event]:
     return sorted(latest.values(), key=lambda event: event.id)
 
 
-def judgements(events: Sequence[Event]) -> list[Judgement]:
-    """Return the comparisons that follow from what one user said.
+def words(events: Sequence[Event]) -> list[Word]:
+    """Return what follows from what one user said.
 
     Args:
         events: everything of the user, in the order of the log.
@@ -131,50 +152,43 @@ def judgements(events: Sequence[Event]) -> list[Judgement]:
     completions = {event.subject: event.body for event in events if event.kind == "completion"}
     standing = in_force(events)
     chosen = {event.subject for event in standing if event.kind == "choice"}
-    decided: dict[frozenset[str], Judgement] = {}
-    for judgement in sorted(_each(standing, completions, chosen), key=lambda one: one.event):
-        pair = frozenset(response_key(judgement.prompt, text) for text in (judgement.chosen, judgement.rejected))
-        if len(pair) == 2:
-            decided.pop(pair, None)
-            decided[pair] = judgement
-    return [judgement for judgement in decided.values() if judgement.weight > 0]
-
-
-def _each(
-    standing: Sequence[Event], completions: Mapping[str, Mapping[str, Any]], chosen: set[str]
-) -> Iterator[Judgement]:
-    rated: dict[str, list[Event]] = {}
+    last: dict[tuple[str, frozenset[str]], Word] = {}
     for event in standing:
         body = event.body
         if event.kind == "comparison":
-            # a tie leaves the pair undecided, also where a completion had decided it before
-            weight = 0.0 if body.get("tie") else 1.0
-            yield Judgement(event.id, body["prompt"], body["chosen"], body["rejected"], weight)
+            kind: Literal["comparison", "tie"] = "tie" if body.get("tie") else "comparison"
+            following = [Word(event.id, kind, body["prompt"], (body["chosen"], body["rejected"]))]
         elif event.kind == "rating":
-            rated.setdefault(body["prompt"], []).append(event)
+            following = [Word(event.id, "rating", body["prompt"], (body["response"],), float(body["rating"]))]
         elif event.subject in completions and not (event.kind == "thumb" and event.subject in chosen):
-            yield from _of_completion(event, completions[event.subject])
-    for prompt, ratings in rated.items():
-        for one, other in combinations(ratings[-MAX_RATINGS:], 2):
-            low, high = sorted((one, other), key=lambda event: float(event.body["rating"]))
-            if low.body["rating"] != high.body["rating"]:
-                last = max(one.id, other.id)
-                yield Judgement(last, prompt, high.body["response"], low.body["response"])
+            following = list(_of_completion(event, completions[event.subject]))
+        else:
+            following = []
+        for word in following:
+            sort, keys = ("pair" if len(word.texts) == 2 else word.kind), frozenset(word.keys)
+            if len(keys) == len(word.texts):
+                last.pop((sort, keys), None)
+                last[sort, keys] = word
+    return list(last.values())
 
 
-def _of_completion(event: Event, completion: Mapping[str, Any]) -> Iterator[Judgement]:
+def _of_completion(event: Event, completion: Mapping[str, Any]) -> Iterator[Word]:
     prompt, candidates, shown = completion["prompt"], completion["candidates"], completion["shown"]
     if event.kind == "edit":
-        yield Judgement(event.id, prompt, event.body["edit"], candidates[shown])
+        yield Word(event.id, "comparison", prompt, (event.body["edit"], candidates[shown]))
         return
     place = event.body["chosen"] if event.kind == "choice" else shown
     others = [text for text in dict.fromkeys(candidates) if text != candidates[place]]
     if event.kind == "choice":
         weight = choice_weight(len(others) + 1)
-        yield from (Judgement(event.id, prompt, candidates[place], other, weight) for other in others)
+        for other in others:
+            yield Word(event.id, "comparison", prompt, (candidates[place], other), weight=weight)
         return
     thumb = float(event.body["thumb"])
-    weight = THUMB_WEIGHT * abs(thumb) / max(len(others), 1)
+    if not thumb:
+        return
+    if not others:
+        yield Word(event.id, "thumb", prompt, (candidates[shown],), math.copysign(1.0, thumb), abs(thumb))
     for other in others:
         pair = (candidates[shown], other) if thumb > 0 else (other, candidates[shown])
-        yield Judgement(event.id, prompt, *pair, weight)
+        yield Word(event.id, "comparison", prompt, pair, weight=THUMB_WEIGHT * abs(thumb) / len(others))

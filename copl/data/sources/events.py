@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
+from copl.data.adding import add_said
 from copl.data.dataset import load_dataset
-from copl.data.living import AddOptions, add_rows, forget_users
-from copl.data.reading.rows import Rows, parse_rows
+from copl.data.living import forget_users
+from copl.data.making.collected import Collected
+from copl.data.making.mixed import collect_rows
+from copl.data.making.origin import Origin
+from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.reading.table import table_of_objects
-from copl.data.sources.tables import RowOptions, data_of_rows
 from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
@@ -26,7 +29,7 @@ _NAME = "events"
 
 @final
 @attrs.frozen(kw_only=True)
-class EventsOptions(RowOptions):
+class EventsOptions(ComparisonSplitOptions):
     """Options of the source."""
 
     store: str = option(
@@ -37,6 +40,8 @@ class EventsOptions(RowOptions):
         help="directory of the data set that the service's run was trained on: what was said since is added to it, and "
         "who was forgotten is taken out of it",
     )
+    licence: str = option("", help="licence of the data, kept with the data set")
+    attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
 
 
 @final
@@ -59,53 +64,51 @@ class EventsSource:
             raise DataError(f"{store}: no such store; `copl serve` says at its start where it keeps one")
         log = EventLog(address(store))
         try:
-            rows, notes = _rows(log)
+            said, notes = _collected(log)
             forgotten = log.forgotten()
         finally:
             log.close()
         if self._options.base is not None:
-            return self._added(self._options.base, rows, forgotten, notes)
-        if rows is None:
+            return _added(self._options.base, said, forgotten, notes)
+        if not len(said):
             raise DataError(f"{store}: nobody has compared anything there yet")
-        return data_of_rows(rows, self._options, source=_NAME, name=_NAME, seed=seed, notes=notes)
-
-    def _added(
-        self, base: Path, rows: Rows | None, forgotten: frozenset[str], notes: tuple[str, ...]
-    ) -> PreferenceData:
-        from copl.data.events.log import user_digest
-
-        data = load_dataset(base)
-        gone = [user for user in data.users.ids if user_digest(user) in forgotten] if forgotten else []
-        if gone:
-            data = forget_users(data, gone)
-        if rows is not None:
-            data = add_rows(data, rows, AddOptions(contradictions="keep"), name="the service")
-        provenance = {**data.provenance, "notes": [*data.provenance.get("notes", ()), *notes]}
-        return attrs.evolve(data, provenance=provenance)
+        origin = Origin(_NAME, self._options.licence, self._options.attribution, "")
+        return said.data(self._options, origin, where=Path(_NAME), seed=seed, notes=notes)
 
 
-def _rows(log: EventLog) -> tuple[Rows | None, tuple[str, ...]]:
-    """Return the comparisons in force of all users, and what there is to say of the others."""
-    from copl.data.events.evidence import FEEDBACK, in_force, judgements
+def _added(base: Path, said: Collected, forgotten: frozenset[str], notes: tuple[str, ...]) -> PreferenceData:
+    from copl.data.events.log import user_digest
+
+    data = load_dataset(base)
+    gone = [user for user in data.users.ids if user_digest(user) in forgotten] if forgotten else []
+    if gone:
+        data = forget_users(data, gone)
+    if len(said):
+        data = add_said(data, said.as_set(), name="the service")
+    provenance = {**data.provenance, "notes": [*data.provenance.get("notes", ()), *notes]}
+    return attrs.evolve(data, provenance=provenance)
+
+
+def _collected(log: EventLog) -> tuple[Collected, tuple[str, ...]]:
+    """Return what is in force of all users, and what there is to say of the rest."""
+    from copl.data.events.evidence import FEEDBACK, in_force, words
 
     rows, ids = [], []
     num_said = num_in_force = num_silent = 0
     for user, events in log.by_user():
-        standing, following = in_force(events), judgements(events)
+        standing, following = in_force(events), words(events)
         num_said += sum(event.kind in FEEDBACK for event in events)
         num_in_force += len(standing)
-        num_silent += len({event.id for event in standing} - {judgement.event for judgement in following})
+        num_silent += len({event.id for event in standing} - {word.event for word in following})
         created = {event.id: event.created for event in events}
-        rows += [{**judgement.row(user), "timestamp": created[judgement.event]} for judgement in following]
-        ids += [judgement.event for judgement in following]
+        rows += [{**word.row(user), "timestamp": created[word.event]} for word in following]
+        ids += [word.event for word in following]
     notes = [f"{num_said - num_in_force:,} of {num_said:,} answers were withdrawn or given anew since."]
     if num_silent:
-        notes.append(
-            f"{num_silent:,} answers say nothing of two responses: ties, single ratings, or pairs decided otherwise."
-        )
+        notes.append(f"{num_silent:,} answers say nothing: of a pair that was decided otherwise, or a thumb of 0.")
     if not rows:
-        return None, tuple(notes)
-    return parse_rows(table_of_objects("events", rows, ids, "event")), tuple(notes)
+        return Collected(), tuple(notes)
+    return collect_rows(table_of_objects("events", rows, ids, "event"), {})[0], tuple(notes)
 
 
 def _build(options: EventsOptions) -> DatasetSource:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, final
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
-from copl.data.events.evidence import Event, in_force, judgements, pair_subject, rating_subject
+from copl.data.events.evidence import Event, in_force, pair_subject, rating_subject, words
 from copl.data.events.log import Entry
 from copl.data.requests import Pair
 from copl.errors import CoplError
@@ -48,7 +48,7 @@ class Comparison(Strict):
     prompt: PromptField
     chosen: Text
     rejected: Text
-    tie: bool = Field(default=False, description="Neither is better: takes back what was said of the pair.")
+    tie: bool = Field(default=False, description="Neither is better, whatever was said of the pair before.")
 
 
 @final
@@ -60,7 +60,7 @@ class ComparisonsRequest(Strict):
 
 @final
 class Rating(Strict):
-    """A number for a response, on the user's own scale; responses to the same prompt are compared by it."""
+    """A number for a response, on the user's own scale; responses are compared by it."""
 
     prompt: PromptField
     response: Text
@@ -121,7 +121,7 @@ class UserAnswer(BaseModel):
     how: str = Field(description="How the user's embedding was found.")
     confidence: float = Field(description="From 0, nothing known, to 1.")
     num_events: int
-    num_comparisons: int = Field(description="Comparisons that follow from what is in force.")
+    num_comparisons: int = Field(description="Comparisons, ties, ratings and thumbs that follow from what is in force.")
     forgotten: bool = Field(description="Whether the user asked to be forgotten, and what training knew is not used.")
     run: str
 
@@ -346,7 +346,7 @@ async def see(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> Use
         how=state.how,
         confidence=state.confidence,
         num_events=len(held),
-        num_comparisons=len(judgements(held)),
+        num_comparisons=len(words(held)),
         forgotten=history.is_forgotten,
         run=run,
     )

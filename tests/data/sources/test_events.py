@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from copl.data.dataset import load_dataset
-from copl.data.events.evidence import pair_subject
+from copl.data.events.evidence import pair_subject, rating_subject
 from copl.data.events.log import Entry, EventLog
 from copl.errors import DataError
+from copl.judgements import Judgements
 from copl.plugins import load
 from copl.records import PreferenceData
 
@@ -57,6 +58,31 @@ def test_votes_changed_and_withdrawn_count_once_or_not_at_all(log: EventLog) -> 
     assert ("ben", "yes 1", "no 1") not in rows(data)
     assert sum(map(len, data.splits.values())) == 17
     assert "2 of 19 answers were withdrawn or given anew since." in data.provenance["notes"]
+
+
+def test_ties_ratings_and_thumbs_are_kept_as_what_they_are(log: EventLog) -> None:
+    for number in range(6):
+        say(log, "ann", number)
+    tie = {"prompt": "prompt 9", "chosen": "a", "rejected": "b", "tie": True}
+    rated = {"prompt": "prompt 9", "response": "c", "rating": 2.5}
+    shown = {"prompt": "prompt 8", "candidates": ["d"], "shown": 0}
+    entries = [
+        Entry("comparison", pair_subject("prompt 9", "a", "b"), tie),
+        Entry("rating", rating_subject("prompt 9", "c"), rated),
+        Entry("completion", "one", shown),
+        Entry("thumb", "one", {"thumb": -1}),
+    ]
+    log.append("ann", "kinds", entries)
+    assert Judgements.concat(list(made(log).judgements.values())).counts() == {"tie": 1, "thumb": 1, "rating": 1}
+
+
+def test_judgements_are_added_to_the_data_set_before(log: EventLog, small_data: Path) -> None:
+    user = load_dataset(small_data).users.ids[0]
+    body = {"prompt": "prompt 9", "response": "c", "rating": 2.5}
+    log.append(user, "rated", [Entry("rating", rating_subject("prompt 9", "c"), body)])
+    data = made(log, base=small_data)
+    assert {name: part.counts() for name, part in data.judgements.items()} == {"train": {"rating": 1}}
+    assert rows(data) == rows(load_dataset(small_data))
 
 
 def test_added_to_the_data_set_before_without_those_who_were_forgotten(log: EventLog, small_data: Path) -> None:

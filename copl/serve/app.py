@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from copl import __version__
@@ -20,7 +18,7 @@ from copl.serve.histories import Histories
 from copl.serve.identity import Gate
 from copl.serve.limits import Limits
 from copl.serve.loading import Loader
-from copl.serve.metrics import Metrics
+from copl.serve.metrics import Counted, Metrics
 from copl.serve.routes import feedback, health, native, openai, operators, pages, ranking, tastes, training
 from copl.serve.service import Service
 from copl.serve.settings import ServeOptions, default_store
@@ -34,6 +32,15 @@ in order as by a reranker, or score them for a trainer; say what was better, and
 Send `Authorization: Bearer …` where the service has tokens. A token of scope `user` speaks for its user. Others name
 the user: in the path, else by the trusted header, else by `safety_identifier`, else by `user`.
 """
+_TAGS = {
+    "users": "What users say, what is known of them, and scores for them.",
+    "feedback": "What users say of completions.",
+    "OpenAI": "For clients of OpenAI.",
+    "rerank and score": "For rerankers' clients.",
+    "trainers": "For trainers of policies.",
+    "operators": "For whoever runs the service; needs a token of scope admin.",
+    "health": "For monitors.",
+}
 _ROUTES = (training, tastes, native, feedback, openai, ranking, operators, health, pages)  # a user's id ends a path
 
 
@@ -78,50 +85,19 @@ def _writer(options: ServeOptions) -> Writer | None:
 
 def create_app(service: Service) -> FastAPI:
     """Return the application of a service."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.engine.start()
-        service.loader.start()
-        yield
-        service.loader.stop()
-        service.engine.stop()
-        if service.writer is not None:
-            await service.writer.close()
-        service.log.close()
-
     app = FastAPI(
         title="copl",
         version=__version__,
         description=_ABOUT,
-        lifespan=lifespan,
+        lifespan=lambda _: _running(service),
         docs_url=None,  # the pages of FastAPI load from other hosts
         redoc_url=None,
-        openapi_tags=[
-            {"name": "users", "description": "What users say, what is known of them, and scores for them."},
-            {"name": "feedback", "description": "What users say of completions."},
-            {"name": "OpenAI", "description": "For clients of OpenAI."},
-            {"name": "rerank and score", "description": "For rerankers' clients."},
-            {"name": "trainers", "description": "For trainers of policies."},
-            {"name": "operators", "description": "For whoever runs the service; needs a token of scope admin."},
-            {"name": "health", "description": "For monitors."},
-        ],
+        openapi_tags=[{"name": name, "description": words} for name, words in _TAGS.items()],
     )
     app.state.service = service
     faults.install(app)
     for module in _ROUTES:
         app.include_router(module.router)
-
-    @app.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Any:
-        started = perf_counter()
-        answer = await call_next(request)
-        route = request.scope.get("route")
-        path = getattr(route, "path", "none")  # the route, never the path itself: ids stay out of the figures
-        service.metrics.requests.labels(path, str(answer.status_code)).inc()
-        service.metrics.latency.labels("request").observe(perf_counter() - started)
-        return answer
-
     options = service.options
     if options.origins:
         app.add_middleware(
@@ -131,4 +107,17 @@ def create_app(service: Service) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
         )
     app.add_middleware(Limits, max_body=options.max_body, is_open=lambda: service.gate.is_open, origins=options.origins)
+    app.add_middleware(Counted, metrics=service.metrics)  # the last one sees every request first
     return app
+
+
+@asynccontextmanager
+async def _running(service: Service) -> AsyncIterator[None]:
+    service.engine.start()
+    service.loader.start()
+    yield
+    service.loader.stop()
+    service.engine.stop()
+    if service.writer is not None:
+        await service.writer.close()
+    service.log.close()

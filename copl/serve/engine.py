@@ -49,7 +49,7 @@ class _Job:
     """Something to do: texts to be scored, or anything else that needs the model."""
 
     size: int
-    asked: Asked | None = None
+    asked: tuple[Asked, ...] = ()
     call: Callable[[Served], Any] | None = None
     future: Future[Any] = field(factory=lambda: Future[Any]())
     since: float = field(factory=time.monotonic)
@@ -114,13 +114,13 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join(timeout=30)
 
-    def score(self, asked: Asked) -> Future[Rewarded]:
-        """Have texts scored.
+    def score(self, asked: Sequence[Asked]) -> Future[list[Rewarded]]:
+        """Have texts scored, for several users where there are several, all by one model.
 
         Raises:
             OverloadedError: too much waits already.
         """
-        return self._submit(_Job(max(len(asked.texts), 1), asked=asked))
+        return self._submit(_Job(max(sum(len(one.texts) for one in asked), 1), tuple(asked)))
 
     def call(self, function: Callable[[Served], Any], size: int = 1) -> Future[Any]:
         """Have something done with the model.
@@ -170,9 +170,9 @@ class Engine:
         """Return what is done next: the first job, with the jobs after it that can be scored along."""
         batch = [self._jobs.popleft()]
         size = batch[0].size
-        while batch[0].asked is not None and self._jobs:
+        while batch[0].asked and self._jobs:
             following = self._jobs[0]
-            if following.asked is None or size + following.size > self._max_texts:
+            if not following.asked or size + following.size > self._max_texts:
                 break
             size += following.size
             batch.append(self._jobs.popleft())
@@ -187,19 +187,19 @@ def _give_way() -> None:
 
 
 def _work(served: Served, batch: Sequence[_Job]) -> None:
-    asked = [job.asked for job in batch if job.asked is not None]
-    if len(asked) == len(batch) > 1:
+    if len(batch) > 1:
         try:
-            answers = served.rewards(asked)
+            answers = served.rewards([one for job in batch for one in job.asked])
         except Exception:  # noqa: BLE001  # one of them is at fault; each is told of its own fault below
             pass
         else:
-            for job, answer in zip(batch, answers, strict=True):
-                _settle(job.future, answer, None)
+            for job in batch:
+                _settle(job.future, answers[: len(job.asked)], None)
+                answers = answers[len(job.asked) :]
             return
     for job in batch:
         try:
-            result = served.rewards([job.asked])[0] if job.asked is not None else job.call(served)  # type: ignore[misc]  # it is one or the other
+            result = served.rewards(job.asked) if job.call is None else job.call(served)
         except Exception as error:  # noqa: BLE001  # whoever asked is told, the thread goes on
             _settle(job.future, None, error)
         else:

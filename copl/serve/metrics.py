@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from copl.serve.limits import App, Message, Receive, Send
+
 if TYPE_CHECKING:
     from copl.serve.engine import Engine
 
@@ -73,3 +75,35 @@ class Metrics:
         self._texts.set(load.num_texts)
         self._ready.set(engine.served is not None)
         return generate_latest(self.registry)
+
+
+@final
+class Counted:
+    """Counts and times every request, refused ones and faults as well.
+
+    Args:
+        app: what comes after.
+        metrics: the figures.
+    """
+
+    def __init__(self, app: App, *, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")  # never the path itself: ids stay out of the figures
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.latency.labels("request").observe(perf_counter() - started)

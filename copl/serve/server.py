@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ def serve(run: Path, options: ServeOptions, tell: Callable[[str], None]) -> None
     Raises:
         CoplError: the service cannot begin, or the run cannot be loaded.
     """
+    # The model's threads share the processors with those that answer: one that waits for work is not to spin meanwhile.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded, which is after this
     logging.basicConfig(level=logging.WARNING, format="copl serve: %(message)s")
     logging.getLogger("copl.serve").setLevel(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)

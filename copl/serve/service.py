@@ -94,7 +94,8 @@ class Service:
             average: whether to score them for the average user as well.
         """
         asked = Asked(await self.history(user), tuple(prompts), tuple(texts), average)
-        return await _wait(self.engine.score(asked))
+        (rewarded,) = await _wait(self.engine.score([asked]))
+        return rewarded
 
     async def score_each(self, asked: Sequence[tuple[str | None, Sequence[str], Sequence[str]]]) -> list[Rewarded]:
         """Score responses for several users as of now, all by one model.
@@ -107,9 +108,7 @@ class Service:
             Asked(history, tuple(prompts), tuple(texts))
             for history, (_, prompts, texts) in zip(histories, asked, strict=True)
         ]
-        if not jobs:
-            return []
-        return await self.with_model(lambda served: served.rewards(jobs), sum(len(job.texts) for job in jobs))
+        return await _wait(self.engine.score(jobs)) if jobs else []
 
     async def with_model(self, function: Callable[[Served], T], size: int = 1) -> T:
         """Do something with the model, on its thread."""
@@ -163,7 +162,7 @@ async def _wait(future: Future[T]) -> T:
     return await asyncio.wrap_future(future)
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:  # what is not async takes a thread for each request
     """Return the service that an application belongs to."""
     service: Service = request.app.state.service
     return service
@@ -186,7 +185,7 @@ async def get_principal(
 PrincipalOf: TypeAlias = Annotated[Principal, Depends(get_principal)]
 
 
-def get_named_user(request: Request, service: ServiceOf) -> str | None:
+async def get_named_user(request: Request, service: ServiceOf) -> str | None:
     """Return the user that the trusted header names."""
     return request.headers.get(service.options.user_header)
 

@@ -42,13 +42,16 @@ def busy(service: Running) -> Iterator[None]:
 def ask(service: Running, number: int) -> list[float]:
     """Ask for rewards in one of the dialects."""
     user, texts = f"user {number % 5}", texts_of(number)
-    if number % 3 == 0:
+    if number % 4 == 0:
         body: dict[str, Any] = {"prompt": PROMPT, "responses": texts}
         answer = service.http.post(f"/v1/users/{user}/score", json=body).json()
         return list(answer["rewards"])
-    if number % 3 == 1:
+    if number % 4 == 1:
         answer = service.http.post("/score", json={"text_1": PROMPT, "text_2": texts, "user": user}).json()
         return [one["score"] for one in answer["data"]]
+    if number % 4 == 2:
+        body = {"query": [PROMPT + text for text in texts], "prompts": [PROMPT] * 3, "labels": [user, None, user]}
+        return list(service.http.post("/v1/openrlhf", json=body).json()["rewards"])
     body = {"query": PROMPT, "documents": texts, "user": user, "raw_scores": True}
     answer = service.http.post("/rerank", json=body).json()
     return [one["relevance_score"] for one in sorted(answer["results"], key=lambda result: result["index"])]
@@ -100,6 +103,16 @@ def test_too_much_is_refused_with_a_time_to_come_again(serving: Callable[..., Ru
             assert 1 <= int(refused.headers["Retry-After"]) <= 60
             assert "2 requests wait" in refused.json()["error"]["message"]
         assert all(len(answer.result(60)) == 3 for answer in answers), "what was accepted is answered"
+
+
+def test_refused_requests_and_faults_are_counted(serving: Callable[..., Running]) -> None:
+    service = serving(max_body=1000)
+    value = service.service.metrics.value
+    assert service.http.post("/score", content=b" " * 2000).status_code == 413
+    assert value("copl_requests_total", route="none", status="413") == 1
+    service.service.log.count_by_day = None  # type: ignore[method-assign,assignment]  # a bug of ours
+    assert service.http.get("/v1/admin/overview").status_code == 500
+    assert value("copl_requests_total", route="/v1/admin/overview", status="500") == 1
 
 
 def test_before_the_model_is_loaded_the_port_answers_and_what_is_said_is_stored(

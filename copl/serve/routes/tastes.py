@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from copl.serve.faults import REFUSALS
 from copl.serve.fields import shown_prompt
 from copl.serve.identity import user_id
-from copl.serve.served import Asked
 from copl.serve.service import NamedUser, PrincipalOf, ServiceOf
 
 router = APIRouter(prefix="/v1", tags=["users"], responses=REFUSALS)
@@ -80,8 +79,7 @@ async def examples(service: ServiceOf, principal: PrincipalOf, user: UserPath) -
         return ExamplesAnswer(user=name, examples=[])
     prompts = [str(prompt) for prompt, *_ in pairs for _ in range(2)]
     texts = [text for _, *two in pairs for text in two]
-    asked = Asked(await service.history(name), tuple(prompts), tuple(texts), average=True)
-    answer = await service.with_model(lambda served: served.rewards([asked])[0], len(texts))
+    answer = await service.score(name, prompts, texts, average=True)
     shown = []
     for place, (prompt, first, second) in enumerate(pairs):
         one, other = 2 * place, 2 * place + 1

@@ -23,7 +23,7 @@ class SamplingOptions:
     """How tokens are drawn.
 
     Attributes:
-        temperature: divides the logits.
+        temperature: divides the logits; 0 takes the likeliest token.
         top_p: tokens are drawn from the likeliest ones that together have this probability (Holtzman et al. 2020).
         max_tokens: a candidate ends after so many.
     """
@@ -93,6 +93,9 @@ def drawn(logits: Tensor, draws: Sequence[float], temperature: float, top_p: flo
     >>> drawn(torch.tensor([[0.0, 5.0, 5.0]]), [0.0], 1.0, 0.5)
     [1]
     """
+    if temperature == 0:
+        greedy: list[int] = logits.argmax(dim=1).tolist()
+        return greedy
     likely, order = torch.sort((logits.double() / temperature).softmax(dim=1), dim=1, descending=True, stable=True)
     cumulated = likely.cumsum(dim=1)
     kept = (cumulated - likely < top_p).sum(dim=1, keepdim=True)  # up to the one that reaches top_p

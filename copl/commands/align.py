@@ -92,7 +92,7 @@ def align(
         interruptible(lambda: f"what is answered is kept beside {out}, and the same command goes on from there"),
         open_progress(None) as progress,
     ):
-        directory = policy_directory(run_directory, chosen["aligner"])
+        directory = policy_directory(model.run, chosen["aligner"])
         context = RunContext(run, writer, directory, progress, seed or 0, adapted, said)
         if rows is not None:
             about = {"kind": "ranked", "run": model.fingerprint, "generator": generator, "seed": seed or 0}

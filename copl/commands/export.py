@@ -74,13 +74,15 @@ def export(
 def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | None) -> dict[str, Any]:
     """Cut one user's plain LoRA out of the policy for everybody that the run has, and say what it is."""
     from copl.align.aligners.mixture_dpo import embeds_users
-    from copl.align.policies.mixture import CARD, MixturePolicy
+    from copl.align.policies.mixture import MixturePolicy
+    from copl.align.policies.options import CARD
     from copl.data.canonical import canonical_id
     from copl.errors import OptionsError, RunError, quoted, suggest
     from copl.records import UserTable
+    from copl.runs.policy import policies_of
     from copl.system.files import is_free
 
-    name, root = canonical_id(user), model.run.root
+    name = canonical_id(user)
     known = [*model.method.seen_users(), *(adapted.user_ids if adapted else ())]
     if name not in known:
         raise OptionsError(
@@ -88,9 +90,9 @@ def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | No
         )
     if not is_free(out):
         raise OptionsError(f"{out}: already there; choose another --out")
-    policies = sorted(root.glob(f"policies/mixture-dpo-*/*/{CARD}"), key=lambda card: card.stat().st_mtime_ns)
+    policies = sorted(policies_of(model.run).glob(f"mixture-dpo-*/*/{CARD}"), key=lambda card: card.stat().st_mtime_ns)
     if not policies:
-        raise RunError(f"{root}: has no policy for everybody; `copl align --aligner mixture-dpo` trains one")
+        raise RunError(f"{model.run.root}: has no policy for everybody; `copl align --aligner mixture-dpo` trains one")
     trained = MixturePolicy.load(policies[-1].parent)
     vector = embeds_users(model.method).user_vectors(UserTable.ungrouped([name]), adapted)[0]
     rank = trained.export(vector, out)

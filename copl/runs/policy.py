@@ -25,9 +25,14 @@ _FILE = "policy.json"
 _AGAIN = "run `copl evaluate --policy` again"
 
 
-def policy_directory(root: Path, aligner: Choice) -> Path:
+def policies_of(run: Run) -> Path:
+    """Return where a run keeps the policies that were trained on what it has learnt; trained anew, it has others."""
+    return run.root / "policies" / run.fingerprint[:12]
+
+
+def policy_directory(run: Run, aligner: Choice) -> Path:
     """Return where an aligner keeps what it makes for a run: one place for each setting of its options."""
-    return root / "policies" / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
+    return policies_of(run) / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
 
 
 def evaluate_policy(
@@ -67,7 +72,7 @@ def evaluate_policy(
                 context,
                 {choice.name: choice.build() for choice in aligners},
                 writer,
-                lambda name: policy_directory(run.root, next(c for c in aligners if c.name == name)),
+                lambda name: policy_directory(run, next(c for c in aligners if c.name == name)),
                 size=size,
                 seed=run.recipe.seed,
                 progress=progress,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 from copl.align.choosing import UNKNOWN, first_choice
-from copl.align.policies.options import DpoOptions, PolicyOptions
-from copl.align.seeds import seed_of
+from copl.align.policies.options import CARD, DpoOptions, PolicyOptions
+from copl.align.seeds import stream
 from copl.answers import Answer, AnswerRequests
 from copl.plugins import Component
 
@@ -38,36 +38,42 @@ class DpoAligner:
         Raises:
             CoplError: TRL is not installed, or there is nothing to train a policy on.
         """
-        _ = context.method.seen_users()
         if not len(requests):
             return []
         from copl.align.policies.single import speaking
-        from copl.align.policies.writer import Writer
 
-        writer = Writer.open(self._options.model)
-        plain = written(writer, requests.prompts, self._options, context.seed)
+        for user in filter(context.knows, requests.user_ids):
+            self._ensure(user, context)
+        plain = written(self._writer, requests.prompts, self._options, context.seed)
         texts: dict[str, list[str]] = {}
         for user in requests.user_ids:
-            known = context.knows(user)
-            if known:
-                self._ensure(user, context)
-            with speaking(writer, self._place(user, context)) if known else nullcontext(writer) as speaker:
-                texts[user] = written(speaker, requests.prompts, self._options, context.seed) if known else plain
+            texts[user] = plain
+            if context.knows(user):
+                with speaking(self._writer, self._place(user, context)) as speaker:
+                    texts[user] = written(speaker, requests.prompts, self._options, context.seed)
         return own_answers(requests, texts, plain, context)
 
+    @cached_property
+    def _writer(self) -> Writer:
+        from copl.align.policies.writer import Writer
+
+        return Writer.open(self._options.model)
+
     def _ensure(self, user: str, context: AlignerContext) -> None:
-        """Train the policy of a user, where it is not there yet."""
+        """Train the policy of a user, where it is not there yet; a killed training goes on."""
         directory = self._place(user, context)
-        if (directory / "policy.json").is_file():
+        if (directory / CARD).is_file():
             return
+        from copl.align.policies.extra import trl
         from copl.align.policies.material import ranked_rows, said_rows, training_prompts
         from copl.align.policies.single import train_policy
         from copl.system.files import locked
 
         options = self._options
         with locked(directory.with_name(f"{directory.name}.lock")):
-            if (directory / "policy.json").is_file():  # another process was faster
+            if (directory / CARD).is_file():  # another process was faster
                 return
+            trl()  # an error now, rather than after candidates were written
             said = said_rows(user, context.comparisons(user)) if options.said else []
             everybody = [user, *sorted(context.method.seen_users())]
             prompts = training_prompts(everybody, options.num_prompts, context)
@@ -84,16 +90,12 @@ class DpoAligner:
 
 
 def written(writer: Writer, prompts: Sequence[str], options: PolicyOptions, seed: int) -> list[str]:
-    """Return what a language model says to each prompt; an ellipsis where it says nothing."""
+    """Return what a language model says to each prompt."""
+    from copl.align.sampling import SamplingOptions
+
+    how = SamplingOptions(options.temperature, top_p=1.0, max_tokens=options.max_new_tokens)
     return [
-        writer.write(
-            prompt,
-            seed=seed_of(seed, prompt, 0),
-            max_new_tokens=options.max_new_tokens,
-            temperature=options.temperature,
-        )
-        or "..."
-        for prompt in prompts
+        writer.write(writer.question(prompt, how.max_tokens), [stream(seed, prompt, 0)], how)[0] for prompt in prompts
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 from copl.align.aligners.dpo import own_answers, written
-from copl.align.policies.options import MixtureDpoOptions
+from copl.align.policies.options import CARD, MixtureDpoOptions
 from copl.answers import Answer, AnswerRequests
 from copl.errors import CoplError
 from copl.plugins import Component
@@ -56,6 +56,7 @@ class MixtureDpoAligner:
 
     def __init__(self, options: MixtureDpoOptions) -> None:
         self._options = options
+        self._opened: dict[Path, MixturePolicy] = {}  # the last one, which a long file asks again and again
 
     def answers(self, requests: AnswerRequests, context: AlignerContext) -> list[Answer]:
         """Answer by the policy, which is trained where it is not there yet.
@@ -79,15 +80,18 @@ class MixtureDpoAligner:
 
     def policy(self, context: AlignerContext) -> MixturePolicy:
         """Return the policy of a run, trained where it is not there yet; a killed training goes on."""
-        from copl.align.policies.mixture import CARD, MixturePolicy
+        from copl.align.policies.mixture import MixturePolicy
         from copl.system.files import locked
 
         place = self._place(context)
+        if place in self._opened:
+            return self._opened[place]
         if not (place / CARD).is_file():
             with locked(place.with_name(f"{place.name}.lock")):
                 if not (place / CARD).is_file():  # else another process was faster
                     self._train(place, context)
-        return MixturePolicy.load(place)
+        self._opened = {place: MixturePolicy.load(place)}
+        return self._opened[place]
 
     def _train(self, place: Path, context: AlignerContext) -> None:
         from attrs import asdict

@@ -60,7 +60,10 @@ class OpenAiGenerator:
         return True
 
     def fingerprint(self) -> str:
-        return f"openai:{self._options.base_url or os.environ.get('OPENAI_BASE_URL', '')}:{self._options.model}"
+        """Return a text for the service, its model and how tokens are drawn."""
+        options = self._options
+        asked = (options.model, options.max_tokens, options.temperature, options.top_p, options.system)
+        return f"openai:{options.base_url or os.environ.get('OPENAI_BASE_URL', '')}:{asked}"
 
     def candidates(self, prompts: Sequence[str], *, num: int, seed: int, progress: Progress) -> list[tuple[str, ...]]:
         """Ask for the candidates.

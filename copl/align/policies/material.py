@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 from copl.align.policies.rows import PreferenceRow, RowOptions, preference_rows
 from copl.answers import AnswerRequests
 from copl.errors import CoplError
-from copl.interfaces import AlignerContext
+from copl.interfaces import ChecksPrompts
 
 if TYPE_CHECKING:
+    from copl.interfaces import AlignerContext, Generator
     from copl.records import ComparisonSet
 
 
 def said_rows(user_id: str, said: ComparisonSet) -> list[PreferenceRow]:
     """Return what a user has said as rows; of the responses compared, those the user chose."""
     rows, table = said.comparisons, said.responses
-    found: dict[tuple[str, str, str], None] = {}
+    distinct: dict[tuple[str, str, str], None] = {}
     for chosen, rejected, weight in zip(
         rows.chosen.tolist(), rows.rejected.tolist(), rows.weight.tolist(), strict=True
     ):
         if weight > 0:
-            found[table.prompts[chosen], table.texts[chosen], table.texts[rejected]] = None
-    return [PreferenceRow(user_id, *texts, margin=0.0, provenance={"kind": "said"}) for texts in found]
+            distinct[table.prompts[chosen], table.texts[chosen], table.texts[rejected]] = None
+    return [PreferenceRow(user_id, *texts, margin=0.0, provenance={"kind": "said"}) for texts in distinct]
 
 
 def training_prompts(user_ids: Sequence[str], count: int, context: AlignerContext) -> list[str]:
@@ -43,16 +44,29 @@ def ranked_rows(
     context: AlignerContext,
     options: RowOptions,
 ) -> list[PreferenceRow]:
-    """Return rows of candidates to training prompts; none where the generator can't answer those prompts."""
+    """Return rows of candidates to those training prompts that the generator can answer.
+
+    Raises:
+        CoplError: the generator fails.
+    """
+    prompts = [prompt for prompt in prompts if _answers(context.generator, prompt)]
     if not prompts or not user_ids:
+        context.progress.log("policy", finding="the generator answers none of the training prompts")
         return []
-    try:
-        candidates = context.generator.candidates(
-            prompts, num=options.num_candidates, seed=context.seed, progress=context.progress
-        )
-    except CoplError as error:
-        context.progress.log("policy", finding=f"no candidates to training prompts: {error.faults[0]}")
-        return []
+    candidates = context.generator.candidates(
+        prompts, num=options.num_candidates, seed=context.seed, progress=context.progress
+    )
     requests = AnswerRequests(user_ids, prompts, candidates)
     known = [context.knows(user) for user in user_ids]
     return [*preference_rows(requests, context.rewards(requests), known, options, {"kind": "ranked"}).rows]
+
+
+def _answers(generator: Generator, prompt: str) -> bool:
+    """Whether a generator can answer a prompt, as far as it can say beforehand."""
+    if not isinstance(generator, ChecksPrompts):
+        return True
+    try:
+        generator.check([prompt])
+    except CoplError:
+        return False
+    return True

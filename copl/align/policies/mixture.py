@@ -21,7 +21,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from copl.align.policies.options import MixtureDpoOptions
+from copl.align.policies.options import CARD, MixtureDpoOptions
 from copl.align.policies.writer import TokenPair, Writer, own_randomness
 from copl.errors import RunError
 from copl.experts.adapter_files import write_adapter
@@ -36,7 +36,6 @@ from copl.system.documents import read_document, write_document
 from copl.system.files import new_directory
 from copl.system.tensors import ANYTHING, floats, load_tensors, save_tensors
 
-CARD = "policy.json"
 _FORMAT = "copl mixture policy"
 _VERSION = 1
 _ADAPTER, _GATE = "adapter", "gate.safetensors"
@@ -175,7 +174,7 @@ class MixturePolicy(nn.Module):
             _VERSION,
             options_to_dict(self.options),
             len(self.centre),
-            self.writer.fingerprint(),
+            self.writer.fingerprint,
             dict(training),
         )
         write_document(directory / CARD, card)
@@ -196,7 +195,7 @@ class MixturePolicy(nn.Module):
         card = read_document(path, _CardFile, advice=_AGAIN, version={"format": _FORMAT, "version": _VERSION})
         options = parse_options(MixtureDpoOptions, card.options, where=f"{path}: options")
         writer = Writer.open(model or options.model)
-        if writer.fingerprint() != card.writer:
+        if writer.fingerprint != card.writer:
             raise RunError(f"{directory} was trained on another model than the one in {writer.directory}; {_AGAIN}")
         mixture = MixtureOfLora.load(writer.model, directory / _ADAPTER)
         with own_randomness(0):

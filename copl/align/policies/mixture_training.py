@@ -26,12 +26,12 @@ from copl.options import options_to_dict
 from copl.reward.training.checkpoint import load_optimizer_state, load_trainable, optimizer_state, trainable
 from copl.runs.recipe import canonical_hash
 from copl.system.progress import SilentProgress
-from copl.system.tensors import ANY_FLOATS, floats, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, floats, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NOW, _OPTIMIZER = "now/", "optimizer/"
+_NOW, _OPTIMIZER, _READ, _MARGINS = "now/", "optimizer/", "reference/rows", "reference/margins"
 _HELD_OUT = 0.1
 _MOST_HELD_OUT = 64
 
@@ -108,7 +108,8 @@ class MixtureTraining:
         self._reference: dict[int, Tensor] = {}
         self._checkpoint = None if scratch is None else scratch / "checkpoint.safetensors"
         digests = "".join(map(_digest, self._rows))
-        self._key = canonical_hash({"rows": digests, "seed": seed, "options": options_to_dict(options)})
+        key = {"rows": digests, "seed": seed, "options": options_to_dict(options), "writer": policy.writer.fingerprint}
+        self._key = canonical_hash(key)
 
     def run(self, progress: Progress | None = None) -> PolicyFacts:
         """Train, and return how it went.
@@ -210,6 +211,8 @@ class MixtureTraining:
             return
         parts = {_NOW: trainable(self.policy), _OPTIMIZER: optimizer_state(self.policy, optimizer)}
         tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+        tensors[_READ] = torch.tensor(list(self._reference))
+        tensors[_MARGINS] = torch.stack([*self._reference.values()]).cpu()  # as the batch of the first look rounds them
         self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(self._checkpoint, tensors, header=_Header(self._key, tuple(losses)))
 
@@ -218,6 +221,7 @@ class MixtureTraining:
         if self._checkpoint is None or not self._checkpoint.is_file():
             return []
         expected = {_NOW + name: floats(*tensor.shape) for name, tensor in trainable(self.policy).items()}
+        expected |= {_READ: Expected("int", None), _MARGINS: ANY_FLOATS}
         try:
             file = load_tensors(self._checkpoint, expected, others={_OPTIMIZER: ANY_FLOATS}, advice="")
             header = file.read_header(_Header, advice="")
@@ -227,6 +231,8 @@ class MixtureTraining:
             return []
         load_trainable(self.policy, file.below(_NOW))
         load_optimizer_state(self.policy, optimizer, file.below(_OPTIMIZER))
+        margins = file.tensors[_MARGINS].to(self.policy.centre.device)
+        self._reference = dict(zip(file.tensors[_READ].tolist(), margins, strict=True))
         return list(header.losses)
 
 

@@ -11,6 +11,9 @@ from copl.align.policies.rows import RowOptions
 from copl.options import option
 from copl.reward.backbones.names import PACKAGED_WRITER
 
+CARD = "policy.json"
+"""The file that marks a policy's directory as whole."""
+
 
 @attrs.frozen
 class PolicyOptions(RowOptions):
@@ -26,6 +29,9 @@ class PolicyOptions(RowOptions):
     max_steps: int = option(100, help="optimiser steps at most", validator=ge(1))
     epochs: float = option(3.0, help="passes over the rows at most; the smaller limit holds", validator=gt(0.0))
     batch_size: int = option(4, help="rows in one step", validator=ge(1))
+    save_every: int = option(
+        20, help="steps between two checkpoints, from which a killed training goes on", validator=ge(1)
+    )
     max_length: int = option(256, help="tokens of prompt and response together", validator=ge(8))
     max_new_tokens: int = option(128, help="tokens of an answer at most", validator=ge(1))
     temperature: float = option(0.0, help="of sampling; 0 writes the likeliest", validator=and_(ge(0.0), le(5.0)))
@@ -53,6 +59,3 @@ class MixtureDpoOptions(PolicyOptions):
     expert_rank: int = option(8, help="rank of each routed expert", validator=ge(1))
     alpha: float = option(16.0, help="every expert is scaled by alpha / expert_rank", validator=gt(0.0))
     num_users: int = option(64, help="users whose rankings are trained on at most", validator=ge(1))
-    save_every: int = option(
-        20, help="steps between two checkpoints, from which a killed training goes on", validator=ge(1)
-    )

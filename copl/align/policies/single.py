@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from attrs import frozen
+from attrs import asdict, frozen
 
+from copl.align.policies.checkpoints import Checkpoints
 from copl.align.policies.extra import trl
-from copl.align.policies.options import DpoOptions
+from copl.align.policies.options import CARD, DpoOptions
 from copl.align.policies.rows import PreferenceRow, as_trl
 from copl.align.policies.writer import Writer, own_randomness, quiet_packages
 from copl.errors import CoplError, RunError, TrainingError, in_brief
 from copl.experts.targets import default_target_modules, require_target_modules
-from copl.system.files import new_directory, write_text
+from copl.runs.recipe import canonical_hash
+from copl.system.documents import read_document, write_document
+from copl.system.files import new_directory
 from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
@@ -25,8 +27,17 @@ if TYPE_CHECKING:
 
     from copl.interfaces import Progress
 
-CARD = "policy.json"
 _ADAPTER = "adapter_config.json"
+_AGAIN = "delete it and run the same command again"
+
+
+@final
+@frozen
+class _Card:
+    num_rows: int
+    steps: int
+    loss: float
+    base: str
 
 
 @final
@@ -55,7 +66,8 @@ def train_policy(
 ) -> TrainedPolicy:
     """Train one user's policy and write it, whole or not at all, as an adapter that stock PEFT loads.
 
-    The reference is the language model without adapter. TRL does the training; nothing of its checkpoints is kept.
+    The reference is the language model without adapter. TRL does the training. Its checkpoints lie beside the directory
+    until that is whole; a killed training goes on from the last one, of which only tensors and plain values are read.
 
     Args:
         rows: the user's rows.
@@ -77,31 +89,33 @@ def train_policy(
     targets = default_target_modules(writer.model)
     require_target_modules(writer.model, targets)
     steps = max(1, min(options.max_steps, math.ceil(len(rows) * options.epochs / options.batch_size)))
+    key = {"rows": list(map(asdict, rows)), "options": asdict(options), "seed": seed, "base": writer.fingerprint}
+    scratch = Checkpoints(directory.with_name(f"{directory.name}.partial"), canonical_hash(key))
     with (
-        new_directory(directory) as fresh,
         own_randomness(seed),
         quiet_packages(),
         (progress or SilentProgress()).task("training the policy", steps) as task,
     ):
         trainer = package.DPOTrainer(
             model=writer.model,
-            args=package.DPOConfig(**_arguments(options, steps, seed, fresh)),
+            args=package.DPOConfig(**_arguments(options, steps, seed, scratch.directory)),
             train_dataset=Dataset.from_list([as_trl(row, chat=writer.chat) for row in rows]),
             processing_class=_with_padding(writer.tokenizer),
             peft_config=LoraConfig(
                 r=options.rank, lora_alpha=options.alpha, target_modules=list(targets), task_type="CAUSAL_LM"
             ),
-            callbacks=[_shown(task)],
+            callbacks=[_shown(task), scratch.marking()],
         )
-        trainer.train()
+        trainer.train(resume_from_checkpoint=scratch.last())
         losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
         if not losses or not all(map(math.isfinite, losses)):
             raise TrainingError("the loss of the policy is not finite; lower learning_rate")
-        trainer.model.save_pretrained(fresh)
-        (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form
         trained = TrainedPolicy(len(rows), steps, sum(losses[-5:]) / len(losses[-5:]))
-        facts = {"num_rows": trained.num_rows, "steps": steps, "loss": trained.loss, "base": writer.fingerprint()}
-        write_text(fresh / CARD, json.dumps(facts, indent=2) + "\n")
+        with new_directory(directory) as fresh:
+            trainer.model.save_pretrained(fresh)
+            (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form
+            write_document(fresh / CARD, _Card(trained.num_rows, steps, trained.loss, writer.fingerprint))
+    scratch.clear()
     return trained
 
 
@@ -118,7 +132,9 @@ def _arguments(options: DpoOptions, steps: int, seed: int, directory: Path) -> d
         "beta": options.beta,
         "max_length": options.max_length,
         "logging_steps": 1,
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": options.save_every,
+        "save_total_limit": 2,
         "report_to": [],
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
@@ -157,7 +173,10 @@ def speaking(writer: Writer, directory: Path) -> Iterator[Writer]:
     from peft import PeftModel
 
     if not (directory / _ADAPTER).is_file():
-        raise RunError(f"{directory} holds no policy (it has no {_ADAPTER}); delete it and run the same command again")
+        raise RunError(f"{directory} holds no policy (it has no {_ADAPTER}); {_AGAIN}")
+    card = directory / CARD
+    if card.is_file() and read_document(card, _Card, advice=_AGAIN).base != writer.fingerprint:
+        raise RunError(f"{directory} was trained on another model than the one in {writer.directory}; {_AGAIN}")
     with quiet_packages():
         try:
             adapted = PeftModel.from_pretrained(writer.model, directory)

@@ -5,19 +5,28 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
 from copl.align.policies.rows import plain_prompt
+from copl.align.sampling import SamplingOptions, sample
+from copl.data.canonical import canonical_text
 from copl.data.chat import decode_prompt
 from copl.errors import BackboneError, in_brief
 from copl.reward.backbones.checkpoints import fingerprint_directory, quiet
 from copl.reward.backbones.language_models import language_model_directory
-from copl.reward.backbones.standalone import TextError, chat_template
+from copl.reward.backbones.standalone import chat_template
+
+_NO_WORDS = "..."
+"""Stands for a response that is blank."""
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @final
@@ -79,8 +88,9 @@ class Writer:
         model.requires_grad_(False)
         return cls(model.eval(), tokenizer, directory)
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Return a text that is equal exactly when model and tokenizer are."""
+        """A text that is equal exactly when model and tokenizer are."""
         return fingerprint_directory(self.directory)
 
     @property
@@ -93,6 +103,13 @@ class Writer:
         """The token that ends a response."""
         end = self.tokenizer.eos_token_id
         return None if end is None else int(end)
+
+    @cached_property
+    def _ends(self) -> frozenset[int]:
+        """All tokens that end a response."""
+        ends = getattr(self.model.generation_config, "eos_token_id", None)
+        listed = ends if isinstance(ends, list | tuple) else [ends]
+        return frozenset(int(end) for end in (*listed, self.end) if end is not None)
 
     @property
     def max_positions(self) -> int:
@@ -115,7 +132,7 @@ class Writer:
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
             try:
                 ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            except (TextError, Exception) as error:  # whatever a template comes upon
+            except Exception as error:  # whatever a template comes upon
                 raise BackboneError(f"the chat template refuses a prompt: {str(error)[:200]}") from error
         return [int(token) for token in ids][-room:]
 
@@ -141,31 +158,33 @@ class Writer:
         likelihoods: Tensor = (taken * own[:, 1:].to(device)).sum(1)
         return likelihoods
 
-    @torch.no_grad()
-    def write(self, prompt: str, *, seed: int, max_new_tokens: int, temperature: float) -> str:
-        """Return a response; the same seed gives the same, whatever else is written.
+    def question(self, prompt: str, max_tokens: int) -> list[int]:
+        """Return a prompt as tokens where so many are to follow; one that is too long loses its beginning.
+
+        Raises:
+            BackboneError: the chat template refuses it, or so many tokens leave no room for any prompt.
+        """
+        room = self.max_positions - max_tokens
+        if room < 1:
+            raise BackboneError(
+                f"{self.directory.name} reads {self.max_positions} tokens, which leaves no room for a prompt beside"
+                f" {max_tokens} tokens to write"
+            )
+        return self.prompt_ids(prompt, room)
+
+    def write(self, question: Sequence[int], streams: Sequence[np.random.Generator], how: SamplingOptions) -> list[str]:
+        """Return a response for each stream of random numbers, in its one spelling; an ellipsis where it is blank.
 
         Args:
-            prompt: in the form of `copl.data.chat`.
-            seed: of the draws.
-            max_new_tokens: where it is broken off.
-            temperature: of sampling; 0 takes the likeliest token.
+            question: the prompt, from `question`.
+            streams: one for each response; the same stream gives the same response.
+            how: how tokens are drawn, and where a response is broken off.
         """
-        ids = self.prompt_ids(prompt, max(1, self.max_positions - max_new_tokens))
-        draws = torch.Generator().manual_seed(seed)
-        given, cache, written = torch.tensor([ids], device=self.model.device), None, []
-        for _ in range(max_new_tokens):
-            out = self.model(input_ids=given, past_key_values=cache, use_cache=True)
-            cache, logits = out.past_key_values, out.logits[0, -1].float().cpu()
-            if temperature > 0:
-                token = int(torch.multinomial(torch.softmax(logits / temperature, 0), 1, generator=draws))
-            else:
-                token = int(logits.argmax())
-            if token == self.end:
-                break
-            written.append(token)
-            given = torch.tensor([[token]], device=self.model.device)
-        return str(self.tokenizer.decode(written, skip_special_tokens=True)).strip()
+        rows = sample(self.model, question, streams, how, ends=self._ends)
+        texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        if not self.chat:  # a model that was taught no end goes on with the next question
+            texts = [text.partition("\n\nHuman:")[0] for text in texts]
+        return [canonical_text(text) or _NO_WORDS for text in texts]
 
 
 @contextmanager

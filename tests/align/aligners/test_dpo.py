@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
 
 from copl import Model
 from copl.align.policies.options import DpoOptions
@@ -74,6 +77,56 @@ def test_the_same_seed_gives_the_same_policy(policy: Path, options: DpoOptions, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_killed_training_goes_on_to_the_same_policy(policy: Path, options: DpoOptions, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    class KilledError(Exception):
+        pass
+
+    class Dying:
+        """A task that ends the process, as it were, when so many steps are shown."""
+
+        def __init__(self, last: int | None) -> None:
+            self.steps, self.last = 0, last
+
+        @contextmanager
+        def task(self, name: str, total: int | None = None) -> Iterator[Dying]:
+            yield self
+
+        def advance(self, steps: int = 1, **values: float) -> None:
+            self.steps += steps
+            if self.steps == self.last:
+                raise KilledError
+
+        def log(self, stage: str, **values: float | int | str) -> None:
+            pass
+
+    place, often = tmp_path / "ann", evolve(options, save_every=2)
+    with pytest.raises(KilledError):
+        train_policy(ROWS, place, often, seed=1, progress=Dying(5))
+    kept = sorted(path.name for path in tmp_path.glob("ann.partial/checkpoint-*"))
+    assert (place.exists(), kept) == (False, ["checkpoint-2", "checkpoint-4"])
+    (tmp_path / "ann.partial" / "checkpoint-9").mkdir()  # as a kill while it is written leaves one
+    going_on = Dying(None)
+    facts = train_policy(ROWS, place, often, seed=1, progress=going_on)
+    assert (facts.steps, going_on.steps) == (6, 2)
+    assert not (tmp_path / "ann.partial").exists()
+    first, second = (load_file(path / "adapter_model.safetensors") for path in (policy, place))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(KilledError):
+        train_policy(ROWS, tmp_path / "bob", often, seed=1, progress=Dying(5))
+    other = Dying(None)
+    train_policy(ROWS[:1], tmp_path / "bob", evolve(often, max_steps=3), seed=1, progress=other)
+    assert other.steps == 3  # another training begins at the beginning
+
+
+def test_a_policy_of_another_model_is_refused(policy: Path, tiny_model: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
+    (other / "chat_template.jinja").write_text("{{ messages[-1].content }}")
+    with pytest.raises(RunError, match="another model"), speaking(Writer.open(other), policy):
+        pass
+
+
 def test_what_cannot_be_trained_or_opened_says_so(options: DpoOptions, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(CoplError, match="no rows to train a policy on"):
         train_policy([], tmp_path / "none", options, seed=0)
@@ -85,8 +138,6 @@ def test_what_cannot_be_trained_or_opened_says_so(options: DpoOptions, tiny_mode
 def test_copl_align_trains_keeps_and_answers(
     run_copl: Callable[..., tuple[int, str, str]], trained_run: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
     users = list(Model.open(run).method.seen_users())[:2]
@@ -108,7 +159,7 @@ def test_copl_align_trains_keeps_and_answers(
     assert [row["user_id"] for row in first] == [*users, "nobody"] * 2
     assert [row["user_known"] for row in first[:3]] == [True, True, False]
     assert first[2]["response"] == first[2]["unpersonalised"]
-    kept = sorted(run.glob("policies/dpo-*/*/adapter_model.safetensors"))
+    kept = sorted(run.glob("policies/*/dpo-*/*/adapter_model.safetensors"))
     assert len(kept) == 2
     times = [path.stat().st_mtime_ns for path in kept]
     assert answers(tmp_path / "again.jsonl") == first

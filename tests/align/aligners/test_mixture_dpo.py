@@ -46,10 +46,10 @@ def test_everybody_is_answered_by_one_policy(
     first = answers(tmp_path / "first.jsonl", *users)
     assert [row["user_known"] for row in first] == [True, True, False] * 2
     assert all(row["response"] == row["unpersonalised"] for row in first if not row["user_known"])
-    [card] = run.glob("policies/mixture-dpo-*/*/policy.json")
+    [card] = run.glob("policies/*/mixture-dpo-*/*/policy.json")
     facts = json.loads(card.read_text())["training"]
     assert (facts["steps"], facts["num_users"]) == (3, len(model.method.seen_users()))
-    assert not list(run.glob("policies/*/*.partial"))
+    assert not list(run.glob("policies/*/*/*.partial"))
     changed = card.stat().st_mtime_ns
     alone = answers(tmp_path / "alone.jsonl", "--user", newcomer, "--support", small_data)
     assert [row["response"] for row in alone] == [row["response"] for row in first if row["user_id"] == newcomer]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from copl.align.generators.local import LocalGenerator, LocalOptions
+from copl.align.policies.writer import Writer
+from copl.align.prompts import told_first
 from copl.errors import BackboneError
 from copl.options import parse_options
 from copl.system.progress import SilentProgress
@@ -41,24 +43,30 @@ def test_candidates_differ_and_are_the_same_whatever_stands_beside_them(tiny_mod
 def test_cold_words_are_always_the_likeliest(tiny_model: Path) -> None:
     ((one, other),) = write(tiny_model, ["tea?"], num=2, temperature=1e-4)
     assert one == other
+    assert write(tiny_model, ["tea?"], num=2, temperature=0, seed=7) == [(one, other)]
 
 
 def test_the_chat_template_is_used_where_there_is_one(tiny_model: Path, tmp_path: Path) -> None:
     chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
     (chat / "chat_template.jinja").write_text(TEMPLATE)
-    spoken, told = generator(chat), generator(chat, system="bread bread")
-    tokenizer = spoken._writer.tokenizer
-    assert spoken._tokens(CHAT) == tokenizer("Be brief. bread tea? bread bread bread")["input_ids"]
-    assert told._tokens("tea?") == tokenizer("bread bread bread tea? bread bread bread")["input_ids"]
-    plain = generator(tiny_model)
-    assert plain._tokens(CHAT) == tokenizer("System: Be brief.\n\nHuman: tea?\n\nAssistant:")["input_ids"]
-    assert spoken.fingerprint() != plain.fingerprint()
+    spoken, plain = Writer.open(chat), Writer.open(tiny_model)
+    read = spoken.tokenizer
+    assert spoken.question(CHAT, 12) == read("Be brief. bread tea? bread bread bread")["input_ids"]
+    assert plain.question(CHAT, 12) == read("System: Be brief.\n\nHuman: tea?\n\nAssistant:")["input_ids"]
+    assert spoken.question(told_first("tea?", "Be brief."), 12) == spoken.question(CHAT, 12)
+    assert write(chat, ["tea?"], system="Be brief.") != write(chat, ["tea?"])
+    assert generator(chat).fingerprint() != generator(tiny_model).fingerprint()
+
+
+def test_other_options_are_another_writer(tiny_model: Path) -> None:
+    prints = [generator(tiny_model, **values).fingerprint() for values in ({}, {"temperature": 0.5}, {"max_tokens": 3})]
+    assert len({*prints}) == 3
+    assert prints[0] == generator(tiny_model).fingerprint()
 
 
 def test_a_long_prompt_loses_its_begin(tiny_model: Path) -> None:
     long = "bread " * 500 + "rise"
-    cut = generator(tiny_model)
-    assert len(cut._tokens(long)) == 128 - 12
+    assert len(Writer.open(tiny_model).question(long, 12)) == 128 - 12
     assert all(write(tiny_model, [long], num=1)[0])
 
 
@@ -66,7 +74,7 @@ def test_a_long_prompt_loses_its_begin(tiny_model: Path) -> None:
     ("model", "values", "fault"),
     [
         ("no-such-directory/model/at/all", {}, "no-such-directory"),
-        (None, {"max_tokens": 128}, "leaves no room for a prompt beside max_tokens=128"),
+        (None, {"max_tokens": 128}, "leaves no room for a prompt beside 128 tokens to write"),
     ],
 )
 def test_what_cannot_be_done_is_said(model: str | None, values: dict[str, Any], fault: str, tiny_model: Path) -> None:

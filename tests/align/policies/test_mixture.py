@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from attrs import evolve
@@ -18,6 +18,7 @@ from copl.align.policies.options import MixtureDpoOptions
 from copl.align.policies.rows import PreferenceRow
 from copl.align.policies.single import speaking
 from copl.align.policies.writer import TokenPair, Writer
+from copl.align.sampling import SamplingOptions
 from copl.errors import BackboneError, CoplError, RunError
 
 PROMPTS = ("How do I boil an egg?", "Tea?", "Why?")
@@ -128,8 +129,11 @@ def test_a_saved_policy_says_the_same(
     for user in USERS.values():
         assert taste(again, user) == taste(policy, user)
     with policy.speaking(USERS["user 1"]) as one, again.speaking(USERS["user 1"]) as other:
-        how: dict[str, Any] = {"seed": 3, "max_new_tokens": 8, "temperature": 1.0}
-        assert one.write("Tea?", **how) == other.write("Tea?", **how)
+        how = SamplingOptions(temperature=1.0, top_p=1.0, max_tokens=8)
+        texts = [
+            speaker.write(speaker.question("Tea?", 8), [np.random.default_rng(3)], how) for speaker in (one, other)
+        ]
+        assert texts[0] == texts[1]
     (tmp_path / "policy" / "gate.safetensors").write_bytes(b"no")
     with pytest.raises(RunError, match=r"gate\.safetensors"):
         MixturePolicy.load(tmp_path / "policy")
@@ -181,7 +185,7 @@ def test_the_same_seed_and_a_kill_give_the_same_policy(
     assert not (tmp_path / "scratch").exists()
     for name, tensor in plain.mixture.tensors().items():
         assert torch.equal(tensor, again.mixture.tensors()[name])
-        torch.testing.assert_close(tensor, policy.mixture.tensors()[name], atol=1e-6, rtol=1e-5)
+        assert torch.equal(tensor, policy.mixture.tensors()[name])
 
 
 def test_what_cannot_be_trained_or_written_says_so(options: MixtureDpoOptions, tmp_path: Path) -> None:

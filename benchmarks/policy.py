@@ -1,26 +1,28 @@
-"""What a policy for everybody gains over one shared policy, for users seen in training and for newcomers.
+"""What policies gain with a language model as the writer: in-context, one user's, one for everybody, one shared.
 
     copl demo --out demo-run
-    python -m benchmarks.policy demo-run/copl [--steps 60] [--teach 80] [--users 24] [--newcomers 12] [--prompts 6]
-    python -m benchmarks.policy demo-run/copl --model small --teach 400 --steps 200    # minutes on one core
+    python -m benchmarks.policy demo-run/copl --model small                 # minutes on one core
+    python -m benchmarks.policy demo-run/copl --model smollm2-135m --teach 60 --steps 40 --users 6 --newcomers 4
 
-On the embedded corpus, whose users' true utilities are known. The language model is first taught the corpus's way of
-writing (supervised, a LoRA that is merged, kept in the cache); `small` is a transformer of a million weights that
-learns it from nothing. Then two policies are trained by DPO on the same rows,
-what users said and the grammar's candidates ranked by the run's rewards, for equally many steps: `mixture-dpo`, and
-the same with no routed experts, which is one shared policy. On prompts never trained on, for seen users and for
-newcomers adapted from their support comparisons, it prints with 95 % intervals over users
+On the embedded corpus, whose users' true utilities are known. Answers are those of the grammar that are not detailed:
+short, of 16 styles. The language model is first taught to write them (supervised; `smollm2-135m` by a LoRA that is
+merged, `small`, a transformer of a million weights, from nothing; kept in the cache), to some prompts of the training
+and to a few that no preference was ever learnt on: what there is to say it has to know, what a user wants it has not.
+Policies are then trained by the aligners themselves, on the grammar's candidates to the training prompts, ranked by
+the rewards of the run. On the prompts never trained on it prints for each aligner, with 95 % intervals over users and
+prompts,
 
-- *choice*: the utility of that of eight candidates of the grammar which the policy has made most likelier than the
-  language model, from 0 (a random candidate) to 1 (the best of them);
-- *written*: the same of what the policy writes, where the grammar's reader can read its style, and how often it can.
+- *written*: the true utility of what it writes, from 0 (a random short answer) to 1 (the best of them), over what the
+  grammar's reader can read, and the share it cannot;
+- *choice*: of policies for everybody, the same of the short answer that the policy has made most likelier;
+- processor seconds of training and of answering, and the highest resident memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -28,24 +30,29 @@ from typing import Any, final
 import numpy as np
 import torch
 from attrs import evolve, frozen
-from torch import Tensor
 
+from benchmarks.measured import measure
 from copl import Model
+from copl.align.aligners.best_of_n import BestOfN
+from copl.align.aligners.dpo import DpoAligner
+from copl.align.aligners.in_context import InContext, InContextOptions
 from copl.align.aligners.mixture_dpo import MixtureDpoAligner, embeds_users
 from copl.align.context import RunContext
-from copl.align.generators.facets import FacetsGenerator
-from copl.align.policies.mixture import MixturePolicy
-from copl.align.policies.mixture_training import MixtureTraining
-from copl.align.policies.options import MixtureDpoOptions
-from copl.align.policies.rows import PreferenceRow, plain_prompt
+from copl.align.generators.facets import COMBINATIONS, FacetsGenerator
+from copl.align.generators.local import LocalGenerator, LocalOptions
+from copl.align.generators.table import TableGenerator, TableOptions
+from copl.align.judging import new_prompts
+from copl.align.policies.options import DpoOptions, MixtureDpoOptions
+from copl.align.policies.rows import plain_prompt
 from copl.align.policies.writer import Writer, own_randomness, quiet_packages
-from copl.align.seeds import seed_of
-from copl.align.truth import KnownTruth
 from copl.answers import AnswerRequests
 from copl.commands.align import fitted_run
 from copl.data.sources.facets.reading import read_facets
+from copl.evaluate.policy import GAIN, ShownAnswers, measure_answers
+from copl.evaluate.tables import cell
+from copl.interfaces import Aligner, Generator
 from copl.options import NoOptions
-from copl.records import FloatArray, PreferenceData, UserTable
+from copl.records import Measurement, UserTable
 from copl.runs.pipeline import load_data
 from copl.runs.recipe import canonical_hash
 from copl.system.files import cache_directory, new_directory
@@ -60,36 +67,56 @@ class Bench:
     """What is measured on.
 
     Attributes:
-        data: the data set.
-        truth: what its users value.
-        prompts: prompts never trained on.
+        model: the run, opened.
         users: ids of the users measured, by kind.
-        vectors: embedding of each.
+        new: prompts that no preference was learnt on.
+        texts: the short answers of the grammar to these and to some training prompts.
+        directory: where policies go.
     """
 
-    data: PreferenceData
-    truth: KnownTruth
-    prompts: Sequence[str]
+    model: Model
     users: dict[str, list[str]]
-    vectors: dict[str, Tensor]
+    new: list[str]
+    texts: dict[str, tuple[str, ...]]
+    directory: Path
+
+    def context(self, generator: Generator, name: str) -> RunContext:
+        """Return what an aligner may use, with a directory of its own."""
+        data = load_data(self.model.run)[0]
+        support = data.split("support")
+        adapted = self.model.adapt(support)
+        return RunContext(
+            fitted_run(self.model), generator, self.directory / name, SilentProgress(), 0, adapted, support
+        )
+
+    def table(self) -> TableGenerator:
+        """Return the generator of the short answers: half of the styles, others to each prompt."""
+        path = self.directory / "candidates.jsonl"
+        rows = [{"prompt": prompt, "candidates": texts[:NUM_CANDIDATES]} for prompt, texts in self.texts.items()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return TableGenerator(TableOptions(path))
+
+    def requests(self, users: Sequence[str]) -> AnswerRequests:
+        """Return the new prompts, asked by users."""
+        return AnswerRequests(users, self.new, [self.texts[prompt][:NUM_CANDIDATES] for prompt in self.new])
 
 
-def opened(args: argparse.Namespace) -> tuple[Bench, RunContext]:
+def opened(args: argparse.Namespace) -> Bench:
     """Open the run, and choose users and prompts evenly."""
     model = Model.open(args.run)
-    data, _ = load_data(model.run)
-    adapted = model.adapt(data.split("support"))
-    context = RunContext(fitted_run(model), FacetsGenerator(NoOptions()), Path(), SilentProgress(), 0, adapted)
-    trained = {data.responses.prompts[row] for row in data.split("train").comparisons.chosen.tolist()}
-    cold = sorted({data.responses.prompts[row] for row in data.split("cold").comparisons.chosen.tolist()} - trained)
+    data = load_data(model.run)[0]
+    learnt = data.split("train").comparisons.chosen
+    training = _evenly(sorted({data.responses.prompts[row] for row in learnt.tolist()}), args.training)
+    new = _evenly(sorted(new_prompts(data)), args.prompts)
+    support = data.split("support").comparisons
     users = {
-        "seen": _evenly(sorted(model.method.seen_users()), args.users),
-        "unseen": _evenly(sorted(adapted.user_ids), args.newcomers),
+        "seen users": _evenly(sorted(model.method.seen_users()), args.users),
+        "newcomers": _evenly(sorted({data.users.ids[row] for row in support.user.tolist()}), args.newcomers),
     }
-    ids = [user for kind in users.values() for user in kind]
-    vectors = embeds_users(model.method).user_vectors(UserTable.ungrouped(ids), adapted).float()
-    of_each = dict(zip(ids, vectors, strict=True))
-    return Bench(data, KnownTruth.of(data), _evenly(cold, args.prompts), users, of_each), context
+    prompts = [*training, *new]
+    every = FacetsGenerator(NoOptions()).candidates(prompts, num=len(COMBINATIONS), seed=1, progress=SilentProgress())
+    texts = {prompt: _short(prompt, written) for prompt, written in zip(prompts, every, strict=True)}
+    return Bench(model, users, new, texts, Path(tempfile.mkdtemp(prefix="copl-policy-")))
 
 
 def _evenly(values: Sequence[str], count: int) -> list[str]:
@@ -97,49 +124,66 @@ def _evenly(values: Sequence[str], count: int) -> list[str]:
     return list(values[::step])[:count]
 
 
-def small_writer(data: PreferenceData, directory: Path) -> Path:
-    """Write a random language model of about a million weights, with a tokenizer of its own for the corpus."""
+def _short(prompt: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """Return those answers that are not detailed."""
+    return tuple(text for text in texts if (facets := read_facets(prompt, text)) is not None and not facets[0])
+
+
+def small_writer(texts: Sequence[str], directory: Path) -> Path:
+    """Write a random language model of about a million weights, with a tokenizer of its own for the texts."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = ByteLevelBPETokenizer()
-    texts = [*data.responses.texts, *(plain_prompt(prompt) for prompt in data.responses.prompts)]
     tokenizer.train_from_iterator(texts, vocab_size=1500, special_tokens=["<end>"])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer, eos_token="<end>", pad_token="<end>", model_max_length=512
     )
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
-    config = LlamaConfig(**sizes, vocab_size=len(fast), max_position_embeddings=512, tie_word_embeddings=True)
+    config = LlamaConfig(
+        **sizes,
+        vocab_size=len(fast),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=fast.eos_token_id,
+    )
     with own_randomness(0), quiet_packages():
         LlamaForCausalLM(config).save_pretrained(directory)
     fast.save_pretrained(directory)
     return directory
 
 
-def taught(name: str, data: PreferenceData, steps: int) -> Path:
-    """Return the directory of a language model that was taught the corpus's way of writing, from the cache if there."""
-    small = name == "small"
+def taught(name: str, bench: Bench, steps: int, batch: int) -> Path:
+    """Return the directory of a language model that was taught to write short answers, from the cache if there."""
+    small, rows = name == "small", [(prompt, text) for prompt, texts in bench.texts.items() for text in texts]
     if small:
-        name = str(small_writer(data, Path(tempfile.mkdtemp()) / "small"))
+        texts = [part for prompt, text in rows for part in (plain_prompt(prompt), text)]
+        name = str(small_writer(texts, bench.directory / "small"))
     plain = Writer.open(name)
-    about = {"model": "small" if small else plain.fingerprint(), "data": data.digest("train"), "steps": steps}
+    about = {"model": plain.fingerprint, "rows": rows, "steps": steps, "batch": batch}
     directory = cache_directory() / "writers" / f"facets-{canonical_hash(about)[:16]}"
     if directory.is_dir():
         return directory
     from peft import LoraConfig, get_peft_model
 
-    rows = np.unique(data.split("train").comparisons.chosen)
-    rng, batch, rate = np.random.default_rng(0), 16 if small else 4, 3e-3 if small else 1e-3
-    with own_randomness(0), quiet_packages():
-        config = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"])
+    rng, rate = np.random.default_rng(0), 3e-3 if small else 2e-3
+    with own_randomness(0), quiet_packages(), measure() as usage:
+        config = LoraConfig(
+            r=32, lora_alpha=32, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
+        )
         model: Any = plain.model.requires_grad_(True) if small else get_peft_model(plain.model, config)
         speaker = Writer(model, plain.tokenizer, plain.directory)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+        order = np.concatenate([rng.permutation(len(rows)) for _ in range(1 + steps * batch // len(rows))])
         for step in range(steps):
-            some = rng.choice(rows, batch).tolist()
-            pairs = [speaker.pair(data.responses.prompts[row], data.responses.texts[row], 256) for row in some]
-            tokens = sum(len(pair.ids) - pair.start for pair in pairs)
-            loss = -speaker.likelihoods(pairs).sum() / tokens
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step + 1) / 10, 1.2 * (steps - step) / steps)
+            pairs = [
+                speaker.pair(rows[row][0], rows[row][1], 256)
+                for row in order[step * batch : (step + 1) * batch].tolist()
+            ]
+            loss = -speaker.likelihoods(pairs).sum() / sum(len(pair.ids) - pair.start for pair in pairs)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -149,119 +193,121 @@ def taught(name: str, data: PreferenceData, steps: int) -> Path:
         with new_directory(directory) as fresh:
             merged.save_pretrained(fresh)
             plain.tokenizer.save_pretrained(fresh)
+    print(f"taught {len(bench.texts)} prompts in {usage.cpu_s:.0f} s, {usage.peak_mib:.0f} MiB", flush=True)
     return directory
 
 
-def trained(options: MixtureDpoOptions, rows: Sequence[PreferenceRow], context: RunContext) -> MixturePolicy:
-    """Train a policy on rows and say how it went."""
-    started = time.process_time()
-    users = sorted(context.method.seen_users())
-    vectors = embeds_users(context.method).user_vectors(UserTable.ungrouped(users), None).float()
-    policy = MixturePolicy.start(Writer.open(options.model), vectors, options, seed=0)
-    facts = MixtureTraining(policy, rows, dict(zip(users, vectors, strict=True)), seed=0).run()
-    print(
-        f"{options.num_experts} experts: {facts.num_rows} rows of {facts.num_users} users, {facts.steps} steps, loss "
-        f"{facts.first_loss:.3f} to {facts.last_loss:.3f}, held-out rows won {facts.accuracy:.2f} of "
-        f"{facts.held_out}, {time.process_time() - started:.0f} s",
-        flush=True,
-    )
-    return policy
+def gain(bench: Bench, users: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Measurement | None, float]:
+    """Return the gain of the texts shown to each prompt and user [P][U], and the share that cannot be read."""
+    truth = fitted_run(bench.model).truth
+    asked = AnswerRequests(users, bench.new, [bench.texts[prompt] for prompt in bench.new])
+    candidates = np.array(truth.utilities(asked)).transpose(1, 0, 2)
+    weights = np.array([truth.weights[user] for user in users])
+    shown = np.full((len(users), len(bench.new)), np.nan)
+    for column, (prompt, row) in enumerate(zip(bench.new, texts, strict=True)):
+        for place, text in enumerate(row):
+            if (facets := read_facets(prompt, text)) is not None:
+                shown[place, column] = weights[place] @ np.array(facets, dtype=np.float64)
+    lengths = np.array([[len(text) for text in texts] for texts in asked.candidates], dtype=np.float64)
+    length = np.array([[len(text) for text in row] for row in texts], dtype=np.float64).T
+    answers = ShownAnswers(shown, shown, candidates, length, lengths, tuple(None for _ in users))
+    measured = {m.metric: m for m in measure_answers(answers, "cold", "all", seed=0)}
+    return measured.get(GAIN), float(np.isnan(shown).mean())
+
+
+def report(bench: Bench, name: str, aligner: Aligner, context: RunContext, kinds: Sequence[str], per_kind: int) -> None:
+    """Let an aligner answer, and print what users got and what it took; what it trains, it trains at first."""
+    for kind in kinds:
+        users = bench.users[kind][:per_kind]
+        with measure() as usage:
+            answers = aligner.answers(bench.requests(users), context)
+        shown = [answer.shown for answer in answers]
+        rows = [shown[start : start + len(users)] for start in range(0, len(shown), len(users))]
+        found, unread = gain(bench, users, rows)
+        print(
+            f"| {name} | {kind} ({len(users)}) | {cell(found) if found else 'none read'} | {unread:.0%} "
+            f"| {usage.cpu_s:.0f} s | {usage.peak_mib:.0f} MiB |",
+            flush=True,
+        )
+        example = rows[0][0].replace("\n", " / ")
+        print(f"<!-- {users[0]}: {bench.new[0]} {example} -->", flush=True)
 
 
 @torch.no_grad()
-def choices(policy: MixturePolicy, bench: Bench, kind: str) -> FloatArray:
-    """Return the gain of what the policy chooses of eight candidates, for each user [U]."""
-    candidates = FacetsGenerator(NoOptions()).candidates(
-        bench.prompts, num=NUM_CANDIDATES, seed=1, progress=SilentProgress()
-    )
-    gains = []
-    utilities = bench.truth.utilities(AnswerRequests(bench.users[kind], bench.prompts, candidates))
-    references = [policy.reference(_pairs(policy, prompt, texts)) for prompt, texts in _asked(bench, candidates)]
-    for place, user in enumerate(bench.users[kind]):
-        own = []
-        for (prompt, texts), worth, reference in zip(_asked(bench, candidates), utilities, references, strict=True):
-            weights = policy.weights(bench.vectors[user].expand(len(texts), -1))
-            likelier = policy.likelihoods(_pairs(policy, prompt, texts), weights) - reference
-            own.append(_gain(worth[place], worth[place][int(likelier.argmax())]))
-        gains.append(float(np.mean(own)))
-    return np.array(gains)
-
-
-def _asked(bench: Bench, candidates: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
-    return list(zip(bench.prompts, candidates, strict=True))
-
-
-def _pairs(policy: MixturePolicy, prompt: str, texts: Sequence[str]) -> list[Any]:
-    return [policy.writer.pair(prompt, text, policy.options.max_length) for text in texts]
-
-
-def _gain(candidates: FloatArray, shown: float) -> float:
-    """From 0, the mean of the candidates, to 1, the best of them."""
-    return float((shown - candidates.mean()) / max(1e-9, float(candidates.max() - candidates.mean())))
-
-
-def writings(policy: MixturePolicy, bench: Bench, kind: str, prompts: int, users: int) -> tuple[FloatArray, float]:
-    """Return the gain of what the policy writes, for each text that can be read, and the share of those that can."""
-    candidates = FacetsGenerator(NoOptions()).candidates(
-        bench.prompts[:prompts], num=NUM_CANDIDATES, seed=1, progress=SilentProgress()
-    )
-    gains, asked = [], 0
-    for user in bench.users[kind][:users]:
-        with policy.speaking(bench.vectors[user]) as speaker:
-            for prompt, texts in zip(bench.prompts[:prompts], candidates, strict=True):
-                seed = seed_of(0, prompt, 0)
-                text = speaker.write(prompt, seed=seed, max_new_tokens=policy.options.max_new_tokens, temperature=0.0)
-                asked += 1
-                facets = read_facets(prompt, text)
-                if facets is not None:
-                    [[worth]] = [bench.truth.utilities(AnswerRequests([user], [prompt], [texts]))[0]]
-                    gains.append(_gain(worth, float(bench.truth.weights[user] @ np.array(facets, dtype=np.float64))))
-    return np.array(gains), len(gains) / max(1, asked)
-
-
-def _shown(values: FloatArray) -> str:
-    if len(values) < 2:
-        return "too few"
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return f"{float(values.mean()):+.2f} ± {half:.2f} ({len(values)})"
+def choices(bench: Bench, name: str, aligner: MixtureDpoAligner, context: RunContext) -> None:
+    """Print the gain of the short answer that a policy has made most likelier, of those that the table has."""
+    policy = aligner.policy(context)
+    for kind, users in bench.users.items():
+        vectors = embeds_users(context.method).user_vectors(UserTable.ungrouped(users), context.adapted).float()
+        texts: list[list[str]] = []
+        for prompt in bench.new:
+            candidates = bench.texts[prompt][:NUM_CANDIDATES]
+            pairs = [policy.writer.pair(prompt, text, policy.options.max_length) for text in candidates]
+            reference, known = policy.reference(pairs), dict[bytes, str]()
+            texts.append([])
+            for vector in vectors:
+                weights = policy.weights(vector.expand(len(pairs), -1))
+                voice = policy.voice(vector)
+                if voice not in known:
+                    known[voice] = candidates[int((policy.likelihoods(pairs, weights) - reference).argmax())]
+                texts[-1].append(known[voice])
+        found, _ = gain(bench, users, texts)
+        print(f"| {name}, choice | {kind} ({len(users)}) | {cell(found) if found else ''} | | | |", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Teach, train both policies and print what they gain."""
+    """Teach, let all aligners answer and print what they gain."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--teach", type=int, default=80)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--users", type=int, default=24)
-    parser.add_argument("--newcomers", type=int, default=12)
-    parser.add_argument("--prompts", type=int, default=6)
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--teach", type=int, default=600, help="supervised steps")
+    parser.add_argument("--steps", type=int, default=100, help="steps of DPO of policies for everybody")
+    parser.add_argument("--own-steps", type=int, default=20, help="steps of DPO of one user's policy")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--written", type=int, default=3, help="users and prompts of texts that are written")
-    args = parser.parse_args(arguments)
-    bench, context = opened(args)
-    model = taught(args.model, bench.data, args.teach)
-    options = MixtureDpoOptions(
-        model=str(model),
-        num_prompts=24,
-        num_users=48,
-        said=False,
-        max_steps=args.steps,
-        epochs=100.0,
-        batch_size=args.batch,
-        learning_rate=1e-3,
-        max_new_tokens=110,
+    parser.add_argument("--training", type=int, default=12, help="training prompts")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts that nobody was asked in training")
+    parser.add_argument("--rated", type=int, default=48, help="users whose rankings are trained on")
+    parser.add_argument("--users", type=int, default=24, help="seen users measured")
+    parser.add_argument("--newcomers", type=int, default=12)
+    parser.add_argument(
+        "--own", type=int, default=2, help="users who get policies of their own, and in-context answers"
     )
-    rows = MixtureDpoAligner(options).rows(context)
+    parser.add_argument("--teach-only", action="store_true")
+    args = parser.parse_args(arguments)
+    bench = opened(args)
+    model = str(taught(args.model, bench, args.teach, 16 if args.model == "small" else 6))
+    if args.teach_only:
+        return
+    print(
+        "| what is shown | users | written: gain | unread | processor | memory |\n| --- | --- | --- | --- | --- | --- |"
+    )
+    writer = LocalGenerator(LocalOptions(model=model, max_tokens=64, temperature=0.7))
+    own: dict[str, Any] = {
+        "model": model,
+        "num_prompts": 10_000,  # of these, the table has candidates to some
+        "num_candidates": NUM_CANDIDATES,
+        "said": False,
+        "epochs": 1000.0,
+        "batch_size": args.batch,
+        "max_new_tokens": 64,
+        "learning_rate": 1e-3,
+    }
+    options = MixtureDpoOptions(**own, num_users=args.rated, max_steps=args.steps)
     policies = {"mixture-dpo": options, "one shared DPO policy": evolve(options, num_experts=0, shared_rank=16)}
+    kinds = list(bench.users)
     for name, chosen in policies.items():
-        policy = trained(chosen, rows, context)
-        for kind in bench.users:
-            line = f"{name}, {kind}: choice {_shown(choices(policy, bench, kind))}"
-            if args.written:
-                gains, share = writings(policy, bench, kind, args.written, args.written)
-                line += f"; written {_shown(gains)}, {share:.0%} of the texts read"
-            print(line, flush=True)
+        everybody = MixtureDpoAligner(chosen)
+        context = bench.context(bench.table(), name.replace(" ", "-"))
+        with measure() as usage:
+            everybody.policy(context)
+        print(f"| {name}: training | | | | {usage.cpu_s:.0f} s | {usage.peak_mib:.0f} MiB |", flush=True)
+        choices(bench, name, everybody, context)
+        report(bench, name, everybody, context, kinds, 10**6)
+    alone = DpoAligner(DpoOptions(**own, max_steps=args.own_steps))
+    report(bench, "dpo, its training counted", alone, bench.context(bench.table(), "dpo"), kinds[:1], args.own)
+    shown = InContext(InContextOptions(budget=256))
+    report(bench, "in-context", shown, bench.context(writer, "in-context"), kinds, args.own)
+    report(bench, "best of 8 of the grammar", BestOfN(NoOptions()), bench.context(bench.table(), "best"), kinds, 10**6)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,13 @@ class MixtureDpoAligner:
         distinct = list(dict.fromkeys(ids))
         vectors = method.user_vectors(UserTable.ungrouped(distinct), context.adapted)
         texts: dict[str, list[str]] = {}
+        voices: dict[bytes, list[str]] = {}  # whom the gate gives the same experts, they are told the same
         for name, vector in zip(distinct, vectors, strict=True):
-            with policy.speaking(vector) as speaker:
-                texts[name] = written(speaker, requests.prompts, self._options, context.seed)
+            voice = policy.voice(vector)
+            if voice not in voices:
+                with policy.speaking(vector) as speaker:
+                    voices[voice] = written(speaker, requests.prompts, self._options, context.seed)
+            texts[name] = voices[voice]
         own = {user: texts[name] for user, name in zip(requests.user_ids, ids, strict=False)}
         return own_answers(requests, own, texts[_NOBODY], context)
 

@@ -169,7 +169,7 @@ def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, Any]:
     """
     prompt = decode_prompt(row.prompt)
     if not chat:
-        return {"prompt": plain_prompt(row.prompt), "chosen": row.chosen, "rejected": row.rejected}
+        return {"prompt": plain_prompt(row.prompt), "chosen": f" {row.chosen}", "rejected": f" {row.rejected}"}
     asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return {
         "prompt": asked,
@@ -179,12 +179,15 @@ def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, Any]:
 
 
 def plain_prompt(prompt: str) -> str:
-    """Return a prompt as a language model without a chat template is asked: Human: ..., Assistant: ."""
+    """Return a prompt as a language model without a chat template is asked: Human: ..., Assistant:
+
+    The space before the response is the response's: tokenizers join it with the word that follows.
+    """
     messages = decode_prompt(prompt)
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     names = {"user": "Human", "assistant": "Assistant", "system": "System"}
     said = [f"{names.get(turn['role'], turn['role'].capitalize())}: {turn['content']}" for turn in turns]
-    return "\n\n".join([*said, "Assistant: "])
+    return "\n\n".join([*said, "Assistant:"])
 
 
 def write_rows(path: Path, rows: Sequence[PreferenceRow], *, chat: bool = True) -> None:

@@ -84,6 +84,7 @@ def train_policy(
     package = trl()
     from datasets import Dataset
     from peft import LoraConfig
+    from transformers import PrinterCallback
 
     writer = Writer.open(options.model)
     targets = default_target_modules(writer.model)
@@ -106,6 +107,7 @@ def train_policy(
             ),
             callbacks=[_shown(task), scratch.marking()],
         )
+        trainer.remove_callback(PrinterCallback)  # which prints every record
         trainer.train(resume_from_checkpoint=scratch.last())
         losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
         if not losses or not all(map(math.isfinite, losses)):

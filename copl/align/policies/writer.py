@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -140,7 +141,8 @@ class Writer:
         """Return a prompt with a response as tokens; a long response loses its end, a long prompt its beginning."""
         limit = min(max_length, self.max_positions)
         ends = [] if self.end is None else [self.end]
-        text = [*self.tokenizer(response, add_special_tokens=False)["input_ids"], *ends][: max(1, limit - 1)]
+        said = response if self.chat else f" {response}"
+        text = [*self.tokenizer(said, add_special_tokens=False)["input_ids"], *ends][: max(1, limit - 1)]
         asked = self.prompt_ids(prompt, max(1, limit - len(text)))
         return TokenPair((*asked, *map(int, text)), len(asked))
 
@@ -209,7 +211,15 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet_packages() -> Iterator[None]:
-    """Keep the advice of other packages to themselves."""
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep the bars and the advice of other packages to themselves."""
+    bars = getattr(sys.modules.get("datasets"), "utils", None)
+    shown = bars is not None and bars.is_progress_bar_enabled()
+    if shown:
+        bars.disable_progress_bars()
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if shown:
+            bars.enable_progress_bars()

@@ -151,8 +151,9 @@ def test_copl_align_trains_keeps_and_answers(
     named += ["--set", f"generator.path={table}"]
 
     def answers(out: Path) -> list[dict[str, object]]:
-        code, _, said = run_copl("align", run, prompts, "--out", out, "--aligner", "dpo", *named, *arguments)
+        code, shown, said = run_copl("align", run, prompts, "--out", out, "--aligner", "dpo", *named, *arguments)
         assert code == 0, said
+        assert (shown, "dataset" in said) == ("", False)  # nothing of what other packages print
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     first = answers(tmp_path / "answers.jsonl")

@@ -107,9 +107,9 @@ def test_rows_are_what_trl_reads(tmp_path: Path) -> None:
 
 
 def test_a_conversation_is_asked_in_turns() -> None:
-    assert plain_prompt("Tea?") == "Human: Tea?\n\nAssistant: "
+    assert plain_prompt("Tea?") == "Human: Tea?\n\nAssistant:"
     chat = '[{"role":"system","content":"Be kind."},{"role":"user","content":"Tea?"}]'
-    assert plain_prompt(chat) == "System: Be kind.\n\nHuman: Tea?\n\nAssistant: "
+    assert plain_prompt(chat) == "System: Be kind.\n\nHuman: Tea?\n\nAssistant:"
 
 
 def test_copl_align_writes_rows(

@@ -212,8 +212,8 @@ def own_randomness(seed: int) -> Iterator[None]:
 @contextmanager
 def quiet_packages() -> Iterator[None]:
     """Keep the bars and the advice of other packages to themselves."""
-    bars = getattr(sys.modules.get("datasets"), "utils", None)
-    shown = bars is not None and bars.is_progress_bar_enabled()
+    bars: Any = getattr(sys.modules.get("datasets"), "utils", None)  # imported already, if it is used at all
+    shown = bool(bars and bars.is_progress_bar_enabled())
     if shown:
         bars.disable_progress_bars()
     try:

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from attrs import evolve
-from scipy.stats import t as student
 
 from benchmarks.measured import RESULTS
 from benchmarks.records import PublishedTable, new_record, write_record
+from copl.ablate.gains import over_seeds
 from copl.align.judging import NEWCOMERS, REFERENCES, UNPERSONALISED, PolicySize
 from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress
@@ -49,17 +48,6 @@ def measured(directory: Path, aligners: Sequence[str], size: PolicySize) -> Foun
     return found.measurements
 
 
-def over_runs(measurements: Sequence[Measurement]) -> Measurement:
-    """Return the mean over runs; the one measurement with its own interval where there is one run."""
-    first = measurements[0]
-    if len(measurements) == 1:
-        return first
-    values = np.array([m.value for m in measurements])
-    reach = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    mean = float(values.mean())
-    return evolve(first, value=mean, low=mean - reach, high=mean + reach)
-
-
 def tables(runs: Sequence[Found]) -> dict[str, PublishedTable]:
     """Return who chooses by measure and users, and newcomers by how many answers they have given."""
     by_key: dict[tuple[str, str, str, str], list[Measurement]] = {}
@@ -67,7 +55,7 @@ def tables(runs: Sequence[Found]) -> dict[str, PublishedTable]:
         for name, ms in found.items():
             for m in ms:
                 by_key.setdefault((name, m.split, m.subset, m.metric), []).append(m)
-    cells = {key: cell(over_runs(ms)) for key, ms in by_key.items()}
+    cells = {key: cell(over_seeds(ms)) for key, ms in by_key.items()}
     names = sorted(runs[0], key=lambda name: (name != "none", name != UNPERSONALISED, name == "oracle"))
     columns = [(split, metric) for split in SPLITS for metric in METRICS]
     header = ("what is shown", *(f"{SPLITS[split]}: {METRICS[metric]}" for split, metric in columns))

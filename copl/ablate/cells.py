@@ -12,8 +12,10 @@ import attrs
 import numpy as np
 from attrs import field, frozen
 
+from copl.ablate.answers import Answers
 from copl.ablate.datasets import DataAt
 from copl.ablate.grid import Plan
+from copl.ablate.shown import measure_shown, shown_file
 from copl.bradley_terry import mean_log_loss
 from copl.data.dataset import load_dataset
 from copl.errors import CoplError, DataError
@@ -52,6 +54,7 @@ class Cell:
         run: the run directory.
         cache: directory of the stages that cells share.
         is_trial: the cell is a trial of a search: it is judged on the split ``validation`` and on nothing else.
+        answers: what is measured of the answers its users are shown; None for nothing.
     """
 
     variants: tuple[str, ...] = field(converter=_texts)
@@ -62,6 +65,7 @@ class Cell:
     run: Path = field(converter=Path)
     cache: Path = field(converter=Path)
     is_trial: bool = False
+    answers: Answers | None = None
 
     def __str__(self) -> str:
         return f"{self.data}, {' = '.join(self.variants)}, seed {self.seed}"
@@ -79,7 +83,9 @@ class Cell:
 
     def state(self) -> State:
         """Say whether the cell is finished, failed, or has neither ended well nor badly."""
-        if (self.run / (VALIDATION_FILE if self.is_trial else METRICS_FILE)).is_file():
+        results = [self.run / (VALIDATION_FILE if self.is_trial else METRICS_FILE)]
+        results += [shown_file(self.run, self.answers)] if self.answers else []
+        if all(path.is_file() for path in results):
             return "finished"
         return "failed" if self.failure_file.is_file() else "missing"
 
@@ -165,7 +171,10 @@ def cells_of(
                 place = out / ("trials" if are_trials else "cells") / spec.name
                 run = place / _run_name(recipe, at, [] if are_trials else measured_by)
                 names = (*found[run].variants, variant.name) if run in found else (variant.name,)
-                found[run] = Cell(names, spec.name, seed, recipe.to_dict(), at.directory, run, cache, are_trials)
+                answers = None if are_trials else plan.answers
+                found[run] = Cell(
+                    names, spec.name, seed, recipe.to_dict(), at.directory, run, cache, are_trials, answers
+                )
     return list(found.values())
 
 
@@ -202,7 +211,11 @@ def _run(cell: Cell) -> None:
         write_document(cell.run / VALIDATION_FILE, _judged(method, load_dataset(cell.data_directory)))
         return
     # the method is read back, so that a cell killed in between and taken up again gives the very same numbers
-    evaluate(run, load_dataset(cell.data_directory), plugins=plugins, open_progress=_silent, cache=cell.cache)
+    data = load_dataset(cell.data_directory)
+    evaluate(run, data, plugins=plugins, open_progress=_silent, cache=cell.cache)
+    if cell.answers is not None:
+        shown = measure_shown(run, data, cell.answers, plugins=plugins, open_progress=_silent, cache=cell.cache)
+        write_document(shown_file(cell.run, cell.answers), shown)
 
 
 def _judged(method: PreferenceModel, data: PreferenceData) -> Validation:

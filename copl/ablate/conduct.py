@@ -14,6 +14,7 @@ from attrs import frozen
 
 from copl.ablate.cells import Cell, Outcome, cells_of, recorded_failure
 from copl.ablate.datasets import DataAt, prepare
+from copl.ablate.gains import Gains, collect_gains, gains_notes, gains_tables, write_gains
 from copl.ablate.grid import Plan
 from copl.ablate.local import run_here, run_side_by_side
 from copl.ablate.results import (
@@ -41,6 +42,7 @@ from copl.ablate.tables import (
     to_html,
 )
 from copl.errors import RunError
+from copl.evaluate.tables import Table
 from copl.plugins import Plugins
 from copl.runs.directory import installed_versions
 from copl.runs.recipe import Recipe, write_recipe
@@ -63,6 +65,8 @@ class Found:
         results: all measurements of the finished cells.
         differences: each variant held against the reference.
         tables: the tables, as written.
+        gains: what users gain by what they are shown, where the study asks for it.
+        gains_tables: the same as tables.
         remarks: how they are to be read.
         searched: the trials of a search, where the study asks for one.
         failed: the cells that failed, with the cause.
@@ -71,6 +75,8 @@ class Found:
     results: Sequence[Result]
     differences: Sequence[Difference]
     tables: Sequence[SplitTable]
+    gains: Gains
+    gains_tables: Sequence[Table]
     remarks: Sequence[str]
     searched: Sequence[Judged]
     failed: Mapping[Cell, Outcome]
@@ -92,8 +98,8 @@ def conduct(
     Args:
         plan: what to run.
         out: directory of the study. ``results.parquet``, ``accuracy.parquet``, ``differences.parquet``, ``table.md``,
-            ``table.tex``, ``table.html``, ``plots/``, ``best.toml`` and ``study.json`` are written there; the runs are
-            in ``cells/``.
+            ``table.tex``, ``table.html``, ``plots/``, ``best.toml`` and ``study.json`` are written there, and
+            ``answers.parquet`` where answers are measured; the runs are in ``cells/``.
         plugins: where components come from.
         cache: directory of the stages that cells share with other runs; one below `out` where None.
         engine: where cells run.
@@ -196,14 +202,18 @@ def _write(
     found = differences(plan, results, cells, accuracy, margins)
     best = best_by_validation(plan, results)
     tables = split_tables(plan, accuracy, found)
-    remarks = [*notes(plan, found, best, len(failed)), *search_notes(plan.study.search)]
-    more = [differences_table(found)] if found else []
+    gains = collect_gains(plan, cells)
+    shown = gains_tables(plan, gains, results)
+    remarks = [*notes(plan, found, best, len(failed)), *search_notes(plan.study.search), *gains_notes(plan, gains)]
+    more = [*shown, differences_table(found)] if found else [*shown]
     more += [search_table(searched)] if searched else []
     pictures = _pictures(tables)
     title = plan.study.title
     write_results(plan, results, out / "results.parquet")
     write_estimates(accuracy, references(plan, accuracy), out / "accuracy.parquet")
     write_differences(found, out / "differences.parquet")
+    if plan.answers is not None:
+        write_gains(gains, out / "answers.parquet")
     for split, picture in pictures.items():
         write_text(out / "plots" / f"{split}.svg", picture + "\n")
     write_text(out / "table.md", markdown(title, tables, more, remarks))
@@ -211,7 +221,7 @@ def _write(
     write_text(out / "table.html", to_html(title, tables, more, remarks, pictures))
     _write_best(plan, best, recipes, out)
     _write_facts(plan, data, cells, failed, out / STUDY_FILE)
-    return Found(results, found, tables, remarks, searched, failed)
+    return Found(results, found, tables, gains, shown, remarks, searched, failed)
 
 
 def _pictures(tables: Sequence[SplitTable]) -> dict[str, str]:
@@ -254,6 +264,7 @@ def _write_facts(
         "reference": plan.reference,
         "variants": {variant.name: variant.recipe.to_dict() for variant in plan.variants},
         "left_out": dict(plan.left_out),
+        "answers": plan.answers,
         "data": [
             {"name": name, "seed": seed, "directory": str(at.directory), "fingerprint": at.fingerprint}
             for (name, seed), at in data.items()

@@ -9,8 +9,7 @@ from typing import Any, final
 import attrs
 from attrs import frozen
 
-from copl.ablate.grid import source_paths
-from copl.ablate.study import DataSpec, Study
+from copl.ablate.study import DataSpec, Study, source_paths
 from copl.data.dataset import dataset_fingerprint, save_dataset
 from copl.errors import CoplError, DataError
 from copl.options import parse_options

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
-from pathlib import Path
 from typing import Any, final
 
 import attrs
 from attrs import frozen
 
-from copl.ablate.study import NAME, Axis, DataSpec, HandWritten, Study
+from copl.ablate.answers import SECTIONS, Answers, answers_of, without_answers
+from copl.ablate.study import NAME, Axis, DataSpec, HandWritten, Study, shown_value, source_paths
 from copl.data.fetching import advice
 from copl.errors import CoplError, OptionsError, suggest
 from copl.options import parse_options
@@ -48,12 +48,14 @@ class Plan:
         variants: what is compared, in order.
         reference: name of the variant the others are compared with, or `BEST_UNPERSONALISED`.
         left_out: variants whose package is not installed, with its name.
+        answers: what is measured of answers in every cell; None for nothing.
     """
 
     study: Study
     variants: tuple[Variant, ...]
     reference: str
     left_out: Mapping[str, str]
+    answers: Answers | None = None
 
     @property
     def unpersonalised(self) -> tuple[str, ...]:
@@ -72,6 +74,8 @@ def plan(study: Study, plugins: Plugins) -> Plan:
         OptionsError: all faults of all variants and data sets, each once.
     """
     faults: list[str] = []
+    answers = answers_of(study, plugins, faults)
+    study = without_answers(study)
     left_out = {v.name: v.requires for v in study.variants if v.requires and not _installed(v.requires)}
     variants = [*_grid(study, plugins, faults), *_hand_written(study, left_out, plugins, faults)]
     for spec in study.data:
@@ -88,7 +92,7 @@ def plan(study: Study, plugins: Plugins) -> Plan:
         )
     if faults:
         raise OptionsError(list(dict.fromkeys(faults)))
-    return Plan(study, tuple(variants), reference, left_out)
+    return Plan(study, tuple(variants), reference, left_out, answers)
 
 
 def _reference(variants: Iterable[Variant]) -> str:
@@ -139,7 +143,7 @@ def _grid(study: Study, plugins: Plugins, faults: list[str]) -> list[Variant]:
         for axis in order:
             if _applies(axis, draft, plugins):
                 draft = merge(draft, {axis.section: {axis.key: chosen[axis.label]}})
-                settings[axis.label] = _shown(chosen[axis.label])
+                settings[axis.label] = shown_value(chosen[axis.label])
         used |= settings.keys()
         try:
             recipe = resolve(draft, plugins)
@@ -152,12 +156,6 @@ def _grid(study: Study, plugins: Plugins, faults: list[str]) -> list[Variant]:
         found.setdefault(canonical_hash(recipe.to_dict()), Variant(name, recipe, settings))
     faults += [_unused(axis, plugins) for axis in study.axes if axis.label not in used]
     return list(found.values())
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(_shown, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _name(axes: tuple[Axis, ...], settings: Mapping[str, str]) -> str:
@@ -206,7 +204,7 @@ def _unused(axis: Axis, plugins: Plugins) -> str:
     """Say why an axis makes no difference to anything."""
     where = f"--vary {axis.label}"
     methods = [registered.component for registered in plugins.registry("method")]
-    known = {"method", *DEFAULTS, *(section for method in methods for section in method.sections)}
+    known = {"method", *DEFAULTS, *SECTIONS, *(section for method in methods for section in method.sections)}
     if axis.section not in known:
         unlike = suggest(axis.section, known)
         return f"{where}: unknown section {axis.section!r}{unlike}; there are {', '.join(sorted(known))}"
@@ -234,9 +232,3 @@ def _check_data(spec: DataSpec, plugins: Plugins, study: Study, faults: list[str
     for name, path in source_paths(options, study.root).items():
         if not path.exists():
             faults.append(f"data {spec.name!r}: {name} {path}: no such file or directory{advice(path)}")
-
-
-def source_paths(options: Any, root: Path) -> dict[str, Path]:
-    """Return the options of a source that are paths, from `root` where they are relative."""
-    values = {field.name: getattr(options, field.name) for field in attrs.fields(type(options))}
-    return {name: (root / value).resolve() for name, value in values.items() if isinstance(value, Path)}

@@ -27,8 +27,8 @@
     name = "no shared expert"
     values = { "mixture.shared_rank" = 0 }
 
-A name alone (``encoder = "mf"``) chooses a component, ``"stage.key"`` or a table sets options. Paths are relative to
-the file.
+A name alone (``encoder = "mf"``) chooses a component, ``"stage.key"`` or a table sets options. The sections
+``aligner``, ``generator`` and ``answers`` belong to no recipe (`copl.ablate.answers`). Paths are relative to the file.
 """
 
 from __future__ import annotations
@@ -157,6 +157,19 @@ class Flags:
     num_seeds: int | None = None
     reference: str | None = None
     settings: Sequence[str] = ()
+
+
+def shown_value(value: Any) -> str:
+    """Return a value of an axis as it is called in tables."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(shown_value, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def source_paths(options: Any, root: Path) -> dict[str, Path]:
+    """Return the options of a component that are paths, from `root` where they are relative."""
+    values = {field.name: getattr(options, field.name) for field in attrs.fields(type(options))}
+    return {name: (root / value).resolve() for name, value in values.items() if isinstance(value, Path)}
 
 
 def load_study(config: Path | None, flags: Flags) -> Study:

@@ -124,6 +124,9 @@ def _show_plan(plan: Plan, num_trials: int, as_json: bool) -> None:
     rows = [(v.name, v.recipe.method.name, _parts(v.recipe.stages.parts.values())) for v in plan.variants]
     show_table(f"{study.title}: {len(rows)} variants", ("variant", "method", "parts"), rows)
     show_text(f"data: {', '.join(names)}; seeds: {', '.join(map(str, study.seeds))}; compared with {plan.reference}")
+    if plan.answers:
+        deciding = ", ".join(named.label for named in plan.answers.aligners)
+        show_text(f"shown: by {deciding}; written by {', '.join(named.label for named in plan.answers.generators)}")
     show_text(
         f"{plan.num_cells} cells" + (f", and {num_trials * len(names)} trials of the search" if num_trials else "")
     )
@@ -149,13 +152,17 @@ def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
                     for r in found.results
                 ],
                 "differences": [attrs.asdict(d) for d in found.differences],
+                "answers": [
+                    {**attrs.asdict(g, filter=lambda field, _: field.name != "measured"), **attrs.asdict(g.measured)}
+                    for g in found.gains.found
+                ],
                 "search": [attrs.asdict(one) for one in found.searched],
                 "failed": {str(cell): outcome.faults for cell, outcome in found.failed.items()},
             }
         )
     else:
-        for table in found.tables:
-            show(as_table(table))
+        for table in (*map(as_table, found.tables), *found.gains_tables):
+            show(table)
             print()
         if found.differences:
             show(differences_table(found.differences))

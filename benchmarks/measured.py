@@ -134,11 +134,15 @@ class Cells:
         result = self.get(cell)
         if result is None:
             result = in_own_process(target, arguments, threads=threads, timeout=timeout)
-            self._found[_key(cell)] = result
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"cell": cell, "result": result}) + "\n")
+            self.keep(cell, result)
         return result
+
+    def keep(self, cell: Mapping[str, Any], result: dict[str, Any]) -> None:
+        """Write down the result of a cell."""
+        self._found[_key(cell)] = result
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"cell": cell, "result": result}) + "\n")
 
 
 def _key(cell: Mapping[str, Any]) -> str:

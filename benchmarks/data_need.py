@@ -2,11 +2,11 @@
 
     python -m benchmarks.data_need
 
-Simulated users of the embedded corpus. One data set is drawn; each cell of the grid takes some of its users and the first
-comparisons of each, an eighth of which validate. Where users share everything, others have judged the same responses;
-where they share nothing, every comparison has a prompt in words of its own, so that all that users have in common is in
-the texts. Newcomers say as much as a seen user does. `copl` and `btl` read texts by the frozen default backbone, which
-is what a minute of processor allows; beside them stands `consensus`. Writes ``benchmarks/results/data_need.json`` and
+Simulated users of the embedded corpus. One data set is drawn; each cell of the grid takes some of its users and the
+first comparisons of each, an eighth of which validate. Where users share everything, others have judged the same
+responses; where they share nothing, every comparison has a prompt in words of its own, so that all that users have in
+common is in the texts. Newcomers say as much as a seen user does. `copl` and `btl` have heads on the frozen default
+backbone, no adapters; beside them stands `consensus`. Writes ``benchmarks/results/data_need.json`` and
 ``docs/pictures/data-need.svg``.
 """
 

@@ -25,8 +25,8 @@ def heat_maps(gains: Gains) -> str:
         ' role="img">',
         "<title>From where on a model is personal</title>",
         "<desc>Maps of numbers of users by comparisons of each, one for each share of responses that users have in"
-        " common, for seen and for unseen users. Each cell is by how many points of accuracy the personal model is ahead"
-        " of the best that knows no users: green where it is ahead, red where it is behind.</desc>",
+        " common, for seen and for unseen users. Each cell is by how many points of accuracy the personal model is"
+        " ahead of the best that knows no users: green where it is ahead, red where it is behind.</desc>",
         "<style>",
         "</style>",
         '<text x="0" y="16" class="strong">Points ahead of the best that knows no users</text>',
@@ -39,10 +39,9 @@ def heat_maps(gains: Gains) -> str:
             lines += _map(gains.get((sharing, split), {}), users, each, left, top + 22)
             if column == 0:
                 lines.append(f'<text x="0" y="{top + 14}" class="small strong">users {sharing}</text>')
-                lines += [
-                    f'<text x="{_LEFT - 6}" y="{top + 22 + place * _HEIGHT + 15}" class="small soft end">{count:,}</text>'
-                    for place, count in enumerate(users)
-                ]
+                for place, count in enumerate(users):
+                    y = top + 22 + place * _HEIGHT + 15
+                    lines.append(f'<text x="{_LEFT - 6}" y="{y}" class="small soft end">{count:,}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

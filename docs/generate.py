@@ -114,30 +114,17 @@ def styled(picture: str) -> str:
     return f"{before}<style>\n{style}{rest[rest.index('</style>') :]}"
 
 
-def with_records(path: Path) -> str:
-    """Return a page with the tables of records that it asks for."""
-    sys.path.insert(0, str(DOCS.parent))
-    from benchmarks.pages import filled
-
-    return filled(path.read_text(encoding="utf-8"), path)
-
-
-def record_pages() -> list[Path]:
-    """Return the pages that may hold tables of records."""
-    sys.path.insert(0, str(DOCS.parent))
-    from benchmarks.pages import pages
-
-    return pages()
-
-
 def main() -> int:
     """Write what is stale, or name it; returns the exit code."""
+    sys.path.insert(0, str(DOCS.parent))
+    from benchmarks.pages import filled, pages
+
     stale = []
     texts = {name: page() for name, page in PAGES.items()}
     for picture in sorted(DOCS.glob("pictures/*.svg")):
         texts[picture.relative_to(DOCS).as_posix()] = styled(picture.read_text(encoding="utf-8"))
-    for page in record_pages():
-        texts[os.path.relpath(page, DOCS)] = with_records(page)
+    for page in pages():
+        texts[os.path.relpath(page, DOCS)] = filled(page.read_text(encoding="utf-8"), page)
     for name, text in texts.items():
         path = DOCS / name
         if path.exists() and path.read_text(encoding="utf-8") == text:

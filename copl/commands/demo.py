@@ -126,10 +126,11 @@ def _compare(runs: Mapping[str, Run], out: Path, data: PreferenceData) -> Path:
     from copl.evaluate.paired import VERSUS
     from copl.evaluate.tables import held_out, methods_table
     from copl.runs.directory import REPORT_FILE
-    from copl.runs.reporting import compared, report_runs
+    from copl.runs.reporting import Evaluated, write_report
 
-    measurements = held_out(compared(runs, data))
-    report = report_runs(runs, data, out / REPORT_FILE)
+    evaluated = Evaluated.of(runs, data)
+    measurements = held_out(evaluated.measurements)
+    report = write_report(evaluated, out / REPORT_FILE)
     show(methods_table(measurements, title="accuracy on held-out comparisons (95 % interval)"))
     for sentence in findings({"copl": [m for m in measurements["copl"] if m.subset == f"{VERSUS}btl"]}):
         show_text(sentence)

@@ -14,7 +14,9 @@ def report(
     directory: Annotated[Path, typer.Argument(metavar="PATH", help="A run directory, or a directory of runs.")],
 ) -> None:
     """Print the accuracies of an evaluated run, or of several side by side, and write the report, one HTML file."""
-    from copl.runs.reporting import report_path, results_table
+    from copl.runs.directory import REPORT_FILE
+    from copl.runs.reporting import Evaluated, write_report
 
-    show(results_table(directory))
-    say(f"report: {report_path(directory)}")
+    evaluated = Evaluated.read(directory)
+    show(evaluated.table)
+    say(f"report: {write_report(evaluated, directory / REPORT_FILE)}")

@@ -56,6 +56,9 @@ def train(
         cache = shared_cache(no_cache)
         run, method = train_run(recipe, data, out, open_progress=open_progress, cache=cache, everyone=everyone)
         if num_processes() == 1:  # to say so needs the whole model in one place
-            show_text(f"By validation alone: {first_verdict(run, load_data(run, data)[0], method).paragraph}")
+            learned = load_data(run, data)[0]
+            with open_progress(None) as progress:
+                verdict = first_verdict(run, learned, method, progress=progress, cache=cache)
+            show_text(f"By validation alone: {verdict.paragraph}")
     following = f"copl score {run.root} ROWS --out FILE" if everyone else f"copl evaluate {run.root}"
     say(f"run in {run.root}; next: {following}")

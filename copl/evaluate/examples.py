@@ -44,6 +44,7 @@ def examples(margins: Mapping[str, FloatArray], data: PreferenceData, *, count: 
         count: how many at most.
     """
     chosen: list[Example] = []
+    prompts: set[str] = set()
     for split in _SPLITS:
         if split not in margins:
             continue
@@ -53,7 +54,6 @@ def examples(margins: Mapping[str, FloatArray], data: PreferenceData, *, count: 
             ends = int(rows.chosen[place]), int(rows.rejected[place])
             sure[ends] = max(sure.get(ends, (0.0, -1)), (float(values[place]), place))
         both = [(min(sure[a, b][0], sure[b, a][0]), a, b) for a, b in sure if a < b and (b, a) in sure]
-        prompts = {example.prompt for example in chosen}
         for _, a, b in sorted(both, reverse=True):
             prompt, texts = data.responses.prompts[a], data.responses.texts
             if len(chosen) < count and prompt not in prompts and len(texts[a]) + len(texts[b]) < 2 * _LONGEST:

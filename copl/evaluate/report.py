@@ -16,7 +16,7 @@ from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings, percent
 from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
-from copl.evaluate.verdict import above_chance, below_chance
+from copl.evaluate.verdict import CONSENSUS, above_chance, ahead_of, below_chance
 from copl.records import Measurement
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class _Cell:
         left: where the interval begins.
         width: how long it is.
         mark: where the accuracy is.
-        style: ``best`` of its column, ``below`` where it lies below chance, or empty.
+        style: ``best`` of its column, ``below`` where it lies below chance or the consensus of all users, or empty.
+        remark: what it lies below, or empty.
     """
 
     value: str
@@ -110,6 +111,7 @@ class _Cell:
     width: float
     mark: float
     style: str
+    remark: str
 
 
 @final
@@ -175,17 +177,20 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
     def place(value: float) -> float:
         return round(100 * value, 1)
 
-    def cell(m: Measurement | None) -> _Cell | str:
+    def cell(method: str, split: str) -> _Cell | str:
+        m = found.get((method, split))
         if m is None or says_nothing(m):
             return "not measured" if m is None else "\N{EN DASH}"
         reach = f"{100 * m.low:.1f} to {percent(m.high)}"
         width = max(round(place(m.high) - place(m.low), 1), 0.5)
-        best_here = m.value == best[m.split] and above_chance(m)
-        style = "below" if below_chance(m) else "best" if best_here else ""
-        return _Cell(percent(m.value), reach, place(m.low), width, place(m.value), style)
+        versus = ahead_of(CONSENSUS, measurements[method]).get(split)
+        below = "chance" if below_chance(m) else CONSENSUS if versus is not None and versus.high < 0 else ""
+        best_here = m.value == best[split] and above_chance(m)
+        style, remark = ("below", f"below {below}") if below else ("best" if best_here else "", "")
+        return _Cell(percent(m.value), reach, place(m.low), width, place(m.value), style, remark)
 
     rows = tuple(
-        (method, tuple(cell(found.get((method, split))) for split in splits))
+        (method, tuple(cell(method, split) for split in splits))
         for method in measurements
         if any((method, split) in found for split in splits)
     )

@@ -1,7 +1,8 @@
 """The verdict: whether a model is personal, for whom it is not, and what would help, in one paragraph.
 
-A model is personal for a split where it is right more often for the users it knows than it would be if it took each of
-them for the average user: by the paired difference on the same comparisons, whose 95 % interval lies above zero.
+A model is personal for a split where it is right more often for the users it knows than two others that know none: it
+itself, taking each of them for the average user, and the consensus of all users, trained on the same comparisons. It is
+by the paired difference on the same comparisons, whose 95 % interval lies above zero.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import says_nothing, split_title
 from copl.records import Measurement
 
-REFERENCE = "average user"
+AVERAGE_USER = "average user"
 """What a model is compared with: itself, asked about somebody it knows nothing of."""
+
+CONSENSUS = "consensus of all users"
+"""What a model is compared with: the best that knows no users, method ``consensus``."""
 
 CHANCE = 0.5
 
 Kind = Literal[
     "personal",
+    "no-gain",
     "not-personal",
     "worse",
+    "below-consensus",
     "at-chance",
     "below-chance",
     "no-answer",
@@ -34,6 +40,9 @@ Kind = Literal[
 ]
 
 _MEASURED = ("test", "cold", "heldout")
+_DOUBTFUL: frozenset[Kind] = frozenset(
+    {"no-gain", "not-personal", "worse", "below-consensus", "at-chance", "below-chance"}
+)
 _FEW_USERS = 100
 _FEW_COMPARISONS = 8
 _FEW_MEASURED = 200
@@ -88,12 +97,6 @@ class Verdict:
     judgements: tuple[Judgement, ...]
 
     @property
-    def is_personal(self) -> bool:
-        """Whether the model is personal on every split that was measured."""
-        kinds = {judgement.kind for judgement in self.judgements}
-        return "personal" in kinds and not kinds & {"not-personal", "worse", "at-chance", "below-chance"}
-
-    @property
     def paragraph(self) -> str:
         """The verdict as one paragraph."""
         return " ".join(judgement.sentence for judgement in self.judgements)
@@ -113,24 +116,28 @@ def judge(measurements: Iterable[Measurement], facts: TrainingFacts, splits: Seq
     """Return the verdict on one model.
 
     Args:
-        measurements: of an evaluation, with the differences from `REFERENCE`.
+        measurements: of an evaluation, with the differences from `AVERAGE_USER` and `CONSENSUS`.
         facts: what it had to learn from.
         splits: the splits that are looked at.
     """
     listed = list(measurements)
     accuracies = {m.split: m for m in listed if (m.metric, m.subset) == ("accuracy", "all") and m.split in splits}
-    ahead = {
-        m.split: m
-        for m in listed
-        if (m.metric, m.subset) == ("accuracy_difference", f"{VERSUS}{REFERENCE}") and m.split in accuracies
-    }
-    said = [*_chance(accuracies), *_personal(accuracies, ahead), *_unmeasured(accuracies, splits)]
-    doubtful = any(judgement.kind in ("not-personal", "worse", "at-chance", "below-chance") for judgement in said)
-    if doubtful:
-        said += [*_causes(facts, accuracies), Judgement("remedy", _remedy(facts))]
+    average, consensus = (ahead_of(versus, listed) for versus in (AVERAGE_USER, CONSENSUS))
+    compared = [
+        _Compared(m, average[m.split], consensus.get(m.split)) for m in accuracies.values() if m.split in average
+    ]
+    said = [*_chance(accuracies), *_personal(compared), *_unmeasured(accuracies, splits)]
+    if any(judgement.kind in _DOUBTFUL for judgement in said):
+        said += _shortages(facts, accuracies)
     elif facts.gate is not None and any(judgement.kind == "personal" for judgement in said):
         said.append(Judgement("cause", f"Its experts do not do it: {facts.gate}."))
     return Verdict(tuple(said))
+
+
+def ahead_of(versus: str, measurements: Iterable[Measurement]) -> dict[str, Measurement]:
+    """Return by split how far a model is ahead of a reference, where that was measured."""
+    wanted = ("accuracy_difference", f"{VERSUS}{versus}")
+    return {m.split: m for m in measurements if (m.metric, m.subset) == wanted}
 
 
 def _chance(accuracies: dict[str, Measurement]) -> Iterator[Judgement]:
@@ -147,23 +154,61 @@ def _chance(accuracies: dict[str, Measurement]) -> Iterator[Judgement]:
         yield Judgement("at-chance", f"Not to be told apart from chance on {_listed(level)}.")
 
 
-def _personal(accuracies: dict[str, Measurement], ahead: dict[str, Measurement]) -> Iterator[Judgement]:
-    if not ahead:
+@final
+@frozen
+class _Compared:
+    """The accuracy on a split, and how far that is ahead of those who know no users."""
+
+    accuracy: Measurement
+    average: Measurement
+    consensus: Measurement | None
+
+    @property
+    def kind(self) -> Kind | None:
+        """What is to be said of the split; None where chance says it all."""
+        if self.consensus is not None and self.consensus.high < 0:
+            return "below-consensus"
+        if self.average.high < 0:
+            return "worse"
+        if self.average.low <= 0:
+            return None if says_nothing(self.accuracy) else "not-personal"
+        if not above_chance(self.accuracy):
+            return None
+        return "no-gain" if self.consensus is not None and self.consensus.low <= 0 else "personal"
+
+
+def _personal(compared: Sequence[_Compared]) -> Iterator[Judgement]:
+    if not compared:
         return
-    if all(m.low == m.value == m.high == 0.0 for m in ahead.values()):
+    if all(c.average.low == c.average.value == c.average.high == 0.0 for c in compared):
         yield Judgement("no-users", "Not personal: it answers everybody as it answers the average user.")
         return
-    personal = [m for m in ahead.values() if m.low > 0 and above_chance(accuracies[m.split])]
-    worse = [m for m in ahead.values() if m.high < 0]
-    if personal:
-        yield Judgement("personal", f"Personal for {_points(personal)} ahead of its own average user.")
-    level = [m for m in ahead.values() if m.low <= 0 <= m.high and not says_nothing(accuracies[m.split])]
-    if level:
-        yield Judgement(
-            "not-personal", f"Not personal, as far as can be told, for {_points(level)} from the average user."
-        )
-    if worse:
-        yield Judgement("worse", f"Users are better served as the average user for {_points(worse)}.")
+    by_kind: dict[Kind | None, list[_Compared]] = {}
+    for one in compared:
+        by_kind.setdefault(one.kind, []).append(one)
+    for kind, sentence in _SENTENCES.items():
+        if kind in by_kind:
+            here = by_kind[kind]
+            consensus = [c.consensus for c in here if c.consensus is not None]
+            versus_average = _points([c.average for c in here])
+            yield Judgement(
+                kind, sentence.format(average=versus_average, consensus=_points(consensus), gains=_gains(here))
+            )
+
+
+_SENTENCES: dict[Kind, str] = {
+    "personal": "Personal for {average} ahead of its own average user{gains}.",
+    "no-gain": f"It tells users apart, but is not seen to be better than the {CONSENSUS} for {{consensus}}.",
+    "not-personal": "Not personal, as far as can be told, for {average} from the average user.",
+    "worse": "Users are better served as the average user for {average}.",
+    "below-consensus": f"Worse than the {CONSENSUS}, which knows nobody, for {{consensus}}.",
+}
+"""What is said of splits, in the order of reading."""
+
+
+def _gains(compared: Sequence[_Compared]) -> str:
+    gains = [f"{100 * c.consensus.value:+.1f}" for c in compared if c.consensus is not None]
+    return f", and {_and(gains)} ahead of the {CONSENSUS}" if gains else ""
 
 
 def _unmeasured(accuracies: dict[str, Measurement], splits: Sequence[str]) -> Iterator[Judgement]:
@@ -174,41 +219,33 @@ def _unmeasured(accuracies: dict[str, Measurement], splits: Sequence[str]) -> It
         )
 
 
-def _causes(facts: TrainingFacts, accuracies: dict[str, Measurement]) -> Iterator[Judgement]:
-    if facts.num_users < _FEW_USERS:
-        yield Judgement("cause", f"There are few users to learn from: {facts.num_users:,}.")
-    if facts.median_comparisons < _FEW_COMPARISONS:
-        yield Judgement(
-            "cause",
-            f"Users have said little: half have {facts.median_comparisons:,.0f} training comparisons or fewer.",
-        )
-    if facts.outside > _MANY_OUTSIDE:
-        bridge = "; what they have in common is in the texts alone" if facts.reads_texts else ""
-        yield Judgement(
-            "cause",
-            f"The preference graph is in islands: {facts.outside:.0%} of the users lie outside the largest{bridge}.",
-        )
-    if facts.gate is not None:
-        yield Judgement("cause", f"{facts.gate[0].upper()}{facts.gate[1:]}.")
+def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement]) -> Iterator[Judgement]:
+    """Say what there is too little of, then what would help."""
+    helps = []
+    for cause, remedy in _causes(facts):
+        yield Judgement("cause", cause)
+        helps.append(remedy)
     few = [m for m in accuracies.values() if m.count < _FEW_MEASURED]
     if few:
         counts = _and([f"{m.count:,} comparisons of {split_title(m.split)}" for m in few])
         yield Judgement("cause", f"It was judged by few comparisons: {counts}.")
+    enough = "There is data enough: these users may want the same, or their comparisons may not tell what they want."
+    yield Judgement("remedy", f"What would help: {_and(helps)}." if helps else enough)
 
 
-def _remedy(facts: TrainingFacts) -> str:
-    helps = []
+def _causes(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong, and what would help against it."""
     if facts.num_users < _FEW_USERS:
-        helps.append("more users")
+        yield f"There are few users to learn from: {facts.num_users:,}.", "more users"
     if facts.median_comparisons < _FEW_COMPARISONS:
-        helps.append("more comparisons of each")
+        said = f"half have {facts.median_comparisons:,.0f} training comparisons or fewer"
+        yield f"Users have said little: {said}.", "more comparisons of each"
     if facts.outside > _MANY_OUTSIDE:
-        helps.append("questions that users have in common")
+        bridge = "; what they have in common is in the texts alone" if facts.reads_texts else ""
+        outside = f"{facts.outside:.0%} of the users lie outside the largest{bridge}"
+        yield f"The preference graph is in islands: {outside}.", "questions that users have in common"
     if facts.gate is not None:
-        helps.append("another gate, or fewer experts")
-    if not helps:
-        return "There is data enough: these users may want the same, or their comparisons may not tell what they want."
-    return f"What would help: {_and(helps)}."
+        yield f"{facts.gate[0].upper()}{facts.gate[1:]}.", "another gate, or fewer experts"
 
 
 def _listed(accuracies: Sequence[Measurement]) -> str:
@@ -225,4 +262,4 @@ def _points(differences: Sequence[Measurement]) -> str:
 
 
 def _and(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

@@ -13,17 +13,18 @@ import numpy as np
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.data.making.everyone import for_everyone
-from copl.errors import DataError, PluginError, quoted
+from copl.errors import CoplError, DataError, PluginError, quoted
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
-from copl.evaluate.verdict import REFERENCE
+from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
 from copl.interfaces import Backbone, Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
+from copl.runs.consensus import consensus_margins
 from copl.runs.directory import LOG_FILE, Run, create_run
 from copl.runs.recipe import Recipe
 from copl.runs.reference import keep_reference
-from copl.runs.results import load_margins, save_diagnostics, save_margins, write_metrics
+from copl.runs.results import References, load_margins, load_references, save_diagnostics, save_margins, write_metrics
 from copl.runs.stages import EVALUATION
 from copl.runs.workspace import RunWorkspace
 from copl.system.processes import is_main, num_processes, rank, wait
@@ -161,13 +162,26 @@ def evaluate(
                 adapted = attrs.evolve(fitted.adapt(data.split("support")), run=fingerprint)
                 save_adapted(adapted, directory / "adapted.safetensors")
             margins, average = _margins(fitted, data, splits, adapted, progress)
-            save_margins(margins, directory, average)
+            consensus: Mapping[str, FloatArray] = {}
+            try:
+                learned = load_data(run)[0]
+                consensus = consensus_margins(
+                    run, learned, data, splits, plugins=plugins, progress=progress, cache=cache
+                )
+            except CoplError as error:  # what the run was trained on, or its backbone, is not there any more
+                progress.log("evaluate", finding=f"not compared with {CONSENSUS}: {error.faults[0]}")
+            save_margins(margins, References(average, consensus), directory)
             save_diagnostics(fitted.diagnostics(), directory)
 
-        key = {"run": run.recipe.key(), "fitted": fingerprint, "data": data.digest(*SPLITS), "reference": REFERENCE}
+        key = {
+            "run": run.recipe.key(),
+            "fitted": fingerprint,
+            "data": data.digest(*SPLITS),
+            "versus": [AVERAGE_USER, CONSENSUS],
+        }
         stage = workspace.stage(EVALUATION, key=key, compute=compute)
         margins = load_margins(stage)
-        measurements = measure(margins, data, plugins, seed=run.recipe.seed, average=load_margins(stage, average=True))
+        measurements = measure(margins, data, plugins, seed=run.recipe.seed, references=load_references(stage))
         write_metrics(run.root, measurements)
     return Evaluation(tuple(measurements), margins)
 
@@ -203,9 +217,9 @@ def measure(
     plugins: Plugins,
     *,
     seed: int,
-    average: Mapping[str, FloatArray] | None = None,
+    references: References | None = None,
 ) -> list[Measurement]:
-    """Apply every registered metric to the margins of each split; `average` are those for the average user.
+    """Apply every registered metric to the margins of each split, and compare them with references.
 
     Raises:
         PluginError: a metric gave something else than measurements with finite numbers.
@@ -223,8 +237,9 @@ def measure(
                     "a metric returns measurements with finite numbers"
                 )
             measurements.extend(measured)
-    if average is not None:
-        measurements += differences(margins, average, data, versus=REFERENCE, seed=seed)
+    if references is not None:
+        for versus, others in ((AVERAGE_USER, references.average), (CONSENSUS, references.consensus)):
+            measurements += differences(margins, others, data, versus=versus, seed=seed)
     order = {name: place for place, name in enumerate(SPLITS)}
     return sorted(measurements, key=lambda m: order.get(m.split, len(order)))
 

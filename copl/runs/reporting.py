@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-from attrs import asdict, evolve
+from attrs import asdict, evolve, frozen
 
 from copl.data.chat import decode_prompt
 from copl.data.checking.description import describe_data, description_rows
@@ -28,27 +28,46 @@ from copl.system.progress import read_log
 _EMPTY = Diagnostics()
 
 
-def report_path(directory: Path) -> Path:
-    """Write the report of a run directory, or of all evaluated runs in a directory.
+@final
+@frozen(eq=False)
+class Evaluated:
+    """Evaluated runs on one data set, side by side.
 
-    Raises:
-        RunError: there is no evaluated run.
+    Attributes:
+        runs: by the name to show.
+        data: the data set they were evaluated on.
+        measurements: of each run, with its differences to the others (`compared`).
     """
-    runs, data = runs_of(directory)
-    return report_runs(runs, data, directory / REPORT_FILE)
+
+    runs: Mapping[str, Run]
+    data: PreferenceData
+    measurements: Mapping[str, Sequence[Measurement]]
+
+    @classmethod
+    def of(cls, runs: Mapping[str, Run], data: PreferenceData) -> Evaluated:
+        """Compare runs on a data set.
+
+        Raises:
+            RunError: a run has not been evaluated, or on other data.
+        """
+        return cls(runs, data, compared(runs, data))
+
+    @classmethod
+    def read(cls, directory: Path) -> Evaluated:
+        """Compare the run of a directory, or the runs in it.
+
+        Raises:
+            RunError: there is no evaluated run.
+        """
+        return cls.of(*_runs_of(directory))
+
+    @property
+    def table(self) -> Table:
+        """The accuracies that a report shows."""
+        return methods_table(held_out(self.measurements), title=f"accuracy on {self.data.name}, with 95 % intervals")
 
 
-def results_table(directory: Path) -> Table:
-    """Return the accuracies that a report of the same directory shows.
-
-    Raises:
-        RunError: there is no evaluated run.
-    """
-    runs, data = runs_of(directory)
-    return methods_table(held_out(compared(runs, data)), title=f"accuracy on {data.name}, with 95 % intervals")
-
-
-def runs_of(directory: Path) -> tuple[dict[str, Run], PreferenceData]:
+def _runs_of(directory: Path) -> tuple[dict[str, Run], PreferenceData]:
     """Return the run of a directory, or the runs in it, by the name to show, and the data they were measured on.
 
     Raises:
@@ -70,22 +89,18 @@ def runs_of(directory: Path) -> tuple[dict[str, Run], PreferenceData]:
 
 def report_run(run: Run, data: PreferenceData, *, notes: Sequence[str] = ()) -> Path:
     """Write the report of one run into its directory."""
-    return report_runs({run.recipe.method.name: run}, data, run.root / REPORT_FILE, notes=notes)
+    return write_report(Evaluated.of({run.recipe.method.name: run}, data), run.root / REPORT_FILE, notes=notes)
 
 
-def report_runs(runs: Mapping[str, Run], data: PreferenceData, out: Path, *, notes: Sequence[str] = ()) -> Path:
+def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) -> Path:
     """Write one report of several evaluated runs on one data set.
 
     Args:
-        runs: runs by the name to show; the inside of the first one that has any is shown.
-        data: the data set they were evaluated on.
+        evaluated: the runs; the inside of the first one that has any is shown.
         out: file to write.
         notes: what there is to say beside the findings.
-
-    Raises:
-        RunError: a run has not been evaluated, or on other data.
     """
-    measurements = compared(runs, data)
+    runs, data, measurements = evaluated.runs, evaluated.data, evaluated.measurements
     insides = {name: inside_of(run) for name, run in runs.items()}
     inside = next((d for d in insides.values() if d.user_ids), _EMPTY)
     verdicts = {name: verdict_of(run, data, measurements[name], insides[name]) for name, run in runs.items()}

@@ -17,7 +17,7 @@ from copl.system.tensors import ANY_FLOATS, floats, load_arrays, save_tensors
 
 METRICS_FILE = "metrics.json"
 _MARGINS_FILE = "margins.safetensors"
-_AVERAGE_FILE = "average.safetensors"
+_REFERENCE_FILES = {"average": "average.safetensors", "consensus": "consensus.safetensors"}
 _SHOWN_FILE = "diagnostics.safetensors"
 _WORDS_FILE = "diagnostics.json"
 _AGAIN = "evaluate the run again"
@@ -42,23 +42,47 @@ def evaluation_of(root: Path) -> Path:
     return root / EVALUATION
 
 
-def save_margins(
-    margins: Mapping[str, FloatArray], directory: Path, average: Mapping[str, FloatArray] | None = None
-) -> None:
-    """Write the margins of each split, and those for the average user."""
+@final
+@frozen(eq=False)
+class References:
+    """Margins of what a run is compared with on the same comparisons, by split.
+
+    Attributes:
+        average: those of the run itself for the average user.
+        consensus: those of the best that knows no users; of no split where there is none.
+    """
+
+    average: Mapping[str, FloatArray]
+    consensus: Mapping[str, FloatArray]
+
+
+def save_margins(margins: Mapping[str, FloatArray], references: References, directory: Path) -> None:
+    """Write the margins of each split, and those of the references."""
     save_tensors(directory / _MARGINS_FILE, margins)
-    if average is not None:
-        save_tensors(directory / _AVERAGE_FILE, average)
+    for name, file in _REFERENCE_FILES.items():
+        save_tensors(directory / file, getattr(references, name))
 
 
-def load_margins(directory: Path, *, average: bool = False) -> dict[str, FloatArray]:
-    """Read the margins of each split, or those for the average user.
+def load_margins(directory: Path) -> dict[str, FloatArray]:
+    """Read the margins of each split.
 
     Raises:
         RunError: they are missing or damaged.
     """
-    name = _AVERAGE_FILE if average else _MARGINS_FILE
-    read = load_arrays(directory / name, others={"": ANY_FLOATS}, advice=_AGAIN)
+    return _load_margins(directory / _MARGINS_FILE)
+
+
+def load_references(directory: Path) -> References:
+    """Read the margins of the references.
+
+    Raises:
+        RunError: they are missing or damaged.
+    """
+    return References(**{name: _load_margins(directory / file) for name, file in _REFERENCE_FILES.items()})
+
+
+def _load_margins(path: Path) -> dict[str, FloatArray]:
+    read = load_arrays(path, others={"": ANY_FLOATS}, advice=_AGAIN)
     return {split: read.array(split) for split in read.tensors}
 
 

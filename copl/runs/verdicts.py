@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from copl.data.checking.checks import island_sizes
 from copl.evaluate.verdict import TrainingFacts, Verdict, judge
 from copl.experts.report import gate_report
-from copl.interfaces import PreferenceModel
+from copl.interfaces import PreferenceModel, Progress
 from copl.plugins import load
 from copl.records import Diagnostics, Measurement, PreferenceData
+from copl.runs.consensus import consensus_margins
 from copl.runs.directory import Run
 from copl.runs.pipeline import average_margins, measure
+from copl.runs.results import References
 
 
 def verdict_of(run: Run, data: PreferenceData, measurements: Iterable[Measurement], inside: Diagnostics) -> Verdict:
@@ -28,14 +31,27 @@ def verdict_of(run: Run, data: PreferenceData, measurements: Iterable[Measuremen
     return judge(measurements, training_facts(run, data, inside))
 
 
-def first_verdict(run: Run, data: PreferenceData, method: PreferenceModel) -> Verdict:
-    """Return the verdict on a run that was just trained, by the validation split alone."""
+def first_verdict(
+    run: Run, data: PreferenceData, method: PreferenceModel, *, progress: Progress, cache: Path | None
+) -> Verdict:
+    """Return the verdict on a run that was just trained, by the validation split alone.
+
+    Args:
+        run: the run.
+        data: what it was trained on.
+        method: the fitted method.
+        progress: where to show progress.
+        cache: directory shared between runs.
+    """
     split = "validation"
     pairs = data.split(split)
     measurements: list[Measurement] = []
     if len(pairs):
-        margins, average = {split: method.margins(pairs)}, {split: average_margins(method, pairs)}
-        measurements = measure(margins, data, load(), seed=run.recipe.seed, average=average)
+        consensus = consensus_margins(run, data, data, (split,), plugins=load(), progress=progress, cache=cache)
+        references = References({split: average_margins(method, pairs)}, consensus)
+        measurements = measure(
+            {split: method.margins(pairs)}, data, load(), seed=run.recipe.seed, references=references
+        )
     facts = training_facts(run, data, method.diagnostics())
     return judge(measurements, facts, splits=(split,))
 

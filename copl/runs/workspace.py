@@ -29,7 +29,9 @@ _LENT = ".kept"
 _log = logging.getLogger(__name__)
 
 
-def _link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a directory, its files shared where the disk can; whoever changes one writes it anew."""
+
     def link(a: str, b: str) -> None:
         try:
             os.link(a, b)
@@ -196,7 +198,7 @@ class RunWorkspace:
             return False
         self._before_change()
         with new_directory(self.root / name, replace=True) as fresh:
-            _link_tree(cached, fresh)
+            link_tree(cached, fresh)
         return True
 
     def _publish(self, name: str, digest: str) -> None:
@@ -204,7 +206,7 @@ class RunWorkspace:
         if cached is not None and not cached.exists():
             try:
                 with new_directory(cached, replace=True) as fresh:
-                    _link_tree(self.root / name, fresh)
+                    link_tree(self.root / name, fresh)
             except OSError as error:
                 self._do_without_cache(error)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.evaluate.verdict import REFERENCE, TrainingFacts, judge
+from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS, TrainingFacts, judge
 from copl.records import Measurement
 
 PLENTY = TrainingFacts(num_users=1000, num_comparisons=20_000, median_comparisons=20.0)
@@ -18,9 +18,8 @@ def accuracy(split: str, value: float, reach: float = 0.02, count: int = 2000) -
     return Measurement(split, "all", "accuracy", value, value - reach, value + reach, count)
 
 
-def ahead(split: str, value: float, reach: float = 0.02) -> Measurement:
-    subset = f"versus:{REFERENCE}"
-    return Measurement(split, subset, "accuracy_difference", value, value - reach, value + reach, 2000)
+def ahead(split: str, value: float, reach: float = 0.02, versus: str = AVERAGE_USER) -> Measurement:
+    return Measurement(split, f"versus:{versus}", "accuracy_difference", value, value - reach, value + reach, 2000)
 
 
 def kinds(measurements: list[Measurement], facts: TrainingFacts = PLENTY) -> list[str]:
@@ -30,10 +29,36 @@ def kinds(measurements: list[Measurement], facts: TrainingFacts = PLENTY) -> lis
 def test_a_personal_model_is_called_so_and_nothing_else_is_said() -> None:
     measured = [m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.12))]
     verdict = judge(measured, PLENTY)
-    assert verdict.is_personal
     assert verdict.paragraph == (
         "Personal for seen users, +12.0 points (+10.0 to +14.0), new prompts, +12.0 points (+10.0 to +14.0) and unseen "
         "users, +12.0 points (+10.0 to +14.0) ahead of its own average user."
+    )
+
+
+def test_a_model_that_is_ahead_of_the_consensus_says_by_how_much() -> None:
+    measured = [m for s in FULL for m in (accuracy(s, 0.8), ahead(s, 0.12), ahead(s, 0.07, versus=CONSENSUS))]
+    assert kinds(measured) == ["personal"]
+    assert judge(measured, PLENTY).paragraph.endswith(
+        " ahead of its own average user, and +7.0, +7.0 and +7.0 ahead of the consensus of all users."
+    )
+
+
+def test_to_tell_users_apart_is_not_enough_where_the_consensus_is_as_good() -> None:
+    measured = [accuracy("test", 0.8), ahead("test", 0.12), ahead("test", 0.01, versus=CONSENSUS)]
+    measured += [accuracy("cold", 0.8), ahead("cold", 0.12), ahead("cold", 0.07, versus=CONSENSUS)]
+    assert kinds(measured) == ["personal", "no-gain", "unmeasured", "remedy"]
+    assert (
+        "It tells users apart, but is not seen to be better than the consensus of all users for seen users, "
+        "+1.0 points (-1.0 to +3.0)." in judge(measured, PLENTY).paragraph
+    )
+
+
+def test_what_lies_below_the_consensus_is_never_personal() -> None:
+    measured = [accuracy("test", 0.8), ahead("test", 0.12), ahead("test", -0.05, versus=CONSENSUS)]
+    said = judge(measured, PLENTY)
+    assert [judgement.kind for judgement in said.judgements] == ["below-consensus", "unmeasured", "remedy"]
+    assert said.judgements[0].sentence == (
+        "Worse than the consensus of all users, which knows nobody, for seen users, -5.0 points (-7.0 to -3.0)."
     )
 
 
@@ -42,7 +67,6 @@ def test_the_splits_it_is_not_personal_on_are_named_with_what_would_help() -> No
     measured += [accuracy("heldout", 0.7), ahead("heldout", -0.05)]
     facts = TrainingFacts(num_users=40, num_comparisons=120, median_comparisons=3.0, outside=0.5)
     verdict = judge(measured, facts)
-    assert not verdict.is_personal
     text = verdict.paragraph
     assert text.startswith("Personal for seen users, +10.0 points")
     assert "Not personal, as far as can be told, for new prompts, +1.0 points (-1.0 to +3.0)" in text
@@ -72,7 +96,7 @@ def test_chance_is_told_from_a_difference() -> None:
 
 def test_a_method_without_an_answer_is_not_called_chance() -> None:
     silent = Measurement("cold", "all", "accuracy", 0.5, 0.5, 0.5, 400)
-    level = Measurement("cold", f"versus:{REFERENCE}", "accuracy_difference", 0.0, 0.0, 0.0, 400)
+    level = Measurement("cold", f"versus:{AVERAGE_USER}", "accuracy_difference", 0.0, 0.0, 0.0, 400)
     measured = [
         accuracy("test", 0.8),
         ahead("test", 0.1),
@@ -120,7 +144,14 @@ def test_few_measured_comparisons_are_a_cause_of_their_own() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(FULL), st.floats(0, 1), st.floats(0, 0.2), st.floats(-0.5, 0.5), st.floats(0, 0.3)),
+        st.tuples(
+            st.sampled_from(FULL),
+            st.floats(0, 1),
+            st.floats(0, 0.2),
+            st.floats(-0.5, 0.5),
+            st.floats(0, 0.3),
+            st.floats(-0.5, 0.5),
+        ),
         unique_by=lambda row: row[0],
     ),
     st.integers(0, 5000),
@@ -128,17 +159,24 @@ def test_few_measured_comparisons_are_a_cause_of_their_own() -> None:
     st.floats(0, 1),
 )
 def test_whatever_was_measured_there_is_a_verdict_without_contradiction(
-    rows: list[tuple[str, float, float, float, float]], num_users: int, median: float, outside: float
+    rows: list[tuple[str, float, float, float, float, float]], num_users: int, median: float, outside: float
 ) -> None:
-    measured = [m for split, a, ra, d, rd in rows for m in (accuracy(split, a, ra), ahead(split, d, rd))]
+    measured = [
+        m
+        for split, a, ra, d, rd, c in rows
+        for m in (accuracy(split, a, ra), ahead(split, d, rd), ahead(split, c, rd, CONSENSUS))
+    ]
     verdict = judge(measured, TrainingFacts(num_users, 10, median, outside))
     said = [judgement.kind for judgement in verdict.judgements]
     assert verdict.paragraph.endswith(".")
     assert said.count("remedy") <= 1
-    assert verdict.is_personal <= ("remedy" not in said)
-    for split, value, reach, _, _ in rows:
+    doubts = {"no-gain", "not-personal", "worse", "below-consensus", "at-chance", "below-chance"}
+    assert ("remedy" in said) == bool(doubts & {*said})
+    for split, value, reach, _, width, consensus in rows:
         if value + reach < 0.5:
             assert "below-chance" in said, split
+        if consensus + width < 0 and "no-users" not in said:
+            assert "below-consensus" in said, split
 
 
 @pytest.mark.parametrize("kind", ["personal", "worse"])

@@ -24,7 +24,7 @@ from copl.runs import directory as directory_module
 from copl.runs.directory import Run, create_run, open_run
 from copl.runs.pipeline import evaluate, load_data, train
 from copl.runs.recipe import Recipe, resolve
-from copl.runs.reporting import report_path, report_run
+from copl.runs.reporting import Evaluated, report_run
 from copl.system.progress import RunLog, SilentProgress
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def test_runs_of_different_data_are_not_compared(small_data: Path, tmp_path: Pat
     for name, data in (("a", small_data), ("b", tmp_path / "other")):
         evaluated(trained(data, tmp_path / "runs" / name), load_dataset(data))
     with pytest.raises(RunError, match=r"runs/b: evaluated on other data"):
-        report_path(tmp_path / "runs")
+        Evaluated.read(tmp_path / "runs")
 
 
 def test_adapted_users_belong_to_one_run(graph_run: Path, small_data: Path, run_copl: RunCopl, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from benchmarks import demo_record
 from benchmarks.records import read_record
 from copl.data.dataset import load_dataset
 from copl.evaluate.tables import split_title
+from copl.evaluate.verdict import CONSENSUS
 from copl.plugins import load
 from copl.records import Measurement
 from copl.runs.directory import open_run
@@ -42,6 +43,11 @@ def test_gains_are_over_the_best_that_knows_no_users(
         """Differences to other runs; an evaluation holds those to the average user, too."""
         return [m for m in measured if m.subset.removeprefix("versus:") in chosen]
 
+    for m in measurements["mf"]:
+        if m.subset == f"versus:{CONSENSUS}":  # without texts, what all think of responses is their effects
+            assert m.value == pytest.approx(accuracy["mf", m.split] - accuracy["effects", m.split])
+    by_name = {name: {m.split for m in ms if m.subset == f"versus:{CONSENSUS}"} for name, ms in measurements.items()}
+    assert by_name == {"mf": {"validation", "test", "cold", "heldout"}, "effects": set(), "length": set()}
     gains = gains_of(measurements["mf"])
     assert {m.split for m in gains} == {split for name, split in accuracy if name == "mf"}
     for gain in gains:

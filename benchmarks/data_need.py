@@ -33,7 +33,7 @@ from copl.data.sources.facets.source import FacetsOptions, generate
 from copl.evaluate.tables import number, split_title
 from copl.interfaces import Progress
 from copl.plugins import load
-from copl.records import Comparisons, IntArray, PreferenceData
+from copl.records import Comparisons, FloatArray, IntArray, PreferenceData
 from copl.runs.pipeline import differences, evaluate, train
 from copl.runs.recipe import resolve
 from copl.system.files import write_text
@@ -127,7 +127,8 @@ def run_cell(data: PreferenceData, work: Path, seed: int) -> Result:
     """Train and measure every method on the data of a cell."""
     shutil.rmtree(work / "cell", ignore_errors=True)
     save_dataset(data, work / "cell" / "data")
-    margins, found = {}, {}
+    margins: dict[str, Mapping[str, FloatArray]] = {}
+    found: Result = {}
     for name in ("copl", *REFERENCES):
         frozen_reward = {} if name == "consensus" else {"reward": {"mode": "frozen"}}
         recipe = resolve({"method": {"name": name}, **frozen_reward}, load(), seed=seed)

@@ -63,5 +63,5 @@ def _map(
             )
             yield (f'<text x="{x + (_SIDE - 1) / 2}" y="{y + 15}" class="small middle">{100 * gain:.0f}</text>')
     for column, num_each in enumerate(each):
-        x = left + column * _SIDE + (_SIDE - 1) / 2
-        yield f'<text x="{x}" y="{top + len(users) * _HEIGHT + 14}" class="small soft middle">{num_each}</text>'
+        middle = left + column * _SIDE + (_SIDE - 1) / 2
+        yield f'<text x="{middle}" y="{top + len(users) * _HEIGHT + 14}" class="small soft middle">{num_each}</text>'

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 
 from copl.adapt.explain import Explanation, Part
-from copl.data.dataset import dataset_fingerprint, load_dataset
-from copl.errors import DataError, OptionsError, quoted, suggest
+from copl.errors import OptionsError, quoted, suggest
 from copl.evidence import LEVEL_KEYS
+from copl.runs.reference import data_of
 
 if TYPE_CHECKING:
-    from copl.records import ComparisonSet, PreferenceData, ResponseTable
+    from copl.records import ComparisonSet, ResponseTable
     from copl.runs.directory import Run
 
 WORDS: Mapping[str, str] = {
@@ -78,16 +78,6 @@ class Reasons:
             explained.user, responses.prompts[0], responses.texts[0], against, explained.score, parts,
             explained.deviation, explained.probability, explained.num_answers,
         )  # fmt: skip
-
-
-def data_of(run: Run) -> PreferenceData | None:
-    """Return the data set that a run was trained on, or None where it is not there any more."""
-    try:
-        if dataset_fingerprint(run.data_directory) != run.facts.data.fingerprint:
-            return None
-        return load_dataset(run.data_directory)
-    except DataError:
-        return None
 
 
 def texts_of(run: Run, support: ComparisonSet | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from attrs import frozen
 from copl.errors import OptionsError, quoted, suggest
 from copl.system.files import locked
 
+STAGES = "stages"
 TEXTS = "texts"
 BACKBONES = "backbones"
 _DAY = 24 * 60 * 60.0
@@ -40,6 +41,16 @@ class Entry:
     age: float
 
 
+def place_of_stage(cache: Path, name: str, key: str) -> Path:
+    """Return where a cache keeps the stage of a key."""
+    return cache / STAGES / name / key
+
+
+def lock_of_stage(cache: Path, name: str, key: str) -> Path:
+    """Return the lock that whoever puts the stage of a key there or takes it out holds."""
+    return cache / "locks" / f"{name}-{key}"
+
+
 def entries(cache: Path) -> list[Entry]:
     """Return what a cache holds, by kind."""
     now = time.time()
@@ -53,7 +64,7 @@ def clear(found: Iterable[Entry], cache: Path) -> list[Entry]:
         if entry.kind in (TEXTS, BACKBONES):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            with locked(cache / "locks" / f"{entry.kind}-{entry.path.name}"):
+            with locked(lock_of_stage(cache, entry.kind, entry.path.name)):
                 shutil.rmtree(entry.path, ignore_errors=True)
         removed.append(entry)
     return removed
@@ -78,7 +89,7 @@ def chosen(found: Iterable[Entry], *, kind: str | None, older_than: float | None
 
 
 def _places(cache: Path) -> Iterator[tuple[str, Path]]:
-    for stage in _directories(cache / "stages"):
+    for stage in _directories(cache / STAGES):
         yield from ((stage.name, path) for path in _directories(stage))
     for kind in (TEXTS, BACKBONES):
         yield from ((kind, path) for path in _directories(cache / kind))

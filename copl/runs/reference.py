@@ -14,7 +14,7 @@ import numpy as np
 from attrs import frozen
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
-from copl.errors import CoplError, RunError
+from copl.errors import DataError, RunError
 from copl.records import PreferenceData, ResponseTable
 from copl.runs.directory import Run
 from copl.system.documents import read_document, write_document
@@ -46,6 +46,15 @@ def keep_reference(root: Path, data: PreferenceData) -> None:
     write_document(root / REFERENCE_FILE, _Reference(_FORMAT, table.prompts, table.texts))
 
 
+def data_of(run: Run) -> PreferenceData | None:
+    """Return the data set that a run was trained on, or None where it is not there any more."""
+    try:
+        same = dataset_fingerprint(run.data_directory) == run.facts.data.fingerprint
+        return load_dataset(run.data_directory) if same else None
+    except DataError:
+        return None
+
+
 def reference_of(run: Run) -> ResponseTable:
     """Return the reference set of a run, from its directory; a run of an earlier version has it drawn from its data.
 
@@ -54,11 +63,9 @@ def reference_of(run: Run) -> ResponseTable:
     """
     path = run.root / REFERENCE_FILE
     if not path.is_file():
-        try:
-            if dataset_fingerprint(run.data_directory) == run.facts.data.fingerprint:
-                return draw_reference(load_dataset(run.data_directory))
-        except CoplError:
-            pass
+        data = data_of(run)
+        if data is not None:
+            return draw_reference(data)
         raise RunError(
             f"{run.root}: has no reference responses to put rewards on one scale with ({REFERENCE_FILE}), and its data "
             "are not where they were; `copl train` with the same --out adds them"

@@ -18,6 +18,7 @@ from typing import Any, final
 from copl import __version__
 from copl.errors import RunError
 from copl.interfaces import SCRATCH, Progress
+from copl.runs.caching import lock_of_stage, place_of_stage
 from copl.runs.recipe import canonical_hash
 from copl.runs.stages import KEY_FILE, STAGE_FILE, close_stage, verify_stage
 from copl.system.files import locked, move_directory, new_directory, sweep, write_text
@@ -107,7 +108,7 @@ class RunWorkspace:
         if self._cache is None:
             yield
             return
-        lock = locked(self._cache / "locks" / f"{name}-{digest}")
+        lock = locked(lock_of_stage(self._cache, name, digest))
         try:
             lock.__enter__()
         except OSError as error:
@@ -182,7 +183,7 @@ class RunWorkspace:
         return partial
 
     def _cached(self, name: str, digest: str) -> Path | None:
-        return None if self._cache is None else self._cache / "stages" / name / digest
+        return None if self._cache is None else place_of_stage(self._cache, name, digest)
 
     def _take_from_cache(self, name: str, digest: str) -> bool:
         cached = self._cached(name, digest)

@@ -13,12 +13,12 @@ from copl.align.prompts import told_first
 from copl.align.seeds import stream
 from copl.options import option
 from copl.plugins import Component
+from copl.reward.backbones.names import PACKAGED_WRITER
 
 if TYPE_CHECKING:
     from copl.align.policies.writer import Writer
     from copl.interfaces import Progress
 
-PACKAGED = "smollm2-135m"
 
 
 @final
@@ -26,7 +26,7 @@ PACKAGED = "smollm2-135m"
 class LocalOptions:
     """Options of the generator on this machine."""
 
-    model: str = option(PACKAGED, help=f"{PACKAGED}, a Hugging Face id, or the path of a model directory")
+    model: str = option(PACKAGED_WRITER, help=f"{PACKAGED_WRITER}, a Hugging Face id, or the path of a model directory")
     revision: str | None = option(None, help="branch, tag or commit of a Hugging Face id")
     dtype: Literal["float32", "bfloat16", "float16"] = option("float32", help="floating-point type of the weights")
     max_tokens: int = option(128, help="longest candidate, in tokens", validator=ge(1))

@@ -11,6 +11,7 @@ from copl.errors import BackboneError, in_brief
 from copl.options import option
 from copl.plugins import Component
 from copl.reward.backbones.checkpoints import FILES, fingerprint_directory, missing_files, quiet
+from copl.reward.backbones.names import PACKAGED_WRITER
 from copl.reward.backbones.packaged import PackagedFiles, cached_directory, dequantised
 from copl.runs.recipe import ANY_BACKBONE
 
@@ -143,9 +144,9 @@ class SmolLm2:
         Raises:
             BackboneError: it is neither in the cache nor installed.
         """
-        if not cached_directory("smollm2-135m", self._files).is_dir() and not self._files.is_installed():
+        if not cached_directory(PACKAGED_WRITER, self._files).is_dir() and not self._files.is_installed():
             self.directory()
-        return "smollm2-135m:" + ",".join(self._files.sha256.values())
+        return f"{PACKAGED_WRITER}:{','.join(self._files.sha256.values())}"
 
     def directory(self) -> Path:
         """Return where it lies as an ordinary model, which ``AutoModelForCausalLM.from_pretrained`` opens.
@@ -153,7 +154,7 @@ class SmolLm2:
         Raises:
             BackboneError: it is not installed or damaged.
         """
-        return dequantised("smollm2-135m", self._files)
+        return dequantised(PACKAGED_WRITER, self._files)
 
     def load(self) -> LoadedBackbone:
         """Load the language model, dequantising its weights on first use.
@@ -253,7 +254,7 @@ COMPONENTS = [
         "Wang et al. 2020, arXiv:2002.10957",
     ),
     Component(
-        "smollm2-135m",
+        PACKAGED_WRITER,
         SmolLm2Options,
         SmolLm2,
         "SmolLM2-135M-Instruct: small chat language model",

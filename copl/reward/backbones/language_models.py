@@ -9,8 +9,6 @@ from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions, Smo
 from copl.reward.backbones.checkpoints import require_complete
 from copl.reward.backbones.names import PACKAGED_WRITER
 
-PACKAGED = PACKAGED_WRITER
-
 
 def language_model_directory(name: str | Path, *, revision: str | None = None) -> Path:
     """Return the directory of a causal language model with its tokenizer: weights, configuration, chat template.
@@ -27,7 +25,7 @@ def language_model_directory(name: str | Path, *, revision: str | None = None) -
     Raises:
         BackboneError: it cannot be found, is damaged, or is a model that does not write.
     """
-    if str(name) == PACKAGED:
+    if str(name) == PACKAGED_WRITER:
         return SmolLm2(SmolLm2Options()).directory()
     directory = HuggingFace(HuggingFaceOptions(path=str(name), revision=revision)).directory()
     require_complete(directory)

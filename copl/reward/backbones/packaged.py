@@ -23,6 +23,7 @@ from attrs import frozen
 
 from copl.errors import BackboneError
 from copl.reward.backbones.checkpoints import missing_files, quiet
+from copl.runs.caching import BACKBONES
 from copl.system.files import cache_directory, sha256
 
 _FORM = "lm"  # how they are kept; another form gets another name
@@ -81,7 +82,7 @@ class PackagedFiles:
 def cached_directory(name: str, gguf: PackagedFiles) -> Path:
     """Return where the dequantised model of a one-file GGUF distribution is kept, whether it is there or not."""
     (checksum,) = gguf.sha256.values()
-    return cache_directory() / "backbones" / f"{name}-{checksum[:16]}-{_FORM}"
+    return cache_directory() / BACKBONES / f"{name}-{checksum[:16]}-{_FORM}"
 
 
 def dequantised(name: str, gguf: PackagedFiles) -> Path:

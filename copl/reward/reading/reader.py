@@ -29,6 +29,7 @@ from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
 from copl.reward.reading.passes import Read, by_texts, lower_pass, take, upper_pass, whole_pass
 from copl.reward.reading.steady import shares_prompts, steady_reads
 from copl.reward.reading.trunk import FrozenTrunk, check_replay
+from copl.runs.caching import TEXTS
 from copl.runs.recipe import Stages, canonical_hash
 from copl.system.files import locked
 from copl.system.processes import agree, is_main, num_processes, wait, weights_are_split
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 STAGE = "features"
 _FILE = "features.safetensors"
-_SHARED = "texts"
 _TEXTS_AT_ONCE = 512
 _BYTES_AT_ONCE = 256 << 20  # of hidden states
 _TOKENS_OF = 1024  # texts whose tokens are remembered, as several passes over them follow one another
@@ -258,7 +258,7 @@ class TextReader:
     def _share(self, workspace: Workspace) -> None:
         """From now on, keep what is read where other runs find it."""
         if self._shared is None:
-            self._shared = workspace.shared(_SHARED) / canonical_hash(self.key)[:32]
+            self._shared = workspace.shared(TEXTS) / canonical_hash(self.key)[:32]
             self._features = KeptRows(self._shared / "features")
             self._states = KeptRows(self._shared / f"below-{self._trainable_layers}")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from copl.errors import BackboneError
-from copl.reward.backbones.language_models import PACKAGED, language_model_directory
+from copl.reward.backbones.language_models import language_model_directory
+from copl.reward.backbones.names import PACKAGED_WRITER
 
 
 def test_a_directory_is_taken_as_it_is(tiny_model: Path) -> None:
@@ -33,7 +34,7 @@ def test_what_does_not_write_is_refused(tmp_path: Path) -> None:
 def test_the_packaged_model_generates_and_trains() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    directory = language_model_directory(PACKAGED)
+    directory = language_model_directory(PACKAGED_WRITER)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     asked = [{"role": "user", "content": "What is the capital of France?"}]

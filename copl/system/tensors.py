@@ -55,11 +55,6 @@ def integers(*shape: Size) -> Expected:
     return Expected("int", shape)
 
 
-def booleans(*shape: Size) -> Expected:
-    """Truth values of a shape."""
-    return Expected("bool", shape)
-
-
 _HEADER = "copl"
 
 ANY_FLOATS = Expected("float", None)

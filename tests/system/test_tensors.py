@@ -14,9 +14,9 @@ from attrs import frozen
 from safetensors.torch import save_file
 
 from copl.errors import DataError, RunError
-from copl.system.tensors import ANY_FLOATS, booleans, floats, integers, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, floats, integers, load_tensors, save_tensors
 
-EXPECTED = {"users": floats("U", "D"), "counts": integers("U"), "met": booleans("U", 2)}
+EXPECTED = {"users": floats("U", "D"), "counts": integers("U"), "met": Expected("bool", ("U", 2))}
 
 
 def _whole() -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from copl.data.making.by_time import moments, time_splits
 from copl.data.making.opinions import Opinions
 from copl.data.making.origin import Origin, left_out
 from copl.data.making.splits import ComparisonSplitOptions
-from copl.data.making.stable import STABLE_VERSION, stable_cold, stable_splits, stable_unseen
+from copl.data.making.stable import STABLE_VERSION, Hashed, stable_cold, stable_splits, stable_unseen
 from copl.data.making.stable_opinions import drawn_pairs, stable_parts
 from copl.data.pairs import compact_all, intern_responses, intern_users
 from copl.data.reading.files import unpacked_name
@@ -344,14 +344,14 @@ class _Splitter:
                 np.full(len(at), kind), rows.user[at], rows.response[at], np.full(len(at), -1), rows.value[at],
                 rows.weight[at], rows.time[at],
             )  # fmt: skip
-        limit = self._eval_pairs
+        hashed, limit = Hashed.of(tables, self._seed), self._eval_pairs
         mask = np.zeros(len(rows.user), dtype=np.bool_)
         judged = {}
         for name in SPLITS:
             if name not in learnt:
                 mask[:] = False
                 mask[places[name]] = True
-                judged[name] = drawn_pairs(opinions.take(mask), tables, limit, seed=self._seed)
+                judged[name] = drawn_pairs(opinions.take(mask), hashed, limit)
         return judged, learnt
 
     def _by_time(self, rows: _Columns, places: dict[str, IntArray]) -> dict[str, IntArray]:

@@ -38,9 +38,9 @@ def stable_opinions(
     """
     parts, cold, unseen = stable_parts(opinions, data, options, seed=seed)
     limits = {"train": options.pairs_per_user, "support": options.support}
+    hashed = Hashed.of(data, seed)
     drawn = {
-        name: drawn_pairs(held, data, limits.get(name, options.eval_pairs_per_user), seed=seed)
-        for name, held in parts.items()
+        name: drawn_pairs(held, hashed, limits.get(name, options.eval_pairs_per_user)) for name, held in parts.items()
     }
     return drawn, cold, unseen
 
@@ -84,9 +84,9 @@ def stable_parts(
     return parts, cold, unseen
 
 
-def drawn_pairs(opinions: Opinions, data: ComparisonSet, limit: int, *, seed: int) -> Comparisons:
-    """Draw up to `limit` comparisons of each user from the opinions of one split."""
-    return draw_pairs(opinions, limit, _by_hash(opinions, Hashed.of(data, seed)))
+def drawn_pairs(opinions: Opinions, hashed: Hashed, limit: int) -> Comparisons:
+    """Draw up to `limit` comparisons of each user from the opinions of one split, by what users and texts hash to."""
+    return draw_pairs(opinions, limit, _by_hash(opinions, hashed))
 
 
 def _by_hash(opinions: Opinions, hashed: Hashed) -> Pick:

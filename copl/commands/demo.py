@@ -62,7 +62,7 @@ def _recipes(backbone: str | None, settings: Draft, seed: int) -> dict[str, Reci
     }
     for recipe in recipes.values():
         if "backbone" in recipe.stages.parts:
-            recipe.stages.build("backbone").fingerprint()  # an error now, rather than with half a demo on disk
+            recipe.stages.backbone().fingerprint()  # an error now, rather than with half a demo on disk
     return recipes
 
 

@@ -15,7 +15,7 @@ from attrs import evolve
 from copl.adapt.explain import Explanation, Part
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
-from copl.interfaces import GraphEncoder, OnlineUser, PreferenceModel, Workspace
+from copl.interfaces import OnlineUser, PreferenceModel, Workspace
 from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend
 from copl.methods.parts.recency import Recency
@@ -79,8 +79,7 @@ class CoplMethod(PreferenceModel):
 
     def _readers_of_table(self, reader: TextReader) -> TextReader | None:
         """Who reads texts for the table of users and responses: nobody, where scores are by the reward model alone."""
-        encoder: GraphEncoder = self._stages.build("encoder")
-        return reader if self._options.graph_scores or encoder.reads_texts else None
+        return reader if self._options.graph_scores or self._stages.encoder().reads_texts else None
 
     def _fit_blend(self, data: PreferenceData, upstream: Mapping[str, Any], seed: int, workspace: Workspace) -> Blend:
         space, reward = self.fitted

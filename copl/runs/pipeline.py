@@ -17,7 +17,7 @@ from copl.errors import CoplError, DataError, PluginError, quoted
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
-from copl.interfaces import Backbone, Metric, PreferenceModel, Progress
+from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
 from copl.runs.consensus import consensus_margins
@@ -80,8 +80,7 @@ def train(
     if not len(data.split("train")):
         raise DataError(f"{data_directory}: the data set has no comparisons to train on (split 'train' is empty)")
     if "backbone" in recipe.stages.parts:
-        backbone: Backbone = recipe.stages.build("backbone")
-        backbone.fingerprint()  # a missing backbone is found before anything is written
+        recipe.stages.backbone().fingerprint()  # a missing backbone is found before anything is written
     for process in range(num_processes()):  # the main one makes the directory, the others find it
         if process == rank():
             run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory), everyone=everyone)

@@ -17,10 +17,10 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from attrs import field, frozen
 
@@ -28,6 +28,10 @@ from copl.errors import CoplError, OptionsError, quoted, suggest
 from copl.hookspecs import Place
 from copl.options import describe_options, options_to_dict, parse_options
 from copl.plugins import KINDS, Plugins, Registered, Registry
+
+if TYPE_CHECKING:
+    from copl.expert_gate import ExpertGate
+    from copl.interfaces import AdaptationStrategy, Backbone, GraphEncoder
 
 DEFAULTS: Mapping[str, str] = {
     "method": "copl",
@@ -81,6 +85,30 @@ class Stages:
     def build(self, kind: str, **context: Any) -> Any:
         """Build the component chosen for `kind`, with the context its hook names."""
         return self.parts[kind].build(**context)
+
+    def encoder(self) -> GraphEncoder:
+        """Build the graph encoder."""
+        encoder: GraphEncoder = self.build("encoder")
+        return encoder
+
+    def gate(self, embedding_dim: int) -> ExpertGate:
+        """Build the gate for user embeddings of some size, with weights of its own, which are trained."""
+        gate: ExpertGate = self.build("gate", embedding_dim=embedding_dim)
+        return gate
+
+    def adapter(self) -> AdaptationStrategy:
+        """Build the strategy that places newcomers."""
+        adapter: AdaptationStrategy = self.build("adapter")
+        return adapter
+
+    def backbone(self) -> Backbone:
+        """Return the backbone, the same whenever it is asked for, so that its files are looked at once."""
+        return self._backbone
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        backbone: Backbone = self.build("backbone")
+        return backbone
 
     def options(self, section: str) -> Any:
         """Return the options object of a section the method declared."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from copl.interfaces import Backbone, ExpertGate, Workspace
+from copl.interfaces import ExpertGate, Workspace
 from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
@@ -140,8 +140,7 @@ class TextReward:
         self, user: str, vector: Tensor | None, stages: Stages, directory: Path, *, merge: bool
     ) -> Mapping[str, Any]:
         """Write the reward model of the user with the vector [D] as a plain classifier (`copl.reward.export`)."""
-        backbone: Backbone = stages.build("backbone")
-        written = export_user(self.model, vector, user, backbone.load(), directory, merge=merge)
+        written = export_user(self.model, vector, user, stages.backbone().load(), directory, merge=merge)
         return {"user": user, "directory": str(written.directory), **written.facts()}
 
 
@@ -150,8 +149,7 @@ def _gate(stages: Stages, embedding_dim: int, seed: int) -> ExpertGate:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if "gate" in stages.parts:
-            gate: ExpertGate = stages.build("gate", embedding_dim=embedding_dim)
-            return gate
+            return stages.gate(embedding_dim)
         from copl.experts.gates.fixed import NoGate
 
         return NoGate()

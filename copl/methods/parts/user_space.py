@@ -21,7 +21,7 @@ from copl.graph.parts import compared_responses
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.graph.texts import WIDTH, TextCodes, with_texts
 from copl.graph.training import ComparisonTensors, Judgement
-from copl.interfaces import AdaptationStrategy, GraphEncoder, OnlineUser, Workspace
+from copl.interfaces import AdaptationStrategy, OnlineUser, Workspace
 from copl.methods.parts.gate_view import GateView
 from copl.records import (
     AdaptedUsers,
@@ -107,7 +107,7 @@ class UserSpace:
 
     @classmethod
     def _open(cls, directory: Path, stages: Stages, reader: TextReader | None) -> UserSpace:
-        return cls(load_embeddings(directory), stages.build("adapter"), GateView.load(directory), reader)
+        return cls(load_embeddings(directory), stages.adapter(), GateView.load(directory), reader)
 
     def true_groups(self, data: PreferenceData) -> tuple[str | None, ...]:
         """Return the true group of each seen user, None where the data does not say."""
@@ -233,7 +233,7 @@ def encoded(
     data: PreferenceData, stages: Stages, reader: TextReader | None, seed: int, workspace: Workspace
 ) -> tuple[PreferenceGraph, NodeEmbeddings]:
     """Return the graph of a data set and what the encoder learns from it."""
-    encoder: GraphEncoder = stages.build("encoder")
+    encoder = stages.encoder()
     features = None
     if reader is not None and encoder.reads_texts:
         features = reader.features(data.responses, np.arange(len(data.responses)))

@@ -90,7 +90,7 @@ class TextReader:
         reward = stages.sections.get("reward", RewardOptions(mode="frozen"))
         assert isinstance(reward, RewardOptions)
         return cls(
-            stages.build("backbone"),
+            stages.backbone(),
             max_length=max_length or reward.max_length,
             trainable_layers=_adapted(reward),
             key=stages.key("backbone"),

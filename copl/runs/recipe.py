@@ -305,8 +305,10 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
     sections: dict[str, Any] = {}
     for section, options in component.sections.items():
         values = dict(draft.get(section, {}))
+        presets = {name: table[section] for name, table in component.presets.items() if section in table}
         try:
-            sections[section] = parse_options(options, _with_section_preset(component, section, values), where=section)
+            preset = _preset_of(values, presets, section)
+            sections[section] = parse_options(options, {**preset, **values}, where=section)
         except CoplError as error:
             faults.extend(error.faults)
     if faults:
@@ -317,25 +319,28 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
 def _with_method_preset(draft: Draft, plugins: Plugins) -> Draft:
     """Expand ``preset`` in ``[method]``: values for all parts of the recipe, under those that are given."""
     values = dict(draft.get("method", {}))
-    preset = values.pop("preset", None)
-    if preset is None:
+    if "preset" not in values:
         return draft
     presets = plugins.registry("method").get(str(values.get("name", DEFAULTS["method"]))).component.presets
-    if preset not in presets:
-        raise OptionsError(f"method: unknown preset {preset!r}{suggest(str(preset), presets)}; {_listing(presets)}")
-    wanted: Draft = {section: dict(given) for section, given in presets[preset].items()}
+    wanted: Draft = {section: dict(given) for section, given in _preset_of(values, presets, "method").items()}
     return merge(wanted, {**draft, "method": values})
 
 
-def _with_section_preset(component: Any, section: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Expand ``preset`` in a section such as ``[reward]``: the method's presets hold values by section."""
+def _preset_of(values: dict[str, Any], presets: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Take ``preset`` out of some values and return what it stands for; nothing where none is named.
+
+    Raises:
+        OptionsError: there is no such preset.
+    """
     preset = values.pop("preset", None)
     if preset is None:
-        return values
-    presets = {name: table[section] for name, table in component.presets.items() if section in table}
-    if preset not in presets:
-        raise OptionsError(f"{section}: unknown preset {preset!r}{suggest(str(preset), presets)}; {_listing(presets)}")
-    return {**presets[preset], **values}
+        return {}
+    if not isinstance(preset, str) or preset not in presets:
+        raise OptionsError(
+            f"{where}: unknown preset {quoted(preset)}{suggest(str(preset), presets)}; it has {_listing(presets)}"
+        )
+    chosen: Mapping[str, Any] = presets[preset]
+    return chosen
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -363,14 +368,8 @@ def choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[
         name, values = ANY_BACKBONE, {"path": name, **values}
     try:
         registered = registry.get(name)
-        preset = values.pop("preset", None)
-        presets = registered.component.presets
-        if preset is not None and preset not in presets:
-            raise OptionsError(
-                f"{kind}.{name}: unknown preset {preset!r}{suggest(str(preset), presets)}; it has {_listing(presets)}"
-            )
-        chosen = dict(presets[preset]) if preset is not None else {}
-        options: Any = parse_options(registered.component.options, {**chosen, **values}, where=f"{kind}.{name}")
+        preset = _preset_of(values, registered.component.presets, f"{kind}.{name}")
+        options: Any = parse_options(registered.component.options, {**preset, **values}, where=f"{kind}.{name}")
     except CoplError as error:
         faults.extend(error.faults)
         return None

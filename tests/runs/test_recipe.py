@@ -97,6 +97,9 @@ def test_presets_are_expanded_under_the_values_given() -> None:
     assert recipe.stages.options("reward") == Training(steps=1500)
     with pytest.raises(OptionsError, match=r"unknown preset 'dep' \(did you mean 'deep'\?\)"):
         resolve({"encoder": {"preset": "dep"}}, _plugins())
+    for section in ("encoder", "reward", "method"):
+        with pytest.raises(OptionsError, match=rf"^{section}.*: unknown preset \['deep'\]; it has "):
+            resolve({section: {"preset": ["deep"]}}, _plugins())
 
 
 def test_a_preset_of_the_method_fills_all_parts_under_the_values_given() -> None:

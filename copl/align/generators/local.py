@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from copl.interfaces import Progress
 
 
-
 @final
 @attrs.frozen
 class LocalOptions:

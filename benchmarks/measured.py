@@ -167,18 +167,26 @@ def _git(*arguments: str) -> str:
         return ""
 
 
+def commit() -> str:
+    """Return the commit that is checked out, and whether something has been changed on top of it."""
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return (_git("rev-parse", "--short=10", "HEAD") or "unknown") + (" with local changes" if changed else "")
+
+
+def machine() -> str:
+    """Return what measures, in words."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB of memory"
+
+
 def provenance(command: str, *, threads: int, facts: Iterable[str] = ()) -> list[str]:
     """Return the first lines of a table of results: command, commit, versions, machine and `facts`."""
-    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
-    if _git("status", "--porcelain", "--untracked-files=no"):
-        commit += " with local changes"
     packages = ("torch", "numpy", "scipy")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return [
         f"- command: `{command}`",
-        f"- commit: {commit}; Python {platform.python_version()}, "
+        f"- commit: {commit()}; Python {platform.python_version()}, "
         + ", ".join(f"{package} {version(package)}" for package in packages),
-        f"- machine: {os.cpu_count()} cores, {memory:.0f} GiB of memory, no accelerator used, {threads} threads; "
+        f"- machine: {machine()}, no accelerator used, {threads} threads; "
         f"load average of the last 15 minutes at the end {os.getloadavg()[2]:.1f}",
         *(f"- {fact}" for fact in facts),
     ]

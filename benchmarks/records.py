@@ -6,9 +6,7 @@ fills in, and says there by itself where the code that was measured has changed 
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, final
 
 from attrs import field, frozen
 
-from benchmarks.measured import ROOT, code_digest
+from benchmarks.measured import code_digest, commit, machine
 from copl.system.documents import read_document, write_document
 
 PACKAGES = ("copl", "copl-baselines", "torch", "transformers", "numpy", "scipy")
@@ -85,28 +83,16 @@ def new_record(title: str, command: str, *, code: Sequence[str], notes: Sequence
         code: what is measured, from the root of the project: files and directories.
         notes: how the figures are to be read.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return Record(
         title=title,
         command=command,
         commit=commit(),
         versions={"python": platform.python_version(), **_versions()},
-        machine=f"{os.cpu_count()} cores, {memory:.0f} GiB of memory",
+        machine=machine(),
         code={place: code_digest(place) for place in code},
         notes=notes,
         tables={},
     )
-
-
-def commit() -> str:
-    """Return the commit that is checked out, and whether something has been changed on top of it."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" with local changes" if changed else "")
 
 
 def _versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ from attrs import evolve, field, frozen
 
 from copl.judgements import Judgements
 from copl.system.converters import int_array
-from copl.tables import BoolArray, Comparisons, FloatArray, IntArray, ResponseTable, UserTable, response_key
+from copl.tables import NOBODY, BoolArray, Comparisons, FloatArray, IntArray, ResponseTable, UserTable, response_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from copl.passes import NewcomerPass, TextMap
 
 __all__ = [
-    "SPLITS", "AdaptedUsers", "BoolArray", "ComparisonSet", "Comparisons", "Diagnostics", "FloatArray", "GateWeights",
-    "IntArray", "Measurement", "NodeEmbeddings", "PreferenceData", "PreferenceGraph", "ResponseTable",
+    "NOBODY", "SPLITS", "AdaptedUsers", "BoolArray", "ComparisonSet", "Comparisons", "Diagnostics", "FloatArray",
+    "GateWeights", "IntArray", "Measurement", "NodeEmbeddings", "PreferenceData", "PreferenceGraph", "ResponseTable",
     "ScoreRequests", "TokenBatch", "UserTable", "response_key",
 ]  # fmt: skip
 

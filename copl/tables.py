@@ -20,6 +20,9 @@ IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
+NOBODY = ""
+"""An id that no user of a data set has: what is asked for it is answered for the average user."""
+
 
 def response_key(prompt: str, text: str) -> str:
     """Return the key of a response: a hash of its prompt and text, equal wherever the same response occurs."""

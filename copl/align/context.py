@@ -15,6 +15,7 @@ from copl.answers import AnswerRequests, CandidateRewards
 from copl.errors import RunError
 from copl.interfaces import Generator, PreferenceModel, Progress
 from copl.records import (
+    NOBODY,
     AdaptedUsers,
     ComparisonSet,
     FloatArray,
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 Scores: TypeAlias = Callable[[ScoreRequests, AdaptedUsers | None], FloatArray]
 """Gives the reward of each request, as `copl.interfaces.PreferenceModel.scores`."""
-
-NOBODY = ""
-"""An id that no user has: it is scored as the average user."""
 
 
 @final

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from copl.data.requests import Pair, Prompt
     from copl.records import ComparisonSet
 
-_NOBODY = ""  # no user of a data set has an empty id
-
 
 def ask(
     run_directory: RUN_ARGUMENT,
@@ -46,13 +44,14 @@ def ask(
     from copl.data.requests import read_candidates, read_support
     from copl.errors import DataError, OptionsError
     from copl.model import Model
+    from copl.records import NOBODY
 
     if count < 1:
         raise OptionsError(f"--count {count}: at least one")
     pairs = read_candidates(candidates, say)
     user = None if user is None else canonical_id(user)
     said = None if support is None else _of_user(read_support(support, say), user, support)
-    asked = _NOBODY if user is None else user
+    asked = NOBODY if user is None else user
     if said is not None:
         asked = said.users.ids[0]
     answered = set() if said is None else _answered(said)

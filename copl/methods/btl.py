@@ -13,7 +13,16 @@ from copl.interfaces import Workspace
 from copl.methods.parts.text_reward import TextReward
 from copl.methods.parts.unpersonalised import Unpersonalised
 from copl.options import NoOptions
-from copl.records import AdaptedUsers, FloatArray, IntArray, PreferenceData, ResponseTable, ScoreRequests, UserTable
+from copl.records import (
+    NOBODY,
+    AdaptedUsers,
+    FloatArray,
+    IntArray,
+    PreferenceData,
+    ResponseTable,
+    ScoreRequests,
+    UserTable,
+)
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages
 
@@ -39,7 +48,7 @@ class UniformMethod(Unpersonalised):
     def rewards(self, responses: ResponseTable, rows: IntArray) -> FloatArray:
         if self._fitted is None:
             raise RuntimeError("fit or load the method first")
-        nobody = UserTable.ungrouped([""])
+        nobody = UserTable.ungrouped([NOBODY])
         return self._fitted.scores(ScoreRequests(nobody, responses, rows * 0, rows), None)
 
     def export(

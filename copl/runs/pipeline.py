@@ -19,7 +19,7 @@ from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
 from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
-from copl.records import SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
+from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
 from copl.runs.consensus import consensus_margins
 from copl.runs.directory import LOG_FILE, Run, create_run
 from copl.runs.recipe import Recipe
@@ -31,9 +31,6 @@ from copl.system.processes import is_main, num_processes, rank, wait
 
 OpenProgress = Callable[[Path | None], AbstractContextManager[Progress]]
 """Opens a progress display that keeps its log in the file given."""
-
-_NOBODY = ""
-"""No user of a data set has an empty id."""
 
 EVALUATED = ("validation", "test", "cold", "heldout")
 """Splits that an evaluation measures; ``heldout`` after adapting to ``support``."""
@@ -207,7 +204,7 @@ def average_margins(method: PreferenceModel, pairs: ComparisonSet) -> FloatArray
     """Return the margins [N] of comparisons for a user of whom nothing is known."""
     rows = pairs.comparisons
     alike = attrs.evolve(rows, user=np.zeros_like(rows.user))
-    return method.margins(ComparisonSet(UserTable.ungrouped([_NOBODY]), pairs.responses, alike, pairs.features))
+    return method.margins(ComparisonSet(UserTable.ungrouped([NOBODY]), pairs.responses, alike, pairs.features))
 
 
 def measure(

@@ -8,7 +8,8 @@ from typing import final
 
 from copl.data.events.evidence import words
 from copl.data.events.log import EventLog
-from copl.serve.served import NOBODY, History
+from copl.records import NOBODY
+from copl.serve.served import History
 
 _MAX_HISTORIES = 4096
 _MAX_WORDS = 2000

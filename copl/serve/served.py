@@ -17,7 +17,7 @@ from copl.data.events.evidence import Claim, Word, claim
 from copl.data.events.log import Version
 from copl.errors import CoplError
 from copl.judgements import KINDS
-from copl.records import ResponseTable, ScoreRequests, UserTable
+from copl.records import NOBODY, ResponseTable, ScoreRequests, UserTable
 from copl.serve.tastes import TasteMap, pairs_to_ask
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from copl.records import AdaptedUsers, PreferenceData
 
 _MAX_STATES = 4096
-NOBODY = ""
-"""No user of a data set has an empty id, so this is the average user."""
 
 
 @final

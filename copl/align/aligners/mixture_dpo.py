@@ -11,7 +11,7 @@ from copl.align.policies.options import CARD, MixtureDpoOptions
 from copl.answers import Answer, AnswerRequests
 from copl.errors import CoplError
 from copl.plugins import Component
-from copl.records import AdaptedUsers, UserTable
+from copl.records import NOBODY, AdaptedUsers, UserTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from copl.align.policies.mixture import MixturePolicy
     from copl.align.policies.rows import PreferenceRow
     from copl.interfaces import AlignerContext
-
-_NOBODY = ""
 
 
 @runtime_checkable
@@ -68,7 +66,7 @@ class MixtureDpoAligner:
         if not len(requests):
             return []
         policy = self.policy(context)
-        ids = [user if context.knows(user) else _NOBODY for user in (*requests.user_ids, _NOBODY)]
+        ids = [user if context.knows(user) else NOBODY for user in (*requests.user_ids, NOBODY)]
         distinct = list(dict.fromkeys(ids))
         vectors = method.user_vectors(UserTable.ungrouped(distinct), context.adapted)
         texts: dict[str, list[str]] = {}
@@ -80,7 +78,7 @@ class MixtureDpoAligner:
                     voices[voice] = written(speaker, requests.prompts, self._options, context.seed)
             texts[name] = voices[voice]
         own = {user: texts[name] for user, name in zip(requests.user_ids, ids, strict=False)}
-        return own_answers(requests, own, texts[_NOBODY], context)
+        return own_answers(requests, own, texts[NOBODY], context)
 
     def policy(self, context: AlignerContext) -> MixturePolicy:
         """Return the policy of a run, trained where it is not there yet; a killed training goes on."""

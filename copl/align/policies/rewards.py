@@ -18,13 +18,10 @@ from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.chat import encode_prompt
 from copl.data.reading.faults import Faults
 from copl.errors import DataError, UnknownUserWarning, quoted
-from copl.records import FloatArray, ResponseTable, ScoreRequests, UserTable
+from copl.records import NOBODY, FloatArray, ResponseTable, ScoreRequests, UserTable
 
 Scores = Callable[[ScoreRequests], FloatArray]
 """Gives the reward [N] of each request."""
-
-NOBODY = ""
-"""An id that no user has: it is scored as the average user."""
 
 
 class RewardFunction(Protocol):

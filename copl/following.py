@@ -93,7 +93,7 @@ class ModelUser:
         Raises:
             DataError: one fault for each row that is wrong, or something is said by another user.
         """
-        said = rows if isinstance(rows, ComparisonSet) else read_comparison_rows(rows)
+        said = read_comparison_rows(rows)
         if strangers := sorted(set(said.speakers) - {self.user_id}):
             raise DataError(f"what {', '.join(map(quoted, strangers))} says cannot be added to {quoted(self.user_id)}")
         with self._lock:

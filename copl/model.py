@@ -304,7 +304,7 @@ class Model:
         Raises:
             DataError: one fault for each row that is wrong, or there is none.
         """
-        pairs = comparisons if isinstance(comparisons, ComparisonSet) else read_comparison_rows(comparisons)
+        pairs = read_comparison_rows(comparisons)
         if not len(pairs):
             raise DataError("no comparisons to choose the weight of a quality reward by; give the weight itself")
         rows = pairs.comparisons
@@ -345,10 +345,9 @@ class Model:
         Raises:
             DataError: one fault for each row that is wrong.
         """
-        if not isinstance(support, ComparisonSet):
-            support = read_comparison_rows(support)
+        said = read_comparison_rows(support)
         with self._lock:
-            return evolve(self.method.adapt(support), run=self.fingerprint)
+            return evolve(self.method.adapt(said), run=self.fingerprint)
 
     def explain(
         self,
@@ -376,14 +375,13 @@ class Model:
             OptionsError: the method knows no users, or scores by its reward model alone.
         """
         requests = score_request(user, prompt, [response] if against is None else [response, against])
-        if support is not None and not isinstance(support, ComparisonSet):
-            support = read_comparison_rows(support)
+        said = None if support is None else read_comparison_rows(support)
         explained_by = getattr(self.method, "explain", None)
         if explained_by is None:
             raise OptionsError("this method knows no users that could be explained; choose copl or graph")
         with self._lock:
-            explained = explained_by(requests.users.ids[0], requests.responses, support)
-        return Reasons.of(explained, requests.responses, texts_of(self.run, support))
+            explained = explained_by(requests.users.ids[0], requests.responses, said)
+        return Reasons.of(explained, requests.responses, texts_of(self.run, said))
 
     def own_comparison(self, user: str | int) -> tuple[str, str, str]:
         """Return prompt, preferred and other response of the first comparison of a user in the data of the run."""

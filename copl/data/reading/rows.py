@@ -71,14 +71,18 @@ class Rows:
         faults.raise_any()
 
 
-def read_comparison_rows(rows: Sequence[Mapping[str, Any]]) -> ComparisonSet:
-    """Return rows given as objects, of every kind, as comparisons; a split they name is not regarded.
+def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> ComparisonSet:
+    """Return rows given as objects, of every kind, as comparisons, and comparisons as they are.
+
+    A split that rows name is not regarded.
 
     Warns of keys that are not part of the schema.
 
     Raises:
         DataError: one fault for each row that is wrong.
     """
+    if isinstance(rows, ComparisonSet):
+        return rows
     from copl.data.making.mixed import collect_rows, is_mixed
 
     table = table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row")

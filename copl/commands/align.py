@@ -69,6 +69,8 @@ def align(
     for target in (path for path in (out, rows) if path):
         check_target(target, prompts_file, *(path for path in (users, support) if path))
     faults = [f"--num {num}: at least one candidate"] if num < 1 else []
+    if out and rows and out.resolve() == rows.resolve():
+        faults.append(f"--out and --rows: both name {out}; name a file for each")
     faults += [f"{target}: is a directory; name a file" for target in (out, rows) if target and target.is_dir()]
     if out is None and rows is None:
         faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
@@ -89,7 +91,13 @@ def align(
     run = fitted_run(model)
     key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
     with (
-        interruptible(lambda: f"what is answered is kept beside {out}, and the same command goes on from there"),
+        interruptible(
+            lambda: (
+                f"what is answered is kept beside {out}, and the same command goes on from there"
+                if out
+                else "nothing was written"
+            )
+        ),
         open_progress(None) as progress,
     ):
         directory = policy_directory(model.run, chosen["aligner"])

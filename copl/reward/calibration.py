@@ -23,6 +23,9 @@ from copl.records import FloatArray, ResponseTable, ScoreRequests, UserTable
 Scores = Callable[[ScoreRequests], FloatArray]
 """The rewards [N] of requests."""
 
+ROUNDING = 1e-6
+"""Rewards that differ by less than this share of their size differ by how single precision rounds."""
+
 
 def levels_and_spreads(scores: Scores, users: UserTable, reference: ResponseTable) -> tuple[FloatArray, FloatArray]:
     """Return mean and standard deviation of each user's rewards of the reference responses [U]; a spread of 0 as 1."""
@@ -30,7 +33,7 @@ def levels_and_spreads(scores: Scores, users: UserTable, reference: ResponseTabl
     user, response = np.repeat(np.arange(len(users)), count), np.tile(np.arange(count), len(users))
     rewards = scores(ScoreRequests(users, reference, user, response)).reshape(len(users), count)
     levels, spreads = rewards.mean(axis=1), rewards.std(axis=1)
-    rounding = 1e-9 * np.abs(rewards).max(axis=1, initial=0.0)
+    rounding = ROUNDING * np.abs(rewards).max(axis=1, initial=0.0)
     return levels, np.where(spreads > rounding, spreads, 1.0)
 
 

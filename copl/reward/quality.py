@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from copl.errors import BackboneError, OptionsError, in_brief, quoted
+from copl.reward.calibration import ROUNDING
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray, ResponseTable, ScoreRequests
@@ -94,7 +95,7 @@ class QualityReward:
         standard = self.scores(reference, np.arange(len(reference)))
         spread = float(standard.std())
         asked: FloatArray = self.scores(requests.responses, requests.response) - standard.mean()
-        return asked / (spread if spread > 0 else 1.0)
+        return asked / (spread if spread > ROUNDING * float(np.abs(standard).max(initial=0.0)) else 1.0)
 
     def weighted(self, weight: float) -> QualityReward:
         """Return the same reward with another weight; both remember the same texts."""

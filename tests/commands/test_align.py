@@ -232,3 +232,11 @@ def test_the_output_is_no_input(align: Callable[..., Any], prompts: Path) -> Non
     assert code == 2
     assert "is what is read; choose another file" in err
     assert prompts.read_text(encoding="utf-8").startswith(PROMPTS[0])
+
+
+def test_rows_and_answers_are_two_files(align: Callable[..., Any], tmp_path: Path) -> None:
+    rows = tmp_path / "there" / ".." / "out.jsonl"
+    code, err, _ = align("--user", "seen-0000", "--aligner", "dpo", "--rows", rows)
+    assert code == 2
+    assert "--out and --rows: both name" in err
+    assert not (tmp_path / "out.jsonl").exists()

@@ -63,7 +63,7 @@ class OpenAiGenerator:
         """Return a text for the service, its model and how tokens are drawn."""
         options = self._options
         asked = (options.model, options.max_tokens, options.temperature, options.top_p, options.system)
-        return f"openai:{options.base_url or os.environ.get('OPENAI_BASE_URL', '')}:{asked}"
+        return f"openai:{self._own_service or ''}:{asked}"
 
     def candidates(self, prompts: Sequence[str], *, num: int, seed: int, progress: Progress) -> list[tuple[str, ...]]:
         """Ask for the candidates.
@@ -92,7 +92,7 @@ class OpenAiGenerator:
             completion = client.chat.completions.create(
                 model=options.model,
                 messages=messages_of(told_first(prompt, options.system)),
-                max_tokens=options.max_tokens,
+                **self._length,
                 temperature=options.temperature,
                 top_p=options.top_p,
                 seed=seed % 2**31,
@@ -110,6 +110,15 @@ class OpenAiGenerator:
             raise self._fault(f"gave no text to {quoted(prompt)}")
         return _clean(text)
 
+    @property
+    def _length(self) -> dict[str, int]:
+        """The longest candidate by the name that the service knows: newer models of OpenAI refuse the former one."""
+        return {"max_tokens" if self._own_service else "max_completion_tokens": self._options.max_tokens}
+
+    @property
+    def _own_service(self) -> str | None:
+        return self._options.base_url or os.environ.get("OPENAI_BASE_URL")
+
     def _fault(self, what: str) -> BackboneError:
         return BackboneError(f"generator openai: the service at {self._client.base_url} {what}")
 
@@ -120,7 +129,7 @@ class OpenAiGenerator:
         except ImportError:
             raise BackboneError("generator openai needs one more package: pip install 'copl[align]'") from None
         key = os.environ.get(KEY, "").strip()
-        own = self._options.base_url or os.environ.get("OPENAI_BASE_URL")
+        own = self._own_service
         if not key and not own:
             raise BackboneError(f"generator openai: set {KEY} to your key, or generator.base_url to your own service")
         try:

@@ -93,6 +93,19 @@ def test_each_candidate_is_a_request_with_a_seed_of_its_own(service: Service, mo
     assert ask(service, ["tea?", chat], num=2, system="Be kind.") == [texts[:2] for texts in written]
 
 
+def test_the_longest_candidate_has_the_name_that_the_service_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert OpenAiGenerator(OpenAiOptions(model="m"))._length == {"max_completion_tokens": 512}
+    assert OpenAiGenerator(OpenAiOptions(model="m", base_url="http://localhost/v1"))._length == {"max_tokens": 512}
+
+
+def test_other_options_are_another_writer() -> None:
+    given: list[dict[str, Any]] = [{}, {"temperature": 0.5}, {"max_tokens": 3}, {"system": "Be kind."}, {"top_p": 0.5}]
+    prints = [OpenAiGenerator(OpenAiOptions(model="m", **values)).fingerprint() for values in given]
+    assert len({*prints}) == 5
+    assert OpenAiGenerator(OpenAiOptions(model="m", concurrency=1)).fingerprint() == prints[0]
+
+
 def test_a_busy_service_is_asked_again(service: Service) -> None:
     service.reply = lambda number, body: (503, {}) if number <= 2 else (200, said(body, "yes"))
     assert ask(service, ["tea?"], num=1, concurrency=1) == [("yes",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, final
@@ -16,7 +17,7 @@ from copl.ablate.results import Result, accuracies
 from copl.ablate.shown import read_shown
 from copl.ablate.statistics import t_interval
 from copl.align.judging import REFERENCES, UNPERSONALISED
-from copl.evaluate.policy import BETTER_OFF, CONTROLLED, GAIN, WORST
+from copl.evaluate.policy import BETTER_OFF, CONTROLLED, GAIN, UNREAD, WORST
 from copl.evaluate.tables import Table, cell, split_order, split_title
 from copl.records import Measurement
 from copl.system.files import write_atomically
@@ -27,6 +28,9 @@ _METRICS: Mapping[str, str] = {
     WORST: "worst group",
     BETTER_OFF: "better off",
 }
+
+_SHARES = frozenset({"accuracy", BETTER_OFF, UNREAD})
+"""What lies between 0 and 1."""
 
 _Place: TypeAlias = tuple[str, str, str]
 """Variant, aligner and generator."""
@@ -96,7 +100,8 @@ def over_seeds(measurements: Sequence[Measurement]) -> Measurement:
     if len(measurements) == 1:
         return measurements[0]
     mean, reach = t_interval([m.value for m in measurements])
-    return evolve(measurements[0], value=mean, low=mean - reach, high=mean + reach)
+    least, most = (0.0, 1.0) if measurements[0].metric in _SHARES else (-math.inf, math.inf)
+    return evolve(measurements[0], value=mean, low=max(mean - reach, least), high=min(mean + reach, most))
 
 
 def gains_tables(plan: Plan, gains: Gains, results: Sequence[Result]) -> list[Table]:

@@ -18,7 +18,7 @@ from copl.ablate.gains import over_seeds
 from copl.ablate.grid import Plan, plan
 from copl.ablate.study import Flags, load_study
 from copl.errors import OptionsError
-from copl.evaluate.policy import GAIN
+from copl.evaluate.policy import BETTER_OFF, GAIN
 from copl.plugins import load
 from copl.records import Measurement
 
@@ -155,6 +155,8 @@ def test_mistakes_are_told_before_anything_is_run(
 def test_one_run_keeps_its_interval_and_several_have_one_over_runs() -> None:
     runs = [Measurement("cold", "all", GAIN, value, value - 0.3, value + 0.3, 9) for value in (0.7, 0.8, 0.9)]
     assert over_seeds(runs[:1]) is runs[0]
+    shares = over_seeds([attrs.evolve(run, metric=BETTER_OFF) for run in runs])
+    assert shares.high == 1.0
     together = over_seeds(runs)
     assert together.value == pytest.approx(0.8)
     assert (together.low, together.high) == (pytest.approx(0.8 - 0.2484, abs=1e-4), pytest.approx(1.0484, abs=1e-4))

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from copl.records import UserTable
 from copl_baselines.attention import CrossLayer
-from copl_baselines.catalogue import (
+from copl_baselines.dpl import DplReward, categorical_loss, mean_variance_loss
+from copl_baselines.episodes import episode
+from copl_baselines.gpo import GpoReward, last_rows
+from copl_baselines.groups import GroupReward
+from copl_baselines.i2e import I2eProxyReward, I2eReward
+from copl_baselines.lore import LoreReward
+from copl_baselines.model import FeatureReward, Shape, Step, bradley_terry
+from copl_baselines.mrm import MrmReward, robust_mean
+from copl_baselines.options import (
     DplOptions,
     GpoOptions,
     GroupOracleOptions,
@@ -27,14 +35,6 @@ from copl_baselines.catalogue import (
     PtttOptions,
     VplOptions,
 )
-from copl_baselines.dpl import DplReward, categorical_loss, mean_variance_loss
-from copl_baselines.episodes import episode
-from copl_baselines.gpo import GpoReward, last_rows
-from copl_baselines.groups import GroupReward
-from copl_baselines.i2e import I2eProxyReward, I2eReward
-from copl_baselines.lore import LoreReward
-from copl_baselines.model import FeatureReward, Shape, Step, bradley_terry
-from copl_baselines.mrm import MrmReward, robust_mean
 from copl_baselines.pairs import Pairs, Texts
 from copl_baselines.pal import PalAReward, PalBReward
 from copl_baselines.pref import PrefReward, logistic_estimate, spectral_start, uncertainty

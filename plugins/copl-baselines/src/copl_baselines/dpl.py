@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from copl_baselines.catalogue import DplOptions
 from copl_baselines.layers import mlp
 from copl_baselines.model import FeatureReward, Placed, Shape, Step
+from copl_baselines.options import DplOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

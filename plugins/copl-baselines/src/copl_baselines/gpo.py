@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from copl_baselines.attention import CrossLayer, margins_by_user
-from copl_baselines.catalogue import GpoOptions
 from copl_baselines.episodes import episode
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import GpoOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

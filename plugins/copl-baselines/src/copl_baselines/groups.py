@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from copl.errors import DataError
-from copl_baselines.catalogue import GroupOracleOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import GroupOracleOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import I2eOptions, IdOptions
 from copl_baselines.layers import ConditionedHead
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry, fit_states
+from copl_baselines.options import I2eOptions, IdOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

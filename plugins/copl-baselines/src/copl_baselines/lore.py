@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import LoreOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry, fit_states
+from copl_baselines.options import LoreOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

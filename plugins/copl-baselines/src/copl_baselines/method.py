@@ -31,9 +31,9 @@ from copl.records import (
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import Stages, code_digest
 from copl.system.files import write_atomically, write_text
-from copl_baselines.catalogue import TrainingOptions
 from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
 from copl_baselines.model import FeatureReward, Shape
+from copl_baselines.options import TrainingOptions
 from copl_baselines.pairs import Pairs, Texts
 from copl_baselines.training import train_model
 

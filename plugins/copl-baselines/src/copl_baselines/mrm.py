@@ -28,10 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import MrmOptions
 from copl_baselines.episodes import episode
 from copl_baselines.lore import per_user_mean
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import MrmOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

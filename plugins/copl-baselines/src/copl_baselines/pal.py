@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import PalAOptions, PalBOptions, PalOptions
 from copl_baselines.layers import mlp
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry, fit_states
+from copl_baselines.options import PalAOptions, PalBOptions, PalOptions
 from copl_baselines.pairs import Pairs, Texts
 
 _LARGEST_SCALE = 100.0

@@ -30,8 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import PrefOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import PrefOptions
 from copl_baselines.pairs import Pairs, Texts
 
 _NEWTON_STEPS = 25

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from copl_baselines.attention import CrossLayer, margins_by_user
-from copl_baselines.catalogue import PrlhfOptions
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import PrlhfOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import PtttOptions
 from copl_baselines.episodes import episode
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import PtttOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

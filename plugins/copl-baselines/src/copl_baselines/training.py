@@ -11,8 +11,8 @@ from torch import Tensor
 
 from copl.errors import TrainingError
 from copl.interfaces import Progress
-from copl_baselines.catalogue import TrainingOptions
 from copl_baselines.model import FeatureReward, Step, bradley_terry
+from copl_baselines.options import TrainingOptions
 from copl_baselines.pairs import Pairs
 
 _SCALES = 2.0 ** torch.arange(-8, 9)

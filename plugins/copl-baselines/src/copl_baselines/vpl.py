@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from copl_baselines.catalogue import VplOptions
 from copl_baselines.layers import ConditionedHead, mlp
 from copl_baselines.model import FeatureReward, Placed, Shape, Step, bradley_terry
+from copl_baselines.options import VplOptions
 from copl_baselines.pairs import Pairs, Texts
 
 

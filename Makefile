@@ -50,17 +50,20 @@ types: $(VENV)/.installed ## static types
 contract: $(VENV)/.installed ## imports run downward only
 	$(BIN)/lint-imports --no-cache
 
+# Files are handed out as they are collected, the short ones of doctests last, so that no process waits long for the other.
+DISTRIBUTED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 pytest: venv ## unit, property, end-to-end and documentation tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest $(DISTRIBUTED)
 
 coverage: venv ## the same, and which lines and branches no test runs; takes twice as long
-	$(BIN)/python -m pytest --cov -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --cov $(DISTRIBUTED)
 
 # Data that is not ours lies beside some checkouts. The tests that use it must pass where it is absent; of those that hold
 # every component to its contract, the ones that read it.
 alone: venv ## the tests that use what lies beside a checkout, in a copy with nothing beside it
 	@rm -rf build/alone && mkdir -p build/alone/nothing-beside && git archive HEAD | tar -x -C build/alone/nothing-beside
-	cd build/alone/nothing-beside && PYTHONPATH="$$PWD:$$PWD/plugins/copl-baselines/src" $(CURDIR)/$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
+	cd build/alone/nothing-beside && PYTHONPATH="$$PWD:$$PWD/plugins/copl-baselines/src" $(CURDIR)/$(BIN)/python -m pytest -q $(DISTRIBUTED) \
 		-k 'not test_builtin_conformance or source-polis or source-llmfao' $$(grep -rlE '\.\./shared|SHARED|(shared|downloads): Path[,)]' tests)
 	@rm -rf build/alone
 

@@ -117,7 +117,7 @@ def of_system(error: OSError) -> str:
 
 
 def in_brief(error: BaseException) -> str:
-    """Return what an error of somebody else's says on one line of at most 200 characters; its kind where it is silent.
+    r"""Return what an error of somebody else's says on one line of at most 200 characters; its kind where it is silent.
 
     >>> in_brief(ValueError("two\n  lines")), in_brief(KeyError())
     ('two lines', 'KeyError')

@@ -5,20 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-from benchmarks.answers import main, over_runs
+from benchmarks.answers import main
 from benchmarks.records import read_record
-from copl.records import Measurement
-
-
-def test_several_runs_are_a_mean_with_an_interval_by_t() -> None:
-    runs = [Measurement("cold", "all", "utility_gain", value, 0, 1, 9) for value in (0.7, 0.8, 0.9)]
-    mean = over_runs(runs)
-    assert mean.value == pytest.approx(0.8)
-    assert mean.high - mean.value == pytest.approx(4.302653 * 0.1 / np.sqrt(3), rel=1e-5)
-    assert over_runs(runs[:1]) is runs[0]
 
 
 def test_a_small_run_becomes_a_record(personal_run: Path, tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ POLICY = "policy"
 
 _AFTERWARDS = frozenset({EVALUATION, POLICY})
 
+UNFINISHED = ".partial"
+"""Ends the name of the directory of a stage that is being computed."""
+
 _checked: dict[tuple[int, int, int, int], str] = {}
 """Checksums of files that this process has read, by device, inode, size and time of change."""
 
@@ -109,8 +112,12 @@ def verify_stage(directory: Path) -> Stage:
 
 
 def fitted_stages(root: Path) -> list[Path]:
-    """Return the directories of the finished stages of a run that the fitted method is made of."""
-    return sorted(path.parent for path in root.glob(f"*/{STAGE_FILE}") if path.parent.name not in _AFTERWARDS)
+    """Return the directories of the finished stages of a run that the fitted method is made of.
+
+    A stage that was killed after its last file and before it got its name is none of them yet.
+    """
+    places = (path.parent for path in root.glob(f"*/{STAGE_FILE}"))
+    return sorted(place for place in places if place.name not in _AFTERWARDS and place.suffix != UNFINISHED)
 
 
 def _again(directory: Path) -> str:

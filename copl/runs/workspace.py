@@ -20,7 +20,7 @@ from copl.errors import RunError
 from copl.interfaces import SCRATCH, Progress
 from copl.runs.caching import lock_of_stage, place_of_stage
 from copl.runs.recipe import canonical_hash
-from copl.runs.stages import KEY_FILE, STAGE_FILE, close_stage, verify_stage
+from copl.runs.stages import KEY_FILE, STAGE_FILE, UNFINISHED, close_stage, verify_stage
 from copl.system.files import locked, move_directory, new_directory, sweep, write_text
 from copl.system.processes import agree, is_main, num_processes, wait
 
@@ -156,7 +156,7 @@ class RunWorkspace:
         return True
 
     def _partial(self, name: str) -> Path:
-        return self.root / f"{name}.partial"
+        return self.root / f"{name}{UNFINISHED}"
 
     def _compute(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
         partial = self._open_partial(name, digest)

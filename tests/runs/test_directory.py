@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -316,3 +317,13 @@ def test_rewards_that_are_no_numbers_are_refused(graph_run: Path) -> None:
     trained_prompt = load_dataset(open_run(graph_run, load()).data_directory).responses
     with pytest.raises(RunError, match="no finite numbers"):
         model.score("u", trained_prompt.prompts[0], list(trained_prompt.texts[:1]), adapted=average)
+
+
+def test_a_stage_that_was_killed_before_it_got_its_name_is_no_part_of_the_fitted_method(
+    graph_run: Path, small_data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(graph_run, killed := tmp_path / "killed")
+    shutil.move(killed / "evaluation", killed / "evaluation.partial")
+    assert open_run(killed, load()).fingerprint == open_run(graph_run, load()).fingerprint
+    again = evaluated(open_run(killed, load()), load_dataset(small_data)).root
+    assert (again / "evaluation/stage.json").read_bytes() == (graph_run / "evaluation/stage.json").read_bytes()

@@ -1,0 +1,60 @@
+"""What a command leaves, as checksums that two equal commands have in common whenever they run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+TIMES = {"seconds", "created", "started", "ended", "cost", "evaluation_seconds"}
+"""Keys of JSON whose values are times."""
+SEALS = {"seal", "sha256", "files", "margins_digest"}
+"""Keys whose values are checksums of files that hold times; the files themselves are compared."""
+LEFT_OUT = {".lock", "log.jsonl", "run.json"}
+"""Times, process numbers and what was computed and what was there already."""
+PLACES_LEFT_OUT = ("cache/",)
+"""The cache may hold more after a kill; it is searched for strays only."""
+
+
+def content(root: Path) -> dict[str, str]:
+    """Return the checksum of each file below a directory, and each directory; a finished run must say so."""
+    left = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(PLACES_LEFT_OUT) or name == "cache":
+            continue
+        if path.name == "run.json":
+            left[name] = str(json.loads(path.read_bytes()).get("status"))
+        elif path.name not in LEFT_OUT:
+            left[name] = hashlib.sha256(untimed(path)).hexdigest() if path.is_file() else "directory"
+    return left
+
+
+def strays(root: Path) -> list[str]:
+    """Return what a write that was killed has left: hidden files of a random name, and directories half written."""
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if re.match(r"\..+\.\w{8}(\.|$)", path.name) or path.name.endswith(".partial")
+    )
+
+
+def untimed(path: Path) -> bytes:
+    """Return a file without its times."""
+    if path.suffix == ".json":
+        return json.dumps(_untimed(json.loads(path.read_bytes())), sort_keys=True).encode()
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        kept = [name for name in table.column_names if not TIMES.intersection(re.split(r"[_.]", name))]
+        return repr(table.select(kept).to_pylist()).encode()
+    return path.read_bytes()
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _untimed(item) for key, item in value.items() if key not in TIMES | SEALS}
+    return [_untimed(item) for item in value] if isinstance(value, list) else value

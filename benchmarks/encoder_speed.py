@@ -234,45 +234,56 @@ def report(
         "",
         "## To the same accuracy",
         "",
+        *_fits_section(fits["default"], fits["published"][0]),
+        "",
+        "## One step",
+        "",
+        *_step_section(step),
     ]
-    default, published, name = fits["default"], fits["published"][0], recipe.DEFAULTS["encoder"]
+    return "\n".join(lines) + "\n"
+
+
+def _fits_section(default: Sequence[Mapping[str, Any]], published: Mapping[str, Any]) -> list[str]:
     broken = [str(fit["error"]) for fit in (*default, published) if "error" in fit]
     if broken:
-        lines += [f"Failed: {broken[0]}", ""]
-    else:
-        own = float(np.median([seconds_to(fit, published["all"]) for fit in default]))
-        until = f"epoch {published['best_epoch']} of {published['epochs']} run"
-        rows = [
-            [who, f"{fit['all']:.4f}", when, *(f"{seconds:.1f}" for seconds in (reached, fit["wall_s"], fit["cpu_s"]))]
-            for who, when, fit, reached in (
-                *((f"default (`{name}`)", "that accuracy", fit, seconds_to(fit, published["all"])) for fit in default),
-                ("published recipe", until, published, published["best_s"]),
-            )
-        ]
-        header = ["fit", "held-out accuracy", "until", "seconds until then", "seconds in all", "CPU seconds in all"]
-        lines += markdown_table(header, rows)
-        reached = "yes" if all(fit["all"] >= published["all"] for fit in default) else "no"
-        whole = float(np.median([fit["wall_s"] for fit in default]))
-        lines += ["", f"Share of the time: {own / published['best_s']:.3f} ({whole / published['best_s']:.3f} with all"]
-        lines += [
-            f"that the default does after that); accuracy kept to the end: {reached}. Until then: when the log of"
-        ]
-        lines += ["the fit first shows that accuracy on the validation comparisons."]
-    lines += ["", "## One step", ""]
+        return [f"Failed: {broken[0]}", ""]
+    name = recipe.DEFAULTS["encoder"]
+    own = float(np.median([seconds_to(fit, published["all"]) for fit in default]))
+    until = f"epoch {published['best_epoch']} of {published['epochs']} run"
+    rows = [
+        [who, f"{fit['all']:.4f}", when, *(f"{seconds:.1f}" for seconds in (reached, fit["wall_s"], fit["cpu_s"]))]
+        for who, when, fit, reached in (
+            *((f"default (`{name}`)", "that accuracy", fit, seconds_to(fit, published["all"])) for fit in default),
+            ("published recipe", until, published, published["best_s"]),
+        )
+    ]
+    header = ["fit", "held-out accuracy", "until", "seconds until then", "seconds in all", "CPU seconds in all"]
+    kept = "yes" if all(fit["all"] >= published["all"] for fit in default) else "no"
+    whole = float(np.median([fit["wall_s"] for fit in default]))
+    return [
+        *markdown_table(header, rows),
+        "",
+        f"Share of the time: {own / published['best_s']:.3f} ({whole / published['best_s']:.3f} with all",
+        f"that the default does after that); accuracy kept to the end: {kept}. Until then: when the log of",
+        "the fit first shows that accuracy on the validation comparisons.",
+    ]
+
+
+def _step_section(step: Mapping[str, Any]) -> list[str]:
     if "error" in step:
-        return "\n".join([*lines, f"Failed: {step['error']}"]) + "\n"
+        return [f"Failed: {step['error']}"]
     (wall, cpu), (wall_reference, cpu_reference) = (step["wall_cpu_s"][name] for name in ("ours", "reference"))
-    lines += markdown_table(
-        ["step", "wall s", "CPU s"],
-        [
-            ["as released", f"{wall_reference:.3f}", f"{cpu_reference:.3f}"],
-            ["ours", f"{wall:.3f}", f"{cpu:.3f}"],
-            ["times as fast", f"{wall_reference / wall:.2f}", f"{cpu_reference / cpu:.2f}"],
-        ],
-    )
-    lines += ["", f"Medians of {step['steps']} steps each, in turn, after one each to warm up. The gradients of both"]
-    lines += [f"differ by {step['gradients_apart']:.0e} of their norm at most."]
-    return "\n".join(lines) + "\n"
+    rows = [
+        ["as released", f"{wall_reference:.3f}", f"{cpu_reference:.3f}"],
+        ["ours", f"{wall:.3f}", f"{cpu:.3f}"],
+        ["times as fast", f"{wall_reference / wall:.2f}", f"{cpu_reference / cpu:.2f}"],
+    ]
+    return [
+        *markdown_table(["step", "wall s", "CPU s"], rows),
+        "",
+        f"Medians of {step['steps']} steps each, in turn, after one each to warm up. The gradients of both",
+        f"differ by {step['gradients_apart']:.0e} of their norm at most.",
+    ]
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

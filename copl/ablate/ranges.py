@@ -16,9 +16,12 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from attrs import field, frozen
 
-from copl.errors import suggest
+from copl.errors import quoted, suggest
 from copl.plugins import Range
 from copl.runs.recipe import is_seed
+
+MOST_RUNS = 10_000
+"""Seeds or trials of one recipe; more are a slip of the pen."""
 
 _KEYS = ("num_trials", "seed", "ranges")
 _RANGE_KEYS = ("low", "high", "log")
@@ -54,8 +57,11 @@ def read_search(document: Mapping[str, Any], faults: list[str]) -> Search | None
     faults += [f"search: unknown key {key!r}{suggest(key, _KEYS)}" for key in table if key not in _KEYS]
     num_trials: Any = table.get("num_trials")
     seed, ranges = table.get("seed", 1000), table.get("ranges", {})
-    if not is_seed(num_trials) or num_trials < 1:
-        faults.append(f"search: num_trials must be a whole number of at least 1, got {num_trials!r}")
+    if not is_seed(num_trials) or not 1 <= num_trials <= MOST_RUNS:
+        faults.append(
+            f"search: num_trials must be a whole number of at least 1 and at most {MOST_RUNS:,}, got "
+            f"{quoted(num_trials)}"
+        )
         num_trials = 1
     if not is_seed(seed):
         faults.append(f"search: seed must be a whole number from 0 up to 2^63 - 1, got {seed!r}")

@@ -41,8 +41,8 @@ from typing import Any, final
 import attrs
 from attrs import field, frozen
 
-from copl.ablate.ranges import Search, read_search
-from copl.errors import CoplError, OptionsError, suggest
+from copl.ablate.ranges import MOST_RUNS, Search, read_search
+from copl.errors import CoplError, OptionsError, quoted, suggest
 from copl.runs.recipe import DEFAULTS, Draft, is_seed, merge, parse_assignments, read_toml
 
 NAME = "name"
@@ -301,12 +301,13 @@ def _data_spec(name: str, about: Any, root: Path, faults: list[str]) -> DataSpec
 
 
 def _seeds(value: Any, faults: list[str]) -> tuple[int, ...]:
-    if is_seed(value) and value > 0:
+    if is_seed(value) and 0 < value <= MOST_RUNS:
         return tuple(range(value))
     if isinstance(value, list) and value and all(map(is_seed, value)) and len(set(value)) == len(value):
         return tuple(value)
     faults.append(
-        f"seeds must be their number or a list of different whole numbers from 0 up to 2^63 - 1, got {value!r}"
+        f"seeds must be their number, at most {MOST_RUNS:,}, or a list of different whole numbers from 0 up to "
+        f"2^63 - 1, got {quoted(value)}"
     )
     return (0,)
 
@@ -328,8 +329,9 @@ def _with_flags(study: Study, flags: Flags, faults: list[str]) -> Study:
         faults.extend(error.faults)
         settings = {}
     base = merge({section: _named(section, values) for section, values in study.base.items()}, settings)
-    if flags.num_seeds is not None and flags.num_seeds < 1:
-        faults.append(f"--seeds {flags.num_seeds}: at least one")
+    if flags.num_seeds is not None and not 1 <= flags.num_seeds <= MOST_RUNS:
+        faults.append(f"--seeds {flags.num_seeds}: at least one, and at most {MOST_RUNS:,}")
+        flags = attrs.evolve(flags, num_seeds=None)
     return attrs.evolve(
         study,
         axes=tuple(axes.values()),

@@ -102,7 +102,8 @@ def test_every_method_declares_what_can_be_searched() -> None:
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
-        ("[search]\nnum_trials = 0", "num_trials must be a whole number of at least 1, got 0"),
+        ("[search]\nnum_trials = 0", "num_trials must be a whole number of at least 1 and at most 10,000, got 0"),
+        (f"[search]\nnum_trials = {2**62}", "at most 10,000"),
         ("[search]\nnum_trials = 2\ntrails = 3", "unknown key 'trails'"),
         ("[search]\nnum_trials = true", "num_trials must be a whole number"),
         ("[search]\nnum_trials = 2\nseed = -1", "seed must be a whole number from 0 up to 2.63 - 1, got -1"),

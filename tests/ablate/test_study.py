@@ -117,7 +117,7 @@ def test_all_mistakes_of_file_and_flags_are_told_at_once(tmp_path: Path) -> None
     found = "\n".join(caught.value.faults)
     for fault in (
         "unknown key 'titel' (did you mean 'title'?)",
-        "seeds must be their number or a list of different whole numbers from 0 up to 2^63 - 1, got 0",
+        "seeds must be their number, at most 10,000, or a list of different whole numbers from 0 up to 2^63 - 1, got 0",
         "base must be a table",
         "data.corpus: unknown key 'sorce' (did you mean 'source'?)",
         "data.both: name either a directory or a source",
@@ -128,7 +128,7 @@ def test_all_mistakes_of_file_and_flags_are_told_at_once(tmp_path: Path) -> None
         "--vary method: expected stage=a,b",
         "--vary encoder.=3: expected stage=a,b",
         "--data corpsu: neither a directory nor a data set of the study (did you mean 'corpus'?)",
-        "--seeds 0: at least one",
+        "--seeds 0: at least one, and at most 10,000",
         "--set x: expected stage.key=value",
     ):
         assert fault in found, fault
@@ -142,6 +142,15 @@ def test_a_seed_that_no_generator_takes_is_a_mistake(tmp_path: Path) -> None:
     one, other = caught.value.faults
     assert "data.corpus: directory and source are text" in one
     assert f"from 0 up to 2^63 - 1, got [{2**63}]" in other
+
+
+@pytest.mark.parametrize("number", [10_001, 2**62])
+def test_more_seeds_than_anybody_can_mean_are_a_mistake(number: int, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError) as caught:
+        load_study(write(tmp_path, f'seeds = {number}\n[data.corpus]\nsource = "facets"'), Flags(num_seeds=number))
+    one, other = caught.value.faults
+    assert f"at most 10,000, or a list of different whole numbers from 0 up to 2^63 - 1, got {number}" in one
+    assert other == f"--seeds {number}: at least one, and at most 10,000"
 
 
 def test_a_file_that_is_none_and_a_study_without_data(tmp_path: Path) -> None:

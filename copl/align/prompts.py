@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from copl.data.canonical import ValueFaultError, canonical_text
-from copl.data.chat import decode_prompt, encode_prompt
+from copl.data.chat import encode_prompt, messages_of
 from copl.data.reading import values
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text, unpacked_name
@@ -118,13 +118,3 @@ def told_first(prompt: str, system: str) -> str:
     'Tea?'
     """
     return encode_prompt([{"role": "system", "content": system}, *messages_of(prompt)]) if system else prompt
-
-
-def messages_of(prompt: str) -> list[dict[str, str]]:
-    """Return a prompt as chat messages; text is what the user says.
-
-    >>> messages_of("Tea?")
-    [{'role': 'user', 'content': 'Tea?'}]
-    """
-    content = decode_prompt(prompt)
-    return [{"role": "user", "content": content}] if isinstance(content, str) else content

@@ -94,3 +94,13 @@ def decode_prompt(prompt: str) -> str | list[dict[str, str]]:
     except (ValueError, RecursionError):
         return prompt
     return messages if message_fault(messages) is None and _written(messages) == prompt else prompt
+
+
+def messages_of(prompt: str) -> list[dict[str, str]]:
+    """Return a prompt as chat messages; text is what the user says.
+
+    >>> messages_of("Tea?")
+    [{'role': 'user', 'content': 'Tea?'}]
+    """
+    content = decode_prompt(prompt)
+    return [{"role": "user", "content": content}] if isinstance(content, str) else content

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from attrs import frozen
 
-from copl.data.chat import decode_prompt
+from copl.data.chat import messages_of
 from copl.errors import CoplError, OptionsError, one_line, suggest
 from copl.serve.faults import ApiError
 from copl.system.progress import SilentProgress
@@ -110,8 +110,7 @@ class Upstream:
             raise _failed(error) from error
 
     async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
-        decoded = decode_prompt(prompt)
-        messages: Any = [{"role": "user", "content": decoded}] if isinstance(decoded, str) else decoded
+        messages: Any = messages_of(prompt)
         asked = {name: settings[name] for name in (*PASSED_ON, "seed") if settings.get(name) is not None}
         model = self._model or settings.get("model") or ""
         try:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 from attrs.validators import and_, ge, gt, le
 
-from copl.align.prompts import messages_of, told_first
+from copl.align.prompts import told_first
 from copl.align.seeds import seed_of
 from copl.data.canonical import canonical_text
+from copl.data.chat import messages_of
 from copl.errors import BackboneError, quoted
 from copl.options import option
 from copl.plugins import Component

@@ -16,7 +16,7 @@ import numpy as np
 from attrs.validators import ge
 
 from copl.data.canonical import alike
-from copl.data.chat import decode_prompt
+from copl.data.chat import messages_of
 from copl.errors import DataError
 from copl.options import option
 from copl.system.files import write_text
@@ -167,12 +167,10 @@ def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, Any]:
         row: the row.
         chat: as messages, which TRL renders by the chat template of the policy; else as text.
     """
-    prompt = decode_prompt(row.prompt)
     if not chat:
         return {"prompt": plain_prompt(row.prompt), "chosen": f" {row.chosen}", "rejected": f" {row.rejected}"}
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return {
-        "prompt": asked,
+        "prompt": messages_of(row.prompt),
         "chosen": [{"role": "assistant", "content": row.chosen}],
         "rejected": [{"role": "assistant", "content": row.rejected}],
     }
@@ -183,10 +181,8 @@ def plain_prompt(prompt: str) -> str:
 
     The space before the response is the response's: tokenizers join it with the word that follows.
     """
-    messages = decode_prompt(prompt)
-    turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
     names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-    said = [f"{names.get(turn['role'], turn['role'].capitalize())}: {turn['content']}" for turn in turns]
+    said = [f"{names.get(turn['role'], turn['role'].capitalize())}: {turn['content']}" for turn in messages_of(prompt)]
     return "\n\n".join([*said, "Assistant:"])
 
 

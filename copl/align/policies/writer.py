@@ -17,7 +17,7 @@ from torch import Tensor
 from copl.align.policies.rows import plain_prompt
 from copl.align.sampling import SamplingOptions, sample
 from copl.data.canonical import canonical_text
-from copl.data.chat import decode_prompt
+from copl.data.chat import messages_of
 from copl.errors import BackboneError, in_brief
 from copl.reward.backbones.checkpoints import fingerprint_directory, quiet
 from copl.reward.backbones.language_models import language_model_directory
@@ -129,8 +129,7 @@ class Writer:
             if ids and ids[-1] == self.end:  # some tokenizers end whatever they read
                 ids = ids[:-1]
         else:
-            asked = decode_prompt(prompt)
-            messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+            messages = messages_of(prompt)
             try:
                 ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
             except Exception as error:  # whatever a template comes upon

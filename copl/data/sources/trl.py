@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from copl.data.canonical import ValueFaultError, canonical_text, kind_of
-from copl.data.chat import decode_prompt, encode_prompt
+from copl.data.chat import encode_prompt, messages_of
 from copl.data.reading.faults import Faults
 from copl.data.reading.hub import Published, PublishedOptions, read_published
 from copl.data.reading.rows import OPTIONAL, parse_rows
@@ -204,8 +204,7 @@ def _with_system(prompt: str, system: Any, counts: Counter[str]) -> str:
         return prompt
     if not isinstance(system, str):
         raise ValueFaultError(f"system: expected text, got {kind_of(system)}")
-    content = decode_prompt(prompt)
-    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    messages = messages_of(prompt)
     first = {"role": "system", "content": canonical_text(system)}
     if messages[0] == first:
         return prompt

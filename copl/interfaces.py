@@ -113,6 +113,24 @@ class GraphEncoder(ABC):
             progress: where to show progress and log curves.
         """
 
+    @property
+    def continues(self) -> bool:
+        """Whether `fit_from` goes on from former embeddings; their dimensions keep what they mean then."""
+        return False
+
+    def fit_from(
+        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
+        """Learn the embeddings of a graph that has grown from those of the former one; asked where it `continues`.
+
+        Args:
+            graph: the preference graph now; users and responses are found again by their ids and keys.
+            former: what `fit` or `fit_from` gave before, on fewer comparisons, with its `NodeEmbeddings.memory`.
+            seed: as in `fit`.
+            progress: as in `fit`.
+        """
+        return self.fit(graph, seed=seed, progress=progress)
+
 
 class AdaptationStrategy(Protocol):
     """Finds embeddings for users who were not there in training; never changes what is trained."""
@@ -205,6 +223,29 @@ class EvaluationContext(Protocol):
         """Seed of the resampling."""
 
 
+class FormerRun(Protocol):
+    """A run to go on from. Nothing it has learnt from is missing in the data; what users changed their minds of may be
+    another now."""
+
+    @property
+    def key(self) -> str:
+        """A text that is equal exactly when two runs hold the same fitted method; belongs in the key of what goes on
+        from it."""
+        ...
+
+    def stage(self, name: str) -> Path | None:
+        """Return the directory of one of its stages, checked; None where it has no such stage.
+
+        Raises:
+            RunError: the stage is damaged.
+        """
+        ...
+
+    def tell(self, part: str, how: str) -> None:
+        """Say for the record what became of a part of the method: ``continued``, or why it was learnt anew."""
+        ...
+
+
 class PreferenceModel(ABC):
     """A whole method: fitted on a data set, adapted to newcomers, scoring any response for any user."""
 
@@ -212,9 +253,25 @@ class PreferenceModel(ABC):
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
         """Learn from the splits ``train`` and ``validation``; results are kept in the workspace's stages."""
 
+    @property
+    def continues(self) -> bool:
+        """Whether `fit_from` makes use of a former run."""
+        return False
+
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        """Learn from data that have grown, from a run of the same recipe on; asked where the method `continues`.
+
+        Args:
+            data: as in `fit`.
+            former: the run to go on from.
+            seed: as in `fit`.
+            workspace: as in `fit`; what goes on from the run has its `FormerRun.key` in the keys of its stages.
+        """
+        self.fit(data, seed=seed, workspace=workspace)
+
     @abstractmethod
     def load(self, directory: Path) -> None:
-        """Read back what `fit` kept in the run directory.
+        """Read back what `fit` and `fit_from` kept in the run directory.
 
         Raises:
             RunError: a stage is missing, damaged or from another version.

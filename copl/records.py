@@ -24,6 +24,7 @@ from copl.tables import NOBODY, BoolArray, Comparisons, FloatArray, IntArray, Re
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from copl.memory import Memory
     from copl.passes import NewcomerPass, TextMap
 
 __all__ = [
@@ -225,6 +226,7 @@ class NodeEmbeddings:
         newcomer_pass: how to embed a user who was not there in training, where the encoder can (`copl.passes`).
         trainable_users: the user embeddings are but a start, for the reward model to train with its own weights.
         text_map: how to embed a response by its text, where the encoder has read texts.
+        memory: what `GraphEncoder.fit_from` goes on from, where the encoder can; not needed to score.
     """
 
     user_ids: tuple[str, ...]
@@ -236,6 +238,7 @@ class NodeEmbeddings:
     newcomer_pass: NewcomerPass | None = None
     trainable_users: bool = False
     text_map: TextMap | None = None
+    memory: Memory | None = None
 
     @property
     def dim(self) -> int:

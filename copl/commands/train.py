@@ -29,11 +29,20 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out with the recipe and data it was started with.")
     ] = False,
+    former: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="A finished run to go on from, by its recipe, now that there are more rows.",
+        ),
+    ] = None,
     no_cache: NO_CACHE_OPTION = False,
 ) -> None:
     """Train a recipe on a data set; stages that are already computed are reused, a killed run continues."""
     from copl.errors import OptionsError
-    from copl.runs.directory import open_run
+    from copl.plugins import load
+    from copl.runs.directory import CONFIG_FILE, former_of, open_run
     from copl.runs.pipeline import load_data
     from copl.runs.pipeline import train as train_run
     from copl.runs.verdicts import first_verdict
@@ -44,17 +53,21 @@ def train(
             raise OptionsError("--resume takes the recipe from the run; drop the other options")
         if everyone:
             raise OptionsError("--resume knows whether the run learns from everyone; drop --all")
-        from copl.plugins import load
-
+        if former is not None:
+            raise OptionsError("--resume knows the run that this one goes on from; drop --from")
         run = open_run(out, load())
         recipe, data, everyone = run.recipe, data or run.data_directory, run.facts.data.everyone
+        ancestor = former_of(run, load())
     else:
-        recipe = flags.recipe()
+        ancestor = None if former is None else open_run(former, load())
+        recipe = flags.recipe() if ancestor is None else flags.recipe_over(ancestor.root / CONFIG_FILE)
     if data is None:
         raise OptionsError("DATA is missing: name the directory of a data set (`copl data make` writes one)")
     with interruptible(lambda: kept_of_run(out)):
         cache = shared_cache(no_cache)
-        run, method = train_run(recipe, data, out, open_progress=open_progress, cache=cache, everyone=everyone)
+        run, method = train_run(
+            recipe, data, out, open_progress=open_progress, cache=cache, everyone=everyone, former=ancestor
+        )
         if num_processes() == 1:  # to say so needs the whole model in one place
             learned = load_data(run, data)[0]
             with open_progress(None) as progress:

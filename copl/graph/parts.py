@@ -12,6 +12,7 @@ from torch import Tensor
 
 from copl.passes import NewcomerPass, SignedPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.system.converters import renumbering
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -24,8 +25,7 @@ def compared_responses(comparisons: Comparisons) -> IntArray:
 
 def restricted(graph: PreferenceGraph, kept: IntArray) -> PreferenceGraph:
     """Return the graph of some responses, without texts; comparisons of others are left out."""
-    new = np.full(graph.num_responses, -1, dtype=np.int64)
-    new[kept] = np.arange(len(kept))
+    new = renumbering(kept, graph.num_responses)
 
     def renumbered(comparisons: Comparisons) -> Comparisons:
         within = comparisons.take((new[comparisons.chosen] >= 0) & (new[comparisons.rejected] >= 0))
@@ -37,7 +37,7 @@ def restricted(graph: PreferenceGraph, kept: IntArray) -> PreferenceGraph:
 
 def spread_out(embeddings: NodeEmbeddings, graph: PreferenceGraph, kept: IntArray) -> NodeEmbeddings:
     """Return embeddings of some responses as those of all responses of a graph; zeros for the others."""
-    rows = torch.from_numpy(kept)
+    rows, former = torch.from_numpy(kept), renumbering(kept, graph.num_responses)
 
     def spread(values: Tensor, dim: int = 0) -> Tensor:
         sizes = [graph.num_responses if place == dim else size for place, size in enumerate(values.shape)]
@@ -51,6 +51,7 @@ def spread_out(embeddings: NodeEmbeddings, graph: PreferenceGraph, kept: IntArra
         spread(embeddings.response_bias),
         graph.comparisons,
         newcomer_pass=_spread_pass(embeddings.newcomer_pass, spread),
+        memory=None if embeddings.memory is None else embeddings.memory.renumbered(None, former),
     )
 
 

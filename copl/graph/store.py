@@ -11,10 +11,11 @@ from torch import Tensor
 
 from copl import passes
 from copl.errors import RunError, quoted
+from copl.memory import Memory
 from copl.records import Comparisons, NodeEmbeddings
 from copl.system.documents import read_document, strict_converter, structure, write_document
 from copl.system.files import sha256
-from copl.system.tensors import ANY_FLOATS, TensorFile, floats, integers, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, ANYTHING, TensorFile, floats, integers, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     import cattrs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 4
 TENSORS_FILE = "embeddings.safetensors"
 NODES_FILE = "nodes.json"
+MEMORY_FILE = "memory.safetensors"
 
 _AGAIN = "train the graph encoder again (remove the directory first)"
 _PASS = "newcomer_pass."
@@ -45,6 +47,15 @@ _KINDS: Mapping[type, str] = {
 }
 for _kind in (*_KINDS, passes.LayerPass, passes.MemberPass):
     attrs.resolve_types(_kind, {**vars(passes), "Tensor": Tensor})
+
+
+_MEMORY = ("users", "responses", "shared")
+
+
+@final
+@attrs.frozen
+class _MemoryHeader:
+    facts: Mapping[str, Any]
 
 
 @final
@@ -72,6 +83,8 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
         tensors |= {_TEXTS + name: value for name, value in attrs.asdict(embeddings.text_map, recurse=False).items()}
     (directory / NODES_FILE).unlink(missing_ok=True)
     save_tensors(directory / TENSORS_FILE, tensors)
+    if embeddings.memory is not None:
+        _save_memory(embeddings.memory, directory / MEMORY_FILE)
     nodes = _Nodes(
         FORMAT,
         sha256(directory / TENSORS_FILE),
@@ -83,8 +96,30 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
     write_document(directory / NODES_FILE, nodes)
 
 
+def _save_memory(memory: Memory, path: Path) -> None:
+    kinds = {kind: getattr(memory, kind) for kind in _MEMORY}
+    tensors = {f"{kind}.{name}": tensor for kind, part in kinds.items() for name, tensor in part.items()}
+    save_tensors(path, tensors, header={"facts": dict(memory.facts)})
+
+
+def load_memory(directory: Path, embeddings: NodeEmbeddings) -> NodeEmbeddings:
+    """Return embeddings of a directory with what there is to go on from (`NodeEmbeddings.memory`).
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    path = directory / MEMORY_FILE
+    sizes = {"users": len(embeddings.user_ids), "responses": len(embeddings.response_keys)}
+    read = load_tensors(path, {}, others={f"{kind}.": ANYTHING for kind in _MEMORY}, advice=_AGAIN)
+    parts = {kind: read.below(f"{kind}.") for kind in _MEMORY}
+    if any(len(tensor) != size for kind, size in sizes.items() for tensor in parts[kind].values()):
+        raise RunError(f"{path}: differs from {NODES_FILE} in the numbers of nodes; {_AGAIN}")
+    facts = read.read_header(_MemoryHeader, advice=_AGAIN).facts
+    return attrs.evolve(embeddings, memory=Memory(**parts, facts=facts))
+
+
 def load_embeddings(directory: Path) -> NodeEmbeddings:
-    """Read what `save_embeddings` wrote.
+    """Read what `save_embeddings` wrote, but for the memory.
 
     Raises:
         RunError: a file is missing, damaged, of another kind or of another format.

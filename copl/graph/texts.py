@@ -32,6 +32,7 @@ from copl.passes import TextMap
 from copl.records import NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
+    from copl.memory import Memory
     from copl.records import IntArray
 
 _MAX_LANDMARKS = 1024
@@ -39,6 +40,7 @@ _MAX_CODES = 512
 _MAX_TEXTS = 20_000
 _LEAST_EIGENVALUE = 1e-8
 _LEAST = 1e-12
+_CODES = "codes."
 WIDTH = 1.4
 """Usual width of the kernel."""
 _RIDGES = (1.0, 0.3, 0.1)
@@ -90,6 +92,18 @@ class TextCodes:
             basis = _whitening(landmarks)
         text_map = TextMap(centre, scale, landmarks, basis, basis.new_zeros(basis.shape[1]))
         return cls(text_map, text_map(features))
+
+    @classmethod
+    def remembered(cls, memory: Memory, graph: PreferenceGraph) -> TextCodes:
+        """Return the codes of a graph's texts by the map that was found before."""
+        assert graph.response_features is not None
+        names = (field.name for field in attrs.fields(TextMap))
+        text_map = TextMap(*(memory.shared[_CODES + name] for name in names))
+        return cls(text_map, text_map(graph.response_features))
+
+    def to_remember(self) -> dict[str, Tensor]:
+        """Return the map as tensors for a `Memory`."""
+        return {_CODES + name: tensor for name, tensor in attrs.asdict(self.map, recurse=False).items()}
 
     def onto(self, weight: Tensor, offset: Tensor) -> TextMap:
         """Return the map from features to codes @ weight [q, D + 1] + offset [D + 1]."""

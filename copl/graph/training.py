@@ -193,13 +193,23 @@ class Trainable(Protocol):
         ...
 
 
-def train(model: Trainable, *, num_epochs: int, validate_every: int, patience: int | None, curve: Curve) -> BestState:
-    """Train until the validation loss falls no more and return the best state.
+def train(
+    model: Trainable,
+    *,
+    num_epochs: int,
+    validate_every: int,
+    patience: int | None,
+    curve: Curve,
+    start_counts: bool = False,
+) -> BestState:
+    """Train until the validation loss falls no more and return the best state; `start_counts`: that may be the first.
 
     Raises:
         TrainingError: the loss is no finite number.
     """
     best = BestState(patience)
+    if start_counts:
+        best.offer(model.judge(), model.tensors())
     for epoch in range(1, num_epochs + 1):
         loss = model.epoch()
         require_finite([torch.tensor(loss)], "the loss")

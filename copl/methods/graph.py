@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from copl.interfaces import OnlineUser, PreferenceModel, Workspace
+from copl.interfaces import FormerRun, OnlineUser, PreferenceModel, Workspace
 from copl.methods.catalogue import GraphOptions
 from copl.methods.parts.recency import Recency
 from copl.methods.parts.user_space import UserSpace
@@ -49,9 +49,20 @@ class GraphMethod(PreferenceModel):
         return self._space
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        self._recency = Recency.fit(self._options, data, self._stages, None, seed=seed, workspace=workspace)
+        self._fit(data, None, seed, workspace)
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        self._fit(data, former, seed, workspace)
+
+    def _fit(self, data: PreferenceData, former: FormerRun | None, seed: int, workspace: Workspace) -> None:
+        stages = self._stages
+        self._recency = Recency.fit(self._options, data, stages, None, seed=seed, workspace=workspace, former=former)
         data = self._recency.of_data(data)
-        self._space = UserSpace.fit(data, self._stages, None, seed=seed, workspace=workspace)
+        self._space = UserSpace.fit(data, stages, None, seed=seed, workspace=workspace, former=former)
 
     def load(self, directory: Path) -> None:
         self._recency = Recency.load(self._options, directory)

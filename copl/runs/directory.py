@@ -74,6 +74,32 @@ class ComponentFacts:
 
 @final
 @frozen
+class FormerFacts:
+    """The run that another one went on from (``--from``).
+
+    Attributes:
+        path: where it was.
+        fingerprint: of what it had fitted (`Run.fingerprint`).
+        data: fingerprint of the data set it was made on.
+        new: comparisons and judgements to learn from that it had not met.
+        changed: those about which users have changed their minds.
+        gone: those that are not there any more.
+        settled_on: how many comparisons and judgements settings were chosen on; beyond that, all begins anew once.
+        parts: what became of each part: ``continued``, ``unchanged``, or why it began anew; empty until it is finished.
+    """
+
+    path: str
+    fingerprint: str
+    data: str
+    new: int
+    changed: int
+    gone: int
+    settled_on: int
+    parts: Mapping[str, str] = field(factory=dict)
+
+
+@final
+@frozen
 class RunFacts:
     """What ``run.json`` says.
 
@@ -88,6 +114,7 @@ class RunFacts:
         versions: of everything a result may depend on, when it was last trained.
         seconds: how long training took; None until it is finished.
         stages: by name, whether each stage was computed or reused.
+        former: the run that it goes on from, where it does.
     """
 
     format: int
@@ -100,6 +127,7 @@ class RunFacts:
     versions: Mapping[str, str]
     seconds: float | None = None
     stages: Mapping[str, str] = field(factory=dict)
+    former: FormerFacts | None = None
 
 
 @final
@@ -172,10 +200,15 @@ class Run:
         if self.facts.status == "finished":
             write_document(self.root / RUN_FILE, evolve(self.facts, status="started"))
 
-    def finish(self, seconds: float, stages: Mapping[str, str]) -> Run:
+    def finish(self, seconds: float, stages: Mapping[str, str], former: FormerFacts | None = None) -> Run:
         """Mark the run as finished, by the versions of today, and return it anew.
 
         A run that was finished before and has kept all its stages is left as it is.
+
+        Args:
+            seconds: how long training took.
+            stages: by name, whether each was computed or reused.
+            former: what became of the run that it goes on from.
         """
         now = _read_facts(self.root)
         if now.status == "finished":
@@ -187,6 +220,7 @@ class Run:
             stages=dict(stages),
             versions=installed_versions(),
             components=_components(self.recipe),
+            former=former,
         )
         write_document(self.root / RUN_FILE, facts)
         return Run(self.root, self.recipe, facts)
@@ -223,12 +257,13 @@ def _components(recipe: Recipe) -> dict[str, ComponentFacts]:
     }
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Return a line for each value that differs between two tables of settings."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
             line
             for key in sorted(old.keys() | new.keys())
-            for line in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
         ]
     return [] if old == new else [f"{where}: {quoted(old)} there, {quoted(new)} now"]
 
@@ -243,7 +278,15 @@ def _read_facts(root: Path) -> RunFacts:
     return read_document(path, RunFacts, advice=advice, version={"format": RUN_FORMAT})
 
 
-def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str, *, everyone: bool = False) -> Run:
+def create_run(
+    root: Path,
+    recipe: Recipe,
+    data: Path,
+    fingerprint: str,
+    *,
+    everyone: bool = False,
+    former: FormerFacts | None = None,
+) -> Run:
     """Make a run directory, or take up one that holds the same recipe and data.
 
     Args:
@@ -252,6 +295,7 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str, *, ever
         data: where the data set is.
         fingerprint: its fingerprint.
         everyone: whether it is learned whole.
+        former: the run it goes on from.
 
     Raises:
         RunError: the directory holds something else, or a run with other options or data.
@@ -262,13 +306,16 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str, *, ever
     written = write_recipe(recipe)
     if not is_free(root) and not _is_unborn(root, written):
         facts = _read_facts(root)
-        faults = _differences(facts.recipe, config)
+        faults = differences(facts.recipe, config)
         if facts.data.fingerprint != fingerprint:
             faults.append(f"data: {facts.data.path} there, other content in {data} now")
         if facts.data.everyone != everyone:
             whole, split = "everyone and everything (--all)", "the training split"
             there, now = (whole, split) if facts.data.everyone else (split, whole)
             faults.append(f"learns from {there} there, from {now} now")
+        if _ancestor(facts.former) != _ancestor(former):
+            there, now = (f"from {one.path}" if one else "from nothing" for one in (facts.former, former))
+            faults.append(f"goes on {there} there, {now} now" + (" (as it is now)" if there == now else ""))
         if faults:
             raise RunError([f"{root} holds a run with other settings; choose another --out", *faults])
         return Run(root, recipe, facts)
@@ -281,6 +328,7 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str, *, ever
         recipe=config,
         components=_components(recipe),
         versions=installed_versions(),
+        former=former,
     )
     if root.exists():  # it may be where a disk is mounted, so it stays
         _fill(root, written, facts)
@@ -288,6 +336,10 @@ def create_run(root: Path, recipe: Recipe, data: Path, fingerprint: str, *, ever
         with new_directory(root) as fresh:
             _fill(fresh, written, facts)
     return Run(root, recipe, facts)
+
+
+def _ancestor(former: FormerFacts | None) -> str | None:
+    return None if former is None else former.fingerprint
 
 
 def _fill(root: Path, config: str, facts: RunFacts) -> None:
@@ -316,3 +368,22 @@ def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
     facts = _read_facts(root)
     draft, seed = read_recipe(root / CONFIG_FILE)
     return Run(root, resolve(merge(draft, changes or {}), plugins, seed=seed or 0), facts)
+
+
+def former_of(run: Run, plugins: Plugins) -> Run | None:
+    """Return the run that a run goes on from, as it was then; None where there is none.
+
+    Raises:
+        RunError: it is not there any more, or holds something else now.
+    """
+    former = run.facts.former
+    if former is None:
+        return None
+    advice = f"train again into another directory instead of resuming {run.root}"
+    try:
+        found = open_run(Path(former.path), plugins)
+    except RunError as error:
+        raise RunError([*error.faults, advice]) from error
+    if found.fingerprint != former.fingerprint:
+        raise RunError(f"{found.root}: was another run when {run.root} began to go on from it; {advice}")
+    return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.data.making.everyone import for_everyone
-from copl.errors import CoplError, DataError, PluginError, quoted
+from copl.errors import CoplError, DataError, OptionsError, PluginError, RunError, quoted
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
@@ -21,7 +21,9 @@ from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
 from copl.runs.consensus import consensus_margins
-from copl.runs.directory import LOG_FILE, Run, create_run
+from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, fitted_of, with_parts
+from copl.runs.directory import LOG_FILE, FormerFacts, Run, create_run
+from copl.runs.learnt import keep_learnt
 from copl.runs.recipe import Recipe
 from copl.runs.reference import keep_reference
 from copl.runs.results import References, load_margins, load_references, save_diagnostics, save_margins, write_metrics
@@ -58,6 +60,7 @@ def train(
     open_progress: OpenProgress,
     cache: Path | None,
     everyone: bool = False,
+    former: Run | None = None,
 ) -> tuple[Run, PreferenceModel]:
     """Train a recipe on a data set into a run directory; what is already there or in the cache is not computed again.
 
@@ -68,22 +71,41 @@ def train(
         open_progress: opens a progress display.
         cache: directory shared between runs.
         everyone: learn from everyone and everything, with nothing held out but for validation.
+        former: a finished run of the same recipe to go on from; what new rows do not touch is taken from it.
 
     Raises:
-        CoplError: the data, the recipe, the backbone or the directory is unfit, and nothing has been written; or
-            another process writes into the directory.
+        CoplError: the data, the recipe, the backbone, the directory or the former run is unfit, and nothing has been
+            written; or another process writes into the directory.
     """
     data = _training_data(data_directory, everyone)
     if not len(data.split("train")):
         raise DataError(f"{data_directory}: the data set has no comparisons to train on (split 'train' is empty)")
     if "backbone" in recipe.stages.parts:
         recipe.stages.backbone().fingerprint()  # a missing backbone is found before anything is written
+    ancestor = None if former is None else _ancestor(former, recipe, data, out, everyone=everyone)
     for process in range(num_processes()):  # the main one makes the directory, the others find it
         if process == rank():
-            run = create_run(out, recipe, data_directory, dataset_fingerprint(data_directory), everyone=everyone)
+            run = create_run(
+                out,
+                recipe,
+                data_directory,
+                dataset_fingerprint(data_directory),
+                everyone=everyone,
+                former=None if ancestor is None else ancestor.facts,
+            )
         wait()
     with run.locked():
-        return _fit(run, data, open_progress, cache)
+        return _fit(run, data, open_progress, cache, ancestor)
+
+
+def _ancestor(former: Run, recipe: Recipe, data: PreferenceData, out: Path, *, everyone: bool) -> Former:
+    if former.root.resolve() == out.resolve():
+        raise RunError(f"{out}: a run cannot go on from itself; choose another --out")
+    ancestor = Former.of(former, recipe, data, everyone=everyone)
+    read_by = ancestor.weights_of_backbone
+    if "backbone" in recipe.stages.parts and read_by not in (None, recipe.stages.backbone().fingerprint()):
+        raise OptionsError(f"{former.root}: --from needs the backbone of the run, and this one has other weights")
+    return ancestor
 
 
 def _training_data(directory: Path, everyone: bool) -> PreferenceData:
@@ -92,21 +114,45 @@ def _training_data(directory: Path, everyone: bool) -> PreferenceData:
 
 
 def _fit(
-    run: Run, data: PreferenceData, open_progress: OpenProgress, cache: Path | None
+    run: Run, data: PreferenceData, open_progress: OpenProgress, cache: Path | None, former: Former | None
 ) -> tuple[Run, PreferenceModel]:
     started = time.monotonic()
     method: PreferenceModel = run.recipe.build()
+    facts = run.facts.former
     with open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache, before_change=run.reopen)
-        method.fit(data, seed=run.recipe.seed, workspace=workspace)
+        if former is None:
+            method.fit(data, seed=run.recipe.seed, workspace=workspace)
+        else:
+            facts = _fit_from(run, method, data, former, workspace)
         if is_main():
             keep_reference(run.root, data)
+            keep_learnt(run.root, data)
             workspace.tidy()
     # a stage that several parts of a method ask for is computed for the first and reused by the others
     stages = dict.fromkeys(workspace.reused, "reused") | dict.fromkeys(workspace.computed, "computed")
     if is_main():
-        run = run.finish(time.monotonic() - started, stages)
+        run = run.finish(time.monotonic() - started, stages, facts)
     return run, method
+
+
+def _fit_from(
+    run: Run, method: PreferenceModel, data: PreferenceData, former: Former, workspace: RunWorkspace
+) -> FormerFacts:
+    """Fit a method with what a former run can give; return what is to be said of that."""
+    continuation = Continuation(former.run, workspace.progress)
+    seed, reason = run.recipe.seed, former.why_not(method, run.recipe.method.name)
+    if former.is_same:
+        continuation.tell(WHOLE, UNCHANGED)
+        workspace.take_over(fitted_of(former.run))
+        method.load(run.root)
+    elif reason is not None:
+        continuation.tell(WHOLE, reason)
+        method.fit(data, seed=seed, workspace=workspace)
+    else:
+        continuation.tell(WHOLE, CONTINUED)
+        method.fit_from(data, continuation, seed=seed, workspace=workspace)
+    return with_parts(former.facts, continuation.parts, former.changes.total)
 
 
 def load_data(run: Run, directory: Path | None = None) -> tuple[PreferenceData, bool]:

@@ -12,6 +12,7 @@ from attrs import evolve
 from copl.errors import RunError, in_brief
 from copl.evaluate.tables import held_out, markdown_text, methods_table, to_markdown
 from copl.runs.directory import CONFIG_FILE, RUN_FILE, Run
+from copl.runs.learnt import LEARNT_FILE
 from copl.runs.reference import REFERENCE_FILE
 from copl.runs.results import METRICS_FILE, read_metrics
 from copl.runs.stages import fitted_stages, verify_stage
@@ -40,7 +41,7 @@ def save_portable(run: Run, directory: Path) -> None:
     with new_directory(directory) as fresh:
         for stage in stages:
             shutil.copytree(stage, fresh / stage.name)
-        for name in (CONFIG_FILE, METRICS_FILE, REFERENCE_FILE):
+        for name in (CONFIG_FILE, METRICS_FILE, REFERENCE_FILE, LEARNT_FILE):
             if (run.root / name).is_file():
                 shutil.copy2(run.root / name, fresh / name)
         # where the data lay and how the program was called is nobody else's business

@@ -20,6 +20,9 @@ STAGE_FILE = "stage.json"
 KEY_FILE = ".key"
 """Holds the key of a stage that is being computed."""
 
+FEATURES = "features"
+"""Stage that holds what the backbone makes of the texts."""
+
 EVALUATION = "evaluation"
 """Stage that holds margins, adapted users and diagnostics; no part of the fitted method."""
 

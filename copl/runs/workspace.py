@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -20,7 +20,7 @@ from copl.errors import RunError
 from copl.interfaces import SCRATCH, Progress
 from copl.runs.caching import lock_of_stage, place_of_stage
 from copl.runs.recipe import canonical_hash
-from copl.runs.stages import KEY_FILE, STAGE_FILE, UNFINISHED, close_stage, verify_stage
+from copl.runs.stages import KEY_FILE, STAGE_FILE, UNFINISHED, close_stage, read_stage, verify_stage
 from copl.system.files import locked, move_directory, new_directory, sweep, write_text
 from copl.system.processes import agree, is_main, num_processes, wait
 
@@ -95,6 +95,18 @@ class RunWorkspace:
                 self._stage(name, digest, key, lambda directory: None)
         wait()
         return self.root / name
+
+    def take_over(self, stages: Iterable[Path]) -> None:
+        """Take finished stages of another run as they are; all processes call this."""
+        for stage in stages if is_main() else ():
+            key = read_stage(stage).key
+            place = self.root / stage.name
+            if not place.exists() or verify_stage(place).key != key:
+                self._before_change()
+                with new_directory(place, replace=True) as fresh:
+                    _link_tree(stage, fresh)
+            self.reused.append(stage.name)
+        wait()
 
     def _stage(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
         # whoever is first computes; runs that need the same stage at the same time wait for it

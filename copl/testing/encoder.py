@@ -146,6 +146,28 @@ def leaves_the_world_alone(subject: _Subject) -> None:
     require(fingerprint_of(graph) == before, "fit changed the arrays of the graph; copy what is to be changed")
 
 
+def goes_on(subject: _Subject) -> None:
+    """continues says whether fit_from goes on; from the same graph it gives the same, and new nodes are embedded"""
+    encoder = subject.build()
+    require(isinstance(encoder.continues, bool), f"continues must be True or False, got {encoder.continues!r}")
+    if not encoder.continues:
+        return
+    graph = subject.case.graph
+    again = encoder.fit_from(graph, subject.fitted, seed=_SEED, progress=SilentProgress())
+    _require_valid(again, graph)
+    apart = float((again.users @ again.responses.T - subject.fitted.users @ subject.fitted.responses.T).abs().max())
+    require(apart <= 1e-3, f"fit_from the same graph moves scores by {apart:.3g}")
+    rows, late = graph.comparisons, graph.num_users - 1
+    early = attrs.evolve(
+        graph,
+        user_ids=graph.user_ids[:late],
+        comparisons=rows.take(rows.user < late),
+        validation=graph.validation.take(graph.validation.user < late),
+    )
+    grown = subject.build().fit_from(graph, subject.fit(early), seed=_SEED, progress=SilentProgress())
+    _require_valid(grown, graph)
+
+
 def isolated_nodes(subject: _Subject) -> None:
     """a user without comparisons and a response nobody saw are embedded too"""
     graph = subject.bare(3, 4, Comparisons([0, 0, 1], [0, 1, 1], [1, 2, 0]))
@@ -181,6 +203,7 @@ _CHECKS: list[Check[_Subject]] = [
     maps_texts_to_embeddings,
     repeats_itself,
     leaves_the_world_alone,
+    goes_on,
     isolated_nodes,
     repeated_and_contradictory,
     one_user,

@@ -15,7 +15,7 @@ import typer
 from copl.commands.parts.arguments import BACKBONE_OPTION, SEED_OPTION, SET_OPTION
 
 if typing.TYPE_CHECKING:
-    from copl.runs.recipe import Recipe
+    from copl.runs.recipe import Draft, Recipe
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -47,10 +47,27 @@ class RecipeFlags:
         Raises:
             OptionsError: all faults of file and flags.
         """
-        from copl.plugins import load
-        from copl.runs.recipe import merge, parse_assignments, read_recipe, resolve
+        from copl.runs.recipe import read_recipe
 
         document, file_seed = read_recipe(self.config) if self.config else ({}, None)
+        return self._resolved(document, file_seed)
+
+    def recipe_over(self, path: Path) -> Recipe:
+        """Return the recipe of a file, such as that of a run, where nothing else is said.
+
+        Raises:
+            OptionsError: all faults of files and flags.
+        """
+        from copl.runs.recipe import merge, read_recipe
+
+        document, seed = read_recipe(path)
+        own, own_seed = read_recipe(self.config) if self.config else ({}, None)
+        return self._resolved(merge(document, own), seed if own_seed is None else own_seed)
+
+    def _resolved(self, document: Draft, file_seed: int | None) -> Recipe:
+        from copl.plugins import load
+        from copl.runs.recipe import merge, parse_assignments, resolve
+
         chosen = {kind: {"name": name} for kind, name in self.names.items() if name is not None}
         settings = parse_assignments(self.assignments)
         seed = self.seed if self.seed is not None else file_seed

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from copl.graph.encoders.catalogue import MfOptions
+from copl.graph.following import Factors, Precisions, follow
 from copl.graph.messages.sparse import SparseMatrix
 from copl.graph.newcomers import plain, with_pass
+from copl.graph.recall import Recall
 from copl.graph.starts import spectral_tables
 from copl.graph.training import (
     BestState,
@@ -24,6 +26,7 @@ from copl.graph.training import (
     trivial_embeddings,
 )
 from copl.interfaces import GraphEncoder, Progress
+from copl.memory import Memory
 from copl.passes import GaussianPass
 from copl.records import NodeEmbeddings, PreferenceGraph
 
@@ -74,15 +77,55 @@ class Mf(GraphEncoder):
                 if best is None or candidate.loss < best.loss:
                     best, chosen = candidate, precision
         assert best is not None  # there is at least one precision
-        users, responses, bias = (best.tensors[name] for name in ("users", "responses", "bias"))
-        fitted = node_embeddings(graph, users * best.scale, responses, bias * best.scale)
-        prior = GaussianPass(
-            mean=torch.zeros(fitted.dim),
-            factor=plain(torch.eye(fitted.dim) * best.scale / chosen**0.5),
-            sharpness=1 / best.scale,  # users were fitted by the margins before they are scaled
-            power=1 / float(learned.weight.mean()),
+        found = Factors(*(best.tensors[name] for name in ("users", "responses", "bias")))
+        return _embedded(graph, found, _Setting(chosen, best.scale), power=1 / float(learned.weight.mean()))
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(
+        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
+        return self.go_on(graph, Recall.of(former, graph))
+
+    def go_on(self, graph: PreferenceGraph, recall: Recall) -> NodeEmbeddings:
+        """Take new comparisons into the factors, with the precision and the scale that were chosen."""
+        memory, setting = recall.memory, _Setting(**recall.memory.facts)
+        start = Factors(*(t.double() for t in (memory.users["own"], memory.responses["own"], memory.responses["bias"])))
+        anew = torch.from_numpy(recall.is_new)
+        unknown = torch.from_numpy(~recall.known_users)[torch.from_numpy(graph.comparisons.user)]
+        found = follow(
+            start,
+            ComparisonTensors.of(graph.comparisons),
+            Precisions(setting.precision, self._options.bias_precision),
+            new_of_user=anew | unknown,
+            new_of_response=anew,
         )
-        return with_pass(fitted, prior)
+        return _embedded(graph, found, setting, power=1 / float(graph.comparisons.weight.mean()))
+
+
+@final
+@attrs.frozen
+class _Setting:
+    """What validation has chosen: the precision of the embeddings, and the scale of margins."""
+
+    precision: float
+    scale: float
+
+
+def _embedded(graph: PreferenceGraph, found: Factors, setting: _Setting, *, power: float) -> NodeEmbeddings:
+    scale = setting.scale
+    fitted = node_embeddings(graph, found.users * scale, found.responses, found.bias * scale)
+    prior = GaussianPass(
+        mean=torch.zeros(fitted.dim),
+        factor=plain(torch.eye(fitted.dim) * scale / setting.precision**0.5),
+        sharpness=1 / scale,  # users were fitted by the margins before they are scaled
+        power=power,
+    )
+    responses = {"own": plain(found.responses), "bias": plain(found.bias)}
+    memory = Memory({"own": plain(found.users)}, responses, facts=attrs.asdict(setting))
+    return attrs.evolve(with_pass(fitted, prior), memory=memory)
 
 
 @final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, final
 
@@ -25,15 +25,19 @@ from copl.graph.encoders.catalogue import (
 )
 from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder
 from copl.graph.encoders.mf import Mf
-from copl.graph.encoders.tastes import learn_tastes
+from copl.graph.encoders.tastes import continue_tastes, learn_tastes
 from copl.graph.newcomers import side_by_side, with_pass
 from copl.graph.parts import compared_responses, restricted, spread_out
+from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes, side_by_side_maps, with_texts
 from copl.graph.training import ComparisonTensors, Judgement, held_out, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
-from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.memory import Memory
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from copl.records import FloatArray, IntArray
 
 STAGE = "graph"
@@ -100,7 +104,27 @@ class Stacked(GraphEncoder):
         if "latent-groups" in kept and len(validation) > len(graph.validation):
             # Some training comparisons were held out for the choice; they are learnt from now.
             kept["latent-groups"] = members.groups_with_all_of(graph)
-        return _side_by_side(graph, list(kept.values()), weights)
+        return _side_by_side(graph, kept, weights, members.texts_to_remember())
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(
+        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
+        """Go on with the members that were kept, by the weights that were found."""
+        recall = Recall.of(former, graph)
+        names: list[Member] = recall.memory.facts["members"]
+        _, validation = held_out(graph, seed)
+        if len(validation) > len(graph.validation):  # what is held out for the choice has been learnt from by now
+            validation = Comparisons.empty()
+        inner = attrs.evolve(graph, validation=validation)
+        judge = ComparisonTensors.of(validation) if len(validation) else None
+        members = _Members(inner, compared_responses(graph.comparisons), judge, seed, progress, recall)
+        kept = {name: members.go_on(name) for name in names}
+        weights = np.array(recall.memory.facts["weights"])
+        return _side_by_side(graph, kept, weights, members.texts_to_remember())
 
     def _with_tastes(
         self, kept: dict[Member, NodeEmbeddings], tastes: NodeEmbeddings, judge: ComparisonTensors
@@ -150,9 +174,16 @@ class _Members:
     """Fits the members: those that know nothing of texts on what was compared, then carried over to all responses."""
 
     def __init__(
-        self, graph: PreferenceGraph, compared: IntArray, judge: ComparisonTensors, seed: int, progress: Progress
+        self,
+        graph: PreferenceGraph,
+        compared: IntArray,
+        judge: ComparisonTensors | None,
+        seed: int,
+        progress: Progress,
+        recall: Recall | None = None,
     ) -> None:
         self._graph, self._kept, self._judge, self._seed, self._progress = graph, compared, judge, seed, progress
+        self._recall = recall
         self._compared = graph if graph.response_features is None else restricted(graph, compared)
         self._factors: NodeEmbeddings | None = None
         self._groups: FoundGroups | None = None
@@ -172,6 +203,21 @@ class _Members:
         network = gcf.build(GcfOptions(), self._factors)
         return self._everywhere(network.fit(self._compared, seed=seed, progress=progress))
 
+    def go_on(self, name: Member) -> NodeEmbeddings:
+        """Return the embeddings by a member that has learnt before."""
+        assert self._recall is not None
+        if name == "tastes":
+            return continue_tastes(self._graph, self._codes, TastesOptions(), self._recall.part(name))
+        recall = self._recall if self._graph.response_features is None else self._recall.of_responses(self._kept)
+        own = recall.part(name)
+        if name == "latent-groups":
+            return self._everywhere(LatentGroupsEncoder(LatentGroupsOptions()).go_on(self._compared, own))
+        if name == "mf":
+            self._factors = Mf(MfOptions()).go_on(self._compared, own)
+            return self._everywhere(self._factors)
+        network = gcf.build(GcfOptions(), self._factors)
+        return self._everywhere(network.go_on(self._compared, own, seed=self._seed, progress=self._progress))
+
     def groups_with_all_of(self, graph: PreferenceGraph) -> NodeEmbeddings:
         """Return the latent groups, having learnt from all training comparisons of `graph`."""
         assert self._groups is not None
@@ -181,25 +227,47 @@ class _Members:
     def _everywhere(self, embeddings: NodeEmbeddings) -> NodeEmbeddings:
         if self._graph.response_features is None:
             return embeddings
+        judge = self._judge
 
         def loss(candidate: NodeEmbeddings) -> float:
-            margins = self._judge.margins(candidate.users, candidate.responses, candidate.response_bias)
-            return Judgement.of(self._judge, margins).loss
+            assert judge is not None
+            margins = judge.margins(candidate.users, candidate.responses, candidate.response_bias)
+            return Judgement.of(judge, margins).loss
 
-        return with_texts(spread_out(embeddings, self._graph, self._kept), self._codes, loss)
+        everywhere = spread_out(embeddings, self._graph, self._kept)
+        return with_texts(everywhere, self._codes, loss if judge is not None else None)
+
+    def texts_to_remember(self) -> Mapping[str, Tensor]:
+        """Return how texts are coded, as tensors for a `Memory`; nothing where there are none."""
+        return {} if self._graph.response_features is None else self._codes.to_remember()
 
     @cached_property
     def _codes(self) -> TextCodes:
+        if self._recall is not None:
+            return TextCodes.remembered(self._recall.memory, self._graph)
         return TextCodes.of(self._graph, self._kept)
 
 
-def _side_by_side(graph: PreferenceGraph, members: Sequence[NodeEmbeddings], weights: FloatArray) -> NodeEmbeddings:
-    scaled = list(zip(members, weights.tolist(), strict=True))
+def _side_by_side(
+    graph: PreferenceGraph,
+    kept: Mapping[Member, NodeEmbeddings],
+    weights: FloatArray,
+    texts: Mapping[str, Tensor],
+) -> NodeEmbeddings:
+    members, factors = list(kept.values()), weights.tolist()
+    scaled = list(zip(members, factors, strict=True))
     joined = node_embeddings(
         graph,
         torch.cat([member.users * weight for member, weight in scaled], dim=1),
         torch.cat([member.responses for member, _ in scaled], dim=1),
         torch.stack([member.response_bias * weight for member, weight in scaled]).sum(dim=0),
     )
-    passed = with_pass(joined, side_by_side(members, weights.tolist()))
-    return attrs.evolve(passed, text_map=side_by_side_maps(members, weights.tolist()))
+    passed = with_pass(joined, side_by_side(members, factors))
+    memories: dict[str, Memory] = {name: member.memory for name, member in kept.items() if member.memory is not None}
+    memory = Memory.joined(memories, {"members": list(kept), "weights": factors})
+    memory = attrs.evolve(memory, shared={**memory.shared, **texts})
+    return attrs.evolve(
+        passed,
+        text_map=side_by_side_maps(members, factors),
+        memory=memory if len(memories) == len(kept) else None,
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, final
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +28,7 @@ from copl.graph.messages.network import MessagePassingNetwork
 from copl.graph.messages.node_table import NodeTable
 from copl.graph.messages.options import MessagePassingOptions
 from copl.graph.newcomers import normal_prior, plain, response_degrees, with_pass
+from copl.graph.recall import Recall
 from copl.graph.starts import random_tables, scaled_factors, spectral_tables
 from copl.graph.training import (
     ComparisonTensors,
@@ -38,10 +40,15 @@ from copl.graph.training import (
     trivial_embeddings,
 )
 from copl.interfaces import GraphEncoder, Progress
+from copl.memory import Memory
 from copl.passes import SignedPass
-from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 STAGE = "graph"
+
+_SHORTER = 20
+_PATIENCE = 2
+"""Of training that goes on: a part of the epochs, and validations without a lower loss before it stops."""
 
 O = TypeVar("O", bound=MessagePassingOptions)  # noqa: E741  # options
 
@@ -88,31 +95,71 @@ class MessagePassingEncoder(GraphEncoder):
             DataError: the options ask for response features and the graph has none.
             TrainingError: the loss is no finite number; a lower learning rate mends it.
         """
+        learned, validation = learnable(graph, seed)
+        return self._fit(graph, learned, validation, None, seed=seed, progress=progress)
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(
+        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
+        return self.go_on(graph, Recall.of(former, graph), seed=seed, progress=progress)
+
+    def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
+        """Send messages over the graph as it is now by the layers that were learnt, which train on for a few epochs.
+
+        What was kept stays unless a later epoch has a lower validation loss.
+        """
+        return self._fit(graph, graph.comparisons, graph.validation, recall, seed=seed, progress=progress)
+
+    def _fit(
+        self,
+        graph: PreferenceGraph,
+        learned: Comparisons,
+        validation: Comparisons,
+        recall: Recall | None,
+        *,
+        seed: int,
+        progress: Progress,
+    ) -> NodeEmbeddings:
         options = self._options
         if options.response_features and graph.response_features is None:
             raise DataError(f"encoder.{self._name}: response_features is on, but the graph was built without features")
-        learned, validation = learnable(graph, seed)
         learnt = attrs.evolve(graph, comparisons=learned, validation=validation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._network()
             if not len(learned):
                 return trivial_embeddings(graph, network.dim)
-            factors = self._factors_of(learnt, seed, progress) if options.start == "mf" else None
+            factors = self._factors_of(learnt, recall, seed, progress) if options.start == "mf" else None
+            remembered = {} if factors is None or factors.memory is None else {"factors": factors.memory}
+            if recall is not None and "free" not in recall.memory.users:  # factors alone were better
+                assert factors is not None
+                return attrs.evolve(factors, memory=Memory.joined(remembered, {}))
             training = _Training(learnt, network, options, _start(learnt, options, factors, seed))
+            if recall is not None:
+                training.take_up(recall)
             users, responses, bias = training.run(self._name, progress)
             # message passing may add nothing to the factors it started from; the held-out comparisons decide
-            competes = factors is not None and not options.normalize_users
+            competes = factors is not None and not options.normalize_users and recall is None
             if factors is not None and competes and training.are_better(factors, users, responses, bias):
                 tables = factors.users, factors.responses, factors.response_bias
-                return with_pass(node_embeddings(graph, *tables), factors.newcomer_pass)
+                chosen = with_pass(node_embeddings(graph, *tables), factors.newcomer_pass)
+                return attrs.evolve(chosen, memory=Memory.joined(remembered, {}))
             fitted = node_embeddings(graph, F.normalize(users) if options.normalize_users else users, responses, bias)
-            return with_pass(fitted, training.newcomer_pass())
+            memory = training.memory(remembered)
+            return attrs.evolve(with_pass(fitted, training.newcomer_pass()), memory=memory)
 
-    def _factors_of(self, graph: PreferenceGraph, seed: int, progress: Progress) -> NodeEmbeddings:
+    def _factors_of(
+        self, graph: PreferenceGraph, recall: Recall | None, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
         if self._factors is not None:
             return self._factors
         encoder = Mf(MfOptions(embedding_dim=self._options.embedding_dim))
+        if recall is not None:
+            return encoder.go_on(graph, recall.part("factors"))
         return encoder.fit(graph, seed=seed, progress=progress)
 
 
@@ -159,6 +206,34 @@ class _Training:
         self._optimizers = self._make_optimizers()
         self._schedulers = [torch.optim.lr_scheduler.LambdaLR(o, self._rate) for o in self._optimizers]
         self._scale = 1.0
+        self._recall: Recall | None = None
+
+    @torch.no_grad()
+    def take_up(self, recall: Recall) -> None:
+        """Begin with what was learnt before; a node of which nothing is known stays where it would have started."""
+        self._recall, memory, table = recall, recall.memory, self._table
+        num_users = self._source.num_users
+        for known, nodes, name in (
+            (recall.known_users, table.free[:num_users], memory.users["free"]),
+            (recall.known_responses, table.free[num_users:], memory.responses["free"]),
+            (recall.known_responses, table.bias, memory.responses["bias"]),
+        ):
+            rows = torch.from_numpy(np.flatnonzero(known))
+            nodes[rows] = name[rows]
+        shared = {name: tensor for name, tensor in memory.shared.items() if not name.startswith("factors.")}
+        self._parts.load_state_dict({**self._parts.state_dict(), **shared})
+
+    def memory(self, parts: Mapping[str, Memory]) -> Memory:
+        """Return what there is to go on from, beside that of `parts`."""
+        state = {name: plain(tensor) for name, tensor in self._parts.state_dict().items()}
+        users, responses = torch.split(state.pop("table.free"), [self._source.num_users, self._source.num_responses])
+        inner = Memory.joined(parts, {"scale": self._scale})
+        return attrs.evolve(
+            inner,
+            users={**inner.users, "free": users.clone()},
+            responses={**inner.responses, "free": responses.clone(), "bias": state.pop("table.bias")},
+            shared={**inner.shared, **state},
+        )
 
     def _make_optimizers(self) -> list[torch.optim.Optimizer]:
         table, rate, decay = self._table, self._options.learning_rate, self._options.weight_decay
@@ -187,17 +262,22 @@ class _Training:
 
         Users and effects are scaled so that margins are log odds on the validation comparisons.
         """
-        options = self._options
-        with progress.task(f"graph encoder {name}", total=options.num_epochs) as task:
+        options, goes_on = self._options, self._recall is not None
+        num_epochs = -(-options.num_epochs // _SHORTER) if goes_on else options.num_epochs
+        if self._recall is not None and not (self._recall.is_changed and len(self._source.validation)):
+            num_epochs = 0
+        with progress.task(f"graph encoder {name}", total=num_epochs) as task:
             best = train(
                 self,
-                num_epochs=options.num_epochs,
+                num_epochs=num_epochs,
                 validate_every=options.validate_every,
-                patience=options.patience,
+                patience=_PATIENCE if goes_on else options.patience,
                 curve=Curve(STAGE, task, progress),
+                start_counts=goes_on,
             )
         self._parts.load_state_dict(dict(best.tensors))
-        self._scale = best.scale
+        # the comparisons held out choose the scale; where there are none any more, it is as it was
+        self._scale = best.scale if num_epochs or self._recall is None else self._recall.memory.facts["scale"]
         users, responses, bias = self._embeddings()
         return users * best.scale, responses, bias * best.scale
 

@@ -9,7 +9,7 @@ import attrs
 
 from copl.evidence import discounted, faded, half_lives
 from copl.graph.training import ComparisonTensors, Judgement
-from copl.interfaces import Workspace
+from copl.interfaces import FormerRun, Workspace
 from copl.methods.catalogue import RecencyOptions
 from copl.methods.parts.user_space import UserSpace, encoded
 from copl.records import ComparisonSet, PreferenceData
@@ -46,12 +46,20 @@ class Recency:
         *,
         seed: int,
         workspace: Workspace,
+        former: FormerRun | None = None,
     ) -> Recency:
-        """Take the half-life that was given, or choose one: the encoder learns with each, and the least loss counts."""
+        """Take the half-life that was given, or choose one: the encoder learns with each, and the least loss counts.
+
+        Where a former run has chosen one, it is that.
+        """
         if not options.choose_half_life:
             return cls(options.half_life)
+        chosen = None if former is None else former.stage(STAGE)
 
         def compute(directory: Path) -> None:
+            if chosen is not None:
+                write_document(directory / _FILE, cls._read(chosen))
+                return
             losses = []
             for days in (0.0, *half_lives(data)):
                 faded_data = discounted(data, days) if days else data
@@ -64,7 +72,7 @@ class Recency:
             best = min(losses, key=lambda entry: entry[1])[0]
             write_document(directory / _FILE, cls(best or None, tuple(losses)))
 
-        key = UserSpace.key(data, stages, reader, seed)
+        key = UserSpace.key(data, stages, reader, seed, former if chosen is not None else None)
         return cls._read(workspace.stage(STAGE, key=key, compute=compute))
 
     @classmethod

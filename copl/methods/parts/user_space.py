@@ -18,10 +18,10 @@ from copl.adapt.support import match, nothing_said
 from copl.evidence import LEVEL_KEYS
 from copl.graph.build import build_graph, with_levels
 from copl.graph.parts import compared_responses
-from copl.graph.store import load_embeddings, save_embeddings
+from copl.graph.store import MEMORY_FILE, load_embeddings, load_memory, save_embeddings
 from copl.graph.texts import WIDTH, TextCodes, with_texts
 from copl.graph.training import ComparisonTensors, Judgement
-from copl.interfaces import AdaptationStrategy, OnlineUser, Workspace
+from copl.interfaces import AdaptationStrategy, FormerRun, OnlineUser, Workspace
 from copl.methods.parts.gate_view import GateView
 from copl.records import (
     AdaptedUsers,
@@ -67,14 +67,30 @@ class UserSpace:
         self._reader = reader
 
     @classmethod
-    def key(cls, data: PreferenceData, stages: Stages, reader: TextReader | None, seed: int) -> Mapping[str, Any]:
-        """Return what the embeddings depend on."""
+    def key(
+        cls,
+        data: PreferenceData,
+        stages: Stages,
+        reader: TextReader | None,
+        seed: int,
+        former: FormerRun | None = None,
+    ) -> Mapping[str, Any]:
+        """Return what the embeddings depend on; `former`: the run whose embeddings were gone on from."""
         key = {"data": data.digest("train", "validation"), "seed": seed, **stages.key("encoder")}
+        if former is not None:
+            key["former"] = former.key
         return key if reader is None else {**key, "features": reader.key}
 
     @classmethod
     def fit(
-        cls, data: PreferenceData, stages: Stages, reader: TextReader | None, *, seed: int, workspace: Workspace
+        cls,
+        data: PreferenceData,
+        stages: Stages,
+        reader: TextReader | None,
+        *,
+        seed: int,
+        workspace: Workspace,
+        former: FormerRun | None = None,
     ) -> UserSpace:
         """Learn the embeddings, or take them from the workspace.
 
@@ -84,17 +100,20 @@ class UserSpace:
             reader: gives the features of texts; None for a method without texts.
             seed: the same seed gives the same embeddings.
             workspace: where the result is kept.
+            former: a run to go on from, if its encoder can (`remembered`).
         """
+        place = None if former is None else remembered(former, stages)
 
         def compute(directory: Path) -> None:
-            graph, embeddings = encoded(data, stages, reader, seed, workspace)
+            before = None if place is None else load_memory(place, load_embeddings(place))
+            graph, embeddings = encoded(data, stages, reader, seed, workspace, before)
             if reader is not None and embeddings.text_map is None:
                 embeddings = _carried_over(embeddings, data, reader, graph.validation)
             save_embeddings(embeddings, directory)
-            GateView.of(embeddings).save(directory)
+            (GateView.of(embeddings) if place is None else GateView.load(place)).save(directory)
 
-        directory = workspace.stage(STAGE, key=cls.key(data, stages, reader, seed), compute=compute)
-        return cls._open(directory, stages, reader)
+        key = cls.key(data, stages, reader, seed, former if place is not None else None)
+        return cls._open(workspace.stage(STAGE, key=key, compute=compute), stages, reader)
 
     @classmethod
     def load(cls, directory: Path, stages: Stages, reader: TextReader | None) -> UserSpace:
@@ -229,16 +248,38 @@ class UserSpace:
 _AT_ONCE = 65_536
 
 
+def remembered(former: FormerRun, stages: Stages) -> Path | None:
+    """Return where a former run keeps embeddings that its encoder can go on from; None, and why is told, if nowhere."""
+    encoder = stages.encoder()
+    place = former.stage(STAGE)
+    name = stages.parts["encoder"].name
+    if not encoder.continues:
+        former.tell(STAGE, f"encoder {name!r} does not go on from what it has learnt")
+    elif place is None or not (place / MEMORY_FILE).is_file():
+        former.tell(STAGE, f"encoder {name!r} has left nothing to go on from in the former run")
+    else:
+        former.tell(STAGE, "continued")
+        return place
+    return None
+
+
 def encoded(
-    data: PreferenceData, stages: Stages, reader: TextReader | None, seed: int, workspace: Workspace
+    data: PreferenceData,
+    stages: Stages,
+    reader: TextReader | None,
+    seed: int,
+    workspace: Workspace,
+    former: NodeEmbeddings | None = None,
 ) -> tuple[PreferenceGraph, NodeEmbeddings]:
-    """Return the graph of a data set and what the encoder learns from it."""
+    """Return the graph of a data set and what the encoder learns from it, from former embeddings on where given."""
     encoder = stages.encoder()
     features = None
     if reader is not None and encoder.reads_texts:
         features = reader.features(data.responses, np.arange(len(data.responses)))
-    graph = build_graph(data, response_features=features)
-    return graph, encoder.fit(graph, seed=seed, progress=workspace.progress)
+    graph, progress = build_graph(data, response_features=features), workspace.progress
+    if former is None:
+        return graph, encoder.fit(graph, seed=seed, progress=progress)
+    return graph, encoder.fit_from(graph, former, seed=seed, progress=progress)
 
 
 def _carried_over(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SETTLE = 4
 _TINY = 1e-3
+EVEN_ROUNDS = 15
 
 
 @final
@@ -118,7 +119,7 @@ class LatentGroups:
         *,
         power: float = 1.0,
         leave_one_out: bool = True,
-        even_rounds: int = 15,
+        even_rounds: int = EVEN_ROUNDS,
     ) -> None:
         self._evidence = evidence
         self._prior = prior

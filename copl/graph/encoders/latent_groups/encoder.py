@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from copl.graph.encoders.catalogue import LatentGroupsOptions
-from copl.graph.encoders.latent_groups.em import EffectPrior, Groups, LatentGroups, random_start, start_at
+from copl.graph.encoders.latent_groups.em import EVEN_ROUNDS, EffectPrior, Groups, LatentGroups, random_start, start_at
 from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.encoders.latent_groups.starts import clusters, user_directions
 from copl.graph.newcomers import plain, with_pass
+from copl.graph.recall import Recall
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress, Task
+from copl.memory import Memory
 from copl.passes import GroupPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
@@ -31,6 +33,7 @@ _FINER = (0.5, 2.0)
 _FEW = 2
 _AFFORDABLE = 1_000_000
 _FEWEST_ROUNDS = 8
+_ROUNDS_AT_LEAST = 2
 
 
 @final
@@ -50,10 +53,13 @@ class Candidate:
     shared: float
     power: float
 
-    def algorithm(self, evidence: Evidence, options: LatentGroupsOptions) -> LatentGroups:
+    def algorithm(
+        self, evidence: Evidence, options: LatentGroupsOptions, *, even_rounds: int = EVEN_ROUNDS
+    ) -> LatentGroups:
         """Return the algorithm at this point."""
         prior = EffectPrior(self.precision, self.shared)
-        return LatentGroups(evidence, prior, power=self.power, leave_one_out=options.leave_one_out)
+        leave_one_out = options.leave_one_out
+        return LatentGroups(evidence, prior, power=self.power, leave_one_out=leave_one_out, even_rounds=even_rounds)
 
 
 @final
@@ -81,6 +87,23 @@ class LatentGroupsEncoder(GraphEncoder):
         if found is None:
             return trivial_embeddings(graph, min(self._options.num_groups))
         return (found if len(graph.validation) else found.with_all_of(graph)).embeddings(graph)
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(
+        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
+        return self.go_on(graph, Recall.of(former, graph))
+
+    def go_on(self, graph: PreferenceGraph, recall: Recall) -> NodeEmbeddings:
+        """Go on from groups that were found, in the setting that was chosen.
+
+        A new user begins in all groups by their shares, a new response without effects.
+        """
+        found = FoundGroups.remembered(recall, self._options)
+        return (found.grown(graph) if recall.is_changed else found).embeddings(graph)
 
     def find(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> FoundGroups | None:
         """Choose the settings and find the groups; None where there is nothing to learn from."""
@@ -121,6 +144,34 @@ class FoundGroups:
         groups = algorithm.fit(self.groups, max(self.options.final_rounds, 1))
         return attrs.evolve(self, groups=groups, unit=evidence.unit, per_user=evidence.per_user)
 
+    @classmethod
+    def remembered(cls, recall: Recall, options: LatentGroupsOptions) -> FoundGroups:
+        """Return the groups that were kept, in the rows of a graph that has grown."""
+        memory = recall.memory
+        shares = memory.shared["shares"].double().numpy()
+        membership = memory.users["membership"].double().numpy()
+        membership[~recall.known_users] = shares
+        groups = Groups(membership, memory.responses["effects"].double().numpy(), shares, ())
+        facts = memory.facts
+        setting = Candidate(**facts["setting"])
+        return cls(groups, setting, facts["scale"], facts["unit"], facts["per_user"], options)
+
+    def grown(self, graph: PreferenceGraph) -> FoundGroups:
+        """Return the groups after two rounds on all comparisons of a graph, or settled.
+
+        The validation comparisons decide, as when the groups were found; where there are none, they settle.
+        """
+        train, validation = learnable(attrs.evolve(graph, validation=graph.validation or graph.comparisons), seed=0)
+        evidence = Evidence(train, graph.num_users, graph.num_responses)
+        algorithm = self.setting.algorithm(evidence, self.options, even_rounds=0)
+        groups = algorithm.fit(self.groups, _ROUNDS_AT_LEAST)
+        settled = algorithm.fit(groups, self.options.final_rounds)
+        held = ComparisonTensors.of(validation)
+        near, far = (held.loss(self.scale * held.margins(*as_embeddings(each))) for each in (groups, settled))
+        if far <= near or not len(graph.validation):
+            groups = settled
+        return attrs.evolve(self, groups=groups, unit=evidence.unit, per_user=evidence.per_user)
+
     def embeddings(self, graph: PreferenceGraph) -> NodeEmbeddings:
         """Return the embeddings of the nodes of the graph, with the pass that places a newcomer in the groups."""
         users, responses, bias = as_embeddings(self.groups)
@@ -134,7 +185,14 @@ class FoundGroups:
             # the exponent was chosen for as many comparisons as seen users have; a newcomer's few depend less
             correlation=(1 / self.setting.power - 1) / max(self.per_user - 1, 1),
         )
-        return with_pass(found, posterior)
+        groups, facts = self.groups, attrs.asdict(self.setting)
+        memory = Memory(
+            {"membership": torch.from_numpy(groups.membership)},
+            {"effects": torch.from_numpy(groups.effects)},
+            {"shares": torch.from_numpy(groups.shares)},
+            {"setting": facts, "scale": self.scale, "unit": self.unit, "per_user": self.per_user},
+        )
+        return attrs.evolve(with_pass(found, posterior), memory=memory)
 
 
 def as_embeddings(groups: Groups) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,6 @@ Relatives: collaborative topic regression (Wang and Blei, KDD 2011) has the text
 logistic matrix factorisation the directions; PReF and LoRe directions in features of a language model.
 """
 
-from copl.graph.encoders.tastes.encoder import Tastes, learn_tastes
+from copl.graph.encoders.tastes.encoder import Tastes, continue_tastes, learn_tastes
 
-__all__ = ["Tastes", "learn_tastes"]
+__all__ = ["Tastes", "continue_tastes", "learn_tastes"]

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import final
 
 import attrs
+import numpy as np
 import torch
+from torch import Tensor
 
 from copl.graph.encoders.catalogue import TastesOptions
 from copl.graph.encoders.tastes.metric import Axes
-from copl.graph.encoders.tastes.shared import Strengths, evidence_of, learn_shared
+from copl.graph.encoders.tastes.shared import Shared, Strengths, evidence_of, learn_shared, with_own_parts
 from copl.graph.encoders.tastes.users import tastes
 from copl.graph.newcomers import with_pass
 from copl.graph.parts import compared_responses
+from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes
 from copl.graph.training import node_embeddings, trivial_embeddings
 from copl.interfaces import GraphEncoder, Progress
+from copl.memory import Memory
 from copl.passes import TastePass
-from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 _ROUNDS = 12
 _FEW_COMPARISONS = 4000
+_GROWN = 0.1
 
 
 @final
@@ -43,7 +48,26 @@ class Tastes(GraphEncoder):
         compared = compared_responses(graph.comparisons)
         if not len(compared):
             return trivial_embeddings(graph, 1)
-        return learn_tastes(graph, TextCodes.of(graph, compared), self._options, progress)
+        codes = TextCodes.of(graph, compared)
+        return _with_codes(learn_tastes(graph, codes, self._options, progress), codes)
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(
+        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
+    ) -> NodeEmbeddings:
+        recall = Recall.of(former, graph)
+        codes = TextCodes.remembered(recall.memory, graph)
+        return _with_codes(continue_tastes(graph, codes, self._options, recall), codes)
+
+
+def _with_codes(embeddings: NodeEmbeddings, codes: TextCodes) -> NodeEmbeddings:
+    memory = embeddings.memory
+    if memory is None:
+        return embeddings
+    return attrs.evolve(embeddings, memory=attrs.evolve(memory, shared={**memory.shared, **codes.to_remember()}))
 
 
 def learn_tastes(
@@ -54,29 +78,84 @@ def learn_tastes(
     An embedding of a response is what everybody thinks of it, its place along the directions, and its coordinates; one
     of a user is 1 and the tastes for these.
     """
-    train = graph.comparisons.take(
-        (graph.comparisons.weight > 0) & (graph.comparisons.chosen != graph.comparisons.rejected)
-    )
+    train, power = _of_unit_weight(graph.comparisons)
     if not len(train):
         return trivial_embeddings(graph, 1)
-    power = 1 / float(train.weight.mean())
-    train = attrs.evolve(train, weight=power * train.weight)
     num_axes = options.num_axes if len(train) >= _FEW_COMPARISONS else -(-options.num_axes // 2)
     axes = Axes.fit(codes.codes, train, num_axes)
     if not axes.onto.shape[1]:  # no text differs from another
         return trivial_embeddings(graph, 1)
     texts = axes.coordinates(codes.codes)
-    strengths = Strengths(options.num_directions, options.isotropic, options.direction, options.own)
+    strengths = _strengths(options)
     with progress.task("learning tastes", _ROUNDS) as task:
         shared = learn_shared(texts, train, strengths, rounds=_ROUNDS, advance=task.advance)
-    evidence = evidence_of(texts, shared, train)
-    along, anyhow = tastes(evidence, train.user, graph.num_users, strengths.isotropic)
-    users = torch.cat([torch.ones(graph.num_users, 1, dtype=torch.float64), along, anyhow], dim=1)
-    responses = torch.cat([texts.double() @ shared.text + shared.own, texts.double()], dim=1)
-    embeddings = node_embeddings(graph, users, responses, torch.zeros(graph.num_responses))
-    spread = torch.full((users.shape[1],), strengths.isotropic**0.5)
-    spread[0], spread[1 : 1 + along.shape[1]] = 0.0, 1.0
-    taste = TastePass(torch.eye(1, len(spread))[0], spread, power)
-    weight = torch.cat([axes.onto @ shared.text, axes.onto, axes.onto.new_zeros(len(axes.onto), 1)], dim=1)
-    text_map = codes.onto(weight, -axes.centre @ weight)
-    return attrs.evolve(with_pass(embeddings, taste), text_map=text_map)
+    return _Tastes(codes, axes, texts, shared, strengths).embeddings(graph, train, power)
+
+
+def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOptions, recall: Recall) -> NodeEmbeddings:
+    """Return the tastes in a graph that has grown, by what was shared before.
+
+    Directions and what texts say stay as they are, being told by all comparisons there were. Own parts are learnt of
+    new responses and of those a tenth of whose comparisons are new. What users make of all this follows in closed form.
+    """
+    memory = recall.memory
+    axes = Axes(memory.shared["centre"], memory.shared["onto"])
+    texts, strengths = axes.coordinates(codes.codes), _strengths(options)
+    train, power = _of_unit_weight(graph.comparisons)
+    known = torch.from_numpy(recall.known_responses)[:, None]
+    own_variance = torch.where(known, memory.responses["own_variance"], strengths.own)
+    shared = Shared(memory.shared["text"], memory.responses["own"], own_variance)
+    if recall.is_changed:
+        shared = with_own_parts(texts, shared, train, strengths, _grown(graph, recall))
+    return _Tastes(codes, axes, texts, shared, strengths).embeddings(graph, train, power)
+
+
+def _grown(graph: PreferenceGraph, recall: Recall) -> Tensor:
+    """Return which responses are known much better than before [R]."""
+    rows = graph.comparisons
+    new, every = (
+        np.bincount(np.r_[part.chosen, part.rejected], minlength=graph.num_responses)
+        for part in (rows.take(recall.is_new), rows)
+    )
+    return torch.from_numpy(new > _GROWN * (every - new))
+
+
+def _of_unit_weight(comparisons: Comparisons) -> tuple[Comparisons, float]:
+    """Return the comparisons that say something, of mean weight 1, and what their weights were multiplied by."""
+    train = comparisons.take((comparisons.weight > 0) & (comparisons.chosen != comparisons.rejected))
+    power = 1 / float(train.weight.mean()) if len(train) else 1.0
+    return attrs.evolve(train, weight=power * train.weight), power
+
+
+def _strengths(options: TastesOptions) -> Strengths:
+    return Strengths(options.num_directions, options.isotropic, options.direction, options.own)
+
+
+@final
+@attrs.frozen(eq=False)
+class _Tastes:
+    """What was learnt, the coordinates of the graph's texts among it."""
+
+    codes: TextCodes
+    axes: Axes
+    texts: Tensor
+    shared: Shared
+    strengths: Strengths
+
+    def embeddings(self, graph: PreferenceGraph, train: Comparisons, power: float) -> NodeEmbeddings:
+        """Return the embeddings; users by the comparisons `train`, the weights of which were multiplied by `power`."""
+        texts, shared, axes, isotropic = self.texts, self.shared, self.axes, self.strengths.isotropic
+        along, anyhow = tastes(evidence_of(texts, shared, train), train.user, graph.num_users, isotropic)
+        users = torch.cat([torch.ones(graph.num_users, 1, dtype=torch.float64), along, anyhow], dim=1)
+        responses = torch.cat([texts.double() @ shared.text + shared.own, texts.double()], dim=1)
+        embeddings = node_embeddings(graph, users, responses, torch.zeros(graph.num_responses))
+        spread = torch.full((users.shape[1],), isotropic**0.5)
+        spread[0], spread[1 : 1 + along.shape[1]] = 0.0, 1.0
+        taste = TastePass(torch.eye(1, len(spread))[0], spread, power)
+        weight = torch.cat([axes.onto @ shared.text, axes.onto, axes.onto.new_zeros(len(axes.onto), 1)], dim=1)
+        text_map = self.codes.onto(weight, -axes.centre @ weight)
+        memory = Memory(
+            responses={"own": shared.own, "own_variance": shared.own_variance},
+            shared={"centre": axes.centre, "onto": axes.onto, "text": shared.text},
+        )
+        return attrs.evolve(with_pass(embeddings, taste), text_map=text_map, memory=memory)

@@ -17,9 +17,10 @@ Shapes: R responses, N comparisons, D coordinates, J = K + 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import Tensor
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from copl.records import Comparisons
 
 _ROUNDS_OF_START = 6
+_ROUNDS_OF_OWN_PARTS = 3
 _START_VARIANCE = 10.0
 _AT_ONCE = 16_384
 _LEAST = 1e-9
@@ -96,6 +98,39 @@ def evidence_of(texts: Tensor, shared: Shared, comparisons: Comparisons) -> Evid
     noise = (shared.own_variance[chosen] + shared.own_variance[rejected]).sum(1)
     weight = torch.from_numpy(comparisons.weight).double()
     return Evidence(differences, coordinates[:, 1:], coordinates[:, 0], noise, weight)
+
+
+def with_own_parts(texts: Tensor, shared: Shared, comparisons: Comparisons, strengths: Strengths, of: Tensor) -> Shared:
+    """Return what is shared with the own parts of some responses learnt anew, all else as it is.
+
+    Args:
+        texts: coordinates x of all responses [R, D].
+        shared: what was learnt.
+        comparisons: all of them; those of users who compared one of the responses are looked at.
+        strengths: variances and number of directions.
+        of: whose own parts are learnt [R].
+    """
+    touches = of[torch.from_numpy(comparisons.chosen)] | of[torch.from_numpy(comparisons.rejected)]
+    if not bool(touches.any()):
+        return shared
+    rows = comparisons.take(np.isin(comparisons.user, comparisons.user[touches.numpy()]))
+    ends = _Ends(torch.from_numpy(rows.chosen), torch.from_numpy(rows.rejected))
+    text = (texts[ends.chosen] - texts[ends.rejected]).double() @ shared.text
+    grouping, scale = Grouping(rows.user, texts.shape[1]), None
+    for _ in range(_ROUNDS_OF_OWN_PARTS):
+        evidence = evidence_of(texts, shared, rows)
+        beliefs = infer(evidence, grouping, strengths.isotropic, scale, sweeps=4)
+        scale = beliefs.scale
+        tight = precision_of_bound(scale)
+        precision = 1 / (1 / (tight * evidence.weight) + evidence.noise)
+        strength, pulls = ends.messages(beliefs, 0.5 / tight, precision, text, shared.own)
+        system, pull = ends.sums(strength, pulls, len(texts), strengths.own)
+        covariance = torch.linalg.inv(system[of])
+        own, variance = shared.own.clone(), shared.own_variance.clone()
+        own[of] = 0.5 * (own[of] + (covariance @ pull[of][..., None])[..., 0])
+        variance[of] = covariance.diagonal(dim1=1, dim2=2)
+        shared = Shared(shared.text, own, variance)
+    return shared
 
 
 @final
@@ -206,22 +241,10 @@ class _Learning:
 
         A comparison's message to its responses is what the user's other comparisons make of it.
         """
-        size = self.text.shape[1]
+        ends = _Ends(self._chosen, self._rejected)
         text = self._differences.double() @ self.text
-        seen = beliefs.other_square
-        rest = target[:, None] * beliefs.other_mean - beliefs.other_product - (seen @ text[..., None])[..., 0]
-        strength = precision[:, None, None] * seen
-        ends = ((self._chosen, self._rejected, 1.0), (self._rejected, self._chosen, -1.0))
-        pulls = [
-            precision[:, None] * (sign * rest + (seen @ self.own[partner][..., None])[..., 0])
-            for _, partner, sign in ends
-        ]
-        prior = torch.eye(size, dtype=torch.float64) / self._strengths.own
-        system = prior.repeat(self._num_responses, 1, 1)
-        pull = torch.zeros(self._num_responses, size, dtype=torch.float64)
-        for (end, _, _), own in zip(ends, pulls, strict=True):
-            system.index_add_(0, end, strength)
-            pull.index_add_(0, end, own)
+        strength, pulls = ends.messages(beliefs, target, precision, text, self.own)
+        system, pull = ends.sums(strength, pulls, self._num_responses, self._strengths.own)
         covariance = torch.linalg.inv(system)
         self.own_variance = covariance.diagonal(dim1=1, dim2=2)
         self.own = 0.5 * (self.own + (covariance @ pull[..., None])[..., 0])
@@ -229,7 +252,7 @@ class _Learning:
         for (end, _, sign), own in zip(ends, pulls, strict=True):
             covariance = torch.linalg.inv(system[end] - strength)
             self._others += sign * (covariance @ (pull[end] - own)[..., None])[..., 0]
-            noise += (covariance * seen).sum((1, 2))
+            noise += (covariance * beliefs.other_square).sum((1, 2))
         return noise
 
     def _restore_unit_variance(self, second: Tensor) -> None:
@@ -240,3 +263,48 @@ class _Learning:
             table[:, 1:] = table[:, 1:] @ root
         scaled = self._prior[1:] * values.mean().clamp_min(1e-6)
         self._prior[1:] = scaled.clamp_min(self._strengths.direction)
+
+
+@final
+@frozen(eq=False)
+class _Ends:
+    """The two responses of each comparison [N]."""
+
+    chosen: Tensor
+    rejected: Tensor
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Yield one response of each comparison, the other one, and its sign in the margin."""
+        yield self.chosen, self.rejected, 1.0
+        yield self.rejected, self.chosen, -1.0
+
+    def messages(
+        self, beliefs: Beliefs, target: Tensor, precision: Tensor, text: Tensor, own: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return what comparisons say of the own parts of their responses: strengths [N, J, J], and pulls of each end.
+
+        Args:
+            beliefs: of their users.
+            target: of the bound [N].
+            precision: of the observations [N].
+            text: coordinates by texts, their difference [N, J].
+            own: own parts of all responses as they are [R, J].
+        """
+        seen = beliefs.other_square
+        rest = target[:, None] * beliefs.other_mean - beliefs.other_product - (seen @ text[..., None])[..., 0]
+        pulls = [
+            precision[:, None] * (sign * rest + (seen @ own[partner][..., None])[..., 0]) for _, partner, sign in self
+        ]
+        return precision[:, None, None] * seen, pulls
+
+    def sums(
+        self, strength: Tensor, pulls: Sequence[Tensor], num_responses: int, variance: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sums of the messages by response, with the prior: [R, J, J] and [R, J]."""
+        size = strength.shape[1]
+        system = (torch.eye(size, dtype=torch.float64) / variance).repeat(num_responses, 1, 1)
+        pull = torch.zeros(num_responses, size, dtype=torch.float64)
+        for (end, _, _), own in zip(self, pulls, strict=True):
+            system.index_add_(0, end, strength)
+            pull.index_add_(0, end, own)
+        return system, pull

@@ -1,0 +1,188 @@
+"""What a run has learnt from, kept with it as hashes, so that a later data set can be held against it.
+
+A hash tells whether something is the same, and nothing else: neither ids nor texts can be read out of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from copl.data.dataset import dataset_fingerprint, load_dataset
+from copl.data.hashing import hashes, mix
+from copl.data.making.everyone import for_everyone
+from copl.errors import CoplError, RunError
+from copl.judgements import Judgements
+from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.system.tensors import integers, load_arrays, save_tensors
+
+if TYPE_CHECKING:
+    from copl.runs.directory import Run
+
+LEARNT_FILE = "learnt.safetensors"
+LEARNT = ("train", "validation")
+"""Splits that a method learns from, or chooses by."""
+
+_SALT = "learnt"
+_AGAIN = "train the run again"
+
+Hashes: TypeAlias = NDArray[np.uint64]
+
+
+@final
+@frozen(eq=False)
+class LearntRows:
+    """What a data set holds, as hashes.
+
+    Attributes:
+        digest: of what is learnt from, with all users and texts in their order.
+        places: of user and responses of each comparison and judgement, by split.
+        said: of all that each says, by split.
+        texts: of all responses.
+    """
+
+    digest: str
+    places: Mapping[str, Hashes]
+    said: Mapping[str, Hashes]
+    texts: Hashes
+
+    @classmethod
+    def of(cls, data: PreferenceData) -> LearntRows:
+        """Return what a data set holds."""
+        users, responses = hashes(data.users.ids, _SALT), hashes(data.responses.keys, _SALT)
+        places, said = {}, {}
+        for split in SPLITS:
+            parts = [
+                _of_comparisons(data.splits.get(split, Comparisons.empty()), users, responses),
+                _of_judgements(data.judgements.get(split, Judgements.empty()), users, responses),
+            ]
+            places[split], said[split] = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return cls(data.digest(*LEARNT), places, said, responses)
+
+    def save(self, root: Path) -> None:
+        """Write what was learnt from into a run directory."""
+        tensors: dict[str, Any] = {"texts": self.texts}
+        for split in LEARNT:
+            tensors |= {f"{split}.places": self.places[split], f"{split}.said": self.said[split]}
+        signed = {name: values.view(np.int64) for name, values in tensors.items()}
+        save_tensors(root / LEARNT_FILE, signed, header={"digest": self.digest})
+
+    @classmethod
+    def load(cls, path: Path) -> LearntRows:
+        """Read what `save` wrote.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        names = ["texts", *(f"{split}.{kind}" for split in LEARNT for kind in ("places", "said"))]
+        read = load_arrays(path, advice=_AGAIN, others={name: integers(name) for name in names})
+        if set(read.tensors) != set(names):
+            raise RunError(f"{path}: damaged; {_AGAIN}")
+        values = {name: read.array(name).view(np.uint64) for name in names}
+        digest = read.read_header(_Header, advice=_AGAIN).digest
+        places, said = ({split: values[f"{split}.{kind}"] for split in LEARNT} for kind in ("places", "said"))
+        return cls(digest, places, said, values["texts"])
+
+
+@final
+@frozen
+class _Header:
+    digest: str
+
+
+@final
+@frozen
+class Changes:
+    """What has become of what was learnt from.
+
+    Attributes:
+        new: comparisons and judgements to learn from that were not there.
+        changed: those about which the user says something else now.
+        gone: those of which nothing is there any more.
+        moved: those that are in another split now.
+        texts_gone: responses that are not there any more.
+        total: comparisons and judgements of the split ``train`` now.
+    """
+
+    new: int
+    changed: int
+    gone: int
+    moved: int
+    texts_gone: int
+    total: int
+
+    @classmethod
+    def between(cls, then: LearntRows, now: LearntRows) -> Changes:
+        """Compare what a run has learnt from with a data set."""
+        new = changed = gone = moved = 0
+        for split in LEARNT:
+            here = np.isin(then.places[split], now.places[split])
+            others = np.concatenate([now.places[other] for other in SPLITS if other != split])
+            elsewhere = ~here & np.isin(then.places[split], others)
+            same = np.isin(then.said[split], now.said[split])
+            new += int((~np.isin(now.said[split], then.said[split])).sum())
+            changed += int((here & ~same).sum())
+            moved += int(elsewhere.sum())
+            gone += int((~here & ~elsewhere).sum())
+        texts_gone = int((~np.isin(then.texts, now.texts)).sum())
+        return cls(new - changed, changed, gone, moved, texts_gone, len(now.said["train"]))
+
+
+def keep_learnt(root: Path, data: PreferenceData) -> None:
+    """Write what a data set holds to learn from into a run directory."""
+    LearntRows.of(data).save(root)
+
+
+def learnt_of(run: Run) -> LearntRows:
+    """Return what a run has learnt from: as it was kept, or, of an earlier version, from its data.
+
+    Raises:
+        RunError: the file is damaged, or neither it nor the data are there.
+    """
+    if (run.root / LEARNT_FILE).is_file():
+        return LearntRows.load(run.root / LEARNT_FILE)
+    try:
+        if dataset_fingerprint(run.data_directory) == run.facts.data.fingerprint:
+            data = load_dataset(run.data_directory)
+            return LearntRows.of(for_everyone(data) if run.facts.data.everyone else data)
+    except CoplError:
+        pass
+    raise RunError(
+        f"{run.root}: does not say what it has learnt from ({LEARNT_FILE}), and its data are not where they were; "
+        f"`copl train {run.facts.data.path} --out {run.root}` adds that"
+    )
+
+
+def _of_comparisons(rows: Comparisons, users: Hashes, responses: Hashes) -> tuple[Hashes, Hashes]:
+    place = _place(users[rows.user], responses[rows.chosen], responses[rows.rejected])
+    return place, _chain(place, responses[rows.chosen], _bits(rows.weight), _bits(rows.time))
+
+
+def _of_judgements(rows: Judgements, users: Hashes, responses: Hashes) -> tuple[Hashes, Hashes]:
+    other = np.where(rows.is_of_two, responses[rows.other], np.uint64(0)) if len(rows) else np.zeros(0, np.uint64)
+    place = _place(users[rows.user], responses[rows.response], other)
+    columns = (rows.kind.astype(np.uint64), _bits(rows.value), _bits(rows.weight), _bits(rows.time))
+    return place, _chain(place, responses[rows.response], *columns)
+
+
+def _place(user: Hashes, one: Hashes, other: Hashes) -> Hashes:
+    """Return a hash of a user and of two responses in any order."""
+    return _chain(user, mix(one) + mix(other))
+
+
+def _chain(first: Hashes, *others: Hashes) -> Hashes:
+    code = mix(first)
+    for other in others:
+        code = mix(code * np.uint64(3) + other)
+    result: Hashes = code
+    return result
+
+
+def _bits(values: NDArray[np.float64]) -> Hashes:
+    plain = np.where(np.isnan(values), 0.0, values) + 0.0  # one zero, and one way not to be a number
+    return np.ascontiguousarray(plain, dtype=np.float64).view(np.uint64)

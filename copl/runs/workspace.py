@@ -104,7 +104,7 @@ class RunWorkspace:
             if not place.exists() or verify_stage(place).key != key:
                 self._before_change()
                 with new_directory(place, replace=True) as fresh:
-                    _link_tree(stage, fresh)
+                    link_tree(stage, fresh)
             self.reused.append(stage.name)
         wait()
 

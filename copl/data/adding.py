@@ -1,106 +1,148 @@
-"""Rows of every kind added to a data set that is there: comparisons are split, judgements are learnt from."""
+"""Rows of every kind added to a data set that is there: dealt as the first ones were, and moving none of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TypeVar
 
 import attrs
 import numpy as np
 
-from copl.data.living import AddOptions, add_rows, joined_tables, split_options_of, split_seed_of
-from copl.data.making.stable import stable_cold, stable_unseen
-from copl.data.pairs import compact_all, pair_numbers
+from copl.data.living import AddOptions, add_rows, joined_tables, split_options_of, split_seed_of, training_ends
+from copl.data.making.dealing import Dealer, held_out, speaking, unseen_users, with_something_learnt
+from copl.data.making.stable import stable_cold
+from copl.data.pairs import compact_all
 from copl.data.reading.rows import Rows
 from copl.data.reading.table import Table
-from copl.judgements import Judgements
+from copl.errors import DataError
+from copl.judgements import KINDS, RATING, THUMB, Judgements
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
 from copl.system.converters import number_rows
 
-if TYPE_CHECKING:
-    from copl.records import BoolArray
+_COMPARISON = len(KINDS)
+_EVAL_PAIRS = 10
 
 
 def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tuple[str, ...] = ()) -> PreferenceData:
     """Return a data set with more comparisons and judgements; what is there keeps its split.
 
-    What a user says again of the same takes the place of what was said before. New judgements are learnt from: those
-    of seen users are added to ``train``, those of unseen ones to ``support``; what is held out of a user's responses,
-    and what is on a cold prompt, is left out.
+    What a user says again of the same takes the place of what was said before, unless that was said at a later time.
+    New thumbs and ratings are dealt as the first ones were (`copl.data.making.dealing`), ties are learnt from. What is
+    said of responses that are held out of the same user's is left out, and so are ties on cold prompts.
 
     Args:
         data: the data set.
         said: what is added (`copl.data.making.collected.Collected.as_set`).
         name: what it is called in the notes.
         notes: further remarks.
+
+    Raises:
+        DataError: a user is in another group than before, or a time is missing where the data set is split by time.
     """
-    given = said.given
-    rows = Rows(attrs.evolve(said, comparisons=given), None, Table(name, {}, np.arange(1, len(given) + 1)), notes, ())
-    grown = add_rows(_without_old_words(data, rows.data), rows, AddOptions(contradictions="keep"), name=name)
-    if not len(said.judgements):
-        return grown
-    users, responses, new_user, new_response = joined_tables(grown, said.users, said.responses, name)
-    fresh = said.judgements.renumbered(new_user, new_response)
-    known = dict(grown.judgements)
-    options, seed = split_options_of(grown), split_seed_of(grown)
-    unseen = stable_unseen(users.ids, options.unseen_fraction, grown.splits, seed=seed)
-    for split, part in known.items():
-        unseen[part.user] = split == "support"
-    by_prompt = options.cold_by == "prompt"
-    cold = stable_cold(responses, options.cold_fraction, grown.splits, by_prompt=by_prompt, seed=seed)
-    is_cold = cold[fresh.response] | (fresh.is_of_two & cold[fresh.other])
-    held = _held_out(grown, fresh, len(responses))
-    old = Judgements.concat(list(known.values()))
-    again, replaced = _said_again(old, fresh)
-    use = ~is_cold & ~held & ~again
-    starts = np.cumsum([0, *map(len, known.values())])
-    kept = {split: part.take(~replaced[start:][: len(part)])
-            for (split, part), start in zip(known.items(), starts, strict=False)}  # fmt: skip
-    for split, mask in (("train", use & ~unseen[fresh.user]), ("support", use & unseen[fresh.user])):
-        if mask.any():
-            kept[split] = Judgements.concat([kept.get(split, Judgements.empty()), fresh.take(mask)])
-    tables = compact_all(users, responses, grown.splits, {split: kept[split] for split in SPLITS if split in kept})
-    reasons = {"there already": again, "on cold prompts": is_cold & ~again, "held out": held & ~is_cold & ~again}
-    if not use.any():
-        return grown
-    told = [f"{int(use.sum()):,} judgements were added from {name}.",
-            *(f"{int(mask.sum()):,} judgements of {name} were left out: {why}." for why, mask in reasons.items()
-              if mask.any())]  # fmt: skip
-    provenance = {**grown.provenance, "notes": [*grown.provenance.get("notes", ()), *told]}
-    return PreferenceData(grown.name, *tables[:3], provenance, tables[3])
+    times = np.concatenate([said.given.time, said.judgements.time])
+    if training_ends(data) is not None and (missing := int(np.isnan(times).sum())):
+        raise DataError(f"{name}: the data set is split by time, and {missing:,} rows have none; add a timestamp")
+    kept, given, judged, left_out = _sifted(data, said, name)
+    grown = kept
+    if len(given):
+        table = Table(name, {}, np.arange(1, len(given) + 1))
+        rows = Rows(ComparisonSet(said.users, said.responses, given), None, table, notes, ())
+        grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name)
+    if not len(judged):
+        return grown if len(given) else data
+    return _with_judgements(grown, attrs.evolve(said, judgements=judged), name, left_out)
 
 
-def _without_old_words(data: PreferenceData, said: ComparisonSet) -> PreferenceData:
-    """Return a data set without comparisons that the same users now decide the other way."""
-    users = np.array([data.users.rows.get(user, -1) for user in said.users.ids], dtype=np.int64)
-    table = np.array([data.responses.rows.get(key, -1) for key in said.responses.keys], dtype=np.int64)
-    rows = said.comparisons.renumbered(users, table) if len(said) else said.comparisons
-    rows = rows.take((rows.user >= 0) & (rows.chosen >= 0) & (rows.rejected >= 0))
-    splits = {}
-    for name, part in data.splits.items():
-        both = Comparisons.concat([part, rows])
-        pair = pair_numbers(both)
-        way = number_rows(both.user, both.chosen, both.rejected)
-        turned = np.isin(pair[: len(part)], pair[len(part) :]) & ~np.isin(way[: len(part)], way[len(part) :])
-        splits[name] = part.take(~turned)
-    return attrs.evolve(data, splits=splits)
-
-
-def _held_out(data: PreferenceData, fresh: Judgements, num_responses: int) -> BoolArray:
-    """Return which judgements [N] are of a response that is held out of its user's."""
-    held = np.zeros(0, dtype=np.int64)
-    for name in ("validation", "test", "cold", "heldout"):
-        part = data.splits.get(name, Comparisons.empty())
-        held = np.concatenate([held, *(part.user * num_responses + end for end in (part.chosen, part.rejected))])
-    mask: BoolArray = np.isin(fresh.user * num_responses + fresh.response, held)
-    mask |= fresh.is_of_two & np.isin(fresh.user * num_responses + fresh.other, held)
-    return mask
-
-
-def _said_again(old: Judgements, fresh: Judgements) -> tuple[BoolArray, BoolArray]:
-    """Return which new judgements are there already, and which old ones a new one takes the place of."""
-    both = Judgements.concat([old, fresh])
+def _sifted(
+    data: PreferenceData, said: ComparisonSet, name: str
+) -> tuple[PreferenceData, Comparisons, Judgements, dict[str, int]]:
+    """Return the data set without what is said otherwise now, and of what is said that which is new."""
+    _, _, user, response = joined_tables(data, said.users, said.responses, name)
+    before = [*data.splits.values()], [*data.judgements.values()]
+    old = Judgements.concat([*map(_as_words, before[0]), *before[1]])
+    start, num_given = len(old), len(said.given)
+    both = Judgements.concat(
+        [old, Judgements.concat([_as_words(said.given), said.judgements]).renumbered(user, response)]
+    )
     subject = both.subjects
-    start = len(old)
-    same = number_rows(subject, both.kind.astype(np.int64), np.unique(both.value, return_inverse=True)[1])
-    again = np.isin(same[start:], same[:start])
-    return again, np.isin(subject[:start], subject[start:][~again])
+    # a tie is the same whichever response is named first
+    first = np.where(both.is_of_two & (both.kind != _COMPARISON), np.minimum(both.response, both.other), both.response)
+    content = number_rows(subject, both.kind.astype(np.int64), np.unique(both.value, return_inverse=True)[1], first)
+    again = np.isin(content[start:], content[:start])
+    latest = np.full(int(subject.max(initial=-1)) + 1, -np.inf)
+    timed = np.flatnonzero(np.isfinite(old.time))
+    np.maximum.at(latest, subject[timed], old.time[timed])
+    stale = ~again & (both.time[start:] < latest[subject[start:]])
+    use = ~again & ~stale
+    holds = ~np.isin(subject[:start], subject[start:][use])
+    masks = iter(np.split(holds, np.cumsum([len(part) for parts in before for part in parts])[:-1]))
+    splits = {split: part.take(next(masks)) for split, part in data.splits.items()}
+    judgements = {split: part.take(next(masks)) for split, part in data.judgements.items()}
+    left_out = {"there already": int(again[num_given:].sum()), "said again later": int(stale[num_given:].sum())}
+    kept = attrs.evolve(data, splits=splits, judgements=judgements)
+    return kept, said.given.take(use[:num_given]), said.judgements.take(use[num_given:]), left_out
+
+
+def _as_words(rows: Comparisons) -> Judgements:
+    """Return comparisons in the columns of judgements, the chosen response first."""
+    kind, value = np.full(len(rows), _COMPARISON), np.zeros(len(rows))
+    return Judgements(kind, rows.user, rows.chosen, rows.rejected, value, rows.weight, rows.time)
+
+
+def _with_judgements(data: PreferenceData, said: ComparisonSet, name: str, left_out: dict[str, int]) -> PreferenceData:
+    """Return a data set with judgements, none of which is there already."""
+    users, responses, user, response = joined_tables(data, said.users, said.responses, name)
+    whole = attrs.evolve(data, users=users, responses=responses)
+    learnt, judged = _dealt(whole, said.judgements.renumbered(user, response), left_out)
+    judgements = _beside(data.judgements, {split: part for split, part in learnt.items() if len(part)})
+    judged = with_something_learnt(judged, speaking(len(users), data.splits, judgements))
+    splits = _beside(data.splits, {split: part for split, part in judged.items() if len(part)})
+    num_learnt, num_judged = (sum(map(len, parts.values())) for parts in (learnt, judged))
+    if not num_learnt + num_judged:
+        return data
+    notes = [
+        *data.provenance.get("notes", ()),
+        f"{num_learnt:,} judgements were added from {name}.",
+        *([f"{num_judged:,} comparisons to judge by were drawn from others."] if num_judged else []),
+        *(f"{count:,} judgements of {name} were left out: {why}." for why, count in left_out.items() if count),
+    ]
+    tables = compact_all(users, responses, splits, judgements)
+    counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
+    return PreferenceData(data.name, *tables[:3], {**data.provenance, "counts": counts, "notes": notes}, tables[3])
+
+
+def _dealt(
+    data: PreferenceData, fresh: Judgements, left_out: dict[str, int]
+) -> tuple[dict[str, Judgements], dict[str, Comparisons]]:
+    """Return what is learnt from by split, and comparisons to judge by; what is left out is counted by reason."""
+    users, responses = data.users, data.responses
+    options, seed, ends = split_options_of(data), split_seed_of(data), training_ends(data)
+    held = held_out({} if ends else data.splits, fresh, len(responses))
+    by_prompt = options.cold_by == "prompt"
+    cold = stable_cold(responses, options.cold_fraction, data.splits, by_prompt=by_prompt, seed=seed)
+    of_two = fresh.is_of_two & ~held
+    is_cold = of_two & (cold[fresh.response] | cold[fresh.other])
+    is_late = of_two & ~is_cold & (fresh.time > (ends[0] if ends else np.inf))
+    left_out |= {"held out": int(held.sum()), "ties on cold prompts": int(is_cold.sum()),
+                 "ties of after training": int(is_late.sum())}  # fmt: skip
+    ties = of_two & ~is_cold & ~is_late
+    unseen = unseen_users(users, options, data.splits, data.judgements, seed=seed)[fresh.user]
+    learnt = {"train": fresh.take(ties & ~unseen), "support": fresh.take(ties & unseen)}
+    judged = {split: Comparisons.empty() for split in SPLITS}
+    limit = data.provenance.get("options", {}).get("eval_pairs_per_user", _EVAL_PAIRS)
+    for kind in (THUMB, RATING):
+        known = _beside(data.splits, judged), _beside(data.judgements, learnt)
+        dealer = Dealer(users, responses, options, limit, seed, *known, ends)
+        pairs, own, rest = dealer.deal(fresh.take((fresh.kind == kind) & ~held))
+        judged, learnt = _beside(judged, pairs), _beside(learnt, own)
+        left_out |= {reason: left_out.get(reason, 0) + count for reason, count in rest.items()}
+    return learnt, judged
+
+
+_Part = TypeVar("_Part", Comparisons, Judgements)
+
+
+def _beside(some: Mapping[str, _Part], more: Mapping[str, _Part]) -> dict[str, _Part]:
+    """Return the parts of both by split, one after the other."""
+    return {name: some[name].concat([part[name] for part in (some, more) if name in part])
+            if name in some else more[name] for name in dict.fromkeys((*some, *more))}  # fmt: skip

@@ -128,6 +128,7 @@ class _Provenance:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     positions: _Positions | None = None
+    moments: tuple[float, float] | None = None
 
 
 @final

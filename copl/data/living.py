@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import attrs
@@ -41,6 +42,20 @@ class AddOptions:
     )
 
 
+def training_ends(data: PreferenceData) -> tuple[float, float] | None:
+    """Return the end of training and that of validation of a data set split by time; None for any other."""
+    if split_options_of(data).strategy != "time":
+        return None
+    if moments := data.provenance.get("moments"):
+        return float(moments[0]), float(moments[1])
+    parts = (data.splits, data.judgements)
+    first, second = (
+        max([-np.inf, *(float(np.nanmax(part[name].time, initial=-np.inf)) for part in parts if name in part)])
+        for name in ("train", "validation")
+    )
+    return first, max(first, second)
+
+
 def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str) -> PreferenceData:
     """Return a data set with more comparisons; those that are there keep their splits.
 
@@ -69,7 +84,7 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         split_options, make_splits = split_options_of(data), stable_splits
         if split_options.strategy == "time":
             rows.require_times()
-            make_splits = time_splits
+            make_splits = partial(time_splits, ends=training_ends(data))
         outcome = make_splits(
             ComparisonSet(users, responses, added), split_options, seed=split_seed_of(data), known=known
         )

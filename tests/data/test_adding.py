@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from copl.data.adding import add_said
 from copl.data.checking.checks import check
 from copl.data.dataset import dataset_fingerprint, load_dataset
+from copl.data.making.collected import Collected, CollectedOptions
+from copl.data.making.mixed import collect_rows
+from copl.data.making.origin import Origin
+from copl.data.reading.table import table_of_objects
 from copl.judgements import RATING, THUMB, TIE
+from copl.records import PreferenceData
 
 RunCopl = Callable[..., tuple[int, str, str]]
 Row = dict[str, Any]
@@ -93,3 +101,62 @@ def test_a_new_word_takes_the_place_of_the_old_one(tmp_path: Path, run_copl: Run
         file = written(tmp_path / "leak.jsonl", [{**leak, "thumb": 1}])
         ran(run_copl, "data", "add", str(tmp_path / "one"), file, "--out", str(tmp_path / "none"))
         assert dataset_fingerprint(tmp_path / "one") == dataset_fingerprint(tmp_path / "none")
+
+
+def anything(rng: np.random.Generator, count: int, *, prompts: int, timed: bool) -> list[Row]:
+    """Rows of every kind; of single responses all users but one say different things."""
+    rows: list[Row] = []
+    for _ in range(count):
+        user, prompt = int(rng.integers(7)), int(rng.integers(prompts))
+        base: Row = {"user_id": f"u{user}", "prompt": f"p{prompt}"}
+        if timed:
+            base["timestamp"] = 1_700_000_000 + int(rng.integers(1000))
+        one, other = (f"r{text}" for text in rng.permutation(12)[:2])
+        kind = rng.integers(6)
+        if kind < 2:
+            row = {"response": one, "thumb": 1 if user == 0 else int(rng.integers(2))}
+        elif kind == 2:
+            row = {"response": one, "rating": float(rng.choice([1e-300, 1.0, 2.0, 1e300]))}
+        elif kind == 3:
+            row = {"response_a": one, "response_b": other, "winner": str(rng.choice(["tie", "both_bad"]))}
+        else:
+            row = {"chosen": one, "rejected": other}
+        rows.append({**base, **row})
+    return rows
+
+
+def everything(data: PreferenceData) -> dict[tuple[Any, ...], str]:
+    """The split of all that users said."""
+    texts, ids, heard = list(zip(data.responses.prompts, data.responses.texts, strict=True)), data.users.ids, {}
+    for split, part in data.splits.items():
+        for user, chosen, rejected in zip(part.user, part.chosen, part.rejected, strict=True):
+            heard[ids[user], texts[chosen], texts[rejected]] = split
+    for split, judged in data.judgements.items():
+        for kind, user, *ends, value in zip(judged.kind, judged.user, judged.response, judged.other, judged.value,
+                                            strict=True):  # fmt: skip
+            heard[int(kind), ids[user], *(texts[end] for end in ends if end >= 0), float(value)] = split
+    return heard
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 3, 9]), st.sampled_from(["pair", "time"]))
+@settings(max_examples=25)
+def test_what_is_given_again_changes_nothing(seed: int, prompts: int, strategy: str) -> None:
+    rng = np.random.default_rng(seed)
+    rows, more = (anything(rng, 120, prompts=prompts, timed=strategy == "time") for _ in range(2))
+    options = CollectedOptions(path=Path("x"), strategy=strategy, unseen_fraction=0.3, support=2, eval_pairs_per_user=3)
+
+    def collected(given: list[Row]) -> Collected:
+        return collect_rows(table_of_objects("rows", given, list(range(len(given))), "row"), {})[0]
+
+    origin = Origin("jsonl", "", "", "")
+    data = collected(rows).data(options, origin, where=Path("rows.jsonl"), eval_pairs=3, seed=seed)
+    assert not [found for found in check(data) if found.what == "chosen and rejected are the same response"]
+    before = everything(data)
+    assert everything(add_said(data, collected(rows).as_set(), name="again")) == before
+    grown = add_said(data, collected(more).as_set(), name="more")
+    after = everything(grown)
+    said_otherwise = {key for key in before if key not in after}
+    moved = {key for key in before if key in after and before[key] != after[key]}
+    assert not moved
+    assert len(said_otherwise) < len(before)
+    assert everything(add_said(grown, collected(more).as_set(), name="more")) == after

@@ -46,23 +46,43 @@ def stable_opinions(
 
 
 def stable_parts(
-    opinions: Opinions, data: ComparisonSet, options: SplitOptions, *, seed: int
+    opinions: Opinions,
+    data: ComparisonSet,
+    options: SplitOptions,
+    *,
+    seed: int,
+    cold: BoolArray | None = None,
+    unseen: BoolArray | None = None,
+    before: IntArray | None = None,
 ) -> tuple[dict[str, Opinions], BoolArray, BoolArray]:
     """Split opinions; see `stable_opinions`.
+
+    Args:
+        opinions: all opinions that are to be dealt, in the order in which they were given.
+        data: the users and responses they refer to; its comparisons are not looked at.
+        options: sizes.
+        seed: another seed gives other splits.
+        cold: which responses [R] are never trained on, where that is decided; by hash otherwise.
+        unseen: which users [U] are unseen, where that is decided; by hash otherwise.
+        before: how many units of each user [U] are dealt already.
 
     Returns:
         the opinions by split, which responses are cold [R] and which users unseen [U].
     """
     hashed = Hashed.of(data, seed)
     several = bool(hashed.prompt.any())
-    cold = stable_cold(data.responses, options.cold_fraction, {}, by_prompt=several, seed=seed)
-    unseen = stable_unseen(data.users.ids, options.unseen_fraction, {}, seed=seed)
+    if cold is None:
+        cold = stable_cold(data.responses, options.cold_fraction, {}, by_prompt=several, seed=seed)
+    if unseen is None:
+        unseen = stable_unseen(data.users.ids, options.unseen_fraction, {}, seed=seed)
     is_cold, is_unseen = cold[opinions.response], unseen[opinions.user]
 
     warm = opinions.take(~is_cold)
     begin = openings(warm.unit)
     owner, response = warm.user[begin], warm.response[begin]
     place = places(owner, np.ones(len(begin), dtype=np.bool_), begin)
+    if before is not None:
+        place += before[owner]
     content = hashed.prompts[response] if several else hashed.responses[response]
     value = fractions(mix(hashed.users[owner] + content))
     # a comparison takes two single opinions, or the opinions on one prompt

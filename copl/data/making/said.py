@@ -10,9 +10,9 @@ import attrs
 import numpy as np
 
 from copl.data.making.by_time import moments, time_splits
-from copl.data.making.dealing import Dealer, held_out, speaking, with_something_learnt
+from copl.data.making.dealing import Dealer, held_out, speaking, unseen_users, with_something_learnt
 from copl.data.making.splits import ComparisonSplitOptions
-from copl.data.making.stable import stable_cold, stable_splits, stable_unseen
+from copl.data.making.stable import stable_cold, stable_splits
 from copl.data.pairs import intern_responses, intern_users
 from copl.errors import DataError
 from copl.evidence import implied
@@ -128,7 +128,7 @@ class SaidSplitter:
         """Return comparisons and judgements by split."""
         kind = self._columns.kind
         splits = self._comparisons(self._columns.take(kind == COMPARISON))
-        joined = self._of_two(self._columns.take(kind <= BOTH_BAD))
+        joined = self._of_two(self._columns.take(kind <= BOTH_BAD), splits)
         for sort in (THUMB, RATING):
             of_one = self._columns.take(kind == sort)
             if not len(of_one.user):
@@ -150,11 +150,11 @@ class SaidSplitter:
         self.dropped |= split.dropped
         return {name: split.splits.get(name, Comparisons.empty()) for name in SPLITS}
 
-    def _of_two(self, rows: SaidColumns) -> dict[str, Judgements]:
+    def _of_two(self, rows: SaidColumns, splits: Mapping[str, Comparisons]) -> dict[str, Judgements]:
         users, responses = self._tables
         by_prompt = self._options.cold_by == "prompt"
         cold = stable_cold(responses, self._options.cold_fraction, {}, by_prompt=by_prompt, seed=self._seed)
-        unseen = stable_unseen(users.ids, self._options.unseen_fraction, {}, seed=self._seed)[rows.user]
+        unseen = unseen_users(users, self._options, splits, {}, seed=self._seed)[rows.user]
         usable = ~(cold[rows.response] | cold[rows.other]) & (rows.time <= self._end if self._timed else True)
         self.dropped["ties on cold prompts, or of after training"] = int((~usable).sum())
         judged = Judgements(rows.kind, rows.user, rows.response, rows.other, rows.value, rows.weight, rows.time)

@@ -42,15 +42,15 @@ seeds = 1
 [base.encoder]
 name = "mf"
 num_steps = 6
-precision = 1.0
+precision = [1.0]
 [data.small]
 directory = "{data}"
 [[variants]]
 name = "graph"
 values = {{ method = "graph" }}
 [[variants]]
-name = "average"
-values = {{ method = "graph", adapter = "average" }}
+name = "population"
+values = {{ method = "graph", adapter = "population" }}
 """
 
 

@@ -8,6 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from copl.runs.stages import UNFINISHED
+from copl.system.files import is_scratch
+
 TIMES = {"seconds", "created", "started", "ended", "cost", "evaluation_seconds"}
 """Keys of JSON whose values are times."""
 SEALS = {"seal", "sha256", "files", "margins_digest"}
@@ -33,11 +36,11 @@ def content(root: Path) -> dict[str, str]:
 
 
 def strays(root: Path) -> list[str]:
-    """Return what a write that was killed has left: hidden files of a random name, and directories half written."""
+    """Return what a write that was killed has left: what was being written, and stages half computed."""
     return sorted(
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
-        if re.match(r"\..+\.\w{8}(\.|$)", path.name) or path.name.endswith(".partial")
+        if is_scratch(path.relative_to(root)) or path.suffix == UNFINISHED
     )
 
 

@@ -29,9 +29,9 @@ def test_equal_files_of_other_times_are_equal_and_others_are_not(tmp_path: Path)
 
 def test_strays_are_told_from_what_belongs(tmp_path: Path) -> None:
     (tmp_path / "run" / "graph.partial").mkdir(parents=True)
-    for name in (".lock", "stage.json", ".stage.json.a1b2c3d4", "model.safetensors"):
+    for name in (".lock", "stage.json", ".stage.json.copl-tmp", "model.safetensors"):
         (tmp_path / "run" / name).touch()
-    assert strays(tmp_path) == ["run/.stage.json.a1b2c3d4", "run/graph.partial"]
+    assert strays(tmp_path) == ["run/.stage.json.copl-tmp", "run/graph.partial"]
 
 
 def test_each_command_has_a_name_of_its_own() -> None:

@@ -264,6 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=100, help="steps of DPO of policies for everybody")
     parser.add_argument("--own-steps", type=int, default=20, help="steps of DPO of one user's policy")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=2e-4, help="peak learning rate of DPO")
     parser.add_argument("--training", type=int, default=12, help="training prompts")
     parser.add_argument("--prompts", type=int, default=4, help="prompts that nobody was asked in training")
     parser.add_argument("--rated", type=int, default=48, help="users whose rankings are trained on")
@@ -278,9 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = str(taught(args.model, bench, args.teach, 16 if args.model == "small" else 6))
     if args.teach_only:
         return
-    print(
-        "| what is shown | users | written: gain | unread | processor | memory |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| what is shown | users | gain | unread | processor | memory |\n| --- | --- | --- | --- | --- | --- |")
     writer = LocalGenerator(LocalOptions(model=model, max_tokens=64, temperature=0.7))
     own: dict[str, Any] = {
         "model": model,
@@ -290,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "epochs": 1000.0,
         "batch_size": args.batch,
         "max_new_tokens": 64,
-        "learning_rate": 1e-3,
+        "learning_rate": args.rate,
     }
     options = MixtureDpoOptions(**own, num_users=args.rated, max_steps=args.steps)
     policies = {"mixture-dpo": options, "one shared DPO policy": evolve(options, num_experts=0, shared_rank=16)}

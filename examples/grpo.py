@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -37,10 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chat = Writer.open(args.policy).chat
     asked = [line for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
     rows = [
-        {"prompt": [{"role": "user", "content": prompt}] if chat else plain_prompt(prompt), "user_id": user}
+        {
+            "prompt": [{"role": "user", "content": prompt}] if chat else plain_prompt(prompt),
+            "asked": prompt,
+            "user_id": user,
+        }
         for prompt in asked
         for user in args.user
     ]
+    personal = Model.open(args.run).reward_function(calibrated=True)
+
+    def personal_reward(completions: Sequence[Any], asked: Sequence[str], user_id: Sequence[str], **_: Any) -> Any:
+        return personal(prompts=asked, completions=completions, user_id=user_id)  # not as the policy's template has it
+
     options = GRPOConfig(
         output_dir=str(args.out),
         max_steps=args.steps,
@@ -56,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     trainer = GRPOTrainer(
         str(directory),
-        reward_funcs=Model.open(args.run).reward_function(calibrated=True),
+        reward_funcs=personal_reward,
         args=options,
         train_dataset=Dataset.from_list(rows),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),

@@ -56,7 +56,7 @@ DISTRIBUTED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 pytest: venv ## unit, property, end-to-end and documentation tests
 	$(BIN)/python -m pytest $(DISTRIBUTED)
 
-coverage: venv ## the same, and which lines and branches no test runs; takes twice as long
+coverage: venv ## the same, and which lines and branches no test runs; takes half as long again and more
 	$(BIN)/python -m pytest --cov $(DISTRIBUTED)
 
 # Data that is not ours lies beside some checkouts. The tests that use it must pass where it is absent; of those that hold

@@ -28,7 +28,7 @@ from benchmarks.planted_cases import CASES, accuracies, data_of, options_of
 from copl.errors import CoplError, OptionsError, suggest
 from copl.options import options_to_dict, parse_options
 from copl.plugins import OWN_PACKAGE, load
-from copl.runs import recipe
+from copl.runs import code, recipe
 from copl.system.files import write_text
 
 BAR = 0.90
@@ -67,7 +67,7 @@ def entrant(name: str, assignments: Mapping[str, str]) -> Entrant:
     values = {**(component.presets[preset] if preset else {}), **_OVERRIDES.get(name, {}), **assignments}
     options = options_to_dict(parse_options(component.options, values, where=f"encoder.{name}"))
     own = registered.package == OWN_PACKAGE
-    return Entrant(name, options, code_digest(*_GRAPH_CODE) if own else recipe.code_digest(component.build))
+    return Entrant(name, options, code_digest(*_GRAPH_CODE) if own else code.code_digest(component.build))
 
 
 def fit_cell(options: dict[str, float], seed: int, encoder: str, encoder_options: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from copl.errors import OptionsError
 from copl.hookspecs import Place
 from copl.options import option
 from copl.plugins import Component, Plugins
-from copl.runs.recipe import code_digest, merge, parse_assignments, read_recipe, resolve, write_recipe
+from copl.runs.code import code_digest
+from copl.runs.recipe import merge, parse_assignments, read_recipe, resolve, write_recipe
 
 
 @frozen

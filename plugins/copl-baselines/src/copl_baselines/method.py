@@ -29,7 +29,8 @@ from copl.records import (
     UserTable,
 )
 from copl.reward.reading.reader import TextReader
-from copl.runs.recipe import Stages, code_digest
+from copl.runs.code import code_digest
+from copl.runs.recipe import Stages
 from copl.system.files import write_atomically, write_text
 from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
 from copl_baselines.model import FeatureReward, Shape

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ from copl.model import Model
 model, count = Model.open(sys.argv[1]), int(sys.argv[2])
 texts = [text for n in range(count // 4) for text in texts_of(-1 - n)]
 model.score("warm", "Up?", ["one"])
-started = time.perf_counter()
+started, processor = time.perf_counter(), time.process_time()
 model.score("somebody", "How can I pay off my credit card faster?", texts)
-print(len(texts) / (time.perf_counter() - started))
+print(len(texts) / (time.perf_counter() - started), (time.process_time() - processor) / len(texts))
 """
 
 
@@ -63,7 +63,9 @@ class Outcome:
 
     statuses: Counter[str] = field(factory=Counter)
     num_texts: int = 0
-    seconds: list[float] = field(factory=list)
+    seconds: float = 0.0
+    processor: float = 0.0
+    latencies: list[float] = field(factory=list)
     health: list[float] = field(factory=list)
     acknowledged: set[str] = field(factory=set)
     lock: Any = field(factory=threading.Lock)
@@ -104,46 +106,58 @@ def _request(client: httpx.Client, number: int) -> tuple[httpx.Response, int]:
     return client.post(path, json={"comparisons": said}, headers={"Idempotency-Key": key}), 0
 
 
-def _client(url: str, first: int, until: float, outcome: Outcome) -> None:
+def _client(client: httpx.Client, first: int, until: float, outcome: Outcome) -> None:
     number = first
-    with httpx.Client(base_url=url, timeout=60) as client:
-        while time.monotonic() < until:
-            started = time.perf_counter()
-            answer, size = _request(client, number)
-            with outcome.lock:
-                outcome.statuses[str(answer.status_code)] += 1
-                outcome.seconds.append(time.perf_counter() - started)
-                outcome.num_texts += size if answer.status_code == 200 else 0
-                if number % 8 == 7 and answer.status_code == 200:
-                    outcome.acknowledged.add(f"vote-{number}")
-            number += 1
+    while time.monotonic() < until:
+        started = time.perf_counter()
+        answer, size = _request(client, number)
+        with outcome.lock:
+            outcome.statuses[str(answer.status_code)] += 1
+            outcome.latencies.append(time.perf_counter() - started)
+            outcome.num_texts += size if answer.status_code == 200 else 0
+            if number % 8 == 7 and answer.status_code == 200:
+                outcome.acknowledged.add(f"vote-{number}")
+        number += 1
 
 
-def _ask_health(url: str, until: float, outcome: Outcome) -> None:
-    with httpx.Client(base_url=url, timeout=60) as client:
-        while time.monotonic() < until:
-            started = time.perf_counter()
-            client.get("/healthz")
-            outcome.health.append(time.perf_counter() - started)
-            time.sleep(0.02)
+def _ask_health(client: httpx.Client, until: float, outcome: Outcome) -> None:
+    while time.monotonic() < until:
+        started = time.perf_counter()
+        client.get("/healthz")
+        outcome.health.append(time.perf_counter() - started)
+        time.sleep(0.02)
 
 
 def load(run: Path, store: Path, num_clients: int, seconds: float) -> Outcome:
-    """Have clients ask for some time."""
+    """Have clients ask for some time; what they began by then is waited for, and counts with the time it takes."""
     outcome = Outcome()
-    with served(run, store) as (_, url):
-        while httpx.get(f"{url}/readyz").status_code != 200:
+    with served(run, store) as (server, url), ExitStack() as stack:
+        while httpx.get(f"{url}/readyz", timeout=60).status_code != 200:
             time.sleep(0.1)
-        until = time.monotonic() + seconds
-        threads = [
-            threading.Thread(target=_client, args=(url, 1_000_000 * n + n, until, outcome)) for n in range(num_clients)
+        # made before, for a client that gets ready to check certificates takes tens of milliseconds for it
+        clients = [
+            stack.enter_context(httpx.Client(base_url=url, timeout=120, verify=False)) for _ in range(num_clients + 1)
         ]
-        threads.append(threading.Thread(target=_ask_health, args=(url, until, outcome)))
+        processor, started = _processor_seconds(server.pid), time.monotonic()
+        until = started + seconds
+        threads = [
+            threading.Thread(target=_client, args=(client, 1_000_000 * n + n, until, outcome))
+            for n, client in enumerate(clients[1:])
+        ]
+        threads.append(threading.Thread(target=_ask_health, args=(clients[0], until, outcome)))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        outcome.seconds = time.monotonic() - started
+        outcome.processor = _processor_seconds(server.pid) - processor
     return outcome
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the seconds that all threads of a process took; Linux alone tells."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def kills(run: Path, store: Path, count: int) -> Outcome:
@@ -203,21 +217,24 @@ def main() -> None:
         outcome = load(arguments.run, store, arguments.clients, arguments.seconds)
         kept = _kept(store, outcome)
         count = max(4, outcome.num_texts)
-        offline = float(
-            subprocess.run(
-                [sys.executable, "-c", _OFFLINE, str(arguments.run), str(count)],
-                capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            ).stdout
-        )  # fmt: skip
+        told = subprocess.run(
+            [sys.executable, "-c", _OFFLINE, str(arguments.run), str(count)],
+            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout  # fmt: skip
+        offline, offline_processor = map(float, told.split())
         store = Path(scratch) / "kills.sqlite"
         killed = _kept(store, kills(arguments.run, store, arguments.kills)) if arguments.kills else "not done"
-    online = outcome.num_texts / arguments.seconds
+    online = outcome.num_texts / outcome.seconds
     rows = [
         ("requests by status", ", ".join(f"{status}: {number}" for status, number in sorted(outcome.statuses.items()))),
         ("texts scored a second", f"{online:.1f}"),
         ("the same in one offline batch, without clients", f"{offline:.1f}"),
         ("share", f"{online / offline:.2f}"),
-        ("latency, median and 99 %", " and ".join(f"{np.quantile(outcome.seconds, q):.3f} s" for q in (0.5, 0.99))),
+        (
+            "processor time a text, all that the service does and offline",
+            f"{1000 * outcome.processor / max(1, outcome.num_texts):.1f} and {1000 * offline_processor:.1f} ms",
+        ),
+        ("latency, median and 99 %", " and ".join(f"{np.quantile(outcome.latencies, q):.3f} s" for q in (0.5, 0.99))),
         ("`/healthz`, 99 % and longest", f"{np.quantile(outcome.health, 0.99):.3f} and {max(outcome.health):.3f} s"),
         ("votes under load", kept),
         (f"votes under {arguments.kills} kills", killed),

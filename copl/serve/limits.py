@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from ipaddress import ip_address
 from typing import Any, TypeAlias, final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,9 +19,9 @@ App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 _PATIENCE = 30.0
 """Seconds in which a request has to come."""
 
-_OWN = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
 }
@@ -54,6 +55,8 @@ class Limits:
                 body = await asyncio.wait_for(self._body(receive), _PATIENCE)
             except TimeoutError:
                 answer = refusal(408, "the request did not come to its end in time")
+            except _GoneError:
+                return
             except _TooLargeError:
                 answer = refusal(413, f"the body is larger than {self._max_body} bytes")
         if answer is not None:
@@ -63,7 +66,7 @@ class Limits:
 
     def _refused(self, scope: Message, headers: Headers) -> Any:
         host = headers.get("host", "")
-        if self._is_open() and _name(host) not in _OWN:
+        if self._is_open() and not _is_own(_name(host)):
             return refusal(421, "this service is for its own machine: ask localhost")
         origin = headers.get("origin")
         if origin and origin not in self._origins and origin.partition("://")[2] != host:
@@ -81,7 +84,7 @@ class Limits:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return b"".join(parts)
+                raise _GoneError
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._max_body:
@@ -92,6 +95,20 @@ class Limits:
 
 class _TooLargeError(Exception):
     pass
+
+
+class _GoneError(Exception):
+    """The client went away before the request had come to its end."""
+
+
+def _is_own(name: str) -> bool:
+    """Return whether a host is this machine by its address, or by the one name that everybody has for it."""
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _name(host: str) -> str:

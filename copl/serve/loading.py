@@ -37,7 +37,7 @@ class Loader:
         loaded: Callable[[], object] = lambda: None,
         failed: Callable[[BaseException], object] = lambda error: None,
     ) -> None:
-        self._run, self._engine, self._seconds = run, engine, seconds
+        self.run, self._engine, self._seconds = run, engine, seconds
         self._loaded, self._failed = loaded, failed
         self._wake = threading.Event()
         self._stopped = False
@@ -85,14 +85,14 @@ class Loader:
         from copl.plugins import load
         from copl.runs.directory import open_run
 
-        run = open_run(self._run, load())
+        run = open_run(self.run, load())
         served = self._engine.served
         return run.facts.status == "finished" and (served is None or run.fingerprint != served.run)
 
     def _load(self) -> None:
         from copl.serve.served import open_served
 
-        served = open_served(self._run)
+        served = open_served(self.run.resolve())  # whatever a link is set to while it is in use
         if self._stopped:
             return
         before = self._engine.served

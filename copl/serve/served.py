@@ -6,7 +6,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -121,6 +120,7 @@ class Served:
 
     Attributes:
         run: fingerprint of the model.
+        summary: the same, with the run's accuracy by split as far as it was evaluated.
         map: where the trained users lie, where there is such a map.
         pool: pairs to ask users about.
     """
@@ -133,6 +133,7 @@ class Served:
     ) -> None:
         self.model = model
         self.run = model.fingerprint
+        self.summary: dict[str, Any] = {"run": self.run, "accuracy": _accuracy(model)}
         self.map = TasteMap.of(model, data)
         self.pool = pairs_to_ask(data)
         self._trained = said_in_training or {}
@@ -149,24 +150,11 @@ class Served:
         """Number of users known from training."""
         return len(self._seen)
 
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """The run's fingerprint, and its accuracy by split as far as it was evaluated."""
-        from copl.runs.results import read_metrics
-
-        accuracy: dict[str, float] = {}
-        with suppress(CoplError, OSError):
-            for one in read_metrics(self.model.run.root):
-                if (one.metric, one.subset) == ("accuracy", "all"):
-                    accuracy[one.split] = round(one.value, 4)
-        return {"run": self.run, "accuracy": accuracy}
-
     def state(self, history: History) -> UserState:
         """Return what is known of a user; a function of the model and of what the user said alone."""
-        kept = self._states.get(history.user)
-        if kept is not None and kept[:2] == (history.version, history.is_forgotten):
+        if self._is_current(history):
             self._states.move_to_end(history.user)
-            return kept[2]
+            return self._states[history.user][2]
         state = self._state(history)
         self._states[history.user] = (history.version, history.is_forgotten, state)
         self._states.move_to_end(history.user)
@@ -174,13 +162,33 @@ class Served:
             self._states.popitem(last=False)
         return state
 
+    def _is_current(self, history: History) -> bool:
+        kept = self._states.get(history.user)
+        return kept is not None and kept[:2] == (history.version, history.is_forgotten)
+
+    def _new_words(self, history: History) -> list[Word]:
+        """Return what a user said that training has not heard."""
+        already = self._trained.get(history.name, frozenset())
+        return [word for word in history.words if word.claim not in already]
+
+    def _read_together(self, histories: Sequence[History]) -> None:
+        """Have the texts read at once that the states of several users need: a few by themselves take twice as long."""
+        waiting = {one.user: one for one in histories if self.takes_notice and not self._is_current(one)}
+        pairs = {
+            (word.prompt, text) for one in waiting.values() for word in self._new_words(one) for text in word.texts
+        }
+        if len(waiting) > 1 and pairs:
+            prompts, texts = zip(*sorted(pairs), strict=True)
+            rows = range(len(pairs))
+            nobody = UserTable.ungrouped([NOBODY])
+            self.model.scores(ScoreRequests(nobody, ResponseTable(prompts, texts), [0 for _ in rows], rows))
+
     def _state(self, history: History) -> UserState:
         name = history.name
         trained = name in self._seen
         if not self.takes_notice:
             return UserState(None, None, True, "unpersonalised", 0.0)
-        already = self._trained.get(name, frozenset())
-        rows = [word.row(name) for word in history.words if word.claim not in already]
+        rows = [word.row(name) for word in self._new_words(history)]
         followed = self.model.online(name)
         adapted = followed.add_rows(rows) if rows else followed.adapted
         used = adapted if rows else None
@@ -196,6 +204,7 @@ class Served:
         Raises:
             CoplError: a text cannot be read.
         """
+        self._read_together([one.history for one in asked])
         states = [self.state(one.history) for one in asked]
         table: dict[tuple[str, str], int] = {}
         users: dict[str, int] = {}
@@ -243,6 +252,15 @@ def _together(users: Sequence[AdaptedUsers]) -> AdaptedUsers | None:
         num_neighbours=np.concatenate([one.num_neighbours for one in users]),
         confidence=np.concatenate([one.confidence for one in users]),
     )
+
+
+def _accuracy(model: Model) -> dict[str, float]:
+    from copl.runs.results import read_metrics
+
+    with suppress(CoplError, OSError):
+        measured = read_metrics(model.run.root)
+        return {one.split: round(one.value, 4) for one in measured if (one.metric, one.subset) == ("accuracy", "all")}
+    return {}
 
 
 def open_served(directory: Path) -> Served:

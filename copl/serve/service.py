@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Annotated, Any, TypeAlias, TypeVar, final
 
 from anyio import to_thread
@@ -14,7 +15,7 @@ from fastapi import Depends, Header, Request
 
 from copl.data.events.evidence import Event
 from copl.data.events.log import Appended, Entry, EventLog
-from copl.serve.engine import Engine
+from copl.serve.engine import Engine, OverloadedError
 from copl.serve.faults import ApiError
 from copl.serve.histories import Histories
 from copl.serve.identity import Gate, Principal
@@ -153,7 +154,7 @@ class Service:
         count = await self.store(self.log.forget, user)
         await self.store(self.tokens.revoke_of_user, user)
         self.histories.forget(user)
-        if self.engine.served is not None:
+        with suppress(OverloadedError):  # what is kept of the state is of a version that is never asked for again
             await self.with_model(lambda served: served.forget(user))
         return count
 
@@ -187,7 +188,14 @@ PrincipalOf: TypeAlias = Annotated[Principal, Depends(get_principal)]
 
 async def get_named_user(request: Request, service: ServiceOf) -> str | None:
     """Return the user that the trusted header names."""
-    return request.headers.get(service.options.user_header)
+    name = service.options.user_header.lower().encode("latin-1", "replace")
+    value = next((value for key, value in request.scope["headers"] if key == name), None)
+    if value is None:
+        return None
+    try:
+        return str(value.decode("utf-8"))  # as everywhere else; frameworks take headers for Latin-1
+    except UnicodeDecodeError:
+        return str(value.decode("latin-1"))
 
 
 NamedUser: TypeAlias = Annotated[str | None, Depends(get_named_user)]

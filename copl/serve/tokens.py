@@ -59,7 +59,7 @@ class Tokens:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        with log.writing() as connection:
+        with log.preparing() as connection:
             _metadata.create_all(connection)
 
     def new(self, scope: str, *, user: str | None = None, name: str = "") -> str:
@@ -109,9 +109,13 @@ class Tokens:
             raise OptionsError(f"token {number}: there is none in force; `copl serve token list` shows all")
 
     def revoke_of_user(self, user: str) -> None:
-        """Remove the tokens that speak for a user, with the user's id."""
+        """Make the tokens that speak for a user useless, and remove what names the user.
+
+        Their rows stay, for a service that had a token is not open again.
+        """
+        gone = {"user_id": None, "name": "", "revoked": time.time()}
         with self._log.writing() as connection:
-            connection.execute(sql.delete(_TOKENS).where(_TOKENS.c.user_id == user))
+            connection.execute(sql.update(_TOKENS).where(_TOKENS.c.user_id == user).values(gone))
 
 
 def _digest(secret: str) -> str:

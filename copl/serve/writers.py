@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from attrs import frozen
@@ -113,36 +114,51 @@ class Upstream:
         messages: Any = messages_of(prompt)
         asked = {name: settings[name] for name in (*PASSED_ON, "seed") if settings.get(name) is not None}
         model = self._model or settings.get("model") or ""
+        create = partial(self._client.chat.completions.create, model=model, messages=messages)
         try:
-            answers = [await self._client.chat.completions.create(model=model, messages=messages, n=num, **asked)]
-            missing = num - len(answers[0].choices)
-            if missing > 0:  # many servers write one, whatever is asked for; other seeds, for else it is the same one
-                calls = [
-                    self._client.chat.completions.create(
-                        model=model,
-                        messages=messages,
-                        **asked | ({"seed": asked["seed"] + place + 1} if "seed" in asked else {}),
-                    )
-                    for place in range(missing)
+            answers = [_answer(await create(n=num, **asked), model)]
+            missing = num - answers[0].num_choices
+            for start in range(0, missing, _ALONG):  # many servers write one, whatever is asked for
+                seeds = [
+                    {"seed": asked["seed"] + place + 1} if "seed" in asked else {}  # with the same it is the same text
+                    for place in range(start, min(missing, start + _ALONG))
                 ]
-                for start in range(0, len(calls), _ALONG):
-                    answers += await asyncio.gather(*calls[start : start + _ALONG])
+                more = await asyncio.gather(*(create(**asked | seed) for seed in seeds), return_exceptions=True)
+                failed = [one for one in more if isinstance(one, BaseException)]
+                if failed and not any(answer.texts for answer in answers):
+                    raise failed[0]
+                answers += [_answer(one, model) for one in more if not isinstance(one, BaseException)]
+                if failed:  # what there is, is enough to choose from
+                    break
         except Exception as error:  # whatever it is, the upstream has failed
             raise _failed(error) from error
-        contents = [choice.message.content for answer in answers for choice in answer.choices]
-        texts = [text for text in contents if text and text.strip()]
+        texts = [text for answer in answers for text in answer.texts]
         if not texts:
             raise ApiError(502, "the language model upstream gave no text")
-        usages = [answer.usage for answer in answers if answer.usage is not None]
-        return Written(
-            tuple(texts[:num]),
-            answers[0].model or model,
-            usages[0].prompt_tokens if usages else 0,
-            sum(usage.completion_tokens for usage in usages),
-        )
+        completion_tokens = sum(answer.completion_tokens for answer in answers)
+        return Written(tuple(texts[:num]), answers[0].model, answers[0].prompt_tokens, completion_tokens)
 
     async def close(self) -> None:
         await self._client.close()
+
+
+@final
+@frozen
+class _Answer:
+    """One answer of an upstream, whatever it leaves out."""
+
+    num_choices: int
+    texts: tuple[str, ...]
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def _answer(value: Any, model: str) -> _Answer:
+    contents = [choice.message.content for choice in value.choices or ()]
+    texts = tuple(text for text in contents if isinstance(text, str) and text.strip())
+    asked, answered = (getattr(value.usage, f"{name}_tokens", None) or 0 for name in ("prompt", "completion"))
+    return _Answer(len(contents), texts, value.model or model, asked, answered)
 
 
 def _failed(error: Exception) -> ApiError:

@@ -31,7 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"))
+            for message in ("`is_gradient_checkpointing` is deprecated", "The 'alias' attribute with value"):
+                item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
 
 
 @contextmanager

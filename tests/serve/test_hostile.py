@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -20,6 +22,7 @@ CHAT, BACK, REWARDS, RLHF = "/v1/chat/completions", "/v1/feedback", "/v1/rewards
 ASK = "/v1/users/ann/question"
 PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
 TEXT = [{"role": "user", "content": "x"}]
+POST = f"POST {SCORE} HTTP/1.1\r\nHost: localhost\r\n".encode()
 DEEP = "[" * 100_000 + "]" * 100_000
 
 BODIES: list[tuple[str, Any, set[int]]] = [
@@ -145,6 +148,50 @@ def test_paths_that_are_none(service: Running, method: str, path: str, status: i
 def test_keys_that_are_none(service: Running, key: str) -> None:
     body = {"comparisons": [PAIR]}
     assert service.http.post(SAY, json=body, headers={"Idempotency-Key": key}).status_code == 422
+    assert service.service.log.count_by_user() == {}
+
+
+def test_a_client_that_goes_away_in_its_request_has_said_nothing(service: Running) -> None:
+    body = json.dumps({"comparisons": [PAIR]}).encode()
+    head = f"POST {SAY} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    port = httpx.URL(service.url).port
+    for framing, sent in (
+        (f"Content-Length: {len(body) + 1}", body),
+        ("Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (len(body), body)),
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(f"{head}{framing}\r\n\r\n".encode() + sent)
+    assert service.http.get("/v1/users/ann").json()["num_events"] == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (POST + b"Content-Length: -1\r\n\r\n", 400),
+        (POST + b"Content-Length: 99999999999\r\n\r\n", 413),
+        (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET /v1/users/ann%0d%0aX: HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_refused(service: Running, raw: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port), timeout=30) as connection:
+        connection.sendall(raw)
+        answer = connection.recv(4096)
+    assert answer.split(b" ")[1] == str(status).encode(), answer
+    assert service.http.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "image/png"]
+)
+def test_bodies_of_other_types_are_refused(service: Running, content_type: str) -> None:
+    content = json.dumps({"comparisons": [PAIR]}).encode()
+    answer = service.http.post(SAY, content=content, headers={"Content-Type": content_type})
+    assert answer.status_code == 422
+    assert "\n" not in answer.json()["error"]["message"]
     assert service.service.log.count_by_user() == {}
 
 

@@ -138,6 +138,8 @@ def test_pages_of_other_hosts_may_not_ask_unless_named(serving: Callable[..., Ru
     assert (named.status_code, named.headers["Access-Control-Allow-Origin"]) == (200, "https://chat.example")
     own = service.http.get(path, headers={"Origin": service.url})
     assert (own.status_code, own.headers.get("Access-Control-Allow-Origin")) == (200, None)
+    for host in ("LOCALHOST:1", "127.0.0.2", "[::1]:8199"):
+        assert service.http.get(path, headers={"Host": host}).status_code == 200
     rebound = service.http.get(path, headers={"Host": "evil.example"})
     assert rebound.status_code == 421
     behind_a_proxy = {"Host": "chat.example", **service.token("service")}
@@ -156,7 +158,25 @@ def test_a_user_who_is_forgotten_has_no_token_any_more(service: Running) -> None
     service.token("admin")
     assert service.http.delete("/v1/users/ann", headers=ann).status_code == 200
     assert service.http.get("/v1/users/ann", headers=ann).status_code == 401
-    assert [token.scope for token in service.service.tokens.all()] == ["admin"]
+    kept = [(token.scope, token.user, token.name, token.is_revoked) for token in service.service.tokens.all()]
+    assert kept == [("user", None, "", True), ("admin", None, "", False)]
+
+
+def test_whoever_forgets_the_only_user_with_a_token_does_not_open_the_service(service: Running) -> None:
+    ann = service.token("user", "ann")
+    assert service.http.delete("/v1/users/ann", headers=ann).status_code == 200
+    again = create_service(service.service.loader.run, service.service.options)  # as after a restart
+    assert not again.gate.is_open
+    again.log.close()
+
+
+def test_the_header_names_a_user_in_any_script(service: Running) -> None:
+    said = {"comparisons": [{"prompt": ASKED["prompt"], "chosen": "Ask a cook!", "rejected": "Eight minutes."}]}
+    assert service.http.post("/v1/users/ünal/comparisons", json=said).status_code == 200
+    name = service.service.options.user_header
+    by_header = service.http.post("/rerank", json=RERANK, headers=[(name.encode(), "ünal".encode())])
+    by_body, nobody = (service.http.post("/rerank", json={**RERANK, "user": user}) for user in ("ünal", "x"))
+    assert by_header.json()["results"] == by_body.json()["results"] != nobody.json()["results"]
 
 
 def test_nothing_secret_is_logged(service: Running, caplog: pytest.LogCaptureFixture) -> None:

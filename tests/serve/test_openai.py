@@ -180,6 +180,44 @@ def test_an_upstream_that_writes_one_at_a_time_is_asked_again(serving: Callable[
         assert {one["temperature"] for one in asked} == {0.5}
 
 
+def test_an_upstream_that_fails_midway_has_written_enough(serving: Callable[..., Running]) -> None:
+    with upstream(most=1, num_sound=2) as (url, asked):
+        service = serving(upstream=url)
+        body = {"messages": ASKED, "user": "ann", "candidates": 12}
+        answer = service.http.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["copl"]["candidates"]) == 2
+        assert len(asked) < 1 + 2 * 11, "no more is asked of an upstream that fails"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"choices": None}, 502),
+        ({"choices": []}, 502),
+        ({"choices": [{"index": 0, "message": None}]}, 502),
+        ({"choices": [{"index": 0, "message": {"role": "assistant", "content": None}}]}, 502),
+        ({"choices": "text"}, 502),
+        ({"usage": None, "model": None}, 200),
+        ({"usage": {"prompt_tokens": None}}, 200),
+    ],
+)
+def test_whatever_an_upstream_leaves_out_is_no_fault_of_the_service(
+    serving: Callable[..., Running], changes: dict[str, Any], status: int
+) -> None:
+    with upstream(**changes) as (url, _):
+        service = serving(upstream=url, wait=status == 200)
+        answer = service.http.post("/v1/chat/completions", json={"messages": ASKED, "candidates": 2})
+        assert answer.status_code == status, answer.text
+
+
+def test_the_id_of_a_completion_is_a_key_like_any_other(service: Running) -> None:
+    made = service.http.post("/v1/chat/completions", json={"messages": ASKED, "user": "key"}).json()["id"]
+    said = {"completion_id": made, "rating": 1}
+    sent = [service.http.post("/v1/feedback", json=said, headers={"Idempotency-Key": made}) for _ in range(2)]
+    assert [answer.json()["new"] for answer in sent] == [True, False]
+
+
 @pytest.mark.parametrize(("status", "expected"), [(500, 502), (401, 502), (400, 400), (429, 503)])
 def test_an_upstream_that_fails_is_said_in_one_line(
     serving: Callable[..., Running], status: int, expected: int

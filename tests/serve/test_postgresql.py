@@ -10,6 +10,7 @@ import pytest
 from copl.data.events.log import Entry, EventLog
 from copl.plugins import load
 from copl.serve.settings import ServeOptions
+from copl.serve.tokens import Tokens
 from tests.serve.running import running
 
 PROMPT, TEXTS = "How do I boil an egg?", ["Eight minutes.", "Place the egg in cold water. Then wait."]
@@ -46,6 +47,23 @@ def test_two_services_share_what_users_say(postgresql: str, run: Path) -> None:
         .load(seed=0)
     )
     assert data.users.ids == ("ben",)
+
+
+def test_stores_that_are_made_at_once_do_not_disturb_each_other(postgresql: str) -> None:
+    first = EventLog(postgresql)
+    with first.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE DATABASE fresh")
+    first.close()
+    address = postgresql.rpartition("/")[0] + "/fresh"
+
+    def make(_: int) -> int:
+        log = EventLog(address)
+        tokens = len(Tokens(log).all())
+        log.close()
+        return tokens
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(make, range(8))) == [0] * 8
 
 
 def test_ids_are_given_in_the_order_of_a_users_events(postgresql: str) -> None:

@@ -152,6 +152,9 @@ def test_a_new_run_takes_over_without_an_error_and_no_answer_mixes_two(
     assert {answer["run"] for answer in answers} == set(models)
     for answer in answers:
         assert answer["rewards"] == pytest.approx(expected[answer["run"]], abs=2e-6)
+    served = service.service.engine.served
+    assert served is not None
+    assert served.model.run.root == other_run.resolve(), "whatever the link is set to next"
     (before,) = {*models} - {answers[-1]["run"]}
     assert service.http.get("/v1/admin/overview").json()["previous"]["run"] == before
 

@@ -19,13 +19,17 @@ TEXTS = (
 
 
 @contextmanager
-def upstream(texts: Sequence[str] = TEXTS, *, most: int = 64, status: int = 200) -> Iterator[tuple[str, list[Any]]]:
+def upstream(
+    texts: Sequence[str] = TEXTS, *, most: int = 64, status: int = 200, num_sound: int | None = None, **changes: Any
+) -> Iterator[tuple[str, list[Any]]]:
     """Run the server; give its address and the list of what it was asked.
 
     Args:
         texts: what it writes, in turn.
         most: choices it gives at once, whatever is asked for.
         status: what it answers with.
+        num_sound: after so many answers it fails.
+        changes: fields of its answers that are otherwise.
     """
     asked: list[Any] = []
     turns = itertools.count()
@@ -38,7 +42,7 @@ def upstream(texts: Sequence[str] = TEXTS, *, most: int = 64, status: int = 200)
 
         def _answer(self, value: Any) -> None:
             body = json.dumps(value).encode()
-            self.send_response(status)
+            self.send_response(status if num_sound is None or len(asked) <= num_sound else 500)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -61,7 +65,7 @@ def upstream(texts: Sequence[str] = TEXTS, *, most: int = 64, status: int = 200)
             ]
             usage = {"prompt_tokens": 3, "completion_tokens": 5 * num, "total_tokens": 3 + 5 * num}
             head = {"id": "x", "object": "chat.completion", "created": 0, "model": "tiny"}
-            self._answer({**head, "choices": choices, "usage": usage})
+            self._answer({**head, "choices": choices, "usage": usage, **changes})
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

@@ -34,6 +34,8 @@ FORMAT = 1
 _PATIENCE = 30.0
 """Seconds that a writer waits for another one."""
 
+_PREPARING = 0x636F706C  # "copl", the lock of whoever makes tables
+
 Version: TypeAlias = tuple[int, int]
 """Number of a user's events, and id of the last."""
 
@@ -117,7 +119,7 @@ class EventLog:
             self._prepare()
 
     def _prepare(self) -> None:
-        with self.writing() as connection:
+        with self.preparing() as connection:
             _metadata.create_all(connection)
             formats = connection.execute(sql.select(_FORMAT.c.format)).scalars().all()
             if not formats:
@@ -125,6 +127,14 @@ class EventLog:
             elif list(formats) != [FORMAT]:
                 shown = shown_address(self.url)
                 raise DataError(f"{shown}: events of format {formats[0]}; this version of copl has format {FORMAT}")
+
+    @contextmanager
+    def preparing(self) -> Iterator[Connection]:
+        """Open a transaction that makes tables where there are none; one at a time among all processes."""
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":  # where two that make the same table at once do not wait
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_PREPARING)))
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -217,7 +217,7 @@ async def complete(service: Service, user: str | None, prompt: str, num: int, se
         "rewards": chosen.rewards, "average": average, "model": written.model, "run": chosen.run,
     }  # fmt: skip
     if user is not None:  # what nobody could say anything of, and nobody could have forgotten, is not kept
-        await service.append(user, own_id, [Entry("completion", own_id, kept)])
+        await service.append(user, None, [Entry("completion", own_id, kept)])
     differs = chosen.candidates[0] != chosen.candidates[chosen.unpersonalised]
     service.metrics.answers.labels(str(differs).lower()).inc()
     return Completion(own_id, created, written, chosen)

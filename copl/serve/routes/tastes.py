@@ -98,8 +98,8 @@ async def examples(service: ServiceOf, principal: PrincipalOf, user: UserPath) -
 async def show_map(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> MapAnswer:
     name = user_id(user)
     principal.speaks_for(name)
-    drawn, history = service.model.map, await service.history(name)
-    state = await service.with_model(lambda served: served.state(history))
+    history = await service.history(name)
+    drawn, state = await service.with_model(lambda served: (served.map, served.state(history)))  # both of one run
     if drawn is None or state.followed is None:
         return MapAnswer(user=name, points=[], groups=[], place=None, confidence=state.confidence)
     shows_groups = principal.scope == "admin"

@@ -74,15 +74,17 @@ def test_a_warning_is_shown_and_is_no_failure(run_copl: RunCopl) -> None:
 
 @pytest.mark.usefixtures("toys")
 @pytest.mark.parametrize(
-    ("name", "finding"),
+    ("words", "finding"),
     [
-        ("ends", "the process ended with code 0 in the middle of this check"),
-        ("quits", "raised SystemExit: 0"),
-        ("hangs", "no end within 20 seconds (--timeout)"),
+        (["ends"], "the process ended with code 0 in the middle of this check"),
+        (["quits"], "raised SystemExit: 0"),
+        (["hangs", "--timeout", "20"], "no end within 20 seconds (--timeout)"),
     ],
 )
-def test_a_component_that_ends_its_process_or_hangs_is_a_finding(name: str, finding: str, run_copl: RunCopl) -> None:
-    code, out, _ = run_copl("plugins", "check", name, "--json", "--timeout", 20)
+def test_a_component_that_ends_its_process_or_hangs_is_a_finding(
+    words: list[str], finding: str, run_copl: RunCopl
+) -> None:
+    code, out, _ = run_copl("plugins", "check", *words, "--json")
     results = json.loads(out)
     assert code == 2
     assert [result["outcome"] for result in results[:2]] == ["warning", "passed"]  # what was found before is told

@@ -217,7 +217,7 @@ def _write(
     for split, picture in pictures.items():
         write_text(out / "plots" / f"{split}.svg", picture + "\n")
     write_text(out / "table.md", markdown(title, tables, more, remarks))
-    write_text(out / "table.tex", latex(tables, remarks))
+    write_text(out / "table.tex", latex(tables, shown, remarks))
     write_text(out / "table.html", to_html(title, tables, more, remarks, pictures))
     _write_best(plan, best, recipes, out)
     _write_facts(plan, data, cells, failed, out / STUDY_FILE)

@@ -204,21 +204,25 @@ _TEX = str.maketrans(
 )
 
 
-def latex(tables: Sequence[SplitTable], remarks: Sequence[str]) -> str:
+def latex(tables: Sequence[SplitTable], more: Sequence[Table], remarks: Sequence[str]) -> str:
     """Return the tables for LaTeX with the package ``booktabs``; the remarks stand above as comments."""
     lines = [f"% {one_line(line)}" for line in remarks]
     for shown in tables:
-        table = as_table(shown)
-        lines += ["", r"\begin{table}", r"\centering", rf"\caption{{{table.title.translate(_TEX)}}}"]
-        lines += [rf"\begin{{tabular}}{{l{'c' * len(shown.columns)}}}", r"\toprule"]
-        lines += [" & ".join(cell.translate(_TEX) for cell in table.header) + r" \\", r"\midrule"]
-        is_best = _is_best(shown)
-        for row, cells in enumerate(table.rows):
-            texts = [cell.translate(_TEX) for cell in cells]
-            bold = [rf"\textbf{{{t}}}" if is_best(row, column) else t for column, t in enumerate(texts)]
-            lines.append(" & ".join(bold) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        lines += _tex_table(as_table(shown), _is_best(shown))
+    for table in more:
+        lines += _tex_table(table)
     return "\n".join(lines).lstrip() + "\n"
+
+
+def _tex_table(table: Table, is_best: Callable[[int, int], bool] = lambda row, column: False) -> list[str]:
+    lines = ["", r"\begin{table}", r"\centering", rf"\caption{{{table.title.translate(_TEX)}}}"]
+    lines += [rf"\begin{{tabular}}{{l{'c' * (len(table.header) - 1)}}}", r"\toprule"]
+    lines += [" & ".join(cell.translate(_TEX) for cell in table.header) + r" \\", r"\midrule"]
+    for row, cells in enumerate(table.rows):
+        texts = [cell.translate(_TEX) for cell in cells]
+        bold = [rf"\textbf{{{t}}}" if is_best(row, column) else t for column, t in enumerate(texts)]
+        lines.append(" & ".join(bold) + r" \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
 
 
 _STYLE = """

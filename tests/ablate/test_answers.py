@@ -65,6 +65,7 @@ def test_gain_stands_beside_accuracy_for_every_variant_and_aligner(study: tuple[
     assert "in-context shows nothing by mf on facets: aligner in-context puts" in " ".join(found.remarks)
     text = (out / "table.md").read_text()
     assert text.index("new prompts") < text.index("What is shown and what chose it, new prompts")
+    assert r"\caption{What is shown and what chose it, new prompts}" in (out / "table.tex").read_text()
     table = pq.read_table(out / "answers.parquet").to_pylist()
     assert {row["aligner"] for row in table} == {"none", "unpersonalised", "best-of-n", "oracle"}
     assert {row["value"] for row in table if row["aligner"] == "oracle" and row["metric"] == GAIN} == {1.0}

@@ -52,7 +52,7 @@ def test_markdown_emphasises_the_best() -> None:
 
 
 def test_latex_is_escaped() -> None:
-    page = latex([TABLE], ["50 %"])
+    page = latex([TABLE], [], ["50 %"])
     assert page.startswith("% 50 %\n")
     assert r"variant & polis\_votes & average \\" in page
     assert r"copl \& <gate> & \textbf{.800 $\pm$ .050$\uparrow$} &" in page

@@ -68,7 +68,7 @@ def test_markdown_shows_a_name_as_it_is(name: str) -> None:
 def test_latex_and_pictures_of_a_study_take_any_name(name: str) -> None:
     row = (Entry(0.7, 0.6, 0.8, False, best=True), None)
     shown = SplitTable(name or "test", (name, "b"), {name: row, "other": row})
-    text = latex([shown], [f"a remark on {name}"])
+    text = latex([shown], [], [f"a remark on {name}"])
     assert not BARE.search(text)
     drawn_lines = [line for line in text.split("\n") if not line.startswith("%")]
     commands = set(re.findall(r"\\([a-zA-Z]+)", "\n".join(drawn_lines)))

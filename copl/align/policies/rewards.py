@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -102,7 +102,7 @@ class PersonalRewards:
             )
             return [NOBODY] * count
         given = columns[self._column]
-        values = [given] * count if isinstance(given, str | int) or given is None else list(given)
+        values = [given] * count if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
         if len(values) != count:
             faults.add(f"{self._column}: {len(values)} values for {count} completions")
         return [self._id(place, value, faults) for place, value in enumerate(values)]

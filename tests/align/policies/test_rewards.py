@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from copl import Model
@@ -71,6 +72,7 @@ def test_unknown_users_get_the_average_and_are_told_of_once(model: Model, users:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.reward_function(adapted=adapted)(prompts=PROMPTS[:1], completions=TEXTS[:1], user_id=7)
+        model.reward_function(adapted=adapted)(prompts=PROMPTS[:1], completions=TEXTS[:1], user_id=np.int64(7))
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\x00", "\ud800", "\u200b", "x" * 5000, "e\u0301", "<|im_end|>"])

@@ -45,6 +45,8 @@ _LEAST = 1e-6
 _PRIOR = 4.0
 """Judgements' worth of everybody's shares in a user's own."""
 
+_LEVELS_OF_A_RATING = 3
+
 _GOLDEN = (5**0.5 - 1) / 2
 _ROUNDS = 4
 """Times around a user's judgements of single responses that each is set against others."""
@@ -200,8 +202,9 @@ def on_levels(judgements: Judgements, num_responses: int, *, alone: bool = False
 
     so that a user who has said enough has a scale of their own, in mean and in spread. A thumb is a comparison with the
     level at the threshold; of two levels beside it the one or the other, the more often the nearer one. A rating tells
-    of every level whether it is above; it is compared with two of them, which go around all levels in turn, since of
-    all nine, which hang together, no more is learnt: on the average two have the information 1/3 of a rating.
+    of every level whether it is above; it is compared with three of them, which go around all levels in turn, each of
+    weight 2/3: a comparison with a level anywhere has the information 1/6 on the average, so that together they have
+    the 1/3 of a rating.
 
     Args:
         judgements: the judgements; those of two responses are left out, but for the thumbs that both bad implies.
@@ -218,11 +221,12 @@ def on_levels(judgements: Judgements, num_responses: int, *, alone: bool = False
     ratings = judgements.take(judgements.kind == RATING)
     below, up_to = _shares(ratings, alone=alone)
     spread = _spread(ratings.user)
-    for turn in (0.0, 0.5):
-        level = np.floor((spread + turn) % 1 * NUM_LEVELS).astype(np.int64)
+    shared = evolve(ratings, weight=ratings.weight * 2 / _LEVELS_OF_A_RATING)
+    for turn in range(_LEVELS_OF_A_RATING):
+        level = np.floor((spread + turn / _LEVELS_OF_A_RATING) % 1 * NUM_LEVELS).astype(np.int64)
         height = (level + 1) / (NUM_LEVELS + 1)
         is_above = np.where(below >= height, True, (up_to > height) & ((below + up_to) / 2 > height))
-        parts.append(_against(ratings, level, is_above, num_responses))
+        parts.append(_against(shared, level, is_above, num_responses))
     return Comparisons.concat(parts)
 
 

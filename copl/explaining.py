@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
-from copl.adapt.explain import Explanation, Part
+from copl.adapt.explanation import Explanation, Part
 from copl.errors import OptionsError, quoted, suggest
+from copl.evaluate.examples import examples
 from copl.evidence import LEVEL_KEYS
-from copl.runs.reference import data_of
+from copl.records import ResponseTable
+from copl.system.documents import read_document, write_document
 
 if TYPE_CHECKING:
-    from copl.records import ComparisonSet, ResponseTable
-    from copl.runs.directory import Run
+    from copl.interfaces import PreferenceModel
+    from copl.records import FloatArray, PreferenceData
 
 WORDS: Mapping[str, str] = {
     "everybody": "what everybody thinks of it",
@@ -26,7 +29,18 @@ WORDS: Mapping[str, str] = {
 }
 """What each source of a part is."""
 
+_FILE = "reasons.json"
 _GONE = "a text that is not in the data any more"
+
+
+@final
+@attrs.frozen
+class Line:
+    """One line of an explanation: what it adds, in words; one below another one is a part of that."""
+
+    amount: float
+    words: str
+    is_detail: bool = False
 
 
 @final
@@ -61,6 +75,30 @@ class Reasons:
         """What each source of a part is."""
         return WORDS
 
+    def lines(self, *, num_shown: int = 8, length: int = 60) -> list[Line]:
+        """Return the parts, to be read from top to bottom: each source, and below it its answers.
+
+        Args:
+            num_shown: answers shown of a source; what the others add up to is one line.
+            length: characters of a text that are shown.
+        """
+        lines = []
+        for source, words in self.words.items():
+            own = [part for part in self.parts if part.source == source]
+            if not own:
+                continue
+            lines.append(Line(sum(part.amount for part in own), words))
+            if source in ("own answer", "like-minded user"):
+                lines += [Line(part.amount, _answer(part, length), is_detail=True) for part in own[:num_shown]]
+                if more := own[num_shown:]:
+                    lines.append(Line(sum(part.amount for part in more), f"{len(more)} more", is_detail=True))
+        return lines
+
+    def title(self, length: int = 60) -> str:
+        """Return what is explained, in words."""
+        other = "the average response" if self.against is None else _short(self.against, length)
+        return f"{_short(self.response, length)} rather than {other}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return attrs.asdict(self)
@@ -80,29 +118,83 @@ class Reasons:
         )  # fmt: skip
 
 
-def texts_of(run: Run, support: ComparisonSet | None) -> dict[str, str]:
-    """Return the text of each response that was trained on or is in `support`, by key; levels by name."""
-    tables = [data.responses] if (data := data_of(run)) is not None else []
-    tables += [support.responses] if support is not None else []
+@final
+@attrs.frozen
+class _Kept:
+    reasons: tuple[Reasons, ...]
+
+
+def _answer(part: Part, length: int) -> str:
+    who = f"{part.user}: " if part.user else ""
+    return f"{who}{_short(part.chosen, length)} over {_short(part.rejected, length)}"
+
+
+def _short(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return f"“{line}”" if len(line) <= length else f"“{line[:length]}…”"
+
+
+def texts_of(*tables: ResponseTable) -> dict[str, str]:
+    """Return the text of each response of some tables, by key; levels by name."""
     texts = {key: text for table in tables for key, text in zip(table.keys, table.texts, strict=True)}
     return texts | {key: f"the user's {key} of {len(LEVEL_KEYS)}" for key in LEVEL_KEYS}
 
 
-def own_comparison(run: Run, user: str) -> tuple[str, str, str]:
-    """Return prompt and responses of the first comparison of a user in the run's data.
+def own_comparison(data: PreferenceData | None, user: str) -> tuple[str, str, str]:
+    """Return prompt and responses of the first comparison of a user in a run's data.
 
     Raises:
         OptionsError: the data is gone, or has no such user.
     """
-    data = data_of(run)
     if data is None:
-        raise OptionsError(f"{run.data_directory}: not the data of the run any more; give --prompt and --response")
+        raise OptionsError("the data of the run is not there any more; give --prompt and --response")
     if user not in data.users.rows:
         raise OptionsError(f"no user {quoted(user)} in the data{suggest(user, data.users.ids)}")
     for name in data.evidence():
-        rows = data.split(name).comparisons
-        own = rows.take(rows.user == data.users.rows[user])
+        own = data.split(name).of_user(user).comparisons
         if len(own):
             chosen, rejected = int(own.chosen[0]), int(own.rejected[0])
             return data.responses.prompts[chosen], data.responses.texts[chosen], data.responses.texts[rejected]
     raise OptionsError(f"user {quoted(user)} has compared nothing; give --prompt and --response")
+
+
+def explain_some(method: PreferenceModel, data: PreferenceData, margins: Mapping[str, FloatArray]) -> list[Reasons]:
+    """Return why two users want what they want, as a report shows: a pair of the test split that they judged otherwise.
+
+    Where no pair of that split was, as the model says, take one of another; of nobody where scores cannot be taken
+    apart.
+
+    Args:
+        method: the fitted method.
+        data: the data set it is measured on.
+        margins: by split, the margin of each comparison.
+    """
+    explain = getattr(method, "explain", None)
+    test = {split: values for split, values in margins.items() if split == "test"}
+    shown = [*examples(test, data, count=1), *examples(margins, data, count=1)][:1]
+    if explain is None or not shown:
+        return []
+    texts, reasons = texts_of(data.responses), []
+    for (user, own), (_, other) in ((shown[0].first, shown[0].second), (shown[0].second, shown[0].first)):
+        pair = ResponseTable([shown[0].prompt] * 2, [own, other])
+        try:
+            explained = explain(user, pair, data.split("support") if shown[0].split == "heldout" else None)
+        except OptionsError:  # scored by the reward model alone
+            return []
+        reasons.append(Reasons.of(explained, pair, texts))
+    return reasons
+
+
+def save_reasons(reasons: Sequence[Reasons], directory: Path) -> None:
+    """Write explanations into a directory."""
+    write_document(directory / _FILE, _Kept(tuple(reasons)))
+
+
+def load_reasons(directory: Path) -> tuple[Reasons, ...]:
+    """Read explanations; none where an earlier version has written none.
+
+    Raises:
+        RunError: they are damaged.
+    """
+    path = directory / _FILE
+    return read_document(path, _Kept, advice="evaluate the run again").reasons if path.exists() else ()

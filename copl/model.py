@@ -41,11 +41,12 @@ from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable,
 from copl.reward.calibration import fitted_weight, levels_and_spreads
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
-from copl.runs.reference import reference_of
+from copl.runs.reference import data_of, reference_of
 from copl.runs.sharing import fetch_portable, publish, save_portable
 
 if TYPE_CHECKING:
     from copl.align.policies.rewards import RewardFunction
+    from copl.records import PreferenceData
     from copl.reward.quality import QualityReward
 
 
@@ -381,11 +382,22 @@ class Model:
             raise OptionsError("this method knows no users that could be explained; choose copl or graph")
         with self._lock:
             explained = explained_by(requests.users.ids[0], requests.responses, said)
-        return Reasons.of(explained, requests.responses, texts_of(self.run, said))
+        texts = self._texts if said is None else {**texts_of(said.responses), **self._texts}
+        return Reasons.of(explained, requests.responses, texts)
 
     def own_comparison(self, user: str | int) -> tuple[str, str, str]:
         """Return prompt, preferred and other response of the first comparison of a user in the data of the run."""
-        return own_comparison(self.run, _known_by(user))
+        return own_comparison(self._data, _known_by(user))
+
+    @cached_property
+    def _data(self) -> PreferenceData | None:
+        """The data set that the run was trained on, where it is there still."""
+        return data_of(self.run)
+
+    @cached_property
+    def _texts(self) -> Mapping[str, str]:
+        """Texts of the data set, by key."""
+        return texts_of(*([] if self._data is None else [self._data.responses]))
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""

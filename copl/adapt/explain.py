@@ -17,7 +17,7 @@ Lambda leaves least. The margin of a pair is linear in all of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
@@ -25,6 +25,7 @@ import torch
 
 from copl.adapt.agreement import log_likelihood
 from copl.adapt.estimates import population_mean
+from copl.adapt.explanation import Explanation, Part, chance
 from copl.adapt.laplace import posterior_margins, posterior_modes
 from copl.adapt.support import MatchedSupport, matched_rows
 from copl.records import NodeEmbeddings
@@ -35,55 +36,6 @@ if TYPE_CHECKING:
 _SHOWN = 5
 _PRIOR_SCALE = 2.0
 _LEAST = 1e-12
-
-
-@final
-@attrs.frozen
-class Part:
-    """One part of a score.
-
-    Attributes:
-        source: ``everybody``, ``own answer``, ``like-minded user``, ``other users``, ``reward model`` or ``rest``.
-        amount: what it adds; the amounts of all parts make the score.
-        user: the like-minded user's id.
-        chosen: key of the response that the answer preferred; of a like-minded user the answer that speaks most.
-        rejected: key of the other one.
-    """
-
-    source: str
-    amount: float
-    user: str = ""
-    chosen: str = ""
-    rejected: str = ""
-
-
-@final
-@attrs.frozen
-class Explanation:
-    """Why a user prefers a response to another one, or to the average one.
-
-    Attributes:
-        user: the user's id.
-        score: by how much; negative where the other one is preferred.
-        parts: what makes the score, in the order of `Part.source` and of size.
-        deviation: standard deviation of the score by what is not known of the user.
-        probability: chance that the user chooses the first, that being taken into account.
-        num_answers: how many answers of the user's own there are.
-    """
-
-    user: str
-    score: float
-    parts: tuple[Part, ...]
-    deviation: float
-    probability: float
-    num_answers: int
-
-    def scaled(self, factor: float, more: tuple[Part, ...] = ()) -> Explanation:
-        """Return the explanation of a score that is `factor` times this one, with more parts."""
-        parts = (*(attrs.evolve(part, amount=factor * part.amount) for part in self.parts), *more)
-        score = sum(part.amount for part in parts)
-        deviation = factor * self.deviation
-        return Explanation(self.user, score, parts, deviation, _chance(score, deviation), self.num_answers)
 
 
 def explain(
@@ -125,12 +77,7 @@ def explain(
 
 def _explained(user: str, parts: list[Part], deviation: float, num_answers: int) -> Explanation:
     score = sum(part.amount for part in parts)
-    return Explanation(user, score, tuple(parts), deviation, _chance(score, deviation), num_answers)
-
-
-def _chance(score: float, deviation: float) -> float:
-    """Return the mean of sigma over a normal margin, by MacKay's approximation (Neural Computation 4, 1992)."""
-    return float(1 / (1 + np.exp(-score / np.sqrt(1 + np.pi * deviation**2 / 8))))
+    return Explanation(user, score, tuple(parts), deviation, chance(score, deviation), num_answers)
 
 
 def _likeness(user: str, heard: MatchedSupport, trained: NodeEmbeddings) -> Tensor:

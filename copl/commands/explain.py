@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from copl.commands.parts.display import say, show_json, show_table
 
 if TYPE_CHECKING:
     from copl.explaining import Reasons
-
-_SHOWN = 8
-_LENGTH = 60
 
 
 def explain(
@@ -52,31 +49,11 @@ def explain(
 
 
 def _show(reasons: Reasons) -> None:
-    other = "the average response" if reasons.against is None else _short(reasons.against)
     rows: list[tuple[str, str]] = [(f"{reasons.score:+.3f}", "score, made of:")]
-    for source, words in reasons.words.items():
-        own = [part for part in reasons.parts if part.source == source]
-        if not own:
-            continue
-        total = sum(part.amount for part in own)
-        rows.append((f"{total:+.3f}", words))
-        if source not in ("own answer", "like-minded user"):
-            continue
-        shown = own[:_SHOWN]
-        rows += [(f"  {part.amount:+.3f}", f"  {_answer(part)}") for part in shown]
-        if more := own[_SHOWN:]:
-            rows.append((f"  {sum(part.amount for part in more):+.3f}", f"  {len(more)} more"))
+    for line in reasons.lines():
+        indent = "  " * line.is_detail
+        rows.append((f"{indent}{line.amount:+.3f}", f"{indent}{line.words}"))
     rows.append(
         (f"±{reasons.deviation:.3f}", f"how sure: the first is chosen with a chance of {reasons.probability:.0%}")
     )
-    show_table(f"{reasons.user}: {_short(reasons.response)} rather than {other}", ("adds", "why"), rows)
-
-
-def _answer(part: Any) -> str:
-    who = f"{part.user}: " if part.user else ""
-    return f"{who}{_short(part.chosen)} over {_short(part.rejected)}"
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return f"“{line}”" if len(line) <= _LENGTH else f"“{line[:_LENGTH]}…”"
+    show_table(f"{reasons.user}: {reasons.title()}", ("adds", "why"), rows)

@@ -55,6 +55,28 @@ class AnswersPage:
 
 
 @final
+@frozen
+class Why:
+    """Why a user wants one response rather than another.
+
+    Attributes:
+        user: who.
+        prompt: what was asked; chat messages in one text.
+        pair: the two responses, in words.
+        score: by how much.
+        lines: what makes the score: amount, words, and whether it is a part of the line above.
+        sure: how sure it is, in words.
+    """
+
+    user: str
+    prompt: str
+    pair: str
+    score: str
+    lines: tuple[tuple[str, str, bool], ...]
+    sure: str
+
+
+@final
 @frozen(eq=False)
 class ReportInputs:
     """What a report is made of; any part may be missing.
@@ -73,6 +95,7 @@ class ReportInputs:
         facts: how the run was made: command, versions, seed, data hash; plain JSON values.
         notes: further findings, in words.
         answers: what users are shown and what it is worth to them, where that was measured.
+        why: what makes the scores of some users.
     """
 
     title: str = "Preference learning run"
@@ -88,6 +111,7 @@ class ReportInputs:
     facts: Mapping[str, Any] = Factory(dict)
     notes: Sequence[str] = ()
     answers: AnswersPage | None = None
+    why: Sequence[Why] = ()
 
 
 @final
@@ -156,6 +180,7 @@ def render_report(inputs: ReportInputs) -> str:
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
         sections=_sections(headline),
         answers=inputs.answers,
+        why=inputs.why,
         examples=[(split_title(e.split), e.prompt, (e.first, e.second)) for e in inputs.examples],
         data=inputs.data,
         facts=list(_flat(inputs.facts)),

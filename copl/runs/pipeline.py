@@ -17,6 +17,7 @@ from copl.errors import CoplError, DataError, OptionsError, PluginError, RunErro
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
+from copl.explaining import explain_some, save_reasons
 from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
@@ -78,8 +79,12 @@ def train(
             written; or another process writes into the directory.
     """
     data = _training_data(data_directory, everyone)
-    if not len(data.split("train")):
-        raise DataError(f"{data_directory}: the data set has no comparisons to train on (split 'train' is empty)")
+    learnt = data.split("train")
+    if not len(learnt):
+        alike = "; its thumbs and ratings are all alike, so that nothing can be compared" if learnt.speakers else ""
+        raise DataError(
+            f"{data_directory}: the data set has no comparisons to train on (split 'train' is empty){alike}"
+        )
     if "backbone" in recipe.stages.parts:
         recipe.stages.backbone().fingerprint()  # a missing backbone is found before anything is written
     ancestor = None if former is None else _ancestor(former, recipe, data, out, everyone=everyone)
@@ -198,7 +203,7 @@ def evaluate(
         def compute(directory: Path) -> None:
             fitted = method or run.load_method()
             adapted = None
-            if "heldout" in splits and len(data.split("support")):
+            if "heldout" in splits and not data.split("support").says_nothing:
                 from copl.adapt.store import save_adapted
 
                 adapted = attrs.evolve(fitted.adapt(data.split("support")), run=fingerprint)
@@ -214,6 +219,7 @@ def evaluate(
                 progress.log("evaluate", finding=f"not compared with {CONSENSUS}: {error.faults[0]}")
             save_margins(margins, References(average, consensus), directory)
             save_diagnostics(fitted.diagnostics(), directory)
+            save_reasons(explain_some(fitted, data, margins), directory)
 
         key = {
             "run": run.recipe.key(),

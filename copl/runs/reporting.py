@@ -12,8 +12,9 @@ from copl.data.chat import decode_prompt
 from copl.data.checking.description import describe_data, description_rows
 from copl.errors import RunError
 from copl.evaluate.examples import examples
-from copl.evaluate.report import ReportInputs, render_report
+from copl.evaluate.report import ReportInputs, Why, render_report
 from copl.evaluate.tables import Table, held_out, methods_table
+from copl.explaining import Reasons, load_reasons
 from copl.plugins import load
 from copl.records import SPLITS, Diagnostics, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
@@ -26,6 +27,8 @@ from copl.system.files import write_text
 from copl.system.progress import read_log
 
 _EMPTY = Diagnostics()
+_LENGTH = 160
+"""Characters of a text that a line of an explanation shows."""
 
 
 @final
@@ -118,6 +121,7 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
         examples=[evolve(e, prompt=_read(e.prompt)) for e in examples(load_margins(evaluation_of(first.root)), data)],
         facts=_facts(first),
         notes=(*notes, *inside.notes),
+        why=[_why(reasons) for reasons in load_reasons(evaluation_of(first.root))],
         answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
     )
     write_text(out, render_report(inputs))
@@ -167,6 +171,15 @@ def _read(prompt: str) -> str:
     """Return a prompt as a person reads it: text, or the messages of a conversation one below the other."""
     said = decode_prompt(prompt)
     return said if isinstance(said, str) else "\n".join(f"{m['role']}: {m['content']}" for m in said)
+
+
+def _why(reasons: Reasons) -> Why:
+    lines = [(f"{line.amount:+.3f}", line.words, line.is_detail) for line in reasons.lines(length=_LENGTH)]
+    sure = f"{reasons.user} chooses the first with a chance of {reasons.probability:.0%}"
+    return Why(
+        reasons.user, _read(reasons.prompt), reasons.title(_LENGTH), f"{reasons.score:+.3f}", tuple(lines),
+        f"The score is known to ±{reasons.deviation:.3f}; {sure}.",
+    )  # fmt: skip
 
 
 def inside_of(run: Run) -> Diagnostics:

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from copl.data.dataset import load_dataset
+from copl.explaining import load_reasons
 from copl.model import Model
+from copl.runs.results import evaluation_of
 
 RunCopl = Callable[..., tuple[int, str, str]]
 
@@ -107,3 +110,28 @@ def test_texts_that_are_gone_are_said_to_be(run: Path, tmp_path: Path) -> None:
     assert {part.chosen for part in reasons.parts if part.source == "own answer"} == {
         "a text that is not in the data any more"
     }
+
+
+def test_the_report_says_why_in_numbers_that_add_up(small_run: Path) -> None:
+    """Two users who judged a pair otherwise: what makes the score of each, and the score is the model's."""
+    reasons = load_reasons(evaluation_of(small_run))
+    assert len({one.user for one in reasons}) == len(reasons) == 2
+    model = Model.open(small_run)
+    data = load_dataset(model.run.data_directory)
+    newcomers = model.adapt(data.split("support"))
+    for one in reasons:
+        first, second = model.score(one.user, one.prompt, [one.response, str(one.against)], adapted=newcomers)
+        assert one.score == pytest.approx(first - second, abs=1e-5)
+        assert one.score > 0  # what the user wants, and the model knew
+        assert sum(part.amount for part in one.parts) == pytest.approx(one.score, abs=1e-5)
+        lines = one.lines(num_shown=2)
+        assert sum(line.amount for line in lines if not line.is_detail) == pytest.approx(one.score, abs=1e-5)
+        place = next(n for n, line in enumerate(lines) if line.words == one.words["own answer"])
+        below = [line.amount for line in takewhile(lambda line: line.is_detail, lines[place + 1 :])]
+        assert sum(below) == pytest.approx(lines[place].amount, abs=1e-6)
+    assert (reasons[0].response, reasons[0].against) == (reasons[1].against, reasons[1].response)
+    page = (small_run / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Why</h2>" in page
+    assert page.count("score, made of:") == 2
+    for one in reasons:
+        assert f"{one.score:+.3f}" in page

@@ -171,7 +171,7 @@ class GcfOptions(MessagePassingOptions):
 class MfOptions:
     embedding_dim: int = option(16, help="embedding dimension D", validator=_at_least_one)
     precision: tuple[float, ...] = option(
-        (0.7, 1.0, 1.4, 2.0, 4.0),
+        (0.7, 1.0, 1.4, 2.0, 4.0, 8.0),
         help="prior precisions of the embeddings to choose from by validation loss; larger ones keep them smaller",
         validator=attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1)),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from attrs import evolve
 
-from copl.adapt.explain import Explanation, Part
+from copl.adapt.explanation import Explanation, Part
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
 from copl.interfaces import OnlineUser, PreferenceModel, Workspace

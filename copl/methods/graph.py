@@ -29,7 +29,7 @@ from copl.runs.recipe import Stages
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.adapt.explain import Explanation
+    from copl.adapt.explanation import Explanation
 
 
 @final

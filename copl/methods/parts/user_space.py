@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from copl.adapt.explain import Explanation, explain
+from copl.adapt.explain import explain
+from copl.adapt.explanation import Explanation
 from copl.adapt.online import RunningEstimate
 from copl.adapt.support import match, nothing_said
 from copl.evidence import LEVEL_KEYS

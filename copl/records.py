@@ -214,7 +214,7 @@ class PreferenceGraph:
 class NodeEmbeddings:
     """What an encoder has learnt: an embedding for each user and response, and what adaptation needs.
 
-    The margin of a comparison is e_u . (e_chosen - e_rejected) + b_chosen - b_rejected.
+    The margin of a comparison is e_u . (e_chosen - e_rejected) + b_chosen - b_rejected, the log-odds of the choice.
 
     Attributes:
         user_ids: ids of the seen users [U].
@@ -227,6 +227,8 @@ class NodeEmbeddings:
         trainable_users: the user embeddings are but a start, for the reward model to train with its own weights.
         text_map: how to embed a response by its text, where the encoder has read texts.
         memory: what `GraphEncoder.fit_from` goes on from, where the encoder can; not needed to score.
+        places_newcomers: false where a user who was not there in training cannot be placed by their comparisons, so
+            that every newcomer gets the mean of the seen users.
     """
 
     user_ids: tuple[str, ...]
@@ -239,6 +241,7 @@ class NodeEmbeddings:
     trainable_users: bool = False
     text_map: TextMap | None = None
     memory: Memory | None = None
+    places_newcomers: bool = True
 
     @property
     def dim(self) -> int:

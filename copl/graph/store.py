@@ -67,6 +67,7 @@ class _Nodes:
     responses: tuple[str, ...]
     trainable_users: bool
     newcomer_pass: Mapping[str, Any] | None
+    places_newcomers: bool = True
 
 
 def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
@@ -92,6 +93,7 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
         embeddings.response_keys,
         embeddings.trainable_users,
         outline,
+        embeddings.places_newcomers,
     )
     write_document(directory / NODES_FILE, nodes)
 
@@ -144,6 +146,7 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
         newcomer_pass=newcomer_pass,
         trainable_users=nodes.trainable_users,
         text_map=_read_text_map(tensors),
+        places_newcomers=nodes.places_newcomers,
     )
 
 

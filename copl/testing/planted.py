@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from copl.data.sources.planted import PlantedTruth
+from copl.evaluate.metrics import correct
 from copl.records import (
     Comparisons,
     ComparisonSet,
@@ -24,7 +25,7 @@ from copl.records import (
 )
 
 if TYPE_CHECKING:
-    from copl.records import IntArray
+    from copl.records import FloatArray, IntArray
 
 
 @final
@@ -131,16 +132,56 @@ def trained_embeddings(planted: Planted, dim: int = 8, seed: int = 0) -> NodeEmb
     )
 
 
-def newcomers(planted: Planted, per_user: int = 4, seed: int = 1) -> tuple[ComparisonSet, ComparisonSet]:
-    """Return the support set and the held-out comparisons of six users who were not there in training."""
-    group = Planted(1 - 2 * (np.arange(6) % 2), planted.trait)
-    users = UserTable([f"newcomer-{row}" for row in range(6)], group.users.groups)
-    pairs = group.compare(np.arange(6), per_user + 4, np.random.default_rng(seed))
-    place = np.tile(np.arange(per_user + 4), 6)
+def newcomers(
+    planted: Planted, per_user: int = 4, seed: int = 1, *, num_users: int = 6
+) -> tuple[ComparisonSet, ComparisonSet]:
+    """Return the support set and as many held-out comparisons of users who were not there in training, half a camp."""
+    group = Planted(1 - 2 * (np.arange(num_users) % 2), planted.trait)
+    users = UserTable([f"newcomer-{row}" for row in range(num_users)], group.users.groups)
+    pairs = group.compare(np.arange(num_users), 2 * per_user, np.random.default_rng(seed))
+    place = np.tile(np.arange(2 * per_user), num_users)
     return (
         ComparisonSet(users, planted.responses, pairs.take(place < per_user)),
         ComparisonSet(users, planted.responses, pairs.take(place >= per_user)),
     )
+
+
+@final
+@attrs.frozen(eq=False)
+class Crowd:
+    """Two camps, one of twice as many users as the other, so that what most of them want tells which is the larger.
+
+    Whoever knows the camp of a user is right about every comparison; whoever knows no users is right about half, the
+    camps counted alike.
+
+    Attributes:
+        graph: the preference graph.
+        heldout: comparisons of its users, as many of either camp.
+        support: what newcomers say; half of them are of either camp.
+        asked: comparisons that newcomers are judged by.
+    """
+
+    graph: PreferenceGraph
+    heldout: Comparisons
+    support: ComparisonSet
+    asked: ComparisonSet
+
+
+def planted_crowd(seed: int = 0, num_users: int = 120, num_responses: int = 60) -> Crowd:
+    """Return a crowd of users with six comparisons each, and forty newcomers who say as much."""
+    small = np.arange(num_users) % 3 == 0
+    planted = Planted(np.where(small, -1, 1), Planted.make(num_users, num_responses).trait)
+    pairs = planted.compare(np.arange(num_users), 11, np.random.default_rng(seed))
+    place = np.tile(np.arange(11), num_users)
+    asked = (place >= 7) & (np.repeat(small, 11) | (place < 9))  # twice as many of each of the smaller camp
+    graph = PreferenceGraph(
+        planted.users.ids,
+        planted.responses.keys,
+        pairs.take(place < 6),
+        pairs.take(place == 6),
+        random_features(num_responses, seed),
+    )
+    return Crowd(graph, pairs.take(asked), *newcomers(planted, 6, seed + 1, num_users=40))
 
 
 def planted_data(seed: int = 0) -> PreferenceData:
@@ -161,10 +202,15 @@ def planted_data(seed: int = 0) -> PreferenceData:
     return PreferenceData("planted", planted.users, planted.responses, splits, {"source": "copl.testing"})
 
 
-def accuracy(embeddings: NodeEmbeddings, users: torch.Tensor, pairs: Comparisons) -> float:
-    """Return the share of `pairs` whose margin is positive; `users` are the embeddings of their user rows."""
+def margins(embeddings: NodeEmbeddings, users: torch.Tensor, pairs: Comparisons) -> FloatArray:
+    """Return the margins [N] of `pairs`; `users` are the embeddings of their user rows."""
     chosen, rejected = torch.from_numpy(pairs.chosen), torch.from_numpy(pairs.rejected)
-    difference = embeddings.responses[chosen] - embeddings.responses[rejected]
-    margins = (users[torch.from_numpy(pairs.user)] * difference).sum(dim=1)
-    margins = margins + embeddings.response_bias[chosen] - embeddings.response_bias[rejected]
-    return float((margins > 0).double().mean())
+    difference = (embeddings.responses[chosen] - embeddings.responses[rejected]).double()
+    bias = (embeddings.response_bias[chosen] - embeddings.response_bias[rejected]).double()
+    own: FloatArray = ((users[torch.from_numpy(pairs.user)].double() * difference).sum(dim=1) + bias).numpy()
+    return own
+
+
+def accuracy(embeddings: NodeEmbeddings, users: torch.Tensor, pairs: Comparisons) -> float:
+    """Return the share of `pairs` whose margin is positive; a margin of zero counts half."""
+    return float(correct(margins(embeddings, users, pairs)).mean())

@@ -52,6 +52,17 @@ def test_round_trip(tmp_path):
     assert not loaded.trainable_users
 
 
+def test_that_newcomers_are_not_placed_is_kept_and_holds_for_nobody_who_does_not_say_so(tmp_path):
+    save_embeddings(embeddings(places_newcomers=False), tmp_path / "one")
+    assert not load_embeddings(tmp_path / "one").places_newcomers
+    save_embeddings(embeddings(), tmp_path / "other")
+    path = tmp_path / "other" / NODES_FILE
+    nodes = json.loads(path.read_text())
+    assert nodes.pop("places_newcomers")
+    path.write_text(json.dumps(nodes))  # as earlier versions wrote it
+    assert load_embeddings(tmp_path / "other").places_newcomers
+
+
 def test_the_mark_of_trainable_users(tmp_path):
     save_embeddings(embeddings(trainable_users=True, newcomer_pass=None), tmp_path)
     loaded = load_embeddings(tmp_path)

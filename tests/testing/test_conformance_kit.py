@@ -21,6 +21,7 @@ from copl.records import (
     PreferenceGraph,
 )
 from copl.testing import check_component
+from copl.testing.planted import accuracy, planted_crowd
 
 # ---------------------------------------------------------------- encoders
 
@@ -57,7 +58,7 @@ def broken_encoder(
 def test_a_good_encoder_passes(kit: Any) -> None:
     results = kit.check("encoder", lambda options: ToyEncoder())
     assert kit.not_passed(results) == set()
-    assert len(results) == 15
+    assert len(results) == 16
 
 
 def _global_noise(e: NodeEmbeddings, graph: PreferenceGraph, seed: int) -> NodeEmbeddings:
@@ -98,7 +99,17 @@ def _not_a_number_for_isolated(e: NodeEmbeddings, graph: PreferenceGraph, seed: 
         (_reseeds, "the global random state of torch was changed"),
         (_weighs_in_place, "fit changed the arrays of the graph"),
         (_not_a_number_for_isolated, "users holds values that are not finite"),
-        (lambda e, g, s: evolve(e, users=-e.users), "only 0% of held-out comparisons right"),
+        (lambda e, g, s: evolve(e, users=-e.users), "right about 0% of held-out comparisons of seen users"),
+        (lambda e, g, s: evolve(e, users=torch.zeros_like(e.users)), "right about 50% of held-out comparisons of seen"),
+        (
+            lambda e, g, s: evolve(e, users=e.users / 20_000),
+            "newcomers placed by strategy 'empirical' are right about 50%, where seen users are about 100% and "
+            "chance is 50 %; margins are read as log-odds, and these fit best when multiplied by about",
+        ),
+        (
+            lambda e, g, s: evolve(e, newcomer_pass=GaussianPass(torch.zeros(e.dim), torch.zeros(e.dim, 1))),
+            "newcomers placed by strategy 'encode' are right about 50%",
+        ),
     ],
 )
 def test_a_broken_encoder_is_caught(
@@ -115,10 +126,28 @@ def test_only_the_checks_of_what_is_wrong_fail(kit: Any) -> None:
     }
 
 
-def test_a_weak_encoder_is_a_warning_not_a_failure(kit: Any) -> None:
-    results = kit.check("encoder", broken_encoder(lambda e, g, s: evolve(e, users=-e.users)))
-    assert results["finds two clearly planted groups"].outcome == "warning"
-    assert all(result.passed for result in results.values())
+def test_an_encoder_that_cannot_place_newcomers_says_so(kit: Any) -> None:
+    tiny = broken_encoder(lambda e, g, s: evolve(e, users=e.users / 20_000, places_newcomers=False))
+    results = kit.check("encoder", tiny)
+    (name,) = kit.not_passed(results)
+    assert results[name].outcome == "skipped"
+    assert "does not place newcomers" in results[name].detail
+
+
+def test_what_is_asked_is_right_with_the_camps_and_half_right_without_them() -> None:
+    """So the stated margin is of a headroom of 50 points."""
+    crowd = planted_crowd()
+    group = 1.0 - 2.0 * torch.tensor([row % 3 == 0 for row in range(crowd.graph.num_users)])
+    trait = 1.0 - 2.0 * (torch.arange(crowd.graph.num_responses) % 2)
+    graph = crowd.graph
+    known = NodeEmbeddings(
+        graph.user_ids, graph.response_keys, group[:, None], trait[:, None], torch.zeros(60), graph.comparisons
+    )
+    assert accuracy(known, known.users, crowd.heldout) == 1.0
+    assert accuracy(known, torch.ones(120, 1), crowd.heldout) == 0.5
+    newcomers = 1.0 - 2.0 * (torch.arange(40) % 2)
+    assert accuracy(known, newcomers[:, None], crowd.asked.comparisons) == 1.0
+    assert accuracy(known, torch.ones(40, 1), crowd.asked.comparisons) == 0.5
 
 
 def test_an_exception_is_a_finding_with_its_place(kit: Any) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from copl.adapt.explain import explain
 from copl.adapt.explanation import Explanation
 from copl.adapt.online import RunningEstimate
+from copl.adapt.strategies.population import Population
 from copl.adapt.support import match, nothing_said
 from copl.evidence import LEVEL_KEYS
 from copl.graph.build import build_graph, with_levels
@@ -24,6 +25,7 @@ from copl.graph.texts import WIDTH, TextCodes, with_texts
 from copl.graph.training import ComparisonTensors, Judgement
 from copl.interfaces import AdaptationStrategy, FormerRun, OnlineUser, Workspace
 from copl.methods.parts.gate_view import GateView
+from copl.options import NoOptions
 from copl.records import (
     AdaptedUsers,
     Comparisons,
@@ -64,7 +66,7 @@ class UserSpace:
     ) -> None:
         self.trained = trained
         self.view = view
-        self._strategy = strategy
+        self._strategy = strategy if trained.places_newcomers else Population(NoOptions())
         self._reader = reader
 
     @classmethod

@@ -168,3 +168,12 @@ def test_without_a_map_of_texts_there_is_nothing_to_read() -> None:
     blind = UserSpace(attrs.evolve(known.trained, text_map=None), known._strategy, known.view, reader)
     assert blind.scores(requests(["t7"]), None).tolist() == [0.0]
     assert reader.read == []
+
+
+def test_newcomers_whom_an_encoder_cannot_place_get_the_mean_of_the_seen_users() -> None:
+    placing = space(Numbers())
+    said = ComparisonSet(UserTable.ungrouped(["new"]), KNOWN, Comparisons([0, 0, 0], [0, 1, 1], [1, 2, 0]))
+    plain = UserSpace(attrs.evolve(placing.trained, places_newcomers=False), placing._strategy, placing.view, Numbers())
+    assert plain.adapt(said).embeddings.tolist() == [[-1.0]]
+    assert plain.adapt(said).how == ("population",)
+    assert placing.adapt(said).embeddings.tolist() != [[-1.0]]

@@ -8,10 +8,11 @@ import torch
 from attrs import validators
 from scipy import sparse
 
+from copl.bradley_terry import mean_log_loss
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
 from copl.plugins import Component
-from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.records import Comparisons, FloatArray, NodeEmbeddings, PreferenceGraph
 
 
 @attrs.frozen
@@ -22,6 +23,8 @@ class SvdOptions:
 
 class SvdEncoder(GraphEncoder):
     """Users and responses by the leading singular vectors of D_u^(-1/2) (A_chosen - A_rejected) D_r^(-1/2).
+
+    The margin of a comparison is to be read as log-odds, so users are scaled by what suits held-out comparisons.
 
     Block Krylov method (Musco and Musco 2015): multiply random vectors by the matrix and its transpose again and again,
     then take the exact SVD within all that came out. It needs no more than products with a sparse matrix.
@@ -46,15 +49,23 @@ class SvdEncoder(GraphEncoder):
         krylov = np.linalg.qr(np.hstack(blocks)).Q
         right = np.linalg.svd(signed @ krylov, full_matrices=False).Vh[: self.options.embedding_dim]
         basis = krylov @ right.T
+        users = signed @ basis
+        users = users * _scale(users, basis, graph.validation if len(graph.validation) else rows)
 
         return NodeEmbeddings(
             graph.user_ids,
             graph.response_keys,
-            users=torch.tensor(signed @ basis, dtype=torch.float32),
+            users=torch.tensor(users, dtype=torch.float32),
             responses=torch.tensor(basis, dtype=torch.float32),
             response_bias=torch.zeros(graph.num_responses),
             comparisons=rows,
         )
+
+
+def _scale(users: FloatArray, responses: FloatArray, held: Comparisons) -> float:
+    """Return the factor by which margins are log-odds: that of the lowest loss on held-out comparisons."""
+    margins = (users[held.user] * (responses[held.chosen] - responses[held.rejected])).sum(axis=1)
+    return min((2.0**power for power in range(13)), key=lambda scale: mean_log_loss(scale * margins, held.weight))
 
 
 def _over_root_degree(edges: sparse.csr_array, axis: int) -> sparse.dia_array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -28,7 +29,7 @@ from copl.runs.recipe import Recipe, canonical_hash, resolve
 from copl.runs.results import METRICS_FILE
 from copl.system.documents import parse_document, read_document, to_json, write_document
 from copl.system.files import locked
-from copl.system.progress import RunLog, SilentProgress
+from copl.system.progress import NotedProgress, RunLog
 
 VALIDATION_FILE = "validation.json"
 """How a trial of a search was judged."""
@@ -73,6 +74,11 @@ class Cell:
     @property
     def failure_file(self) -> Path:
         return self.run.with_name(f"{self.run.name}.failed.json")
+
+    @property
+    def note_file(self) -> Path:
+        """Says what the cell is doing while it runs."""
+        return self.run.with_name(f".{self.run.name}.now")
 
     def to_json(self) -> str:
         return to_json(self)
@@ -199,6 +205,8 @@ def run_cell(cell: Cell) -> Outcome:
         except Exception as error:  # noqa: BLE001  # whatever a component raises ends this cell, not the study
             fault = f"{type(error).__name__}: {error}".splitlines()[0]
             return record_failure(cell, Outcome((fault,), traceback.format_exc()))
+        finally:
+            cell.note_file.unlink(missing_ok=True)
         return Outcome()
 
 
@@ -206,15 +214,16 @@ def _run(cell: Cell) -> None:
     draft = {name: dict(values) for name, values in cell.recipe.items() if name != "seed"}
     plugins = load()
     recipe = resolve(draft, plugins, seed=cell.seed)
-    run, method = train(recipe, cell.data_directory, cell.run, open_progress=_silent, cache=cell.cache)
+    open_progress = partial(_noted, cell.note_file)
+    run, method = train(recipe, cell.data_directory, cell.run, open_progress=open_progress, cache=cell.cache)
     if cell.is_trial:
         write_document(cell.run / VALIDATION_FILE, _judged(method, load_dataset(cell.data_directory)))
         return
     # the method is read back, so that a cell killed in between and taken up again gives the very same numbers
     data = load_dataset(cell.data_directory)
-    evaluate(run, data, plugins=plugins, open_progress=_silent, cache=cell.cache)
+    evaluate(run, data, plugins=plugins, open_progress=open_progress, cache=cell.cache)
     if cell.answers is not None:
-        shown = measure_shown(run, data, cell.answers, plugins=plugins, open_progress=_silent, cache=cell.cache)
+        shown = measure_shown(run, data, cell.answers, plugins=plugins, open_progress=open_progress, cache=cell.cache)
         write_document(shown_file(cell.run, cell.answers), shown)
 
 
@@ -241,5 +250,5 @@ def recorded_failure(cell: Cell) -> Outcome:
 
 
 @contextmanager
-def _silent(log: Path | None) -> Iterator[Progress]:
-    yield SilentProgress(RunLog(log))
+def _noted(note: Path, log: Path | None) -> Iterator[Progress]:
+    yield NotedProgress(note, RunLog(log))

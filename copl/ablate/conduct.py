@@ -31,6 +31,7 @@ from copl.ablate.results import (
     write_estimates,
     write_results,
 )
+from copl.ablate.running import telling_what_runs
 from copl.ablate.search import Judged, as_variants, judge, search_notes, search_table, trials_of, tuned
 from copl.ablate.tables import (
     SplitTable,
@@ -141,7 +142,8 @@ def _run_waiting(
     say(f"{len(cells)} {what}: {num_finished} finished, {len(failed)} failed, {len(waiting)} to run")
     told = _Told(len(waiting), say)
     if waiting:
-        _run(waiting, engine, num_jobs, told.hear)
+        with telling_what_runs(waiting, say):
+            _run(waiting, engine, num_jobs, told.hear)
     return failed | told.failed
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 
 from copl.errors import RunError, one_line
 from copl.system.documents import parse_document, to_json
+from copl.system.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,6 +130,27 @@ class _LineTask:
     def finish(self) -> None:
         seconds = time.monotonic() - self._start
         self._write(f"{self._name}: done in {seconds:.1f} s  {_values(self._values)}".rstrip())
+
+
+@final
+class NotedProgress:
+    """Keeps in a file what is being done, for another process to tell of, and the log where one is given."""
+
+    def __init__(self, note: Path, log: RunLog | None = None, interval: float = 5.0) -> None:
+        self._note = note
+        self._log = log or RunLog()
+        self._interval = interval
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Task]:
+        self._write(name)
+        yield _LineTask(name, total, self._write, self._interval)
+
+    def log(self, stage: str, **values: float | int | str) -> None:
+        self._log.write(stage, values)
+
+    def _write(self, line: str) -> None:
+        write_text(self._note, line)
 
 
 @final

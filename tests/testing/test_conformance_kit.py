@@ -180,6 +180,7 @@ def test_an_encoder_of_another_family_is_caught(kit: Any) -> None:
     assert kit.not_passed(kit.check("encoder", lambda options: Stranger())) == {
         "build gives a GraphEncoder",
         "reads_texts says whether fit makes use of text embeddings of the responses",
+        "continues says whether fit_from goes on; from the same graph it gives the same, and new nodes are embedded",
     }
 
 

@@ -1,8 +1,9 @@
 """Sources ``ratings`` and ``votes``: own files in which users rate texts, or vote them up and down.
 
 A row has ``user_id``, ``response`` (the text), ``rating`` or ``vote``, and may have ``prompt`` and ``group``; without a
-prompt column all responses answer the prompt of the option. A higher rating, or an agreement, is preferred to a lower
-one, or a disagreement, of the same user on the same prompt.
+prompt column all responses answer the prompt of the option. Ratings stay ratings, each on its user's own scale
+(`copl.evidence`); with a margin, a higher one is preferred to a lower one of the same user on the same prompt, as an
+agreement is to a disagreement.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import numpy as np
 
 from copl.data.canonical import ValueFaultError
 from copl.data.chat import encode_prompt
+from copl.data.making.collected import Collected, Said
 from copl.data.making.decimals import on_whole_scale
 from copl.data.making.opinions import OpinionOptions, Opinions, controversial_pairs, with_controversial
 from copl.data.making.origin import Origin
+from copl.data.making.splits import ComparisonSplitOptions, SplitOptions
 from copl.data.making.stable import STABLE_VERSION, with_evidence
 from copl.data.making.stable_opinions import stable_opinions
 from copl.data.pairs import compact, first_rows, intern_responses, intern_users
@@ -26,7 +29,7 @@ from copl.data.reading import values
 from copl.data.reading.rows import RowReader
 from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted
-from copl.options import option
+from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
 from copl.system.converters import number_rows
@@ -67,10 +70,13 @@ class OpinionTableOptions(OpinionOptions):
 class RatingOptions(OpinionTableOptions):
     """Options of rating tables."""
 
-    margin: float = option(
-        1.0,
-        help="least difference of two ratings for a comparison; smaller ones count as ties",
-        validator=attrs.validators.gt(0.0),
+    # Measured: 20 ratings a user from -10 to 10 reach .796 as ratings, as pairs by margin 1 .724 and by margin 4 .766
+    # (encoder mf; the default one .835, .823 and .821), see docs/decisions/0037-evidence-of-every-kind.md.
+    margin: float | None = option(
+        None,
+        help="least difference of two ratings for a comparison; none keeps ratings as they are, on each user's own "
+        "scale, which tells more",
+        validator=attrs.validators.optional(attrs.validators.gt(0.0)),
     )
 
 
@@ -117,6 +123,8 @@ class OpinionTableSource:
         options = self._options
         column = "rating" if isinstance(options, RatingOptions) else "vote"
         read = _read(read_table(options.path), column, options)
+        if isinstance(options, RatingOptions) and options.margin is None:
+            return _as_ratings(read, options, seed)
         opinions, prompt = _opinions(read, options)
         everything = ComparisonSet(read.users, read.responses, Comparisons.empty())
         splits, cold, unseen = stable_opinions(opinions, everything, options, seed=seed)
@@ -154,12 +162,32 @@ class OpinionTableSource:
         return PreferenceData(options.path.stem, users, responses, kept, provenance)
 
 
+def _as_ratings(read: _Read, options: RatingOptions, seed: int) -> PreferenceData:
+    """Return ratings as they are, dealt to splits (`copl.data.making.dealing`)."""
+    collected, prompts, texts = Collected(), read.responses.prompts, read.responses.texts
+    for user, response, level in zip(read.user.tolist(), read.response.tolist(), read.level.tolist(), strict=True):
+        collected.rate(Said(read.users.ids[user], prompts[response]), texts[response], level)
+    named = zip(read.users.ids, read.users.groups, strict=True)
+    collected.groups |= {user: group for user, group in named if group is not None}
+    sizes = {field.name: getattr(options, field.name) for field in attrs.fields(SplitOptions)}
+    origin = Origin("ratings", options.licence, options.attribution, "Ratings of users, each on a scale of their own.")
+    data = collected.data(
+        ComparisonSplitOptions(**sizes), origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed,
+        notes=read.notes,
+    )  # fmt: skip
+    if not len(data.split("train")):
+        raise DataError(f"{options.path}: no user rates two responses differently, so that nothing can be compared")
+    counts = {**data.provenance["counts"], "ratings": len(read.user)}
+    return attrs.evolve(data, provenance={**data.provenance, "options": options_to_dict(options), "counts": counts})
+
+
 def _opinions(read: _Read, options: RatingOptions | VoteOptions) -> tuple[Opinions, IntArray]:
     """Return the opinions that comparisons are drawn from, and the number of each response's prompt."""
     if isinstance(options, VoteOptions):
         used = read if options.use_passes else read.take(read.level != 0)
         level, margin = used.level, 1.0
     else:
+        assert options.margin is not None  # without one they stay ratings
         used = read
         level, margin = on_whole_scale(read.level.tolist(), options.margin)
     prompt = _prompt_numbers(read.responses)
@@ -261,6 +289,6 @@ def _votes(options: VoteOptions) -> DatasetSource:
 
 
 COMPONENTS = [
-    Component("ratings", RatingOptions, _ratings, "own table of users who rate texts; higher against lower ratings"),
+    Component("ratings", RatingOptions, _ratings, "own table of users who rate texts, each on a scale of their own"),
     Component("votes", VoteOptions, _votes, "own table of users who vote texts up and down; agreed against disagreed"),
 ]

@@ -53,7 +53,7 @@ def test_only_responses_to_one_prompt_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("who,question,answer,stars\nu,p,a,1\nu,p,b,5\nu,q,c,3\nu,q,a,2\nv,p,a,4\nv,p,b,4\n")
     names = {"user_id": "who", "prompt": "question", "response": "answer", "rating": "stars"}
-    data = ratings(path, columns=names, **ALL_IN_TRAIN)
+    data = ratings(path, columns=names, margin=1.0, **ALL_IN_TRAIN)
     assert rows_of(data) == [("u", "p", "b", "a"), ("u", "q", "c", "a")]
     assert data.provenance["counts"]["ratings"] == 6
 
@@ -67,7 +67,7 @@ def test_no_two_splits_of_a_user_share_a_response(tmp_path: Path) -> None:
             for p in range(prompts)
             for n in range(60 // prompts)
         ]
-        data = ratings(write_lines(tmp_path / "r.jsonl", rows), cold_fraction=0.3)
+        data = ratings(write_lines(tmp_path / "r.jsonl", rows), margin=1.0, cold_fraction=0.3)
         assert set(data.present()) == {"train", "validation", "test", "cold", "support", "heldout"}
         known = {(r["user_id"], r["prompt"], r["response"]): r["rating"] for r in rows}
         used: dict[tuple[str, str, str], str] = {}
@@ -78,7 +78,7 @@ def test_no_two_splits_of_a_user_share_a_response(tmp_path: Path) -> None:
                     assert used.setdefault((user, prompt, text), name) == name
         cold = {end for row in rows_of(data, "cold") for end in (row[1:3], row[1::2])}
         assert not cold & {end for row in rows_of(data, "train", "support") for end in (row[1:3], row[1::2])}
-        again = ratings(tmp_path / "r.jsonl", cold_fraction=0.3)
+        again = ratings(tmp_path / "r.jsonl", margin=1.0, cold_fraction=0.3)
         assert again.digest(*again.splits) == data.digest(*data.splits)
 
 
@@ -92,7 +92,7 @@ def test_opinions_that_are_added_move_none(tmp_path: Path, prompts: int) -> None
     ]
     places: list[dict[tuple[str, str], str]] = []
     for count in (900, len(rows)):
-        data = ratings(write_lines(tmp_path / "r.jsonl", rows[:count]), unseen_fraction=0.2)
+        data = ratings(write_lines(tmp_path / "r.jsonl", rows[:count]), margin=1.0, unseen_fraction=0.2)
         ends = {name: rows_of(data, name) for name in data.present()}
         places.append({(row[0], text): name for name, held in ends.items() for row in held for text in row[2:]})
     before, after = places
@@ -139,7 +139,7 @@ def test_votes_tell_which_pairs_are_controversial(tmp_path: Path) -> None:
         ([{"rating": 1, "response": ["a"]}], "line 1: response: a list where text belongs"),
         ([{"rating": 1}, {"rating": 2}], "line 2: response: user 'u' gives a rating for this text in line 1 already"),
         ([{"stars": 1}], "no column 'rating'"),
-        ([{"rating": 1}, {"rating": 1, "response": "b"}], "no user rates two responses to one prompt differently"),
+        ([{"rating": 1}, {"rating": 1, "response": "b"}], "no user rates two responses differently"),
     ],
 )
 def test_faults_of_ratings(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
@@ -175,3 +175,32 @@ def test_faults_of_votes(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "v.jsonl", [{"user_id": "u", "response": "a", "vote": 2}])
     with pytest.raises(DataError, match=r"line 1: vote: expected 1 \(up\), -1 \(down\) or 0 \(pass\), got 2"):
         votes(path)
+
+
+@pytest.mark.parametrize("prompts", [1, 5])
+def test_ratings_stay_ratings_where_no_margin_is_asked_for(tmp_path: Path, prompts: int) -> None:
+    rng = np.random.default_rng(3)
+    rows = [
+        {"user_id": f"u{u}", "prompt": f"p{n % prompts}", "response": f"r{n}", "rating": float(rng.integers(-10, 11)),
+         "group": f"g{u % 2}"}
+        for n in range(30) for u in range(12)
+    ]  # fmt: skip
+    data = ratings(write_lines(tmp_path / "r.jsonl", rows), unseen_fraction=0.3)
+    known = {(r["user_id"], r["prompt"], r["response"]): r["rating"] for r in rows}
+    table, learnt = data.responses, set()
+    for part in data.judgements.values():
+        for user, response, value in zip(part.user.tolist(), part.response.tolist(), part.value.tolist(), strict=True):
+            key = data.users.ids[user], table.prompts[response], table.texts[response]
+            assert known[key] == value
+            learnt.add(key)
+    assert set(data.judgements) == {"train", "support"}
+    judged = set()
+    for part in data.splits.values():
+        for user, *ends in zip(part.user.tolist(), part.chosen.tolist(), part.rejected.tolist(), strict=True):
+            keys = [(data.users.ids[user], table.prompts[end], table.texts[end]) for end in ends]
+            assert known[keys[0]] > known[keys[1]]
+            judged |= set(keys)
+    assert not learnt & judged
+    assert {"test", "heldout"} <= set(data.present()) <= {"validation", "test", "cold", "heldout"}
+    assert data.users.groups[data.users.rows["u1"]] == "g1"
+    assert data.provenance["options"]["eval_pairs_per_user"] == 10

@@ -30,7 +30,7 @@ from copl.records import (
 
 if TYPE_CHECKING:
     from copl.expert_gate import ExpertGate as ExpertGate
-    from copl.records import FloatArray
+    from copl.records import BoolArray, FloatArray
 
 
 def __getattr__(name: str) -> Any:
@@ -239,6 +239,10 @@ class FormerRun(Protocol):
         Raises:
             RunError: the stage is damaged.
         """
+        ...
+
+    def lacks(self, said: ComparisonSet) -> BoolArray:
+        """Return which comparisons of the split ``train`` it has not learnt from [N]."""
         ...
 
     def tell(self, part: str, how: str) -> None:

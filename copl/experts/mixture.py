@@ -15,7 +15,7 @@ weights of the next batch are set, since the recomputation reads the mask again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -201,17 +201,28 @@ class MixtureOfLora:
         require_target_modules(model, config.target_modules)
         with torch.random.fork_rng(devices=[]):
             mixture = cls(_adapted(model, config), saved.layout, saved.options)
-        wanted = {name: tuple(tensor.shape) for name, tensor in mixture.tensors().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
+        mixture._take(saved.tensors, directory, type(model).__name__)
+        return mixture
+
+    def take_up(self, directory: Path) -> None:
+        """Give the adapters the weights that `save` wrote, to train on.
+
+        Raises:
+            RunError: a file is missing, damaged, foreign, or of other adapters.
+        """
+        self._take(read_mixture(directory).tensors, directory, "the one here")
+
+    def _take(self, tensors: Mapping[str, Tensor], directory: Path, backbone: str) -> None:
+        wanted = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         if different:
             raise RunError(
-                f"{directory} was made for another backbone than {type(model).__name__}: {len(different)} of "
+                f"{directory} was made for another backbone than {backbone}: {len(different)} of "
                 f"{len(wanted)} tensors differ, such as {different[0]}: {found.get(different[0], 'absent')} "
                 f"on disk, {wanted.get(different[0], 'absent')} wanted"
             )
-        set_peft_model_state_dict(mixture.peft_model, dict(saved.tensors))
-        return mixture
+        set_peft_model_state_dict(self.peft_model, dict(tensors))
 
 
 @contextmanager

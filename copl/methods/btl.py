@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from copl.interfaces import Workspace
-from copl.methods.parts.text_reward import TextReward
+from copl.interfaces import FormerRun, Workspace
+from copl.methods.parts.text_reward import TextReward, former_reward
 from copl.methods.parts.unpersonalised import Unpersonalised
 from copl.options import NoOptions
 from copl.records import (
@@ -36,9 +36,24 @@ class UniformMethod(Unpersonalised):
         self._fitted: TextReward | None = None
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        reader = TextReader.of(self._stages)
+        self._fit(data, None, seed, workspace)
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        self._fit(data, former, seed, workspace)
+
+    def _fit(self, data: PreferenceData, former: FormerRun | None, seed: int, workspace: Workspace) -> None:
+        stages = self._stages
+        reader = TextReader.of(stages)
         reader.read(data.responses, workspace)
-        self._fitted = TextReward.fit(data, None, self._stages, reader, upstream={}, seed=seed, workspace=workspace)
+        before = None if former is None else former_reward(former, data, stages)
+        upstream = {} if former is None or before is None else {"former": former.key}
+        self._fitted = TextReward.fit(
+            data, None, stages, reader, upstream=upstream, seed=seed, workspace=workspace, former=before
+        )
 
     def load(self, directory: Path) -> None:
         reader = TextReader.of(self._stages)

@@ -15,12 +15,13 @@ from attrs import evolve
 from copl.adapt.explanation import Explanation, Part
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
-from copl.interfaces import OnlineUser, PreferenceModel, Workspace
+from copl.interfaces import FormerRun, OnlineUser, PreferenceModel, Workspace
 from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend
 from copl.methods.parts.recency import Recency
-from copl.methods.parts.text_reward import TextReward
-from copl.methods.parts.user_space import UserSpace
+from copl.methods.parts.text_reward import STAGE as REWARD
+from copl.methods.parts.text_reward import TextReward, former_reward
+from copl.methods.parts.user_space import UserSpace, remembered
 from copl.records import (
     AdaptedUsers,
     ComparisonSet,
@@ -62,17 +63,38 @@ class CoplMethod(PreferenceModel):
         return self._fitted
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        reader = TextReader.of(self._stages)
+        self._fit(data, None, seed, workspace)
+
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        self._fit(data, former, seed, workspace)
+
+    def _fit(self, data: PreferenceData, former: FormerRun | None, seed: int, workspace: Workspace) -> None:
+        stages = self._stages
+        reader = TextReader.of(stages)
         reader.read(data.responses, workspace)
         by_text = self._readers_of_table(reader)
-        self._recency = Recency.fit(self._options, data, self._stages, by_text, seed=seed, workspace=workspace)
-        data = self._recency.of_data(data)
-        space = UserSpace.fit(data, self._stages, by_text, seed=seed, workspace=workspace)
+        self._recency = Recency.fit(self._options, data, stages, by_text, seed=seed, workspace=workspace, former=former)
+        given, data = data, self._recency.of_data(data)
+        space = UserSpace.fit(data, stages, by_text, seed=seed, workspace=workspace, former=former)
+        known = former if former is not None and remembered(former, stages) is not None else None
+        before = None
+        if known is not None:
+            before = former_reward(known, given, stages)
+        elif former is not None:
+            former.tell(REWARD, "what it is told of users was learnt anew")
         groups = space.true_groups(data)
         trained = space.trained
         users = UserVectors(trained.user_ids, space.view(trained.users), groups, trainable=trained.trainable_users)
-        upstream = {**UserSpace.key(data, self._stages, by_text, seed), "groups": list(groups)}
-        reward = TextReward.fit(data, users, self._stages, reader, upstream=upstream, seed=seed, workspace=workspace)
+        upstream = {**UserSpace.key(data, stages, by_text, seed, known), "groups": list(groups)}
+        if known is not None:
+            upstream["continued"] = before is not None
+        reward = TextReward.fit(
+            data, users, stages, reader, upstream=upstream, seed=seed, workspace=workspace, former=before
+        )
         self._fitted = space, reward
         if self._options.graph_scores:
             self._blend = self._fit_blend(data, upstream, seed, workspace)

@@ -150,6 +150,31 @@ def load_reward_model(directory: Path, reader: TextReader, gate: Callable[[int],
     return model.to(backbone.model.device).eval()
 
 
+def take_up_reward_model(model: PersonalRewardModel, directory: Path) -> None:
+    """Give a model that was just put together what another one like it has learnt: adapters, gate, head and scalings.
+
+    Raises:
+        RunError: a file is missing, damaged, or of another model.
+    """
+    model.mixture.take_up(directory / _ADAPTER)
+    _read_tensors(model, directory / _TENSORS)
+
+
+def load_gate(gate: ExpertGate, directory: Path) -> AffineScaling:
+    """Read what the gate of a trained reward model has learnt into `gate`; return how the model scales users.
+
+    Raises:
+        RunError: the file is missing, damaged, or of another gate.
+    """
+    path = directory / _TENSORS
+    read = load_tensors(path, {}, others={"": ANYTHING}, advice=_AGAIN)
+    try:
+        gate.load_state_dict(read.below("gate."))
+    except RuntimeError as error:
+        raise RunError(f"{path} does not belong to this gate: {' '.join(str(error).split())}") from error
+    return AffineScaling(read["user_centre"], read["user_scale"])
+
+
 def _own_tensors(model: PersonalRewardModel) -> dict[str, Tensor]:
     """Everything but the transformer and its adapters."""
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("transformer.")}

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from copl.errors import OptionsError, RunError
 from copl.interfaces import PreferenceModel, Progress
-from copl.records import PreferenceData
+from copl.records import BoolArray, ComparisonSet, PreferenceData
 from copl.runs.directory import FormerFacts, Run, differences
 from copl.runs.learnt import Changes, LearntRows, learnt_of
 from copl.runs.recipe import Recipe
@@ -118,6 +118,9 @@ class Continuation:
             return None
         verify_stage(place)
         return place
+
+    def lacks(self, said: ComparisonSet) -> BoolArray:
+        return learnt_of(self._run).lacks(said)
 
     def tell(self, part: str, how: str) -> None:
         said = how if how in (CONTINUED, UNCHANGED) else f"starts anew: {how}"

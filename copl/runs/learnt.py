@@ -18,7 +18,7 @@ from copl.data.hashing import hashes, mix
 from copl.data.making.everyone import for_everyone
 from copl.errors import CoplError, RunError
 from copl.judgements import Judgements
-from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.records import SPLITS, BoolArray, Comparisons, ComparisonSet, PreferenceData
 from copl.system.tensors import integers, load_arrays, save_tensors
 
 if TYPE_CHECKING:
@@ -63,6 +63,20 @@ class LearntRows:
             ]
             places[split], said[split] = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return cls(data.digest(*LEARNT), places, said, responses)
+
+    def lacks(self, said: ComparisonSet) -> BoolArray:
+        """Return which comparisons of the split ``train`` are not among these [N].
+
+        Of those that judgements imply, it is those of users whose judgements are not all here.
+        """
+        users, responses = hashes(said.users.ids, _SALT), hashes(said.responses.keys, _SALT)
+        count = len(said) if said.num_given is None else said.num_given
+        rows, known = said.comparisons, self.said["train"]
+        lacking = np.zeros(len(rows), dtype=np.bool_)
+        lacking[:count] = ~np.isin(_of_comparisons(rows.take(np.arange(count)), users, responses)[1], known)
+        judged = ~np.isin(_of_judgements(said.judgements, users, responses)[1], known)
+        lacking[count:] = np.isin(rows.user[count:], said.judgements.user[judged])
+        return lacking
 
     def save(self, root: Path) -> None:
         """Write what was learnt from into a run directory."""

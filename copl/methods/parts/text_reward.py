@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from copl.interfaces import ExpertGate, Workspace
+from copl.interfaces import ExpertGate, FormerRun, Workspace
 from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
@@ -18,9 +18,10 @@ from copl.reward.reading.reader import TextReader
 from copl.reward.readings import READINGS_FILE
 from copl.reward.scoring import Scorer
 from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.training.former import FormerReward
 from copl.reward.training.setup import RewardDesign
 from copl.reward.training.train import train_reward_model
-from copl.reward.training.user_vectors import UserVectors, load_trained_users
+from copl.reward.training.user_vectors import USERS_FILE, UserVectors, load_trained_users
 from copl.runs.recipe import Stages
 
 STAGE = "reward"
@@ -68,6 +69,7 @@ class TextReward:
         upstream: Mapping[str, Any],
         seed: int,
         workspace: Workspace,
+        former: FormerReward | None = None,
     ) -> TextReward:
         """Train the reward model, or take it from the workspace.
 
@@ -79,6 +81,7 @@ class TextReward:
             upstream: what the user vectors depend on.
             seed: the same seed gives the same model.
             workspace: where the result is kept.
+            former: a model to go on from (`former_reward`), which `upstream` has to name.
         """
         key = cls.key(data, stages, reader, upstream=upstream, seed=seed)
 
@@ -95,6 +98,7 @@ class TextReward:
                 seed=seed,
                 directory=directory,
                 progress=workspace.progress,
+                former=former,
             )
 
         directory = workspace.stage(STAGE, key=key, compute=compute, together=True)
@@ -142,6 +146,27 @@ class TextReward:
         """Write the reward model of the user with the vector [D] as a plain classifier (`copl.reward.export`)."""
         written = export_user(self.model, vector, user, stages.backbone().load(), directory, merge=merge)
         return {"user": user, "directory": str(written.directory), **written.facts()}
+
+
+def former_reward(former: FormerRun, data: PreferenceData, stages: Stages) -> FormerReward | None:
+    """Return the reward model of a former run that can be gone on from; None, and why is told, where there is none.
+
+    Args:
+        former: the run.
+        data: splits of the data set now, before older evidence counts less.
+        stages: the recipe's parts.
+    """
+    place, mixture, reward = former.stage(STAGE), stages.options("mixture"), stages.options("reward")
+    if place is None:
+        former.tell(STAGE, "the former run has none")
+    elif reward.adapts and mixture.gates != "one":
+        former.tell(STAGE, "gates of their own in each layer are not gone on with")
+    elif (place / USERS_FILE).is_file():
+        former.tell(STAGE, "users that are trained along are not gone on with")
+    else:
+        former.tell(STAGE, "continued")
+        return FormerReward(place, former.lacks(data.split("train")))
+    return None
 
 
 def _gate(stages: Stages, embedding_dim: int, seed: int) -> ExpertGate:

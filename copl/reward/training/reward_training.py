@@ -14,12 +14,13 @@ from attrs import asdict, evolve, frozen
 from copl.interfaces import Progress
 from copl.records import Comparisons
 from copl.reward.heads import Head
+from copl.reward.options import RewardOptions
 from copl.reward.readings import Readings
 from copl.reward.training.batches import scheduled
 from copl.reward.training.checkpoint import load_trainable, trainable
 from copl.reward.training.curve import CurvePoint, best_of
 from copl.reward.training.divisions import Division, drawn, hold_out_texts
-from copl.reward.training.head_fit import FittedHead, HeadFit, add_head_weights, set_head_weights
+from copl.reward.training.head_fit import FittedHead, HeadFit, add_head_weights, head_weights, set_head_weights
 from copl.reward.training.looks import ValidationLooks
 from copl.reward.training.loop import TrainingLoop
 from copl.reward.training.setup import TrainingSetup
@@ -28,9 +29,10 @@ from copl.system.processes import num_processes
 if TYPE_CHECKING:
     from torch import nn
 
-    from copl.records import IntArray
+    from copl.records import BoolArray, IntArray
 
 _DIVISIONS = 4  # ways to hold texts out, for choosing the penalty of the head; one of them is too noisy
+_REPLAYED = 4  # old comparisons that training on goes over again, for each new one
 _REFIT_COMPARISONS = 10_000  # of a gate that learns, every user has texts read for itself alone
 
 
@@ -49,9 +51,11 @@ class HeadChoice:
     fitted: FittedHead
     train: Comparisons
 
-    def add_held_out(self, head: Head) -> None:
-        """Add to a head what the comparisons held out from choosing would have changed."""
-        add_head_weights(head, self.fit.whole(self.fitted, self.train), less=self.fitted.whole)
+    def add_held_out(self, head: Head) -> FittedHead:
+        """Add to a head what the comparisons held out from choosing would have changed; return the fit to all."""
+        whole = self.fit.whole(self.fitted, self.train)
+        add_head_weights(head, whole, less=self.fitted.whole)
+        return evolve(self.fitted, whole=whole)
 
 
 @final
@@ -65,6 +69,7 @@ class Adapted:
         readings: what these make of the texts.
         head: how the head was fitted, where what was held out from that can still be added.
         refit: losses without adapters and with the head refitted, where that was tried.
+        completed: the head as fitted to everything, for whoever goes on from it.
     """
 
     curve: Sequence[CurvePoint]
@@ -72,6 +77,25 @@ class Adapted:
     readings: Readings
     head: HeadChoice | None
     refit: Mapping[str, Any] | None = None
+    completed: FittedHead | None = None
+
+
+@final
+@frozen(eq=False)
+class FormerModel:
+    """A trained model to go on from, the weights of which the model of the setup has.
+
+    Attributes:
+        kept_step: the step whose adapters it kept, of all training so far; 0 where they are zero.
+        zero: whether its adapters are zero.
+        head: its head as fitted to everything, where that is known.
+        is_new: which training comparisons it has not learnt from [N].
+    """
+
+    kept_step: int
+    zero: bool
+    head: FittedHead | None
+    is_new: BoolArray
 
 
 @final
@@ -117,9 +141,77 @@ class RewardTraining:
             adapted = self.train_experts(frozen)
         else:
             adapted = self.train_together(frozen)
-        if adapted.head is not None:
-            adapted.head.add_held_out(self._setup.model.head)
-        return adapted, frozen
+        return self._completed(adapted), frozen
+
+    def go_on(self, former: FormerModel) -> Adapted:
+        """Train a model that has learnt before on; see `train_on` for adapters that are not zero.
+
+        Where adapters are zero, the head moves by what the new comparisons change in a fit to everything: it keeps
+        what training has made of it, and the penalties that were chosen.
+        """
+        if not former.zero or former.head is None:
+            return self._completed(self.train_on(former))
+        model, material = self._setup.model, self._setup.material
+        features = model.scaled(self._setup.texts.pooled.to(model.device))
+        fit = HeadFit(model.head, features, model.tell(material.users), self._seed)
+        readings = self._setup.readings(zero=True)
+        choice = HeadChoice(fit, former.head, material.train)
+        return self._completed(Adapted([self._looks.measured(0, readings)], 0, readings, choice))
+
+    def train_on(self, former: FormerModel) -> Adapted:
+        """Train adapters on for a few steps, on the new comparisons and four times as many old ones, then the head.
+
+        So many steps as these comparisons are a part of all. The personal part of the head is held fixed where experts
+        have learnt what is personal, and the head is fitted anew to what they make of the texts, by the penalties that
+        were chosen. What was there before stays where that does not lower the loss on comparisons held out.
+        """
+        setup, material = self._setup, self._setup.material
+        zero = former.zero
+        start = self._looks.measured(0, setup.readings(zero=zero))
+        weights = trainable(setup.objective)
+        train = self._replayed(former.is_new)
+        share = len(train) / max(len(material.train), 1)
+        num_steps = math.ceil(share * setup.options.max_steps) if len(train) else 0
+        options = evolve(setup.options, max_steps=num_steps, eval_every=max(1, -(-num_steps // 2)))
+        personal = setup.model.head.personal_parameters() if self._experts_can_learn_what_is_personal else []
+        with _held_fixed(personal):
+            curve = self._train(train, options, start) if num_steps else [start]
+        best = best_of(curve).step
+        readings = self._looks.readings_at(best) if best else setup.readings(zero=zero)
+        choice = None
+        if personal and former.head is not None:
+            choice = self._head_by(former.head, readings)
+            if self._looks.measured(best, readings).validation_loss > start.validation_loss:
+                load_trainable(setup.objective, weights)
+                best, readings, choice = 0, setup.readings(zero=zero), None
+        completed = former.head if choice is None else choice.fitted
+        return Adapted(curve, former.kept_step + best, readings, None, completed=completed)
+
+    def _replayed(self, is_new: BoolArray) -> Comparisons:
+        """Return the new training comparisons and some old ones, none of them about the texts that looks judge by."""
+        train, judged = self._setup.material.train, self._divisions[0].new_text
+        apart = np.unique(np.concatenate([judged.chosen, judged.rejected]))
+        if len(judged) == len(train):  # no texts were held out
+            apart = apart[:0]
+        use = ~(np.isin(train.chosen, apart) | np.isin(train.rejected, apart))
+        new, old = train.take(use & is_new), train.take(use & ~is_new)
+        return Comparisons.concat([new, drawn(old, _REPLAYED * len(new), self._seed)])
+
+    def _head_by(self, former: FittedHead, readings: Readings) -> HeadChoice:
+        """Fit the head, from where it is and with the penalties of a former one, to what adapters make of the texts."""
+        model, material = self._setup.model, self._setup.material
+        train = drawn(material.train, _REFIT_COMPARISONS, self._seed)
+        features, reading = self._setup.read(train, readings, self._progress)
+        (numbered,) = _numbered((train,), reading)
+        fit = HeadFit(model.head, features, model.tell(self._setup.users), self._seed)
+        fitted = evolve(former, whole=fit.whole(evolve(former, whole=head_weights(model.head)), numbered))
+        set_head_weights(model.head, fitted.whole)
+        return HeadChoice(fit, fitted, numbered)
+
+    def _completed(self, adapted: Adapted) -> Adapted:
+        if adapted.head is None:
+            return adapted
+        return evolve(adapted, completed=adapted.head.add_held_out(self._setup.model.head))
 
     def fit_head(self) -> HeadChoice:
         """Fit the head on frozen features."""
@@ -191,12 +283,24 @@ class RewardTraining:
         has_experts = bool(setup.model.head.personal_parameters()) and setup.model.gate.num_experts > 0
         return has_experts and setup.objective.user_table is None and setup.options.adapts
 
-    def _train(self) -> Sequence[CurvePoint]:
-        """Train what is to be trained, from the first step on; return the looks."""
-        setup, options, train = self._setup, self._setup.options, self._divisions[0].fitted
+    def _train(
+        self,
+        train: Comparisons | None = None,
+        options: RewardOptions | None = None,
+        start: CurvePoint | None = None,
+    ) -> Sequence[CurvePoint]:
+        """Train what is to be trained; return the looks.
+
+        Args:
+            train: comparisons to train on; what the first division leaves to fit unless given.
+            options: how to train; those of the setup unless given.
+            start: the model as it is, where it has been measured.
+        """
+        setup = self._setup
+        train, options = self._divisions[0].fitted if train is None else train, options or setup.options
         per_step = options.gradient_accumulation * num_processes()
         epoch = setup.epochs(train, self._seed)
-        start = self._looks.start()
+        start = start or self._looks.start()
         num_steps = min(options.max_steps, math.ceil(options.epochs * len(epoch()) / per_step))
         if num_steps == 0:
             return [start]

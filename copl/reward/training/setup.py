@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -30,6 +31,7 @@ from copl.reward.reading.reader import TextReader
 from copl.reward.reading.trunk import FrozenTrunk
 from copl.reward.readings import ExpertSettings, Readings
 from copl.reward.scoring import combined
+from copl.reward.store import load_gate, take_up_reward_model
 from copl.reward.training.batches import (
     FeatureCollator,
     PairCollator,
@@ -194,6 +196,7 @@ def set_up(
     *,
     seed: int,
     progress: Progress,
+    former: Path | None = None,
 ) -> TrainingSetup:
     """Read all texts by the frozen backbone, then put adapters, gate and head on it.
 
@@ -204,6 +207,7 @@ def set_up(
         design: what the model is to be made of.
         seed: the same seed binds the gate alike.
         progress: where to show progress and log findings.
+        former: directory of a trained model that this one goes on from.
 
     Raises:
         DataError: there is nothing to train on, or the gate needs groups that the data has not.
@@ -214,9 +218,9 @@ def set_up(
     options, backbone = design.options, reader.backbone
     material = gather(data, users)
     gate = design.gate if options.needs_gate else NoGate()
-    scaling = AffineScaling.of_users(material.trained_users)
+    scaling = AffineScaling.of_users(material.trained_users) if former is None else load_gate(gate, former)
     trainable = users is not None and users.trainable
-    if users is not None and gate.num_experts:
+    if users is not None and gate.num_experts and former is None:
         gate.bind(scaling.apply(users.values), users.groups, seed=seed)
     # before anything that takes long
     require_target_modules(backbone.model, design.mixture.target_modules or backbone.target_modules)
@@ -230,6 +234,8 @@ def set_up(
     packed = routes is None and _packs(backbone, texts.encoded, material.train, options)
     _require_features(backbone, texts.pooled)
     model = _put_together(reader, evolve(design, gate=gate), scaling, AffineScaling.of_features(texts.pooled))
+    if former is not None:
+        take_up_reward_model(model, former)
     objective = BradleyTerryObjective(
         model, material.users if trainable else None, in_parts=not options.gradient_checkpointing
     )

@@ -17,6 +17,7 @@ from copl.reward.reading.reader import TextReader
 from copl.reward.readings import READINGS_FILE
 from copl.reward.store import RewardCard, describe_backbone, save_reward_model
 from copl.reward.training.ahead import read_ahead
+from copl.reward.training.former import FormerReward, save_head
 from copl.reward.training.looks import gate_use
 from copl.reward.training.reward_training import Adapted, HeadChoice, RewardTraining
 from copl.reward.training.setup import RewardDesign, TrainingSetup, set_up
@@ -33,6 +34,7 @@ def train_reward_model(
     seed: int,
     directory: Path,
     progress: Progress,
+    former: FormerReward | None = None,
 ) -> None:
     """Train a reward model (`RewardTraining`) and save it into `directory`.
 
@@ -48,6 +50,7 @@ def train_reward_model(
         seed: the same seed gives the same model on the same machine.
         directory: where the model goes.
         progress: where to show progress; the log gets records of the stage ``reward``.
+        former: a model of the same design, and for the same dimensions of users, to go on from.
 
     Raises:
         DataError: there is nothing to train on, or the gate needs groups that the data has not.
@@ -58,10 +61,11 @@ def train_reward_model(
     started = time.monotonic()
     scratch = directory / SCRATCH
     with _own_randomness(seed):
-        setup = set_up(data, users, reader, design, seed=seed, progress=progress)
+        place = None if former is None else former.directory
+        setup = set_up(data, users, reader, design, seed=seed, progress=progress, former=place)
         try:
             training = RewardTraining(setup, seed=seed, scratch=scratch, progress=progress)
-            adapted, frozen = training.run()
+            adapted, frozen = training.run() if former is None else (training.go_on(former.read()), None)
             trained_users = None if users is None else _as_trained(users, setup)
             ahead = read_ahead(setup, adapted.readings, data, trained_users, progress)
             facts = _facts(setup, adapted, frozen, time.monotonic() - started)
@@ -72,6 +76,8 @@ def train_reward_model(
                     ahead.save(directory / READINGS_FILE)
                 if trained_users is not None and trained_users.trainable:
                     save_trained_users(trained_users, directory)
+                if adapted.completed is not None:
+                    save_head(adapted.completed, directory)
                 model = setup.model
                 card = RewardCard(
                     design.options,

@@ -13,7 +13,7 @@ from copl.system.tensors import floats, load_tensors, save_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FILE = "users.safetensors"
+USERS_FILE = "users.safetensors"
 _AGAIN = "train the reward model again"
 
 
@@ -51,7 +51,7 @@ class UserVectors:
 
 def save_trained_users(users: UserVectors, directory: Path) -> None:
     """Write the embeddings that were trained along, and whose they are, into a reward model's directory."""
-    save_tensors(directory / _FILE, {"users": users.values.float()}, header={"ids": users.ids})
+    save_tensors(directory / USERS_FILE, {"users": users.values.float()}, header={"ids": users.ids})
 
 
 def load_trained_users(directory: Path) -> UserVectors | None:
@@ -60,7 +60,7 @@ def load_trained_users(directory: Path) -> UserVectors | None:
     Raises:
         RunError: the file is damaged.
     """
-    path = directory / _FILE
+    path = directory / USERS_FILE
     if not path.is_file():
         return None
     tensors = load_tensors(path, {"users": floats("U", "D")}, advice=_AGAIN)

@@ -2,10 +2,11 @@
 
     python -m benchmarks.continuing
 
-Three commands, each in a process of its own on one thread: `copl train` on the old rows, `copl train` on all rows, and
-`copl train --from` the first on all rows. Processor seconds are those of the whole command, the start of Python and the
-verdict in the end included. Texts are read beforehand and found in the cache by all of them. Of the new rows half are
-of users nobody knew before, whose comparisons are all new; the others are spread over everybody.
+Each run is trained in a process of its own on one thread: on the old rows, on all rows, and on all rows from the first
+run on (`copl.runs.pipeline.train`, with `former` as `copl train --from` calls it). Processor seconds are those of
+training, from reading the data set to the finished run; the start of Python and of its libraries, and the verdict of
+the command, take the same time whatever is trained. Texts are read beforehand and found in the cache by all. Of the new
+rows half are of users nobody knew before, whose comparisons are all new; the others are spread over everybody.
 
 Method `graph` learns from a planted graph, `copl` with frozen features from the embedded corpus. Accuracy is that on
 held-out comparisons of all seen users, of those on prompts never trained on where there are such, of unseen users after
@@ -15,6 +16,7 @@ adapting, and of the users whose comparisons are all new.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
-from benchmarks.main_job import Part, run
+from benchmarks.main_job import run
 from benchmarks.measured import RESULTS, ROOT
 from benchmarks.records import PublishedTable, Record, new_record, write_record
 from copl.data.dataset import save_dataset
@@ -34,6 +36,31 @@ from copl.records import PreferenceData
 CODE = ("benchmarks/continuing.py", "copl/graph", "copl/methods", "copl/reward/training", "copl/runs")
 MAX_SHARE, MAX_LOSS = 0.1, 0.005
 """What going on may take of the time from scratch, and lose of its accuracy."""
+
+_TRAIN = """
+import sys, time
+from contextlib import nullcontext
+from pathlib import Path
+import torch._dynamo, scipy.stats, transformers, peft
+import copl.methods.copl, copl.methods.graph
+from copl.plugins import load
+from copl.runs.directory import open_run
+from copl.runs.pipeline import train
+from copl.runs.recipe import parse_assignments, resolve
+from copl.system.files import cache_directory
+from copl.system.progress import SilentProgress
+data, out, former, seed, *options = sys.argv[1:]
+silent = nullcontext(SilentProgress())
+before = open_run(Path(former), load()) if former else None
+recipe = before.recipe if before else resolve(parse_assignments(options), load(), seed=int(seed))
+started = time.process_time()
+run, _ = train(
+    recipe, Path(data), Path(out), open_progress=lambda log: silent, cache=cache_directory(), former=before
+)
+seconds = time.process_time() - started
+print("parts", dict(run.facts.former.parts) if run.facts.former else None)
+print("seconds", seconds)
+"""
 
 _SCORES = """
 import json, sys
@@ -65,7 +92,7 @@ class Case:
     Attributes:
         source: source of the data.
         options: its options; for a tenth of the size, numbers of users are divided.
-        recipe: options of `copl train`.
+        recipe: options of the recipe.
     """
 
     source: str
@@ -84,12 +111,12 @@ CASES: Mapping[str, Case] = {
             "num_train": 8,
             "num_test": 4,
         },
-        ("--method", "graph"),
+        ("method.name=graph",),
     ),
     "frozen": Case(
         "facets",
         {"num_seen_users": 5_050, "num_unseen_users": 500, "num_train": 20},
-        ("--set", "reward.mode=frozen"),
+        ("reward.mode=frozen",),
     ),
 }
 
@@ -119,31 +146,29 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
     before, after, late = grown(case, scale, seed)
     for name, data in (("old", before), ("new", after)):
         save_dataset(data, scratch / name)
-    common = ["-m", "copl.cli", "train"]
-    recipe = [*case.recipe, "--seed", str(seed)]
-    parts: dict[str, Part] = {}
-    if "--method" not in case.recipe:  # the texts are read, by the method that does least with them
-        run(ROOT, [*common, str(scratch / "new"), "--out", "texts", "--method", "consensus"], scratch)
-    commands = {
-        "old": [*common, str(scratch / "old"), "--out", "old-run", *recipe],
-        "scratch": [*common, str(scratch / "new"), "--out", "scratch-run", *recipe],
-        "from": [*common, str(scratch / "new"), "--out", "from-run", "--from", "old-run"],
-        "again": [*common, str(scratch / "old"), "--out", "again-run", "--from", "old-run"],
-    }
-    for name, command in commands.items():
-        parts[name], _ = run(ROOT, command, scratch)
-        print(f"{name}: {parts[name].seconds:.1f} s", flush=True)
+    if "method.name=graph" not in case.recipe:  # the texts are read, by the method that does least with them
+        words = ["-m", "copl.cli", "train", str(scratch / "new"), "--out", "texts", "--method", "consensus"]
+        run(ROOT, words, scratch)
+    seconds: dict[str, float] = {}
+    for name, data, former in (
+        ("old", "old", ""),
+        ("scratch", "new", ""),
+        ("from", "new", "old-run"),
+        ("again", "old", "old-run"),
+    ):
+        words = ["-c", _TRAIN, str(scratch / data), f"{name}-run", former, str(seed), *case.recipe]
+        _, said = run(ROOT, words, scratch)
+        seconds[name] = float(said.rpartition("seconds")[2])
+        print(f"{name}: {seconds[name]:.1f} s {said.rpartition('parts ')[2].splitlines()[0]}", flush=True)
     accuracies = {}
     for name in ("old", "scratch", "from"):
-        import json
-
         _, said = run(ROOT, ["-c", _SCORES, f"{name}-run", json.dumps([] if name == "old" else late)], scratch)
         accuracies[name] = json.loads(said.rpartition("accuracies ")[2])
         print(name, accuracies[name], flush=True)
     return {
         "num_old": len(before.splits["train"]),
         "num_new": len(after.splits["train"]) - len(before.splits["train"]),
-        "parts": parts,
+        "seconds": seconds,
         "accuracies": accuracies,
     }
 
@@ -163,8 +188,8 @@ def record_of(found: Mapping[str, Mapping[str, Any]], command: str, seed: int) -
             f"`{name}`",
             f"{one['num_old']:,}",
             f"{one['num_new']:,}",
-            *(f"{one['parts'][part].seconds:.1f}" for part in ("scratch", "from", "again")),
-            f"{one['parts']['from'].seconds / one['parts']['scratch'].seconds:.3f}",
+            *(f"{one['seconds'][part]:.1f}" for part in ("scratch", "from", "again")),
+            f"{one['seconds']['from'] / one['seconds']['scratch']:.3f}",
         ]
         for name, one in found.items()
     ]
@@ -177,7 +202,7 @@ def record_of(found: Mapping[str, Mapping[str, Any]], command: str, seed: int) -
                 row = [f"`{name}`", words, f"{count:,}", f"{there:.4f}", f"{here:.4f}", f"{here - there:+.4f}"]
                 accuracies.append(row)
     notes = [
-        f"Single runs, seed {seed}; processor seconds of whole commands on one thread.",
+        f"Single runs, seed {seed}; processor seconds of training on one thread.",
         f"Going on may take {MAX_SHARE:.2f} of the time from scratch and lose {MAX_LOSS} of its accuracy.",
         "`--from` of the old rows themselves is the column “nothing new”.",
     ]

@@ -16,6 +16,7 @@ from copl.data.pairs import compact_all
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
 from copl.records import FloatArray, PreferenceData
+from copl.reward.store import read_reward_card
 from copl.runs.directory import Run, open_run
 from copl.runs.pipeline import train
 from copl.runs.recipe import resolve
@@ -29,6 +30,13 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "gate": {"name": "cluster", "num_experts": 2},
         "mixture": {"shared_rank": 2, "expert_rank": 2},
         "reward": {"max_steps": 6, "eval_every": 3, "batch_size": 4, "trainable_layers": 1, "learning_rate": 0.01},
+    },
+    "head-along": {
+        "method": {"name": "copl"},
+        "encoder": {"name": "mf"},
+        "gate": {"name": "topk", "num_experts": 3},
+        "mixture": {"shared_rank": 2, "expert_rank": 2},
+        "reward": {"max_steps": 8, "eval_every": 4, "batch_size": 8, "trainable_layers": 1, "warm_start": False},
     },
     "btl": {"method": {"name": "btl"}, "reward": {"max_steps": 4, "eval_every": 2, "batch_size": 4}},
     "stacked": {"method": {"name": "copl"}, "reward": {"mode": "frozen", "max_steps": 2}},
@@ -68,7 +76,7 @@ def bytes_of(stage: Path) -> dict[str, bytes]:
     return {name: file.read_bytes() for name, file in files.items() if name not in ("stage.json", "reward.json")}
 
 
-@pytest.mark.parametrize("name", ["frozen", "adapters", "btl"])
+@pytest.mark.parametrize("name", ["frozen", "adapters", "head-along", "btl"])
 def test_a_run_goes_on(name: str, old_data: Path, small_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     former, _ = fit(name, old_data, tmp_path / "old", tiny_model)
     run, method = fit(name, small_data, tmp_path / "new", tiny_model, former)
@@ -84,6 +92,8 @@ def test_a_run_goes_on(name: str, old_data: Path, small_data: Path, tiny_model: 
     again, _ = fit(name, small_data, tmp_path / "again", tiny_model, former)
     assert again.fingerprint == run.fingerprint
     assert bytes_of(tmp_path / "again" / "reward") == bytes_of(tmp_path / "new" / "reward")
+    before, after = (read_reward_card(tmp_path / which / "reward") for which in ("old", "new"))
+    assert after.training["kept_step"] >= before.training["kept_step"]
     # gone on from once more
     third, method = fit(name, small_data, tmp_path / "third", tiny_model, run)
     assert third.facts.former is not None

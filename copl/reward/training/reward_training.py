@@ -188,12 +188,10 @@ class RewardTraining:
         return Adapted(curve, former.kept_step + best, readings, None, completed=completed)
 
     def _replayed(self, is_new: BoolArray) -> Comparisons:
-        """Return the new training comparisons and some old ones, none of them about the texts that looks judge by."""
-        train, judged = self._setup.material.train, self._divisions[0].new_text
-        apart = np.unique(np.concatenate([judged.chosen, judged.rejected]))
-        if len(judged) == len(train):  # no texts were held out
-            apart = apart[:0]
-        use = ~(np.isin(train.chosen, apart) | np.isin(train.rejected, apart))
+        """Return the new training comparisons and some old ones, none of them about texts held out to judge by."""
+        train, fitted = self._setup.material.train, self._divisions[0].fitted
+        known = np.unique(np.concatenate([fitted.chosen, fitted.rejected]))
+        use = np.isin(train.chosen, known) & np.isin(train.rejected, known)
         new, old = train.take(use & is_new), train.take(use & ~is_new)
         return Comparisons.concat([new, drawn(old, _REPLAYED * len(new), self._seed)])
 

@@ -150,13 +150,13 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
         words = ["-m", "copl.cli", "train", str(scratch / "new"), "--out", "texts", "--method", "consensus"]
         run(ROOT, words, scratch)
     seconds: dict[str, float] = {}
-    for name, data, former in (
+    for name, place, former in (
         ("old", "old", ""),
         ("scratch", "new", ""),
         ("from", "new", "old-run"),
         ("again", "old", "old-run"),
     ):
-        words = ["-c", _TRAIN, str(scratch / data), f"{name}-run", former, str(seed), *case.recipe]
+        words = ["-c", _TRAIN, str(scratch / place), f"{name}-run", former, str(seed), *case.recipe]
         _, said = run(ROOT, words, scratch)
         seconds[name] = float(said.rpartition("seconds")[2])
         print(f"{name}: {seconds[name]:.1f} s {said.rpartition('parts ')[2].splitlines()[0]}", flush=True)

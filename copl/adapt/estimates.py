@@ -30,6 +30,19 @@ def population_mean(trained: NodeEmbeddings) -> Tensor:
     return _MEANS[trained]
 
 
+_FACTORS: WeakKeyDictionary[NodeEmbeddings, Tensor] = WeakKeyDictionary()
+
+
+def covariance_factor(trained: NodeEmbeddings) -> Tensor:
+    """Return L [D, rank] with L Lᵀ the covariance of the seen users; made once for each trained set."""
+    if trained not in _FACTORS:
+        centred = trained.users.detach().cpu().double() - population_mean(trained)
+        values, vectors = torch.linalg.eigh(centred.T @ centred / max(len(centred), 1))
+        kept = values > values[-1] * 1e-10
+        _FACTORS[trained] = vectors[:, kept] * values[kept].sqrt()
+    return _FACTORS[trained]
+
+
 @final
 class Estimates:
     """Collects the embeddings of the newcomers of one call.

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from copl.adapt.agreement import log_likelihood
-from copl.adapt.estimates import population_mean
+from copl.adapt.estimates import covariance_factor, population_mean
 from copl.adapt.explanation import Explanation, Part, chance
 from copl.adapt.laplace import posterior_margins, posterior_modes
 from copl.adapt.support import MatchedSupport, matched_rows
@@ -53,7 +53,7 @@ def explain(
     pair, mean = difference[:-1].double(), population_mean(trained)
     own = embedding.double() - mean
     parts = [Part("everybody", float(mean @ pair + difference[-1]))]
-    factor = _covariance_factor(trained)
+    factor = covariance_factor(trained) * _PRIOR_SCALE**0.5
     asked = (pair @ factor)[None]
     if not len(heard.newcomer):
         deviation = float(asked.square().sum().sqrt())
@@ -121,12 +121,3 @@ def _of_users(amounts: Tensor, pull: Tensor, trained: NodeEmbeddings) -> list[Pa
         parts.append(Part("like-minded user", float(amounts[row]), trained.user_ids[row], *keys))
     rest = float(amounts.sum()) - sum(part.amount for part in parts)
     return [*parts, Part("other users", rest)]
-
-
-def _covariance_factor(trained: NodeEmbeddings) -> Tensor:
-    """Return L [D, K] with L Lᵀ the prior's covariance, that of the seen users widened."""
-    centred = trained.users.detach().cpu().double() - population_mean(trained)
-    values, vectors = torch.linalg.eigh(centred.T @ centred / max(len(centred), 1))
-    kept = values > values.max().clamp_min(_LEAST) * 1e-10
-    factor: Tensor = vectors[:, kept] * (values[kept] * _PRIOR_SCALE).sqrt()
-    return factor

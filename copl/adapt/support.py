@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 COMPARISONS_PER_BLOCK = 256
 """Comparisons of newcomers worked on at once; against 100,000 seen users that is about 200 MB."""
 _COMPARISONS_IN_EMBEDDING_SPACE = 4096
+_CERTAIN = 1e6
+"""A weight that leaves no doubt; a greater one would leave none of the prior's digits."""
 
 
 @final
@@ -187,7 +189,7 @@ def _matched(user_ids: tuple[str, ...], newcomer: IntArray, rows: Comparisons, t
         newcomer[keep],
         np.minimum(chosen, table.num_trained),
         np.minimum(rejected, table.num_trained),
-        rows.weight[keep],
+        np.minimum(rows.weight[keep], _CERTAIN),
         difference[:, :-1],
         difference[:, -1],
     )

@@ -89,6 +89,14 @@ def test_more_answers_are_surer_and_no_answer_is_the_prior() -> None:
     assert deviations[0] == pytest.approx(variance**0.5)
 
 
+def test_an_answer_of_any_weight_is_explained() -> None:
+    space = trained(4)
+    heavy = ComparisonSet(UserTable.ungrouped(["new"]), RESPONSES, Comparisons([0, 0], [0, 2], [1, 3], [1e30, 1e-30]))
+    explained = explain("new", match(heavy, space), space, space.users[0], difference(space, 0, 1))
+    assert np.isfinite([part.amount for part in explained.parts]).all()
+    assert sum(part.amount for part in explained.parts) == pytest.approx(explained.score)
+
+
 def test_scaling_adds_up() -> None:
     space = trained(2)
     explained = explain("u0", match(said("u0", []), space), space, space.users[0], difference(space, 0, 1))

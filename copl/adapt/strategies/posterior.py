@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from copl.adapt.estimates import Estimates, population_mean
+from copl.adapt.estimates import Estimates, covariance_factor, population_mean
 from copl.adapt.laplace import posterior_modes
 from copl.adapt.strategies.catalogue import PosteriorOptions
 from copl.adapt.strategy import PlacingStrategy
 from copl.records import NodeEmbeddings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from copl.adapt.support import MatchedSupport
 
 
@@ -40,23 +37,10 @@ class Posterior(PlacingStrategy):
 
     def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
         mean = population_mean(trained)
-        factor = _covariance_factor(trained) * self._options.prior_scale**0.5
+        factor = covariance_factor(trained) * self._options.prior_scale**0.5
         variances = factor.square().sum(dim=0)
         for newcomers, part in matched.by_length():
             modes, variance_left = posterior_modes(part, mean, factor)
             left = (variance_left @ variances) / variances.sum().clamp_min(torch.finfo(torch.float64).tiny)
             sure = (1 - left).numpy() if len(variances) else np.zeros(len(newcomers))
             estimates.put(newcomers, modes, "posterior", len(trained.user_ids), sure)
-
-
-_FACTORS: WeakKeyDictionary[NodeEmbeddings, Tensor] = WeakKeyDictionary()
-
-
-def _covariance_factor(trained: NodeEmbeddings) -> Tensor:
-    """Return L [D, rank] with L Lᵀ the covariance of the seen users; made once for each trained set."""
-    if trained not in _FACTORS:
-        centred = trained.users.detach().cpu().double() - population_mean(trained)
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
-        kept = values > values[-1] * 1e-10
-        _FACTORS[trained] = vectors[:, kept] * values[kept].sqrt()
-    return _FACTORS[trained]

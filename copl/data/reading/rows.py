@@ -268,7 +268,7 @@ class RowReader:
             ones = np.ones(len(self._table), dtype=np.float64)
             return ones if column is None else column.mapped(column.values, 1.0, np.float64)
         numbers = pc.fill_null(given.cast(pa.float64()), 1.0).to_numpy()
-        wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
+        wrong = np.flatnonzero(~((numbers >= values.LEAST_WEIGHT) & (numbers <= values.MOST_WEIGHT)))
         self.report("weight", wrong, lambda place: values.fault_of(values.weight, given[place].as_py()) or "")
         return np.asarray(numbers, dtype=np.float64)
 

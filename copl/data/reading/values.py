@@ -127,6 +127,10 @@ def controversial(value: Any) -> int | None:
         raise ValueFaultError(f"expected 1, 0 or nothing, got {quoted(value)}") from None
 
 
+LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
+"""Weights beyond these are no numbers of single precision."""
+
+
 def weight(value: Any) -> float | None:
     """Return a weight, or None where the cell is empty; NaN is no weight."""
     if is_nothing(value) and not isinstance(value, float):
@@ -134,6 +138,8 @@ def weight(value: Any) -> float | None:
     converted = value if isinstance(value, float) else number(value)
     if not (math.isfinite(converted) and converted > 0):
         raise ValueFaultError(f"a weight must be positive and finite, got {quoted(value)}")
+    if not LEAST_WEIGHT <= converted <= MOST_WEIGHT:
+        raise ValueFaultError(f"a weight from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g} is expected, got {quoted(value)}")
     return converted
 
 

@@ -15,15 +15,14 @@ import attrs
 
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
-from copl.data.making.origin import Origin
-from copl.data.reading.exports import Export, missing, read_export, text_of
+from copl.data.making.exported import ExportSource
+from copl.data.reading.exports import Export, missing, text_of
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
 
 if TYPE_CHECKING:
     from copl.interfaces import DatasetSource
-    from copl.records import PreferenceData
 
 Turns = list[tuple[str, str]]
 
@@ -51,25 +50,11 @@ class ArenaOptions(CollectedOptions):
 
 
 @final
-class ArenaVotesSource:
+class ArenaVotesSource(ExportSource[ArenaOptions]):
     """Reads votes line by line."""
 
-    def __init__(self, options: ArenaOptions) -> None:
-        self._options = options
-
-    def load(self, *, seed: int) -> PreferenceData:
-        """Read the log.
-
-        Raises:
-            DataError: the file cannot be read, one fault for each vote that is malformed, or nothing is left.
-        """
-        options = self._options
-        export, collected = read_export(options.path), Collected()
-        for number, entry in zip(export.numbers, export.entries, strict=True):
-            self._read(export, number, entry, collected)
-        export.faults.raise_any()
-        origin = Origin("arena-votes", options.licence, options.attribution, "Votes between two answers, by voter.")
-        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
+    name = "arena-votes"
+    construction = "Votes between two answers, by voter."
 
     def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
         kind = entry.get("type", entry.get("winner"))

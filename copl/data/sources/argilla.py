@@ -15,16 +15,15 @@ import attrs
 
 from copl.data.canonical import ValueFaultError
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
-from copl.data.making.origin import Origin
+from copl.data.making.exported import ExportSource
 from copl.data.reading import values
-from copl.data.reading.exports import Export, missing, read_export
+from copl.data.reading.exports import Export, missing
 from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 
 if TYPE_CHECKING:
     from copl.interfaces import DatasetSource
-    from copl.records import PreferenceData
 
 _TIES = ("tie", "equal", "same", "both good", "both_good")
 _BAD = ("both bad", "both_bad", "bothbad", "none", "neither")
@@ -43,31 +42,17 @@ class ArgillaOptions(CollectedOptions):
 
 
 @final
-class ArgillaSource:
+class ArgillaSource(ExportSource[ArgillaOptions]):
     """Reads records and their answers."""
 
-    def __init__(self, options: ArgillaOptions) -> None:
-        self._options = options
+    name = "argilla"
+    construction = "Submitted answers to a question, by annotator."
 
-    def load(self, *, seed: int) -> PreferenceData:
-        """Read the export.
-
-        Raises:
-            DataError: the file cannot be read, one fault for each record that is malformed, or nothing is left.
-        """
+    def _check(self, export: Export) -> None:
         options = self._options
-        export, collected = read_export(options.path), Collected()
-        named = any(options.question in _questions(record) for record in export.entries)
-        if export.entries and not named:
+        if export.entries and not any(options.question in _questions(record) for record in export.entries):
             known = ", ".join(sorted({name for record in export.entries[:100] for name in _questions(record)}))
             raise DataError(f"{options.path}: no question {quoted(options.question)}; there are {known or 'none'}")
-        for number, record in zip(export.numbers, export.entries, strict=True):
-            self._read(export, number, record, collected)
-        export.faults.raise_any()
-        origin = Origin(
-            "argilla", options.licence, options.attribution, "Submitted answers to a question, by annotator."
-        )
-        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
 
     def _read(self, export: Export, number: int, record: Mapping[str, Any], collected: Collected) -> None:
         options = self._options

@@ -13,16 +13,15 @@ import attrs
 
 from copl.data.canonical import ValueFaultError
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
-from copl.data.making.origin import Origin
+from copl.data.making.exported import ExportSource
 from copl.data.reading import values
-from copl.data.reading.exports import Export, missing, read_export
+from copl.data.reading.exports import Export, missing
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
 
 if TYPE_CHECKING:
     from copl.interfaces import DatasetSource
-    from copl.records import PreferenceData
 
 _SIDES = ("left", "right")
 _TIES = ("tie", "equal", "none", "same")
@@ -42,25 +41,11 @@ class LabelStudioOptions(CollectedOptions):
 
 
 @final
-class LabelStudioSource:
+class LabelStudioSource(ExportSource[LabelStudioOptions]):
     """Reads tasks and their annotations."""
 
-    def __init__(self, options: LabelStudioOptions) -> None:
-        self._options = options
-
-    def load(self, *, seed: int) -> PreferenceData:
-        """Read the export.
-
-        Raises:
-            DataError: the file cannot be read, one fault for each task that is malformed, or nothing is left.
-        """
-        options = self._options
-        export, collected = read_export(options.path), Collected()
-        for number, task in zip(export.numbers, export.entries, strict=True):
-            self._read(export, number, task, collected)
-        export.faults.raise_any()
-        origin = Origin("label-studio", options.licence, options.attribution, "Pairwise annotations, by annotator.")
-        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
+    name = "label-studio"
+    construction = "Pairwise annotations, by annotator."
 
     def _read(self, export: Export, number: int, task: Mapping[str, Any], collected: Collected) -> None:
         options, data = self._options, task.get("data", task)

@@ -12,41 +12,26 @@ from typing import TYPE_CHECKING, Any, final
 
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
-from copl.data.making.origin import Origin
-from copl.data.reading.exports import Export, missing, read_export, text_of
+from copl.data.making.exported import ExportSource
+from copl.data.reading.exports import Export, missing, text_of
 from copl.plugins import Component
 
 if TYPE_CHECKING:
     from copl.interfaces import DatasetSource
-    from copl.records import PreferenceData
 
 _ROLES = ("system", "user", "assistant")
 _DEPTH = 10_000
 
 
 @final
-class OpenWebUiSource:
+class OpenWebUiSource(ExportSource[CollectedOptions]):
     """Reads feedback entry by entry."""
 
-    def __init__(self, options: CollectedOptions) -> None:
-        self._options = options
+    name = "open-webui"
+    construction = "A rated answer against the other answers to the same message, by user; a thumb where there is none."
 
-    def load(self, *, seed: int) -> PreferenceData:
-        """Read the export.
-
-        Raises:
-            DataError: the file cannot be read, one fault for each entry that is malformed, or nothing is left.
-        """
-        options = self._options
-        export, collected = read_export(options.path), Collected()
-        for number, entry in zip(export.numbers, export.entries, strict=True):
-            _read(export, number, entry, collected)
-        export.faults.raise_any()
-        origin = Origin(
-            "open-webui", options.licence, options.attribution,
-            "A rated answer against the other answers to the same message, by user; a thumb where there is none.",
-        )  # fmt: skip
-        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
+    def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+        _read(export, number, entry, collected)
 
 
 def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:

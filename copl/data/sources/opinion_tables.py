@@ -71,7 +71,7 @@ class RatingOptions(OpinionTableOptions):
     """Options of rating tables."""
 
     # Measured: 20 ratings a user from -10 to 10 reach .796 as ratings, as pairs by margin 1 .724 and by margin 4 .766
-    # (encoder mf; the default one .835, .823 and .821), see docs/decisions/0037-evidence-of-every-kind.md.
+    # (encoder mf; the default one .840, .823 and .821), see docs/decisions/0037-evidence-of-every-kind.md.
     margin: float | None = option(
         None,
         help="least difference of two ratings for a comparison; none keeps ratings as they are, on each user's own "
@@ -190,7 +190,7 @@ def _opinions(read: _Read, options: RatingOptions | VoteOptions) -> tuple[Opinio
         assert options.margin is not None  # without one they stay ratings
         used = read
         level, margin = on_whole_scale(read.level.tolist(), options.margin)
-    prompt = _prompt_numbers(read.responses)
+    prompt = read.responses.prompt_rows
     opinions = Opinions.of(
         used.user,
         used.response,
@@ -201,11 +201,6 @@ def _opinions(read: _Read, options: RatingOptions | VoteOptions) -> tuple[Opinio
         margin=margin,
     )
     return opinions, prompt
-
-
-def _prompt_numbers(responses: ResponseTable) -> IntArray:
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(prompt, len(number)) for prompt in responses.prompts], dtype=np.int64)
 
 
 def _controversial(read: _Read, unseen: BoolArray, use_passes: bool) -> Any:

@@ -158,6 +158,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("weight", "nan", "expected a finite number, got 'nan'"),
     ("weight", "1_000", "expected a number, got '1_000'"),
     ("weight", 10**400, "expected a number, got 1000"),
+    ("weight", 1e300, "a weight from 1e-30 to 1e+30 is expected, got 1e+300"),
     ("weight", -(10**19), "a weight must be positive and finite, got -10000000000000000000"),
     ("split", ["train"], "expected the name of a split, got a list"),
     ("split", {}, "expected the name of a split, got an object"),

@@ -139,14 +139,26 @@ def test_what_was_said_is_seen_withdrawn_and_forgotten_on_a_phone(service: Runni
         for n in range(2)
     ]
     service.http.post("/v1/users/cat/comparisons", json={"comparisons": said})
+    service.http.post(
+        "/v1/users/cat/comparisons",
+        json={"comparisons": [{"prompt": "Tea?", "chosen": "Yes.", "rejected": "No.", "tie": True}]},
+    )
+    shown = service.http.post(
+        "/v1/chat/completions", json={"messages": [{"role": "user", "content": "Egg?"}], "user": "cat"}
+    ).json()
+    service.http.post("/v1/feedback", json={"completion_id": shown["id"], "chosen": 1})
     page = visit(service, "cat", "you", viewport={"width": 375, "height": 720})
-    page.locator("#events button").nth(1).wait_for()
+    page.locator("#events button").nth(3).wait_for()
+    choice, tie = (page.locator("#events li").nth(place) for place in (0, 1))
+    assert shown["copl"]["candidates"][1] in choice.inner_text()
+    assert "Egg?" in choice.inner_text()
+    assert tie.locator(".liked, .disliked").count() == 0, "of a tie neither is"
     assert page.locator("#events img, #events script").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     picture(page, "you-phone")
-    page.locator("#events button").first.click()
+    page.locator("#events button").nth(3).click()
     page.get_by_text("Withdrawn.").wait_for()
-    assert service.http.get("/v1/users/cat").json()["num_comparisons"] == 1
+    assert service.http.get("/v1/users/cat").json()["num_comparisons"] == len(TEXTS) - 1 + 2
     page.get_by_role("button", name="Forget me").click()
     page.get_by_role("button", name="Yes, forget everything").click()
     page.get_by_text("You are forgotten.").wait_for()

@@ -201,28 +201,33 @@ function drawMap(map) {
     : "There is no map for this run.";
 }
 
-function toldOf(event) {
+// What an event says: a line of words, then texts with what each was to the person ("" is neither liked nor disliked).
+function toldOf(event, completion) {
   const said = event.said;
+  const shown = completion ? completion.candidates[completion.shown] : undefined;
   switch (event.kind) {
-    case "comparison": return said.tie ? ["Neither was better:", said.chosen, said.rejected] : ["You preferred:", said.chosen, said.rejected];
-    case "rating": return [`You rated ${said.rating}:`, said.response];
-    case "choice": return [`You chose answer ${said.chosen + 1} of a completion.`];
-    case "thumb": return [said.thumb > 0 ? "Thumb up for a completion." : said.thumb < 0 ? "Thumb down for a completion." : "No thumb for a completion."];
-    case "edit": return ["You wrote a better answer:", said.edit];
+    case "comparison": return said.tie
+      ? ["Neither was better:", [said.chosen, ""], [said.rejected, ""]]
+      : ["You preferred:", [said.chosen, "liked"], [`to: ${said.rejected}`, "disliked"]];
+    case "rating": return [`You rated ${said.rating}:`, [said.response, ""]];
+    case "choice": return ["You chose:", [completion ? completion.candidates[said.chosen] : `answer ${said.chosen + 1}`, "liked"]];
+    case "thumb": return [said.thumb > 0 ? "Thumb up for:" : said.thumb < 0 ? "Thumb down for:" : "No thumb for:", [shown, said.thumb > 0 ? "liked" : ""]];
+    case "edit": return ["You wrote:", [said.edit, "liked"], [`in place of: ${shown}`, "disliked"]];
     default: return [event.kind];
   }
 }
 
-function eventCard(event) {
+function eventCard(event, completion) {
   const card = element("li", undefined, event.in_force ? "" : "off");
-  const [head, ...texts] = toldOf(event);
+  const [head, ...texts] = toldOf(event, completion);
+  const prompt = event.said.prompt || (completion && completion.prompt);
   card.append(element("p", `${new Date(1000 * event.created).toLocaleString()}${event.in_force ? "" : " · no longer counts"}`, "when"));
-  if (event.said.prompt) card.append(element("p", textOf(event.said.prompt)));
+  if (prompt) card.append(element("p", textOf(prompt)));
   card.append(element("p", head));
-  texts.forEach((text, n) => card.append(element("p", text, n ? "disliked" : "liked")));
+  texts.forEach(([text, className]) => card.append(element("p", text, className)));
   if (event.in_force) {
     const button = element("button", "Withdraw", "quiet");
-    button.setAttribute("aria-label", `Withdraw: ${head} ${texts[0] || ""}`.slice(0, 200));
+    button.setAttribute("aria-label", `Withdraw: ${head} ${texts.length ? texts[0][0] : ""}`.slice(0, 200));
     button.addEventListener("click", () => doing("Withdrawing …", async () => {
       await ask("DELETE", ofUser(`/events/${event.id}`), undefined, newKey());
       await loadYou();
@@ -238,7 +243,7 @@ async function loadYou() {
     ask("GET", ofUser("")), ask("GET", ofUser("/examples")), ask("GET", ofUser("/map")), ask("GET", ofUser("/events")),
   ]);
   byId("known").textContent = seen.known
-    ? `${seen.num_comparisons} comparisons of yours count. I am ${Math.round(100 * seen.confidence)} % sure of you.`
+    ? `${seen.num_comparisons === 1 ? "1 judgement" : `${seen.num_comparisons} judgements`} of yours count${seen.num_comparisons === 1 ? "s" : ""} beside training. I am ${Math.round(100 * seen.confidence)} % sure of you.`
     : "I know nothing of you yet: you get what everybody gets.";
   const cards = examples.examples.map((example) => {
     const card = element("li");
@@ -247,8 +252,10 @@ async function loadYou() {
   });
   byId("examples").replaceChildren(...(cards.length ? cards : [element("li", "Nothing yet that would set you apart.")]));
   drawMap(map);
+  const completions = Object.fromEntries(
+    events.events.filter((event) => event.kind === "completion").map((event) => [event.subject, event.said]));
   const said = events.events.filter((event) => event.kind !== "completion" && event.kind !== "withdrawal");
-  byId("events").replaceChildren(...(said.length ? said.map(eventCard) : [element("li", "You have said nothing yet.")]));
+  byId("events").replaceChildren(...(said.length ? said.map((event) => eventCard(event, completions[event.subject])) : [element("li", "You have said nothing yet.")]));
 }
 
 function askToForget(asked) {

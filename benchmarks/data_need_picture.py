@@ -9,7 +9,7 @@ Gains: TypeAlias = "Mapping[tuple[str, str], Mapping[tuple[int, int], float]]"
 """By sharing and split: by number of users and of comparisons, the difference of accuracy."""
 
 _SPLITS = ("seen users", "unseen users")
-_SIDE, _LEFT, _GAP, _TOP, _HEIGHT = 25, 52, 24, 48, 22
+_SIDE, _LEFT, _GAP, _TOP, _HEIGHT = 25, 52, 24, 66, 22
 _FULL = 0.30
 """The gain that has the full colour."""
 
@@ -30,10 +30,11 @@ def heat_maps(gains: Gains) -> str:
         "<style>",
         "</style>",
         '<text x="0" y="16" class="strong">Points ahead of the best that knows no users</text>',
+        '<text x="0" y="36" class="small soft">down: number of users; across: comparisons of each</text>',
     ]
     for column, split in enumerate(_SPLITS):
         left = _LEFT + column * (len(each) * _SIDE + _GAP)
-        lines.append(f'<text x="{left}" y="38">{split}</text>')
+        lines.append(f'<text x="{left}" y="58">{split}</text>')
         for row, sharing in enumerate(sharings):
             top = _TOP + row * block
             lines += _map(gains.get((sharing, split), {}), users, each, left, top + 22)

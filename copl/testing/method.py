@@ -15,7 +15,7 @@ import numpy as np
 from copl.interfaces import PreferenceModel, Progress
 from copl.options import parse_options
 from copl.plugins import Plugins, load
-from copl.records import AdaptedUsers, FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.records import AdaptedUsers, BoolArray, ComparisonSet, FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.runs.recipe import ANY_BACKBONE, DEFAULTS, Choice, Stages
 from copl.system.progress import SilentProgress
 from copl.testing.check import Check, CheckResult, Once, fingerprint_of, require, run_checks
@@ -47,6 +47,27 @@ class _Folder:
 
     def shared(self, name: str) -> Path:
         return self.root / name
+
+
+@final
+class _Former:
+    """A run to go on from, in a `_Folder`, that has learnt from all there is."""
+
+    key = "former"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.parts: dict[str, str] = {}
+
+    def stage(self, name: str) -> Path | None:
+        place = self._root / name
+        return place if place.is_dir() else None
+
+    def lacks(self, said: ComparisonSet) -> BoolArray:
+        return np.zeros(len(said), dtype=np.bool_)
+
+    def tell(self, part: str, how: str) -> None:
+        self.parts[part] = how
 
 
 @final
@@ -187,6 +208,21 @@ def repeats_itself(subject: _Subject) -> None:
     require(np.allclose(first, again, atol=1e-3), "two fits with the same seed score differently")
 
 
+def goes_on(subject: _Subject) -> None:
+    """continues says whether fit_from goes on from a former run; where nothing is new, it scores nearly the same"""
+    method = subject.build()
+    continues = getattr(method, "continues", False)  # whatever a foreign component is, another check says so
+    require(isinstance(continues, bool), f"continues must be True or False, got {continues!r}")
+    if not continues:
+        return
+    requests = subject.requests()
+    expected, former = subject.scores(subject.fitted, requests), _Former(subject.root / "run")
+    method.fit_from(subject.data, former, seed=_SEED, workspace=_Folder(subject.root / "on"))
+    require(bool(former.parts), "fit_from told of no part what became of it (FormerRun.tell)")
+    apart = float(np.abs(subject.scores(method, requests) - expected).max())
+    require(apart <= 0.1 * (1 + float(np.abs(expected).max())), f"going on without news moves scores by {apart:.3g}")
+
+
 _CHECKS: list[Check[_Subject]] = [
     is_a_method,
     fits,
@@ -197,6 +233,7 @@ _CHECKS: list[Check[_Subject]] = [
     scores_nothing,
     is_read_back,
     repeats_itself,
+    goes_on,
 ]
 
 

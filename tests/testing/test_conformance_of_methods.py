@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from copl.interfaces import PreferenceModel, Workspace
+from copl.interfaces import FormerRun, PreferenceModel, Workspace
 from copl.plugins import Component, Registered
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
 from copl.runs.recipe import Stages
@@ -152,6 +152,31 @@ class Moody(Popularity):
         self.votes = {key: value * Moody.times for key, value in self.votes.items()}
 
 
+class GoesOn(Popularity):
+    @property
+    def continues(self) -> bool:
+        return True
+
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        former.tell("votes", "continued")
+        self.fit(data, seed=seed, workspace=workspace)
+
+
+class GoesElsewhere(GoesOn):
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        super().fit_from(data, former, seed=seed, workspace=workspace)
+        self.votes = {key: 100.0 - value for key, value in self.votes.items()}
+
+
+class GoesOnInSilence(GoesOn):
+    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
+        self.fit(data, seed=seed, workspace=workspace)
+
+
+class Undecided(Popularity):
+    continues: Any = "perhaps"
+
+
 def check(kind: type) -> dict[str, CheckResult]:
     def build(options: NoOptions, *, stages: Stages) -> Any:
         return kind()
@@ -160,10 +185,11 @@ def check(kind: type) -> dict[str, CheckResult]:
     return {result.name: result for result in check_component(Registered(component, "toy-package", "1"), "method")}
 
 
-def test_a_good_method_passes() -> None:
-    results = check(Popularity)
+@pytest.mark.parametrize("kind", [Popularity, GoesOn])
+def test_a_good_method_passes(kind: type) -> None:
+    results = check(kind)
     assert {result.outcome for result in results.values()} == {"passed"}
-    assert len(results) == 14
+    assert len(results) == 15
 
 
 @pytest.mark.parametrize(
@@ -182,6 +208,9 @@ def test_a_good_method_passes() -> None:
         (CentresTheBatch, "scores change with the order or size of the batch"),
         (NeverEmpty, "scores for requests that were not made"),
         (LoadsNothing, "a loaded method scores otherwise"),
+        (GoesElsewhere, "going on without news moves scores by"),
+        (GoesOnInSilence, "fit_from told of no part"),
+        (Undecided, "continues must be True or False, got 'perhaps'"),
         (Moody, "two fits with the same seed score differently"),
     ],
 )

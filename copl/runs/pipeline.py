@@ -81,10 +81,8 @@ def train(
     data = _training_data(data_directory, everyone)
     learnt = data.split("train")
     if not len(learnt):
-        alike = "; its thumbs and ratings are all alike, so that nothing can be compared" if learnt.speakers else ""
-        raise DataError(
-            f"{data_directory}: the data set has no comparisons to train on (split 'train' is empty){alike}"
-        )
+        why = "every user's thumbs and ratings are alike" if learnt.speakers else "split 'train' is empty"
+        raise DataError(f"{data_directory}: the data set has no comparisons to train on ({why})")
     if "backbone" in recipe.stages.parts:
         recipe.stages.backbone().fingerprint()  # a missing backbone is found before anything is written
     ancestor = None if former is None else _ancestor(former, recipe, data, out, everyone=everyone)

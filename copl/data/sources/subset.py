@@ -13,9 +13,11 @@ import attrs
 import numpy as np
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
+from copl.data.making.dealing import speaking, with_something_learnt
 from copl.data.making.splits import SPLIT_VERSION, drop_stranded, generator
-from copl.data.pairs import compact, openings, pair_numbers
+from copl.data.pairs import compact_all, openings, pair_numbers
 from copl.errors import DataError
+from copl.judgements import Judgements
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, PreferenceData
@@ -40,23 +42,30 @@ class SubsetOptions:
     num_unseen_users: int | None = option(
         None, help="unseen users to keep", validator=attrs.validators.optional(attrs.validators.ge(0))
     )
-    train_per_user: int | None = option(None, help="training comparisons of a user to keep at most", validator=_LIMIT)
+    train_per_user: int | None = option(
+        None, help="training comparisons and judgements of a user to keep at most", validator=_LIMIT
+    )
     support: int | None = option(
-        None, help="comparisons an unseen user gives at most: k for k-shot adaptation", validator=_LIMIT
+        None, help="comparisons and judgements an unseen user gives at most: k for k-shot adaptation", validator=_LIMIT
     )
     eval_per_user: int | None = option(
         None, help="comparisons of a user to keep at most in each split that measures", validator=_LIMIT
     )
 
 
-def first_per_user(comparisons: Comparisons, limit: int, rng: Generator) -> Comparisons:
-    """Return the comparisons of each user's first `limit` pairs, in an order that depends on the generator alone.
+def first_per_user(
+    comparisons: Comparisons, judgements: Judgements, limit: int, rng: Generator
+) -> tuple[Comparisons, Judgements]:
+    """Return the first `limit` things that each user says, in an order that depends on the generator alone.
 
-    A pair that a user has judged more than once counts once and stays whole.
+    That is a pair, which counts once and stays whole where a user has judged it more than once, a tie, a thumb or a
+    rating.
     """
-    pair = number_rows(pair_numbers(comparisons))
-    owner = comparisons.user[openings(pair)]
-    return comparisons.take((_ranks(owner, rng) < limit)[pair])
+    pair, subject = number_rows(pair_numbers(comparisons)), judgements.subjects
+    begin = openings(pair)
+    owner = np.concatenate([comparisons.user[begin], judgements.user[openings(subject)]])
+    is_kept = _ranks(owner, rng) < limit
+    return comparisons.take(is_kept[pair]), judgements.take(is_kept[len(begin) + subject])
 
 
 def _ranks(owner: IntArray, rng: Generator) -> IntArray:
@@ -68,24 +77,30 @@ def _ranks(owner: IntArray, rng: Generator) -> IntArray:
     return ranks
 
 
-def take_subset(data: PreferenceData, options: SubsetOptions, *, seed: int) -> dict[str, Comparisons]:
-    """Return the comparisons of each split that are kept."""
-    parts = {name: data.splits.get(name, Comparisons.empty()) for name in SPLITS}
-    seen = _some(np.unique(data.split("train").comparisons.user), options.num_users, len(data.users),
-                 generator(seed, "users"))  # fmt: skip
-    newcomers = np.unique(data.split("support").comparisons.user)
-    unseen = _some(newcomers, options.num_unseen_users, len(data.users), generator(seed, "unseen users"))
+def take_subset(
+    data: PreferenceData, options: SubsetOptions, *, seed: int
+) -> tuple[dict[str, Comparisons], dict[str, Judgements]]:
+    """Return the comparisons and the judgements of each split that are kept."""
+    given = {name: data.splits.get(name, Comparisons.empty()) for name in SPLITS}
+    judged = {name: data.judgements.get(name, Judgements.empty()) for name in SPLITS}
+
+    def speakers(name: str) -> IntArray:
+        return np.unique(np.concatenate([given[name].user, judged[name].user]))
+
+    seen = _some(speakers("train"), options.num_users, len(data.users), generator(seed, "users"))
+    rng = generator(seed, "unseen users")
+    unseen = _some(speakers("support"), options.num_unseen_users, len(data.users), rng)
     limits = {"train": options.train_per_user, "support": options.support}
-    kept: dict[str, Comparisons] = {}
-    for name, part in parts.items():
+    splits, judgements = {}, {}
+    for name in SPLITS:
         users = unseen if name in ("support", "heldout") else seen
         limit = limits.get(name, options.eval_per_user)
-        kept[name] = part.take(users[part.user])
-        if limit is not None and len(kept[name]):
+        parts = given[name], judged[name]
+        if limit is not None:
             # The order is drawn over all users, so that it stays what it is when fewer are kept.
-            chosen = first_per_user(part, limit, generator(seed, name))
-            kept[name] = chosen.take(users[chosen.user])
-    return kept
+            parts = first_per_user(*parts, limit, generator(seed, name))
+        splits[name], judgements[name] = parts[0].take(users[parts[0].user]), parts[1].take(users[parts[1].user])
+    return splits, judgements
 
 
 def _some(users: IntArray, count: int | None, num_users: int, rng: Generator) -> BoolArray:
@@ -109,15 +124,15 @@ class SubsetSource:
         """
         options = self._options
         data = load_dataset(options.path)
-        if any(map(len, data.judgements.values())):
-            raise DataError(
-                f"{options.path}: has ties, thumbs or ratings, and a subset is one of comparisons; make the data set "
-                "of fewer rows instead"
-            )
-        sound = drop_stranded(take_subset(data, options, seed=seed), {})
-        if not len(sound.splits["train"]):
+        splits, judgements = take_subset(data, options, seed=seed)
+        if any(map(len, judgements.values())):
+            splits = with_something_learnt(splits, speaking(len(data.users), splits, judgements))
+        else:
+            splits = dict(drop_stranded(splits, {}).splits)
+        if not len(splits["train"]) + len(judgements["train"]):
             raise DataError(f"{options.path}: nothing to train on; is there a split train?")
-        users, responses, splits = compact(data.users, data.responses, sound.splits)
+        kept = {name: part for name, part in judgements.items() if len(part)}
+        users, responses, splits, kept = compact_all(data.users, data.responses, splits, kept)
         whole = dict(data.provenance)
         asked = options_to_dict(options)
         taken = ", ".join(f"{name} {value}" for name, value in asked.items() if name != "path") or "everything"
@@ -127,7 +142,7 @@ class SubsetSource:
             "split_version": whole.get("split_version", SPLIT_VERSION),
             "notes": [*whole.get("notes", ()), f"A part of data set {data.name!r}: {taken}."],
         }
-        return PreferenceData(data.name, users, responses, splits, provenance)
+        return PreferenceData(data.name, users, responses, splits, provenance, kept)
 
 
 def _build(options: SubsetOptions) -> DatasetSource:

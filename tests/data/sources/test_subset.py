@@ -9,6 +9,7 @@ import pytest
 from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
 from copl.data.sources.subset import SubsetOptions, SubsetSource, first_per_user
 from copl.errors import DataError
+from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
 
 
@@ -65,7 +66,7 @@ def test_another_seed_takes_others(small_data: Path) -> None:
 def test_a_pair_counts_once() -> None:
     rows = Comparisons([0, 0, 0, 0, 1], [0, 1, 2, 2, 0], [1, 0, 3, 3, 1])
     rng = np.random.default_rng(0)
-    kept = first_per_user(rows, 1, rng)
+    kept, _ = first_per_user(rows, Judgements.empty(), 1, rng)
     assert np.bincount(kept.user).tolist() == [2, 1]
     assert (
         len({frozenset(pair) for pair in zip(kept.chosen[:2].tolist(), kept.rejected[:2].tolist(), strict=True)}) == 1
@@ -80,3 +81,37 @@ def test_faults(tmp_path: Path) -> None:
     save_dataset(data, tmp_path / "d")
     with pytest.raises(DataError, match="nothing to train on"):
         subset(tmp_path / "d")
+
+
+def test_ties_thumbs_and_ratings_are_taken_along(tmp_path: Path) -> None:
+    users = UserTable.ungrouped([f"u{n}" for n in range(6)])
+    responses = ResponseTable(["p"] * 9, [f"r{n}" for n in range(9)])
+    each = np.arange(6)
+    judged = Judgements.concat(
+        [
+            Judgements([THUMB] * 12, np.tile(each, 2), np.repeat([0, 1], 6), [-1] * 12, np.repeat([1.0, -1.0], 6)),
+            Judgements([RATING] * 12, np.tile(each, 2), np.repeat([2, 3], 6), [-1] * 12, np.repeat([5.0, 1.0], 6)),
+            Judgements([TIE] * 6, each, [4] * 6, [5] * 6, [0.0] * 6),
+        ]
+    )
+    seen, given = judged.take(judged.user < 4), Comparisons(each[:4], [6] * 4, [7] * 4)
+    splits = {
+        "train": given,
+        "test": Comparisons(each[:4], [7] * 4, [8] * 4),
+        "heldout": Comparisons([4, 5], [7] * 2, [8] * 2),
+    }
+    data = PreferenceData("x", users, responses, splits, {}, {"train": seen, "support": judged.take(judged.user >= 4)})
+    save_dataset(data, tmp_path / "data")
+    before: set[tuple[Any, ...]] = set()
+    for limit in (1, 3, 6):
+        part = subset(tmp_path / "data", num_users=3, train_per_user=limit, support=2)
+        train = part.judgements.get("train", Judgements.empty())
+        counts = np.bincount(np.concatenate([train.user, part.splits["train"].user]))
+        assert set(counts[counts > 0].tolist()) == {limit}
+        assert (counts > 0).sum() == 3
+        names, texts = part.users.ids, part.responses.texts
+        said = {(names[u], k, texts[r]) for u, k, r in zip(train.user, train.kind, train.response, strict=True)}
+        assert before <= said
+        before = said
+        assert np.bincount(part.judgements["support"].user).max() == 2
+        assert len(part.splits["heldout"]) == 2

@@ -46,7 +46,10 @@ def save_portable(run: Run, directory: Path) -> None:
                 shutil.copy2(run.root / name, fresh / name)
         # where the data lay and how the program was called is nobody else's business
         data = evolve(run.facts.data, path=run.data_directory.name)
-        write_document(fresh / RUN_FILE, evolve(run.facts, data=data, command=""))
+        former = run.facts.former
+        if former is not None:
+            former = evolve(former, path=Path(former.path).name)
+        write_document(fresh / RUN_FILE, evolve(run.facts, data=data, command="", former=former))
         write_text(fresh / CARD, model_card(run))
 
 

@@ -20,6 +20,7 @@ from copl.records import Comparisons, PreferenceData, UserTable
 from copl.runs.continuing import Former
 from copl.runs.directory import open_run
 from copl.runs.learnt import LEARNT_FILE, Changes, LearntRows
+from copl.runs.sharing import save_portable
 
 RunCopl = Callable[..., tuple[int, str, str]]
 GONE = "zoe-4711"
@@ -276,6 +277,55 @@ def test_hashes_tell_users_and_texts_by_name_not_by_row(world: Path) -> None:
     same = attrs.evolve(data, users=UserTable.ungrouped(ids), splits=splits)
     found = changes(data, same)
     assert (found.new, found.changed, found.gone, found.moved) == (0, 0, 0, 0)
+
+
+def test_a_copy_to_share_says_where_no_more_and_can_be_gone_on_from(
+    world: Path, tmp_path: Path, run_copl: RunCopl
+) -> None:
+    code, _, err = run_copl("train", world / "new", "--from", world / "mf", "--out", tmp_path / "run", "--no-cache")
+    assert code == 0, err
+    save_portable(open_run(tmp_path / "run", load()), tmp_path / "copy")
+    assert str(tmp_path) not in (tmp_path / "copy" / "run.json").read_text()
+    assert str(world) not in (tmp_path / "copy" / "run.json").read_text()
+    code, _, err = run_copl("train", world / "new", "--from", tmp_path / "copy", "--out", tmp_path / "on", "--no-cache")
+    assert code == 0, err
+    assert facts_of(tmp_path / "on")["former"]["parts"] == {"method": "unchanged"}
+
+
+def test_ties_thumbs_and_ratings_are_gone_on_with(tmp_path: Path, run_copl: RunCopl) -> None:
+    rng = np.random.default_rng(2)
+    said: list[dict[str, Any]] = [
+        {"user_id": f"user-{n % 12}", "prompt": f"q {n // 12}", "response": f"a {n // 12}.{n % 3}", "rating": float(r)}
+        for n, r in enumerate(rng.integers(1, 6, size=240))
+    ]
+    said += [
+        {"user_id": f"user-{n % 12}", "prompt": f"t {n // 12}", "response": f"b {n // 12}", "thumb": thumb}
+        for n, thumb in enumerate(rng.choice(["up", "down"], size=120))
+    ]
+    pairs = [{**row, "user_id": f"user-{n % 12}"} for n, row in enumerate(rows(150))]
+    pairs = list({(row["user_id"], row["prompt"]): row for row in pairs}.values())
+    old, new = said[:330] + pairs[:-8], said[330:] + pairs[-8:]
+    commands = [
+        (
+            "data",
+            "make",
+            "jsonl",
+            "--set",
+            f"path={write_rows(tmp_path / 'old.jsonl', old)}",
+            "--out",
+            tmp_path / "old",
+        ),
+        ("data", "add", tmp_path / "old", write_rows(tmp_path / "more.jsonl", new), "--out", tmp_path / "new"),
+        ("train", tmp_path / "old", "--method", "graph", "--out", tmp_path / "run", "--no-cache"),
+        ("train", tmp_path / "new", "--from", tmp_path / "run", "--out", tmp_path / "on", "--no-cache"),
+    ]
+    for command in commands:
+        code, _, err = run_copl(*command)
+        assert code == 0, err
+    former = facts_of(tmp_path / "on")["former"]
+    assert former["parts"] == {"method": "continued", "graph": "continued"}
+    assert former["new"] > 20
+    assert former["gone"] == 0
 
 
 def test_a_run_of_before_is_known_by_its_data(world: Path, tmp_path: Path) -> None:

@@ -276,7 +276,10 @@ def open_served(directory: Path) -> Served:
     data: PreferenceData | None = None
     with suppress(CoplError, OSError):  # the run does without
         data, _ = load_data(model.run)
-    return Served(model, {} if data is None else _said_in_training(data), data)
+    served = Served(model, {} if data is None else _said_in_training(data), data)
+    with suppress(CoplError):  # whoever asks is told; this loads the backbone before anybody waits for it
+        served.rewards([Asked(History(NOBODY, (0, 0), ()), ("Are you ready?",), ("Yes.",))])
+    return served
 
 
 def _said_in_training(data: PreferenceData) -> Mapping[str, frozenset[Claim]]:

@@ -22,6 +22,7 @@ from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.rows import Rows
+    from copl.judgements import Judgements
     from copl.records import BoolArray, IntArray
 
 _NO_NAMES: Any = attrs.Factory(dict)
@@ -98,7 +99,8 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         for split, part in parts.items()
         if split in known or len(part)
     }
-    table, kept, splits, judgements = compact_all(users, responses, splits, data.judgements)
+    judged = {split: part.take(~_decided(part, added)) for split, part in data.judgements.items()}
+    table, kept, splits, judgements = compact_all(users, responses, splits, judged)
     count = sum(map(len, parts.values()))
     if not count and table.groups == data.users.groups:
         return data
@@ -111,6 +113,17 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
     provenance = {**data.provenance, "counts": counts, "notes": notes}
     return PreferenceData(data.name, table, kept, splits, provenance, judgements)
+
+
+def _decided(judged: Judgements, added: Comparisons) -> BoolArray:
+    """Return which judgements [N] are ties that are decided by now: the same user has compared the two."""
+    user = np.concatenate([judged.user, added.user])
+    ends = np.concatenate([judged.response, added.chosen]), np.concatenate([judged.other, added.rejected])
+    pair = number_rows(user, np.minimum(*ends) + 1, np.maximum(*ends))
+    time = np.full(int(pair.max(initial=-1)) + 1, -np.inf)
+    np.maximum.at(time, pair[len(judged) :], np.nan_to_num(added.time, nan=np.inf))
+    decided: BoolArray = judged.is_of_two & (np.nan_to_num(judged.time, nan=-np.inf) < time[pair[: len(judged)]])
+    return decided
 
 
 def _joined(data: PreferenceData, rows: Rows) -> tuple[UserTable, ResponseTable, Comparisons]:

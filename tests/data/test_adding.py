@@ -103,6 +103,23 @@ def test_a_new_word_takes_the_place_of_the_old_one(tmp_path: Path, run_copl: Run
         assert dataset_fingerprint(tmp_path / "one") == dataset_fingerprint(tmp_path / "none")
 
 
+def test_a_comparison_decides_a_tie(tmp_path: Path, run_copl: RunCopl) -> None:
+    tie = {"response_a": "a", "response_b": "b", "winner": "tie"}
+    rows: list[Row] = [{"user_id": user, "prompt": "p", **tie} for user in ("u", "v")]
+    source = written(tmp_path / "old.jsonl", rows)
+    options = ("--set", "unseen_fraction=0", "--set", "cold_fraction=0", "--set", f"path={source}")
+    ran(run_copl, "data", "make", "jsonl", *options, "--out", str(tmp_path / "one"))
+    file = written(tmp_path / "new.jsonl", [{"user_id": "u", "prompt": "p", "chosen": "b", "rejected": "a"}])
+    ran(run_copl, "data", "add", str(tmp_path / "one"), file, "--out", str(tmp_path / "two"))
+    after = load_dataset(tmp_path / "two")
+    assert everything(after) == {
+        ("u", ("p", "b"), ("p", "a")): "train",
+        (TIE, "v", ("p", "a"), ("p", "b"), 0.0): "train",
+    }
+    ran(run_copl, "data", "add", str(tmp_path / "two"), source, "--out", str(tmp_path / "three"))
+    assert everything(load_dataset(tmp_path / "three")) == everything(load_dataset(tmp_path / "one"))
+
+
 def anything(rng: np.random.Generator, count: int, *, prompts: int, timed: bool) -> list[Row]:
     """Rows of every kind; of single responses all users but one say different things."""
     rows: list[Row] = []

@@ -201,4 +201,5 @@ def _fingerprint_of_support(support: ComparisonSet | None) -> str:
 
     if support is None:
         return ""
-    return PreferenceData("", support.users, support.responses, {"support": support.comparisons}).digest("support")
+    said = {"support": support.given}, {}, {"support": support.judgements}
+    return PreferenceData("", support.users, support.responses, *said).digest("support")

@@ -201,5 +201,5 @@ def _fingerprint_of_support(support: ComparisonSet | None) -> str:
 
     if support is None:
         return ""
-    said = {"support": support.given}, {}, {"support": support.judgements}
-    return PreferenceData("", support.users, support.responses, *said).digest("support")
+    given, judged = {"support": support.given}, {"support": support.judgements}
+    return PreferenceData("", support.users, support.responses, given, {}, judged).digest("support")

@@ -252,8 +252,8 @@ class Reader:
         match command.positionals[1:]:
             case ["demo"]:
                 return [*self._small_recipe(command), *_sets(f"source.{size}" for size in SMALL_CORPUS)]
-            case ["train", *_] if ("--resume",) not in command.flags and not command.is_error:
-                return self._small_recipe(command)
+            case ["train", *_] if not {"--resume", "--from"} & {flag[0] for flag in command.flags}:
+                return [] if command.is_error else self._small_recipe(command)
             case ["data", "make", "facets"]:
                 return _sets(SMALL_CORPUS)
             case ["align", *_] if ("--generator", "local") in command.flags:

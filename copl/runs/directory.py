@@ -367,7 +367,13 @@ def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
     """
     facts = _read_facts(root)
     draft, seed = read_recipe(root / CONFIG_FILE)
-    return Run(root, resolve(merge(draft, changes or {}), plugins, seed=seed or 0), facts)
+    return Run(root, resolve(merge(_as_made(draft), changes or {}), plugins, seed=seed or 0), facts)
+
+
+def _as_made(draft: Draft) -> Draft:
+    """Return the recipe of a run with what was no option yet when the run was made, and has another default now."""
+    backbone = draft.get("backbone", {})
+    return merge({"backbone": {"layers": 6}}, draft) if backbone.get("name") == "minilm" else draft
 
 
 def former_of(run: Run, plugins: Plugins) -> Run | None:

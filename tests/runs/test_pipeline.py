@@ -59,7 +59,7 @@ def copl_run(small_data: Path, tiny_model: Path, tmp_path_factory: pytest.TempPa
 def test_a_run_directory_holds_what_the_design_says(copl_run: Path, small_data: Path) -> None:
     names = {path.name for path in copl_run.iterdir()}
     stages = {"graph", "features", "reward", "blend"}
-    files = {"config.toml", "run.json", "log.jsonl", "metrics.json", "reference.json"}
+    files = {"config.toml", "run.json", "log.jsonl", "metrics.json", "reference.json", "learnt.safetensors"}
     assert names == {*files, "evaluation", *stages}
     assert not list(copl_run.rglob("*.pt")) + list(copl_run.rglob("*.bin")) + list(copl_run.rglob("*.pkl"))
     assert (copl_run / "reward" / "adapter" / "adapter_config.json").is_file()

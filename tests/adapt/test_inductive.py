@@ -164,7 +164,7 @@ def test_stacked_has_the_passes_of_its_members() -> None:
     graph = planted_graph().graph
     members = [fit("latent-groups", graph), fit("lightgcn", graph, num_epochs=4, validate_every=2)]
     weights = np.array([2.0, 0.25])
-    joined = stacked._side_by_side(graph, members, weights)
+    joined = stacked._side_by_side(graph, dict(zip(("latent-groups", "lightgcn"), members, strict=True)), weights, {})
     support, _ = newcomers(Planted.make())
     alone = [weight * encode(support, member).embeddings for member, weight in zip(members, weights, strict=True)]
     torch.testing.assert_close(encode(support, joined).embeddings, torch.cat(alone, dim=1).float())

@@ -118,6 +118,7 @@ def test_a_run_is_written_by_one_process_at_a_time_which_is_named(small_data: Pa
     assert sorted(p.name for p in run.root.iterdir()) == [
         "config.toml",
         "graph",
+        "learnt.safetensors",
         "log.jsonl",
         "reference.json",
         "run.json",
@@ -167,6 +168,7 @@ def test_a_flipped_bit_in_any_file_of_a_stage_is_told_by_whatever_uses_it(
     assert {path.name for path in files} == {
         "embeddings.safetensors",
         "gate_view.safetensors",
+        "memory.safetensors",
         "nodes.json",
         "stage.json",
     }

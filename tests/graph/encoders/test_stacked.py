@@ -66,7 +66,7 @@ def test_shrinkage_draws_to_equal_weights():
 def test_members_lie_side_by_side_with_their_margins_added():
     graph, kind = opinions(num_users=6)
     members = [member(kind, graph), member(-2 * kind, graph)]
-    joined = stacked._side_by_side(graph, members, np.array([2.0, 0.25]))
+    joined = stacked._side_by_side(graph, dict(zip(("mf", "gcf"), members, strict=True)), np.array([2.0, 0.25]), {})
     asked = ComparisonTensors.of(graph.comparisons)
     expected = sum(
         w * asked.margins(m.users, m.responses, m.response_bias) for w, m in zip([2, 0.25], members, strict=True)

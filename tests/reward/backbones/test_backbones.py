@@ -163,12 +163,12 @@ def test_weights_that_are_not_installed_are_named_with_the_command(
 def test_a_packaged_encoder_is_checked_and_loaded(fake: Path) -> None:
     save_model(fake)
     files = files_of(fake, "model.safetensors", "tokenizer.json")
-    backbone = MiniLm(MiniLmOptions(), files)
+    backbone = MiniLm(MiniLmOptions(layers=2), files)
     loaded = backbone.load()
     assert (loaded.hidden_size, loaded.pooling, loaded.template) == (32, "mean", "pair")
     assert loaded.model.dtype == torch.float32
-    assert backbone.fingerprint() == MiniLm(MiniLmOptions(), files).fingerprint()
-    assert MiniLm(MiniLmOptions(dtype="bfloat16"), files).load().model.dtype == torch.bfloat16
+    assert backbone.fingerprint() == MiniLm(MiniLmOptions(layers=2), files).fingerprint()
+    assert MiniLm(MiniLmOptions(dtype="bfloat16", layers=2), files).load().model.dtype == torch.bfloat16
 
     weights = (fake / "model.safetensors").read_bytes()
     (fake / "model.safetensors").write_bytes(weights[:-1] + b"\x00\x00")

@@ -32,6 +32,7 @@ import attrs
 from benchmarks.kills_commands import COMMANDS, Command, prepare
 from benchmarks.kills_content import content, strays
 
+EQUAL = "equal"
 OPENS_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 WATCHED = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"}
 
@@ -74,7 +75,11 @@ class Attack:
     def _verdict(self) -> str:
         """Run the command to its end and say how what it leaves differs from what it should."""
         again = self.command.again(self.inputs, self.place)
+        finished = self.expected.items() <= content(self.place).items()
         status, said = _wait(_start(again, self.place))
+        if status and finished and "exists; choose another --out" in said:
+            extra = strays(self.place)
+            return f"finished before, stray {extra}" if extra else EQUAL
         if status:
             return f"exit {status}: {said.strip().splitlines()[-1] if said.strip() else ''}"
         left = content(self.place)
@@ -82,7 +87,7 @@ class Attack:
             {*left, *self.expected} - {n for n in left.keys() & self.expected.keys() if left[n] == self.expected[n]}
         )
         extra = strays(self.place)
-        return f"stray {extra}, different {different}" if extra or different else "equal"
+        return f"stray {extra}, different {different}" if extra or different else EQUAL
 
 
 def _clear(command: Command, inputs: Path, place: Path) -> None:
@@ -168,14 +173,14 @@ def attack(command: Command, arguments: argparse.Namespace, inputs: Path, place:
             break
         said = one.killed(event=event)
         at_events[said] += 1
-        if said != "equal":
+        if said != EQUAL:
             print(f"{command.name}: before event {event} ({one.events[event - 1]}): {said}", file=sys.stderr)
     generator = random.Random(arguments.seed)
     for _ in range(arguments.random):
         moment = generator.uniform(0, one.seconds)
         said = one.killed(seconds=moment)
         at_random[said] += 1
-        if said != "equal":
+        if said != EQUAL:
             print(f"{command.name}: after {moment:.2f} of {one.seconds:.2f} s: {said}", file=sys.stderr)
     return results | ({f"{arguments.random} random moments": at_random} if arguments.random else {})
 

@@ -102,7 +102,7 @@ ALIGN = (
 COMMANDS = (
     Command("train graph", train("graph", "{place}", "--no-cache")),
     Command("train copl", train("copl", "{place}", "--no-cache")),
-    Command("train copl, cached", train("copl", "{place}")),
+    Command("train copl cached", train("copl", "{place}")),
     Command("evaluate", ("evaluate", "{place}/copl"), works_on="copl"),
     Command("evaluate --policy", ("evaluate", "{place}/graph", "--policy", "-n", "4"), works_on="graph"),
     Command("adapt", ("adapt", "{inputs}/copl", "{inputs}/new.jsonl", "--out", "{place}/users.safetensors")),

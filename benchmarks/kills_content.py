@@ -11,14 +11,14 @@ from typing import Any
 from copl.runs.stages import UNFINISHED
 from copl.system.files import is_scratch
 
-TIMES = {"seconds", "created", "started", "ended", "cost", "evaluation_seconds"}
+TIMES = {"seconds", "created"}
 """Keys of JSON whose values are times."""
-SEALS = {"seal", "sha256", "files", "margins_digest"}
+SEALS = {"seal", "sha256", "files"}
 """Keys whose values are checksums of files that hold times; the files themselves are compared."""
-LEFT_OUT = {".lock", "log.jsonl", "run.json"}
-"""Times, process numbers and what was computed and what was there already."""
-PLACES_LEFT_OUT = ("cache/",)
-"""The cache may hold more after a kill; it is searched for strays only."""
+LEFT_OUT = {".lock", "log.jsonl"}
+"""Hold times and process numbers."""
+CACHE = "cache"
+"""Below the place; it may hold more after a kill, and is searched for strays only."""
 
 
 def content(root: Path) -> dict[str, str]:
@@ -26,7 +26,7 @@ def content(root: Path) -> dict[str, str]:
     left = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if name.startswith(PLACES_LEFT_OUT) or name == "cache":
+        if path.relative_to(root).parts[0] == CACHE:
             continue
         if path.name == "run.json":
             left[name] = str(json.loads(path.read_bytes()).get("status"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from copl.interfaces import FormerRun, Workspace
+from copl.methods.parts.going_on import GoesOn
 from copl.methods.parts.text_reward import TextReward, former_reward
 from copl.methods.parts.unpersonalised import Unpersonalised
 from copl.options import NoOptions
@@ -28,22 +29,12 @@ from copl.runs.recipe import Stages
 
 
 @final
-class UniformMethod(Unpersonalised):
+class UniformMethod(GoesOn, Unpersonalised):
     """A reward model that reads the text and takes no notice of the user."""
 
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
         self._fitted: TextReward | None = None
-
-    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        self._fit(data, None, seed, workspace)
-
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
-        self._fit(data, former, seed, workspace)
 
     def _fit(self, data: PreferenceData, former: FormerRun | None, seed: int, workspace: Workspace) -> None:
         stages = self._stages

@@ -15,9 +15,10 @@ from attrs import evolve
 from copl.adapt.explanation import Explanation, Part
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
-from copl.interfaces import FormerRun, OnlineUser, PreferenceModel, Workspace
+from copl.interfaces import FormerRun, OnlineUser, Workspace
 from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend
+from copl.methods.parts.going_on import GoesOn
 from copl.methods.parts.recency import Recency
 from copl.methods.parts.text_reward import STAGE as REWARD
 from copl.methods.parts.text_reward import TextReward, former_reward
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @final
-class CoplMethod(PreferenceModel):
+class CoplMethod(GoesOn):
     """A reward model that reads the text and knows the user.
 
     A user who is neither seen nor adapted is scored with the mean embedding of the seen users. Responses are scored by
@@ -61,16 +62,6 @@ class CoplMethod(PreferenceModel):
         if self._fitted is None:
             raise RuntimeError("fit or load the method first")
         return self._fitted
-
-    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        self._fit(data, None, seed, workspace)
-
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
-        self._fit(data, former, seed, workspace)
 
     def _fit(self, data: PreferenceData, former: FormerRun | None, seed: int, workspace: Workspace) -> None:
         stages = self._stages

@@ -10,8 +10,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from copl.interfaces import FormerRun, OnlineUser, PreferenceModel, Workspace
+from copl.interfaces import FormerRun, OnlineUser, Workspace
 from copl.methods.catalogue import GraphOptions
+from copl.methods.parts.going_on import GoesOn
 from copl.methods.parts.recency import Recency
 from copl.methods.parts.user_space import UserSpace
 from copl.records import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @final
-class GraphMethod(PreferenceModel):
+class GraphMethod(GoesOn):
     """Scores e_u . e_r + b_r from the encoder's embeddings, up to a constant of each user."""
 
     def __init__(self, options: GraphOptions, stages: Stages) -> None:
@@ -47,16 +48,6 @@ class GraphMethod(PreferenceModel):
         if self._space is None:
             raise RuntimeError("fit or load the method first")
         return self._space
-
-    def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
-        self._fit(data, None, seed, workspace)
-
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(self, data: PreferenceData, former: FormerRun, *, seed: int, workspace: Workspace) -> None:
-        self._fit(data, former, seed, workspace)
 
     def _fit(self, data: PreferenceData, former: FormerRun | None, seed: int, workspace: Workspace) -> None:
         stages = self._stages

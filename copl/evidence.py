@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import numpy as np
 from attrs import evolve, frozen
 
-from copl.judgements import BOTH_BAD, RATING, THUMB, Judgements
+from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said
 from copl.records import Comparisons, ComparisonSet
 
 if TYPE_CHECKING:
@@ -114,6 +114,40 @@ def with_implied(
         return ComparisonSet(users, responses, given, features)
     whole = Comparisons.concat([given, implied(judged, len(given))])
     return ComparisonSet(users, responses, whole, features, judged, len(given))
+
+
+def words_of(said: ComparisonSet) -> Judgements:
+    """Return all that is said in the columns of judgements: comparisons, the chosen response first, then the rest."""
+    return Judgements.concat([as_words(said.given), said.judgements])
+
+
+def as_words(rows: Comparisons) -> Judgements:
+    """Return comparisons in the columns of judgements, the chosen response first."""
+    kind, value = np.full(len(rows), COMPARISON), np.zeros(len(rows))
+    return Judgements(kind, rows.user, rows.chosen, rows.rejected, value, rows.weight, rows.time)
+
+
+def of_words(
+    users: UserTable, responses: ResponseTable, words: Judgements, features: Tensor | None = None
+) -> ComparisonSet:
+    """Return what users say in force, with what judgements imply: of what is said again of the same the last counts.
+
+    Args:
+        users: the users referred to.
+        responses: the responses referred to.
+        words: comparisons and judgements as `words_of`, in the order in which they were said.
+        features: frozen features of the responses' texts [R, F], where somebody has read them.
+    """
+    words = words.take(last_said(words.subjects, words.time))
+    compared = words.kind == COMPARISON
+    own = words.take(compared)
+    given = Comparisons(own.user, own.response, own.other, own.weight, time=own.time)
+    return with_implied(users, responses, given, words.take(~compared), features)
+
+
+def in_force(said: ComparisonSet) -> ComparisonSet:
+    """Return what is said without what the same user says again of the same, see `of_words`."""
+    return of_words(said.users, said.responses, words_of(said), said.features)
 
 
 def thumbs_of(judgements: Judgements) -> Judgements:

@@ -28,6 +28,9 @@ KINDS: Mapping[str, str] = {
 
 TIE, BOTH_BAD, THUMB, RATING = range(len(KINDS))
 
+COMPARISON = len(KINDS)
+"""Kind of a word that is a comparison, the first response being chosen; no judgement is of this kind."""
+
 
 @final
 @frozen(eq=False)

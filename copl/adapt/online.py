@@ -12,10 +12,10 @@ from copl.adapt.estimates import POPULATION, population_mean
 from copl.adapt.strategies.catalogue import EmpiricalOptions
 from copl.adapt.strategies.empirical import Empirical
 from copl.adapt.support import nothing_said
-from copl.evidence import with_implied
+from copl.evidence import of_words, words_of
 from copl.interfaces import AdaptationStrategy, OnlineUser
-from copl.judgements import Judgements, last_said
-from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
+from copl.judgements import Judgements
+from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,8 +35,8 @@ class RunningEstimate(OnlineUser):
     """A user whose embedding is up to date after everything they say.
 
     The result is that of adapting to all of it at once, with the training comparisons of one seen in training. Such a
-    user keeps the trained embedding until the first new word. Of judgements of the same the last counts. Questions are
-    chosen under the belief of ``empirical`` whatever the strategy.
+    user keeps the trained embedding until the first new word. Of what is said again of the same the last counts.
+    Questions are chosen under the belief of ``empirical`` whatever the strategy.
 
     Args:
         user_id: the user's id.
@@ -103,18 +103,17 @@ def _joined(parts: Sequence[ComparisonSet]) -> ComparisonSet:
     """Return what one user says in several sets as one."""
     prompts: list[str] = []
     texts: list[str] = []
-    given, judged = [], []
+    words = []
     nobody_else = np.zeros(1, dtype=np.int64)
     for said in parts:
         rows = np.arange(len(texts), len(texts) + len(said.responses))
-        given.append(said.given.renumbered(nobody_else, rows))
-        judged.append(said.judgements.renumbered(nobody_else, rows))
+        words.append(words_of(said).renumbered(nobody_else, rows))
         prompts += said.responses.prompts
         texts += said.responses.texts
-    judgements = Judgements.concat(judged)
-    number: dict[tuple[str, str], int] = {}
-    same = np.array([number.setdefault(pair, len(number)) for pair in zip(prompts, texts, strict=True)], np.int64)
-    judgements = judgements.take(last_said(judgements.renumbered(nobody_else, same).subjects, judgements.time))
+    first: dict[tuple[str, str], int] = {}
+    pairs = enumerate(zip(prompts, texts, strict=True))
+    same = np.array([first.setdefault(pair, row) for row, pair in pairs], dtype=np.int64)
     features = [said.features for said in parts if said.features is not None]
     whole = torch.cat(features) if len(features) == len(parts) else None
-    return with_implied(parts[0].users, ResponseTable(prompts, texts), Comparisons.concat(given), judgements, whole)
+    everything = Judgements.concat(words).renumbered(nobody_else, same)
+    return of_words(parts[0].users, ResponseTable(prompts, texts), everything, whole)

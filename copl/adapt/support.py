@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
 import attrs
@@ -12,11 +12,12 @@ from attrs import frozen
 
 from copl.evidence import LEVEL_KEYS, learnt_from
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable, response_key
+from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.records import FloatArray, IntArray
+    from copl.records import BoolArray, FloatArray, IntArray
 
 COMPARISONS_PER_BLOCK = 256
 """Comparisons of newcomers worked on at once; against 100,000 seen users that is about 200 MB."""
@@ -138,7 +139,8 @@ def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: boo
 
     Comparisons of weight 0 and of a response with itself are left out; their users stay, and so do those whose
     judgements imply nothing. Where levels were trained, thumbs are set against them (`copl.evidence`). For a seen user
-    the training comparisons are added; not so `with_training` false, where the users are none.
+    the training comparisons are added, but for those that the same user has said otherwise since; not so with
+    `with_training` false, where the users are none.
     """
     rows, num_responses = support.comparisons, len(trained.response_keys)
     known = trained.response_rows
@@ -159,10 +161,32 @@ def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: boo
     places[unknown] = table.of_texts
     chosen, rejected = places[position].reshape(2, -1)
     own, said = _said_in_training(user_ids if with_training else (), trained)
-    newcomer = np.concatenate([own, newcomer]).astype(np.int64)
-    return _matched(
-        user_ids, newcomer, Comparisons.concat([said, attrs.evolve(rows, chosen=chosen, rejected=rejected)]), table
-    )
+    everything = Comparisons.concat([said, attrs.evolve(rows, chosen=chosen, rejected=rejected)])
+    everything = attrs.evolve(everything, user=np.concatenate([own, newcomer]).astype(np.int64))
+    stands = np.flatnonzero(_stands(everything, len(said), [known[LEVEL_KEYS[level]] for level in trained_levels]))
+    everything = everything.take(stands)
+    return _matched(user_ids, everything.user, everything, table)
+
+
+def _stands(rows: Comparisons, num_trained: int, levels: Sequence[int]) -> BoolArray:
+    """Return which of what users said in training, the first rows, and since stands: the later of the same [K].
+
+    Without times what was said since is the later. What is said of a response and any level is the same.
+    """
+    if not num_trained or len(rows) == num_trained:
+        return np.ones(len(rows), dtype=np.bool_)
+    ends = [np.where(np.isin(end, levels), -1, end) + 1 for end in (rows.chosen, rows.rejected)]
+    subject = number_rows(rows.user, np.minimum(*ends), np.maximum(*ends))
+    time = rows.time.copy()
+    time[num_trained:] = np.nan_to_num(time[num_trained:], nan=np.inf)
+    since = np.zeros(len(rows), dtype=np.bool_)
+    since[num_trained:] = (rows.weight > 0)[num_trained:] & (ends[0] != ends[1])[num_trained:]
+    latest = np.full((2, len(rows)), -np.inf)
+    np.maximum.at(latest[0], subject[:num_trained], np.nan_to_num(time[:num_trained], nan=-np.inf))
+    np.maximum.at(latest[1], subject[since], time[since])
+    in_training, afterwards = latest[0][subject], latest[1][subject]
+    stands: BoolArray = np.where(since, time >= in_training, ~((afterwards > -np.inf) & (in_training <= afterwards)))
+    return stands
 
 
 def matched_rows(

@@ -112,6 +112,7 @@ def add(
     from copl.data.dataset import load_dataset
     from copl.data.living import AddOptions, add_rows
     from copl.data.making.mixed import collect_rows, is_mixed
+    from copl.data.making.origin import left_out
     from copl.data.reading.rows import parse_rows
     from copl.data.sources.tables import read_table
     from copl.options import parse_options
@@ -122,7 +123,9 @@ def add(
     table = read_table(rows_file)
     if is_mixed(table, options.columns):
         collected, notes = collect_rows(table, options.columns)
-        grown = add_said(data, collected.as_set(), name=rows_file.name, notes=notes)
+        said = collected.as_set()
+        notes = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
+        grown = add_said(data, said, name=rows_file.name, notes=notes)
     else:
         grown = add_rows(data, parse_rows(table, options.columns), options, name=rows_file.name)
     before, after = (_size(one) for one in (data, grown))

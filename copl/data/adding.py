@@ -15,11 +15,11 @@ from copl.data.pairs import compact_all
 from copl.data.reading.rows import Rows
 from copl.data.reading.table import Table
 from copl.errors import DataError
-from copl.judgements import KINDS, RATING, THUMB, Judgements
+from copl.evidence import as_words, words_of
+from copl.judgements import COMPARISON, RATING, THUMB, Judgements
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
 from copl.system.converters import number_rows
 
-_COMPARISON = len(KINDS)
 _EVAL_PAIRS = 10
 
 
@@ -46,11 +46,11 @@ def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tup
     grown = kept
     if len(given):
         table = Table(name, {}, np.arange(1, len(given) + 1))
-        rows = Rows(ComparisonSet(said.users, said.responses, given), None, table, notes, ())
+        rows = Rows(ComparisonSet(said.users, said.responses, given), None, table, () if len(judged) else notes, ())
         grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name)
     if not len(judged):
         return grown if len(given) else data
-    return _with_judgements(grown, attrs.evolve(said, judgements=judged), name, left_out)
+    return _with_judgements(grown, attrs.evolve(said, judgements=judged), name, left_out, notes)
 
 
 def _sifted(
@@ -59,14 +59,12 @@ def _sifted(
     """Return the data set without what is said otherwise now, and of what is said that which is new."""
     _, _, user, response = joined_tables(data, said.users, said.responses, name)
     before = [*data.splits.values()], [*data.judgements.values()]
-    old = Judgements.concat([*map(_as_words, before[0]), *before[1]])
+    old = Judgements.concat([*map(as_words, before[0]), *before[1]])
     start, num_given = len(old), len(said.given)
-    both = Judgements.concat(
-        [old, Judgements.concat([_as_words(said.given), said.judgements]).renumbered(user, response)]
-    )
+    both = Judgements.concat([old, words_of(said).renumbered(user, response)])
     subject = both.subjects
     # a tie is the same whichever response is named first
-    first = np.where(both.is_of_two & (both.kind != _COMPARISON), np.minimum(both.response, both.other), both.response)
+    first = np.where(both.is_of_two & (both.kind != COMPARISON), np.minimum(both.response, both.other), both.response)
     content = number_rows(subject, both.kind.astype(np.int64), np.unique(both.value, return_inverse=True)[1], first)
     again = np.isin(content[start:], content[:start])
     latest = np.full(int(subject.max(initial=-1)) + 1, -np.inf)
@@ -83,13 +81,9 @@ def _sifted(
     return kept, said.given.take(use[:num_given]), said.judgements.take(use[num_given:]), left_out
 
 
-def _as_words(rows: Comparisons) -> Judgements:
-    """Return comparisons in the columns of judgements, the chosen response first."""
-    kind, value = np.full(len(rows), _COMPARISON), np.zeros(len(rows))
-    return Judgements(kind, rows.user, rows.chosen, rows.rejected, value, rows.weight, rows.time)
-
-
-def _with_judgements(data: PreferenceData, said: ComparisonSet, name: str, left_out: dict[str, int]) -> PreferenceData:
+def _with_judgements(
+    data: PreferenceData, said: ComparisonSet, name: str, left_out: dict[str, int], told: tuple[str, ...]
+) -> PreferenceData:
     """Return a data set with judgements, none of which is there already."""
     users, responses, user, response = joined_tables(data, said.users, said.responses, name)
     whole = attrs.evolve(data, users=users, responses=responses)
@@ -103,6 +97,7 @@ def _with_judgements(data: PreferenceData, said: ComparisonSet, name: str, left_
     notes = [
         *data.provenance.get("notes", ()),
         f"{num_learnt:,} judgements were added from {name}.",
+        *told,
         *([f"{num_judged:,} comparisons to judge by were drawn from others."] if num_judged else []),
         *(f"{count:,} judgements of {name} were left out: {why}." for why, count in left_out.items() if count),
     ]

@@ -20,7 +20,9 @@ from attrs import frozen
 from copl.data.canonical import Foreign, ValueFaultError
 from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
+from copl.data.making.collected import SAID_AGAIN
 from copl.data.making.mixed import collect_rows, is_mixed
+from copl.data.making.origin import left_out as notes_of_left_out
 from copl.data.pairs import intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.columns import EncodedColumn, encode, first_places
@@ -29,6 +31,7 @@ from copl.data.reading.rows import RowReader, parse_rows
 from copl.data.reading.table import Table, table_of_objects
 from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted, suggest
+from copl.evidence import in_force
 from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.system.files import write_atomically
 
@@ -211,10 +214,12 @@ def read_support(path: Path, tell: Tell) -> ComparisonSet:
         if is_mixed(table, {}):
             collected, notes = collect_rows(table, {})
             said = collected.as_set()
+            left_out = collected.left_out
         else:
             rows = parse_rows(table)
-            said, notes = rows.data, rows.notes
-        for note in notes:
+            said, notes = in_force(rows.data), rows.notes
+            left_out = {SAID_AGAIN: len(rows.data) - len(said)}
+        for note in (*notes, *notes_of_left_out(left_out, "rows")):
             tell(note)
         return said
     support = load_dataset(path).split("support")

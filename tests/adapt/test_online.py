@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.adapt.online import RunningEstimate
+from copl.adapt.support import match
 from copl.evidence import faded, with_implied
 from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.options import parse_options
@@ -186,6 +188,61 @@ def test_who_changes_their_mind_is_heard(planted_problem: Any) -> None:
     turned = user.add(words(support, "new", thumbs([-1.0, 1.0])))
     expected = strategy("empirical").adapt(words(support, "new", thumbs([-1.0, 1.0])), trained)
     torch.testing.assert_close(turned.embeddings, expected.embeddings)
+
+
+ONE, OTHER = np.array([0]), np.array([1])
+
+
+def compared(support: ComparisonSet, user: str, *, turned: bool, time: float = np.nan) -> ComparisonSet:
+    """A comparison of the first two responses, one way or the other."""
+    chosen, rejected = (OTHER, ONE) if turned else (ONE, OTHER)
+    return ComparisonSet(
+        UserTable.ungrouped([user]), support.responses, Comparisons([0], chosen, rejected, time=np.array([time]))
+    )
+
+
+@pytest.mark.parametrize("times", [(np.nan, np.nan), (10.0, 20.0), (np.nan, 20.0)])
+def test_a_pair_decided_again_counts_as_it_was_decided_last(times: tuple[float, float], planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    expected = strategy("empirical").adapt(compared(support, "new", turned=True), trained)
+    user = RunningEstimate("new", trained, strategy("empirical"))
+    for turned, time in zip((False, True), times, strict=True):
+        user.add(compared(support, "new", turned=turned, time=time))
+    torch.testing.assert_close(user.adapted.embeddings, expected.embeddings)
+    user.add(words(support, "new", Judgements([TIE], [0], ONE, OTHER, [0.0], time=[30.0])))
+    tied = strategy("empirical").adapt(words(support, "new", Judgements([TIE], [0], ONE, OTHER, [0.0])), trained)
+    torch.testing.assert_close(user.adapted.embeddings, tied.embeddings)
+
+
+def test_a_word_of_before_changes_nothing(planted_problem: Any) -> None:
+    support, trained = planted_problem()
+    user = RunningEstimate("new", trained, strategy("empirical"))
+    expected = user.add(compared(support, "new", turned=False, time=20.0)).embeddings
+    torch.testing.assert_close(user.add(compared(support, "new", turned=True, time=10.0)).embeddings, expected)
+
+
+@pytest.mark.parametrize(
+    ("trained_at", "said_at", "turns"), [(np.nan, np.nan, True), (5.0, 9.0, True), (9.0, 5.0, False)]
+)
+def test_what_a_seen_user_says_now_takes_the_place_of_what_training_knew(
+    trained_at: float, said_at: float, turns: bool, planted_problem: Any
+) -> None:
+    """As if training had known it the other way round; what is older than training says nothing."""
+    support, trained = planted_problem()
+    own = np.flatnonzero(trained.comparisons.user == 3)
+    first = int(own[0])
+    time = np.full(len(trained.comparisons), trained_at)
+    trained = attrs.evolve(trained, comparisons=attrs.evolve(trained.comparisons, time=time))
+    keys = list(trained.response_keys)
+    rows = {support.responses.keys[row]: row for row in range(len(support.responses))}
+    chosen, rejected = (rows[keys[end[first]]] for end in (trained.comparisons.chosen, trained.comparisons.rejected))
+    table = UserTable.ungrouped(["seen 3"])
+    said = Comparisons([0], [rejected], [chosen], time=[said_at])
+    heard = match(ComparisonSet(table, support.responses, said), trained)
+    ends = set(zip(heard.chosen.tolist(), heard.rejected.tolist(), strict=True))
+    pair = int(trained.comparisons.chosen[first]), int(trained.comparisons.rejected[first])
+    assert len(heard.newcomer) == len(own)
+    assert ((pair[1], pair[0]) in ends, pair in ends) == (turns, not turns)
 
 
 def test_judgements_of_others_are_refused(planted_problem: Any) -> None:

@@ -248,8 +248,7 @@ def test_a_question_about_new_texts_is_worth_something_where_something_can_be_le
     told, nothing = user.information(questions)
     assert 0 < told <= 1
     assert nothing == pytest.approx(0, abs=1e-6)  # two texts that read the same
-    for _ in range(5):
-        user.add(attrs.evolve(questions, comparisons=questions.comparisons.take(np.array([0]))))
+    user.add(attrs.evolve(questions, comparisons=Comparisons([0], [0], [1], [5.0])))
     assert user.information(questions)[0] < told / 2
     blind = attrs.evolve(questions, features=None)
     assert RunningEstimate("a", world.trained, empirical()).information(blind).tolist() == [0.0, 0.0]
@@ -291,7 +290,7 @@ def test_a_seen_user_keeps_what_training_knows(world: World) -> None:
 def test_what_a_seen_user_said_in_training_is_added(world: World) -> None:
     trained = world.trained
     own = trained.comparisons.take(trained.comparisons.user == 7)
-    table = ResponseTable(["p", "p"], [f"old {own.chosen[0]}", f"old {own.rejected[0]}"])
+    table = ResponseTable(["p", "p"], [f"old {own.chosen[0]}", f"old {own.rejected[1]}"])
     pair = ComparisonSet(UserTable.ungrouped(["seen 7"]), table, Comparisons([0], [0], [1], [0.5]))
     told = match(pair, trained)
     assert sorted(told.chosen.tolist()) == sorted([*own.chosen.tolist(), own.chosen[0]])

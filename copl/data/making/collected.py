@@ -15,18 +15,21 @@ import attrs
 
 from copl.data.canonical import canonical_id, canonical_text, text_fault
 from copl.data.making.origin import Origin, left_out
-from copl.data.making.said import COMPARISON, Said, SaidColumns, SaidSplitter
+from copl.data.making.said import Said, SaidColumns, SaidSplitter
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION
 from copl.data.pairs import compact_all
 from copl.data.reading.files import unpacked_name
 from copl.errors import DataError
 from copl.evidence import choice_weight, ranking_weight, with_implied
-from copl.judgements import BOTH_BAD, RATING, THUMB, TIE, Judgements
+from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, TIE, Judgements
 from copl.options import option
 from copl.records import ComparisonSet, PreferenceData, UserTable
 
-__all__ = ["Collected", "CollectedOptions", "Said", "seconds"]
+__all__ = ["SAID_AGAIN", "Collected", "CollectedOptions", "Said", "seconds"]
+
+SAID_AGAIN = "said again later by the same user of the same"
+"""Why something is left out that its user has said otherwise, or once more, since."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +57,12 @@ class Collected:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def nothing(self) -> str:
+        """What to say where nothing was collected."""
+        reasons = "; ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        return "nothing that can be learnt from" + (f": {reasons}" if reasons else "")
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count what is left out, by reason."""
@@ -128,11 +137,10 @@ class Collected:
             DataError: nothing is left to learn from.
         """
         if not self._rows:
-            reasons = "; ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
-            raise DataError(f"{where}: nothing that can be learnt from" + (f": {reasons}" if reasons else ""))
+            raise DataError(f"{where}: {self.nothing}")
         columns = SaidColumns.of(self._rows)
         current = columns.current()
-        self.drop("said again later by the same user of the same", int((~current).sum()))
+        self.drop(SAID_AGAIN, int((~current).sum()))
         more: dict[str, Any] = {}
         named = [kept[1].split for kept, is_current in zip(self._rows, current, strict=True) if is_current]
         if all(named):
@@ -173,7 +181,9 @@ class Collected:
     def as_set(self) -> ComparisonSet:
         """Return all that was collected, with what judgements imply, as what a newcomer says."""
         columns = SaidColumns.of(self._rows)
-        columns = columns.take(columns.current())
+        current = columns.current()
+        self.drop(SAID_AGAIN, int((~current).sum()))
+        columns = columns.take(current)
         given, judged = columns.comparisons(columns.kind == COMPARISON), columns.judgements()
         users = UserTable(columns.users, [self.groups.get(user) for user in columns.users])
         return with_implied(users, columns.responses, given, judged)

@@ -3,7 +3,7 @@
 - ``chosen`` and ``rejected``: a comparison;
 - ``response_a``, ``response_b`` and ``winner`` (``a``, ``b``, ``tie`` or ``both_bad``; ``model_a``, ``tie (bothbad)``
   and the like as arenas publish them): a comparison, a tie, or both bad;
-- ``response`` and ``thumb`` (or TRL's ``completion`` and ``label``): a thumb;
+- ``response`` and ``thumb`` (or TRL's ``completion`` and ``label``): a thumb; 0 is down, or none where -1 is;
 - ``response`` and ``rating``: a rating;
 - ``responses`` and ``ranking``: a list of responses, and the rank of each, 1 being the best; equal ranks are ties.
 
@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from copl.data.canonical import ValueFaultError
@@ -32,6 +32,7 @@ JUDGED = ("response_a", "response_b", "winner", "response", "completion", "thumb
 
 _SAYING = ("winner", "thumb", "label", "rating", "ranking")
 _OPTIONAL = ("split", "group", "weight", "timestamp")
+_EVERYWHERE = ("user_id", "prompt", *_OPTIONAL)
 _WINNERS = {
     **dict.fromkeys(("a", "model_a", "response_a", "left", "first"), "a"),
     **dict.fromkeys(("b", "model_b", "response_b", "right", "second"), "b"),
@@ -60,7 +61,7 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
     Raises:
         DataError: one fault for each row that could not be read, or is wrong; or there is none.
     """
-    known = ("user_id", "prompt", "chosen", "rejected", *JUDGED, *_OPTIONAL)
+    known = (*_EVERYWHERE, "chosen", "rejected", *JUDGED)
     unknown = [name for name in columns if name not in known]
     faults = table.faults
     if not len(table):
@@ -77,21 +78,48 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
         faults.raise_any()
     there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
     collected, written = Collected(), dict[str, str]()
+    zero = _zero_of([value for name in ("thumb", "label") for value in there.get(name, ())])
+    unused = dict.fromkeys(table.columns, 0)
     for place in range(len(table)):
         row = {name: column[place] for name, column in there.items() if not values.is_nothing(column[place])}
         try:
             said = _said(row, written, collected.groups)
-            _add(row, said, collected)
+            used = _add(row, said, collected, zero)
         except ValueFaultError as fault:
             faults.add(str(fault), row=int(table.rows[place]), label=table.label(place))
+            continue
+        for column in {names[name] for name in row} - {names[name] for name in (*_EVERYWHERE, *used)}:
+            unused[column] += 1
+    if not len(collected) and not len(faults):
+        faults.add(collected.nothing)
     faults.raise_any()
-    used = set(names.values())
-    unread = tuple(
-        f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, known)}."
+    return collected, _unread(table, names, unused)
+
+
+def _unread(table: Table, names: Mapping[str, str], unused: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a remark on each column that was not read, or not in every row."""
+    notes = [
+        f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, names)}."
         for name in table.columns
-        if name not in used
-    )
-    return collected, unread
+        if name not in names.values()
+    ]
+    notes += [
+        f"{count:,} values of column {quoted(name)} were not read: their rows say something else."
+        for name, count in unused.items()
+        if count
+    ]
+    return tuple(notes)
+
+
+def _zero_of(thumbs: Sequence[Any]) -> int:
+    """Return what a thumb of 0 says: nothing in a table that writes -1 for down, else down."""
+    for value in thumbs:
+        try:
+            if thumb_sign(value) == -1 and str(value).strip().startswith("-"):
+                return 0
+        except ValueFaultError:
+            continue
+    return -1
 
 
 def _said(row: Mapping[str, Any], written: dict[str, str], groups: dict[str, str]) -> Said:
@@ -120,11 +148,12 @@ def _cell(row: Mapping[str, Any], name: str, convert: values.Convert) -> Any:
         raise ValueFaultError(f"{name}: {fault}") from None
 
 
-def _add(row: Mapping[str, Any], said: Said, collected: Collected) -> None:
+def _add(row: Mapping[str, Any], said: Said, collected: Collected, zero: int) -> tuple[str, ...]:
+    """Add what a row says, and return the columns that say it."""
     if "chosen" in row and "rejected" in row:
         ends = [_cell(row, name, values.response) for name in ("chosen", "rejected")]
         collected.compare(said, *_different(ends, "chosen and rejected"))
-        return
+        return "chosen", "rejected"
     says = [name for name in _SAYING if name in row]
     if "label" in says and "thumb" in says:
         says.remove("label")
@@ -142,17 +171,19 @@ def _add(row: Mapping[str, Any], said: Said, collected: Collected) -> None:
             collected.compare(said, *((one, other) if winner == "a" else (other, one)))
         else:
             collected.tie(said, one, other, both_bad=winner == "bad")
-    elif kind == "ranking":
+        return "response_a", "response_b", kind
+    if kind == "ranking":
         _rank(row, said, collected)
+        return "responses", kind
+    name = "response" if "response" in row or "completion" not in row else "completion"
+    response = _cell(row, name, values.response)
+    if kind == "rating":
+        collected.rate(said, response, _cell(row, kind, values.number))
+    elif sign := _cell(row, kind, thumb_sign) or zero:
+        collected.thumb(said, response, up=sign > 0)
     else:
-        name = "response" if "response" in row or "completion" not in row else "completion"
-        response = _cell(row, name, values.response)
-        if kind == "rating":
-            collected.rate(said, response, _cell(row, kind, values.number))
-        elif sign := _cell(row, kind, thumb_sign):
-            collected.thumb(said, response, up=sign > 0)
-        else:  # the only meaning of 0 beside true and false
-            collected.thumb(said, response, up=False)
+        collected.drop("without a thumb")
+    return name, kind
 
 
 def _different(ends: list[str], names: str) -> list[str]:

@@ -16,14 +16,11 @@ from copl.data.making.stable import stable_cold, stable_splits
 from copl.data.pairs import intern_responses, intern_users
 from copl.errors import DataError
 from copl.evidence import implied
-from copl.judgements import BOTH_BAD, KINDS, RATING, THUMB, Judgements, last_said, subjects
+from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said, subjects
 from copl.records import SPLITS, Comparisons, ComparisonSet, UserTable
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray, ResponseTable
-
-COMPARISON = len(KINDS)
-"""Kind of a row that is a comparison, the first response being chosen."""
 
 
 @final

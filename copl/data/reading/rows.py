@@ -74,7 +74,7 @@ class Rows:
 def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> ComparisonSet:
     """Return rows given as objects, of every kind, as comparisons, and comparisons as they are.
 
-    A split that rows name is not regarded.
+    A split that rows name is not regarded, and of what a user says again of the same the last counts.
 
     Warns of keys that are not part of the schema.
 
@@ -84,6 +84,7 @@ def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> C
     if isinstance(rows, ComparisonSet):
         return rows
     from copl.data.making.mixed import collect_rows, is_mixed
+    from copl.evidence import in_force
 
     table = table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row")
     if is_mixed(table, {}):
@@ -91,7 +92,7 @@ def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> C
         said = collected.as_set()
     else:
         read = parse_rows(table)
-        said, notes = read.data, read.unread
+        said, notes = in_force(read.data), read.unread
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=3)
     return said

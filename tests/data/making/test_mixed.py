@@ -13,7 +13,8 @@ from copl.data.requests import read_support
 from copl.data.sources.tables import TableOptions, TableSource
 from copl.errors import DataError
 from copl.judgements import KINDS
-from copl.records import PreferenceData
+from copl.plugins import load
+from copl.records import Comparisons, PreferenceData
 
 PLAIN = {"unseen_fraction": 0.0, "cold_fraction": 0.0, "test_fraction": 0.0, "validation_fraction": 0.0}
 ROWS: list[dict[str, Any]] = [
@@ -48,7 +49,8 @@ def faults(path: Path) -> list[str]:
 
 
 def said(data: PreferenceData) -> set[tuple[Any, ...]]:
-    texts, part, judged = data.responses.texts, data.splits["train"], data.judgements["train"]
+    texts, judged = data.responses.texts, data.judgements["train"]
+    part = data.splits.get("train", Comparisons.empty())
     heard: set[tuple[Any, ...]] = {
         ("choice", texts[chosen], texts[rejected], round(weight, 3))
         for chosen, rejected, weight in zip(
@@ -170,3 +172,38 @@ def test_newcomers_may_say_anything(tmp_path: Path) -> None:
     assert len(support.judgements) == 2 * 6
     same = read_comparison_rows(rows_of("new", "newer"))
     assert same.comparisons.chosen.tolist() == support.comparisons.chosen.tolist()
+
+
+def test_a_zero_is_no_thumb_where_a_table_writes_minus_one_for_down(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u", "prompt": "p", "response": text, "thumb": mark}
+        for text, mark in zip("abc", (1, 0, -1), strict=True)
+    ]
+    data = made(written(tmp_path / "r.jsonl", rows))
+    assert said(data) == {("thumb", "a", 1.0, 1.0), ("thumb", "c", -1.0, 1.0)}
+    assert "1 rows were left out: without a thumb." in data.provenance["notes"]
+    same = load().registry("source").create("thumbs", {"path": str(tmp_path / "r.jsonl"), **PLAIN}).load(seed=0)
+    assert said(same) == said(data)
+    assert said(made(written(tmp_path / "r.jsonl", rows[:2]))) == {("thumb", "a", 1.0, 1.0), ("thumb", "b", -1.0, 1.0)}
+
+
+def test_cells_that_a_row_does_not_say_anything_by_are_counted(tmp_path: Path) -> None:
+    thumb = {"user_id": "u", "prompt": "p", "response": "a", "thumb": 1}
+    rows = [thumb, {"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b", "thumb": -1}]
+    data = made(written(tmp_path / "r.jsonl", rows))
+    assert "1 values of column 'thumb' were not read: their rows say something else." in data.provenance["notes"]
+
+
+def test_what_a_newcomer_says_again_is_counted_and_the_last_counts(tmp_path: Path) -> None:
+    """Whether a thumb stands beside it or not."""
+    decided = [("a", "b", 20), ("b", "a", 10)]
+    rows = [{"user_id": "u", "prompt": "p", "chosen": c, "rejected": r, "timestamp": t} for c, r, t in decided]
+    thumb = {"user_id": "u", "prompt": "q", "response": "c", "thumb": "up", "timestamp": 5}
+    for more in ([], [thumb]):
+        notes: list[str] = []
+        support = read_support(written(tmp_path / "s.jsonl", [*rows, *more]), notes.append)
+        given = support.given
+        assert [support.responses.texts[end[0]] for end in (given.chosen, given.rejected)] == ["a", "b"]
+        assert notes == ["1 rows were left out: said again later by the same user of the same."]
+        same = read_comparison_rows([*rows, *more]).given
+        assert (len(same), same.chosen.tolist()) == (1, given.chosen.tolist())

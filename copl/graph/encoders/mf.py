@@ -11,6 +11,7 @@ from torch import Tensor
 
 from copl.graph.encoders.catalogue import MfOptions
 from copl.graph.following import Factors, Precisions, follow
+from copl.graph.going_on import GoesOn
 from copl.graph.messages.sparse import SparseMatrix
 from copl.graph.newcomers import plain, with_pass
 from copl.graph.recall import Recall
@@ -25,7 +26,7 @@ from copl.graph.training import (
     train,
     trivial_embeddings,
 )
-from copl.interfaces import GraphEncoder, Progress
+from copl.interfaces import Progress
 from copl.memory import Memory
 from copl.passes import GaussianPass
 from copl.records import NodeEmbeddings, PreferenceGraph
@@ -34,7 +35,7 @@ STAGE = "graph"
 
 
 @final
-class Mf(GraphEncoder):
+class Mf(GoesOn):
     r"""Maximum a posteriori of the Bradley-Terry model with a bilinear margin.
 
     .. math::
@@ -80,16 +81,7 @@ class Mf(GraphEncoder):
         found = Factors(*(best.tensors[name] for name in ("users", "responses", "bias")))
         return _embedded(graph, found, _Setting(chosen, best.scale), power=1 / float(learned.weight.mean()))
 
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(
-        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
-    ) -> NodeEmbeddings:
-        return self.go_on(graph, Recall.of(former, graph))
-
-    def go_on(self, graph: PreferenceGraph, recall: Recall) -> NodeEmbeddings:
+    def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Take new comparisons into the factors, with the precision and the scale that were chosen."""
         memory, setting = recall.memory, _Setting(**recall.memory.facts)
         start = Factors(*(t.double() for t in (memory.users["own"], memory.responses["own"], memory.responses["bias"])))

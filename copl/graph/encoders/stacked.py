@@ -26,12 +26,13 @@ from copl.graph.encoders.catalogue import (
 from copl.graph.encoders.latent_groups import FoundGroups, LatentGroupsEncoder
 from copl.graph.encoders.mf import Mf
 from copl.graph.encoders.tastes import continue_tastes, learn_tastes
+from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import side_by_side, with_pass
 from copl.graph.parts import compared_responses, restricted, spread_out
 from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes, side_by_side_maps, with_texts
 from copl.graph.training import ComparisonTensors, Judgement, held_out, node_embeddings, trivial_embeddings
-from copl.interfaces import GraphEncoder, Progress
+from copl.interfaces import Progress
 from copl.memory import Memory
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
@@ -47,7 +48,7 @@ _SMALL_LOSS = 0.1
 
 
 @final
-class Stacked(GraphEncoder):
+class Stacked(GoesOn):
     r"""Adds the margins of several encoders with weights that are not negative (stacking, Wolpert, 1992).
 
     .. math::
@@ -106,15 +107,8 @@ class Stacked(GraphEncoder):
             kept["latent-groups"] = members.groups_with_all_of(graph)
         return _side_by_side(graph, kept, weights, members.texts_to_remember())
 
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(
-        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
-    ) -> NodeEmbeddings:
+    def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Go on with the members that were kept, by the weights that were found."""
-        recall = Recall.of(former, graph)
         names: list[Member] = recall.memory.facts["members"]
         _, validation = held_out(graph, seed)
         if len(validation) > len(graph.validation):  # what is held out for the choice has been learnt from by now
@@ -206,17 +200,19 @@ class _Members:
     def go_on(self, name: Member) -> NodeEmbeddings:
         """Return the embeddings by a member that has learnt before."""
         assert self._recall is not None
+        seed, progress = self._seed, self._progress
         if name == "tastes":
             return continue_tastes(self._graph, self._codes, TastesOptions(), self._recall.part(name))
         recall = self._recall if self._graph.response_features is None else self._recall.of_responses(self._kept)
         own = recall.part(name)
         if name == "latent-groups":
-            return self._everywhere(LatentGroupsEncoder(LatentGroupsOptions()).go_on(self._compared, own))
+            groups = LatentGroupsEncoder(LatentGroupsOptions())
+            return self._everywhere(groups.go_on(self._compared, own, seed=seed, progress=progress))
         if name == "mf":
-            self._factors = Mf(MfOptions()).go_on(self._compared, own)
+            self._factors = Mf(MfOptions()).go_on(self._compared, own, seed=seed, progress=progress)
             return self._everywhere(self._factors)
         network = gcf.build(GcfOptions(), self._factors)
-        return self._everywhere(network.go_on(self._compared, own, seed=self._seed, progress=self._progress))
+        return self._everywhere(network.go_on(self._compared, own, seed=seed, progress=progress))
 
     def groups_with_all_of(self, graph: PreferenceGraph) -> NodeEmbeddings:
         """Return the latent groups, having learnt from all training comparisons of `graph`."""

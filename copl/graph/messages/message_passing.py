@@ -21,6 +21,7 @@ from copl.errors import DataError
 from copl.graph.effects import best_scale
 from copl.graph.encoders.catalogue import MfOptions
 from copl.graph.encoders.mf import Mf
+from copl.graph.going_on import GoesOn
 from copl.graph.messages.batches import STRATEGIES, Batch
 from copl.graph.messages.geometric import require_pyg_lib
 from copl.graph.messages.message_graph import MessageGraph
@@ -39,7 +40,7 @@ from copl.graph.training import (
     train,
     trivial_embeddings,
 )
-from copl.interfaces import GraphEncoder, Progress
+from copl.interfaces import Progress
 from copl.memory import Memory
 from copl.passes import SignedPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
@@ -54,7 +55,7 @@ O = TypeVar("O", bound=MessagePassingOptions)  # noqa: E741  # options
 
 
 @final
-class MessagePassingEncoder(GraphEncoder):
+class MessagePassingEncoder(GoesOn):
     """Trains a network by the Bradley-Terry loss (BPR) and keeps the epoch with the best validation loss.
 
     The comparisons that supervise a step are taken out of the graph they are read from: an edge must not answer for
@@ -97,15 +98,6 @@ class MessagePassingEncoder(GraphEncoder):
         """
         learned, validation = learnable(graph, seed)
         return self._fit(graph, learned, validation, None, seed=seed, progress=progress)
-
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(
-        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
-    ) -> NodeEmbeddings:
-        return self.go_on(graph, Recall.of(former, graph), seed=seed, progress=progress)
 
     def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Send messages over the graph as it is now by the layers that were learnt, which train on for a few epochs.
@@ -159,7 +151,7 @@ class MessagePassingEncoder(GraphEncoder):
             return self._factors
         encoder = Mf(MfOptions(embedding_dim=self._options.embedding_dim))
         if recall is not None:
-            return encoder.go_on(graph, recall.part("factors"))
+            return encoder.go_on(graph, recall.part("factors"), seed=seed, progress=progress)
         return encoder.fit(graph, seed=seed, progress=progress)
 
 

@@ -13,10 +13,11 @@ from copl.graph.encoders.catalogue import LatentGroupsOptions
 from copl.graph.encoders.latent_groups.em import EVEN_ROUNDS, EffectPrior, Groups, LatentGroups, random_start, start_at
 from copl.graph.encoders.latent_groups.evidence import Evidence
 from copl.graph.encoders.latent_groups.starts import clusters, user_directions
+from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import plain, with_pass
 from copl.graph.recall import Recall
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
-from copl.interfaces import GraphEncoder, Progress, Task
+from copl.interfaces import Progress, Task
 from copl.memory import Memory
 from copl.passes import GroupPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
@@ -63,7 +64,7 @@ class Candidate:
 
 
 @final
-class LatentGroupsEncoder(GraphEncoder):
+class LatentGroupsEncoder(GoesOn):
     r"""Users are mixtures of latent groups, posterior weights :math:`\pi_{ug}` of which give the margin.
 
     .. math::
@@ -88,16 +89,7 @@ class LatentGroupsEncoder(GraphEncoder):
             return trivial_embeddings(graph, min(self._options.num_groups))
         return (found if len(graph.validation) else found.with_all_of(graph)).embeddings(graph)
 
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(
-        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
-    ) -> NodeEmbeddings:
-        return self.go_on(graph, Recall.of(former, graph))
-
-    def go_on(self, graph: PreferenceGraph, recall: Recall) -> NodeEmbeddings:
+    def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Go on from groups that were found, in the setting that was chosen.
 
         A new user begins in all groups by their shares, a new response without effects.

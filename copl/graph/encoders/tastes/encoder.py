@@ -13,12 +13,13 @@ from copl.graph.encoders.catalogue import TastesOptions
 from copl.graph.encoders.tastes.metric import Axes
 from copl.graph.encoders.tastes.shared import Shared, Strengths, evidence_of, learn_shared, with_own_parts
 from copl.graph.encoders.tastes.users import tastes
+from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import with_pass
 from copl.graph.parts import compared_responses
 from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes
 from copl.graph.training import node_embeddings, trivial_embeddings
-from copl.interfaces import GraphEncoder, Progress
+from copl.interfaces import Progress
 from copl.memory import Memory
 from copl.passes import TastePass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
@@ -29,7 +30,7 @@ _GROWN = 0.1
 
 
 @final
-class Tastes(GraphEncoder):
+class Tastes(GoesOn):
     """Tastes in texts: see the package."""
 
     def __init__(self, options: TastesOptions) -> None:
@@ -51,14 +52,7 @@ class Tastes(GraphEncoder):
         codes = TextCodes.of(graph, compared)
         return _with_codes(learn_tastes(graph, codes, self._options, progress), codes)
 
-    @property
-    def continues(self) -> bool:
-        return True
-
-    def fit_from(
-        self, graph: PreferenceGraph, former: NodeEmbeddings, *, seed: int, progress: Progress
-    ) -> NodeEmbeddings:
-        recall = Recall.of(former, graph)
+    def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         codes = TextCodes.remembered(recall.memory, graph)
         return _with_codes(continue_tastes(graph, codes, self._options, recall), codes)
 

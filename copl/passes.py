@@ -11,6 +11,7 @@ Shapes: R responses, D embedding dimension, G groups, K dimensions of a prior.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias, final
 
 import attrs
@@ -233,16 +234,26 @@ class TextMap:
         embedded = self.offset.float().repeat(len(features), 1)
         for start in range(0, len(features), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            embedded[part] += (self.codes(features[part]) @ self.weight.double()).float()
+            embedded[part] += (self.codes(features[part]) @ self._exact_weight).float()
         return embedded
 
     def codes(self, features: Tensor) -> Tensor:
         """Return phi [n, m or F] of texts with features [n, F], float64."""
-        scaled, landmarks = (features.double() - self.centre) / self.scale, self.landmarks.double()
+        scaled, (landmarks, lengths) = (features.double() - self.centre) / self.scale, self._exact_landmarks
         if not len(landmarks):
             return scaled
-        squares = scaled.square().sum(1)[:, None] + landmarks.square().sum(1)
+        squares = scaled.square().sum(1)[:, None] + lengths
         return (-0.5 * (squares - 2 * scaled @ landmarks.T).clamp_min(0)).exp()
+
+    @cached_property
+    def _exact_landmarks(self) -> tuple[Tensor, Tensor]:
+        """Landmarks [m, F] and their squared lengths [m] in float64, worked out once for all calls."""
+        landmarks = self.landmarks.double()
+        return landmarks, landmarks.square().sum(1)
+
+    @cached_property
+    def _exact_weight(self) -> Tensor:
+        return self.weight.double()
 
 
 NewcomerPass: TypeAlias = GroupPass | GaussianPass | TastePass | SignedPass | SideBySidePass

@@ -19,11 +19,21 @@ import attrs
 from copl.errors import OptionsError, quoted, suggest
 
 T = TypeVar("T")
+_BEFORE = "before"
 
 
-def option(default: Any = attrs.NOTHING, *, help: str, validator: Any = None) -> Any:
-    """Declare one option: an attrs field with its help text, which is written only here."""
-    return attrs.field(default=default, validator=validator, metadata={"help": help})
+def option(default: Any = attrs.NOTHING, *, help: str, validator: Any = None, before: Any = attrs.NOTHING) -> Any:
+    """Declare one option: an attrs field with its help text, which is written only here.
+
+    Args:
+        default: value where none is given; without it the option is required.
+        help: what it does.
+        validator: limits of the value.
+        before: value that what was written before there was the option goes by (`values_before`), where that is not
+            the default. The default is not None then, which would be left out where it is written today.
+    """
+    metadata = {"help": help} if before is attrs.NOTHING else {"help": help, _BEFORE: before}
+    return attrs.field(default=default, validator=validator, metadata=metadata)
 
 
 @final
@@ -108,6 +118,11 @@ def options_to_dict(options: Any) -> dict[str, Any]:
         elif field.default is not None:
             values[field.name] = "none"
     return values
+
+
+def values_before(options: type) -> dict[str, Any]:
+    """Return the options whose absence in what a run has written means another value than today's default."""
+    return {field.name: field.metadata[_BEFORE] for field in attrs.fields(options) if _BEFORE in field.metadata}
 
 
 class _MismatchError(Exception):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copl.errors import OptionsError, quoted
-from copl.options import OptionInfo, describe_options, option, options_to_dict, parse_options
+from copl.options import OptionInfo, describe_options, option, options_to_dict, parse_options, values_before
 
 
 @attrs.frozen
@@ -46,6 +46,12 @@ class Ordered:
             raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
 
 
+@attrs.frozen
+class Grown:
+    width: int = option(4, help="width", before=6)
+    depth: int = option(1, help="depth")
+
+
 def faults(values: dict[str, Any], options: type = Everything) -> tuple[str, ...]:
     with pytest.raises(OptionsError) as caught:
         parse_options(options, values, where="encoder.x")
@@ -54,6 +60,12 @@ def faults(values: dict[str, Any], options: type = Everything) -> tuple[str, ...
 
 def test_nothing_given_gives_the_defaults() -> None:
     assert parse_options(Everything, {}, where="x") == Everything()
+
+
+def test_an_option_says_what_held_before_there_was_it() -> None:
+    assert values_before(Grown) == {"width": 6}
+    assert parse_options(Grown, {}, where="x") == Grown(width=4, depth=1)
+    assert [info.help for info in describe_options(Grown)] == ["width", "depth"]
 
 
 @pytest.mark.parametrize(

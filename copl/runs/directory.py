@@ -18,8 +18,8 @@ from attrs import evolve, field, frozen
 from copl import __version__
 from copl.errors import RunError, quoted
 from copl.interfaces import PreferenceModel
-from copl.plugins import Plugins
-from copl.runs.recipe import Draft, Recipe, canonical_hash, merge, read_recipe, resolve, write_recipe
+from copl.plugins import Plugins, load
+from copl.runs.recipe import Draft, Recipe, as_written, canonical_hash, merge, read_recipe, resolve, write_recipe
 from copl.runs.stages import fitted_stages, read_stage, verify_stage
 from copl.system.documents import read_document, write_document
 from copl.system.files import HeldError, held, is_free, is_scratch, new_directory, write_text
@@ -306,7 +306,8 @@ def create_run(
     written = write_recipe(recipe)
     if not is_free(root) and not _is_unborn(root, written):
         facts = _read_facts(root)
-        faults = differences(facts.recipe, config)
+        tables = {section: dict(values) for section, values in facts.recipe.items() if isinstance(values, Mapping)}
+        faults = differences({**facts.recipe, **as_written(tables, load())}, config)
         if facts.data.fingerprint != fingerprint:
             faults.append(f"data: {facts.data.path} there, other content in {data} now")
         if facts.data.everyone != everyone:
@@ -367,13 +368,7 @@ def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
     """
     facts = _read_facts(root)
     draft, seed = read_recipe(root / CONFIG_FILE)
-    return Run(root, resolve(merge(_as_made(draft), changes or {}), plugins, seed=seed or 0), facts)
-
-
-def _as_made(draft: Draft) -> Draft:
-    """Return the recipe of a run with what was no option yet when the run was made, and has another default now."""
-    backbone = draft.get("backbone", {})
-    return merge({"backbone": {"layers": 6}}, draft) if backbone.get("name") == "minilm" else draft
+    return Run(root, resolve(merge(as_written(draft, plugins), changes or {}), plugins, seed=seed or 0), facts)
 
 
 def former_of(run: Run, plugins: Plugins) -> Run | None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, final
 from attrs import field, frozen
 
 from copl.errors import CoplError, OptionsError, quoted, suggest
-from copl.options import describe_options, options_to_dict, parse_options
+from copl.options import describe_options, options_to_dict, parse_options, values_before
 from copl.plugins import KINDS, Plugins, Registered, Registry
 from copl.runs.code import code_digest
 
@@ -240,6 +240,18 @@ def merge(*drafts: Draft) -> Draft:
                 current.clear()
             current.update(values)
     return merged
+
+
+def as_written(draft: Draft, plugins: Plugins) -> Draft:
+    """Return what a run has written, with the values of before for options that there were not yet (`option`)."""
+    classes: dict[str, type] = {}
+    for kind in draft.keys() & set(KINDS):
+        name = str(draft[kind].get("name", DEFAULTS.get(kind, "")))
+        if name in plugins.registry(kind):  # `resolve` reports others
+            component = plugins.registry(kind).get(name).component
+            classes |= {kind: component.options, **component.sections}
+    before = {section: values_before(options) for section, options in classes.items()}
+    return {section: {**before.get(section, {}), **draft.get(section, {})} for section in {**draft, **classes}}
 
 
 def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable[str] = ()) -> Recipe:

@@ -24,7 +24,7 @@ from copl.records import AdaptedUsers, PreferenceData
 from copl.runs import directory as directory_module
 from copl.runs.directory import Run, create_run, open_run
 from copl.runs.pipeline import evaluate, load_data, train
-from copl.runs.recipe import Recipe, resolve
+from copl.runs.recipe import Recipe, merge, resolve
 from copl.runs.reporting import Evaluated, report_run
 from copl.system.progress import RunLog, SilentProgress
 
@@ -136,6 +136,22 @@ def test_training_again_by_newer_code_says_by_which(
     assert (first.versions["copl"], again.versions["copl"]) != ("9.9", first.versions["copl"])
     assert again.versions["copl"] == "9.9"
     assert (again.created, again.stages) == (first.created, {"graph": "computed"})
+
+
+def test_a_run_that_was_made_before_there_was_an_option_goes_by_what_held_then(
+    small_data: Path, tmp_path: Path
+) -> None:
+    draft = {"method": {"name": "btl"}, "backbone": {"name": "minilm"}}
+    six, four = (resolve(merge(draft, {"backbone": {"layers": layers}}), load()) for layers in (6, 4))
+    root = create_run(tmp_path / "run", six, small_data, "f").root
+    config, facts = root / "config.toml", json.loads((root / "run.json").read_text())
+    config.write_text(config.read_text().replace("layers = 6\n", ""))
+    del facts["recipe"]["backbone"]["layers"]
+    (root / "run.json").write_text(json.dumps(facts))
+    assert open_run(root, load()).recipe.to_dict() == six.to_dict()
+    assert create_run(root, open_run(root, load()).recipe, small_data, "f").root == root  # as `copl train --resume`
+    with pytest.raises(RunError, match=r"backbone\.layers: 6 there, 4 now"):
+        create_run(root, four, small_data, "f")
 
 
 def test_a_finished_run_that_is_killed_while_trained_again_is_not_finished(

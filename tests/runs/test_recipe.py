@@ -13,7 +13,7 @@ from copl.hookspecs import Place
 from copl.options import option
 from copl.plugins import Component, Plugins
 from copl.runs.code import code_digest
-from copl.runs.recipe import merge, parse_assignments, read_recipe, resolve, write_recipe
+from copl.runs.recipe import as_written, merge, parse_assignments, read_recipe, resolve, write_recipe
 
 
 @frozen
@@ -29,7 +29,7 @@ class Layers:
 
 @frozen
 class Training:
-    steps: int = option(10, help="number of steps")
+    steps: int = option(10, help="number of steps", before=7)
 
 
 def _built(options: Any, **context: Any) -> Any:
@@ -125,6 +125,14 @@ def test_choosing_another_component_drops_options_of_the_former() -> None:
     assert merge(document, {"encoder": {"name": "mf"}}) == {"encoder": {"name": "mf"}}
     assert merge(document, {"encoder": {"norm": "x"}}) == {"encoder": {"name": "stacked", "num_layers": 3, "norm": "x"}}
     assert document == {"encoder": {"name": "stacked", "num_layers": 3}}
+
+
+def test_what_a_run_wrote_before_an_option_goes_by_what_held_then() -> None:
+    written = {"method": {"name": "copl"}, "encoder": {"name": "stacked"}}
+    assert as_written(written, _plugins()) == {**written, "reward": {"steps": 7}}
+    assert as_written({**written, "reward": {"steps": 3}}, _plugins())["reward"] == {"steps": 3}
+    unknown = {"method": {"name": "copy"}, "rewards": {"steps": 3}}
+    assert as_written(unknown, _plugins()) == unknown  # to be reported by whoever resolves it
 
 
 def test_assignments_need_a_stage_a_key_and_a_value() -> None:

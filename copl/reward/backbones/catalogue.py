@@ -58,6 +58,7 @@ class MiniLmOptions:
         help="how many of its six layers texts are read by, from the lowest; the last ones tell what a text is about "
         "and no longer how it is written",
         validator=[validators.ge(1), validators.le(_MINILM_LAYERS)],
+        before=_MINILM_LAYERS,
     )
 
 

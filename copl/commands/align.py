@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
+from attrs import frozen
 
 from copl.commands.parts.arguments import RUN_ARGUMENT, SEED_OPTION, SET_OPTION, USERS_OPTION
 from copl.commands.parts.components import choose_components
@@ -14,6 +15,7 @@ from copl.commands.parts.display import open_progress, say
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
+    from copl.align.conduct import Assignment
     from copl.align.context import RunContext
     from copl.answers import AnswerRequests
     from copl.model import Model
@@ -57,60 +59,91 @@ def align(
     A user nothing is known of gets the unpersonalised answer, and the line says so. Interrupted, the same command goes
     on where it was.
     """
-    from copl.align.conduct import Assignment, write_answers
-    from copl.align.context import RunContext
-    from copl.align.prompts import read_prompts
-    from copl.answers import AnswerRequests
-    from copl.data.requests import check_target, read_support
-    from copl.errors import OptionsError
-    from copl.model import Model
-    from copl.runs.policy import policy_directory
+    request = _Request(run_directory, prompts_file, out, rows, users, support, num, seed or 0)
+    chosen = request.checked({"aligner": aligner, "generator": generator}, assignments or ())
+    request.fulfil(chosen, user or (), everybody=everybody)
 
-    for target in (path for path in (out, rows) if path):
-        check_target(target, prompts_file, *(path for path in (users, support) if path))
-    faults = [f"--num {num}: at least one candidate"] if num < 1 else []
-    if out and rows and out.resolve() == rows.resolve():
-        faults.append(f"--out and --rows: both name {out}; name a file for each")
-    faults += [f"{target}: is a directory; name a file" for target in (out, rows) if target and target.is_dir()]
-    if out is None and rows is None:
-        faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
-    if users and support:
-        faults.append("--users and --support: give one of them")
-    chosen = choose_components({"aligner": aligner, "generator": generator}, assignments or (), faults)
-    if rows is not None and "aligner" in chosen:
-        _check_rows(rows, chosen["aligner"], faults)
-    if faults:
-        raise OptionsError(faults)
-    prompts = read_prompts(prompts_file, say)
-    said = read_support(support, say) if support else None
-    writer = chosen["generator"].build()
-    key = {name: choice.key() for name, choice in chosen.items()} | {"writer": writer.fingerprint()}
-    model = Model.open(run_directory)
-    adapted = model.load_adapted(users) if users else model.adapt(said) if said is not None else None
-    user_ids = _user_ids(model, user or (), adapted, everybody=everybody)
-    run = fitted_run(model)
-    key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
-    with (
-        interruptible(
-            lambda: (
-                f"what is answered is kept beside {out}, and the same command goes on from there"
-                if out
-                else "nothing was written"
-            )
-        ),
-        open_progress(None) as progress,
-    ):
-        directory = policy_directory(model.run, chosen["aligner"])
-        context = RunContext(run, writer, directory, progress, seed or 0, adapted, said)
-        if rows is not None:
-            about = {"kind": "ranked", "run": model.fingerprint, "generator": generator, "seed": seed or 0}
-            _write_rows(
-                rows, AnswerRequests(user_ids, prompts, _candidates(context, prompts, num)), context, chosen, about
-            )
-        if out is None:
-            return
-        assignment = Assignment(user_ids, prompts, num, key)
-        summary = write_answers(chosen["aligner"].build(), assignment, context, out)
+
+@final
+@frozen
+class _Request:
+    """What the command was asked for, but for whom and by which components."""
+
+    run: Path
+    prompts_file: Path
+    out: Path | None
+    rows: Path | None
+    users: Path | None
+    support: Path | None
+    num: int
+    seed: int
+
+    def checked(self, names: Mapping[str, str], assignments: Sequence[str]) -> dict[str, Choice]:
+        """Return the components that were chosen, by kind.
+
+        Raises:
+            CoplError: all faults of what was asked.
+        """
+        from copl.data.requests import check_target
+        from copl.errors import OptionsError
+
+        out, rows = self.out, self.rows
+        for target in (path for path in (out, rows) if path):
+            check_target(target, self.prompts_file, *(path for path in (self.users, self.support) if path))
+        faults = [f"--num {self.num}: at least one candidate"] if self.num < 1 else []
+        if out and rows and out.resolve() == rows.resolve():
+            faults.append(f"--out and --rows: both name {out}; name a file for each")
+        faults += [f"{target}: is a directory; name a file" for target in (out, rows) if target and target.is_dir()]
+        if out is None and rows is None:
+            faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
+        if self.users and self.support:
+            faults.append("--users and --support: give one of them")
+        chosen = choose_components(names, assignments, faults)
+        if rows is not None and "aligner" in chosen:
+            _check_rows(rows, chosen["aligner"], faults)
+        if faults:
+            raise OptionsError(faults)
+        return chosen
+
+    def fulfil(self, chosen: Mapping[str, Choice], named: Sequence[str], *, everybody: bool) -> None:
+        """Write the rows and the answers of those who are named, of newcomers or of everybody."""
+        from copl.align.conduct import Assignment
+        from copl.align.context import RunContext
+        from copl.align.prompts import read_prompts
+        from copl.answers import AnswerRequests
+        from copl.data.requests import read_support
+        from copl.model import Model
+        from copl.runs.policy import policy_directory
+
+        prompts = read_prompts(self.prompts_file, say)
+        said = read_support(self.support, say) if self.support else None
+        writer = chosen["generator"].build()
+        key = {name: choice.key() for name, choice in chosen.items()} | {"writer": writer.fingerprint()}
+        model = Model.open(self.run)
+        adapted = model.load_adapted(self.users) if self.users else model.adapt(said) if said is not None else None
+        user_ids = _user_ids(model, named, adapted, everybody=everybody)
+        key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
+        with interruptible(self._what_is_kept), open_progress(None) as progress:
+            directory = policy_directory(model.run, chosen["aligner"])
+            context = RunContext(fitted_run(model), writer, directory, progress, self.seed, adapted, said)
+            if self.rows is not None:
+                candidates = writer.candidates(prompts, num=self.num, seed=self.seed, progress=progress)
+                _write_rows(
+                    self.rows, AnswerRequests(user_ids, prompts, candidates), context, chosen, model.fingerprint
+                )
+            if self.out is not None:
+                _write_answers(self.out, Assignment(user_ids, prompts, self.num, key), context, chosen["aligner"])
+
+    def _what_is_kept(self) -> str:
+        if self.out is None:
+            return "nothing was written"
+        return f"what is answered is kept beside {self.out}, and the same command goes on from there"
+
+
+def _write_answers(out: Path, assignment: Assignment, context: RunContext, aligner: Choice) -> None:
+    from copl.align.conduct import write_answers
+
+    summary = write_answers(aligner.build(), assignment, context, out)
     kept = f", {summary.num_kept} of them from before" if summary.num_kept else ""
     say(f"wrote {summary.num_answers} answers to {out}{kept}")
     say(f"{summary.num_own} differ from the unpersonalised answer, {summary.num_unknown} are to users nobody knows")
@@ -128,15 +161,12 @@ def _check_rows(rows: Path, aligner: Choice, faults: list[str]) -> None:
         faults += error.faults
 
 
-def _candidates(context: RunContext, prompts: Sequence[str], num: int) -> Any:
-    return context.generator.candidates(prompts, num=num, seed=context.seed, progress=context.progress)
-
-
 def _write_rows(
-    path: Path, requests: AnswerRequests, context: RunContext, chosen: dict[str, Choice], about: dict[str, Any]
+    path: Path, requests: AnswerRequests, context: RunContext, chosen: Mapping[str, Choice], run: str
 ) -> None:
     from copl.align.policies.rows import preference_rows, write_rows
 
+    about = {"kind": "ranked", "run": run, "generator": chosen["generator"].name, "seed": context.seed}
     known = [context.knows(user) for user in requests.user_ids]
     made = preference_rows(requests, context.rewards(requests), known, chosen["aligner"].options, about)
     write_rows(path, made.rows)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 
-from copl.adapt.explanation import Explanation, Part
 from copl.errors import OptionsError, quoted, suggest
 from copl.evaluate.examples import examples
 from copl.evidence import LEVEL_KEYS
+from copl.explanation import Explanation, Part
 from copl.records import ResponseTable
+from copl.runs.reference import data_of
 from copl.system.documents import read_document, write_document
 
 if TYPE_CHECKING:
     from copl.interfaces import PreferenceModel
-    from copl.records import FloatArray, PreferenceData
+    from copl.records import ComparisonSet, FloatArray, PreferenceData
+    from copl.runs.directory import Run
 
 WORDS: Mapping[str, str] = {
     "everybody": "what everybody thinks of it",
@@ -140,22 +143,44 @@ def texts_of(*tables: ResponseTable) -> dict[str, str]:
     return texts | {key: f"the user's {key} of {len(LEVEL_KEYS)}" for key in LEVEL_KEYS}
 
 
-def own_comparison(data: PreferenceData | None, user: str) -> tuple[str, str, str]:
-    """Return prompt and responses of the first comparison of a user in a run's data.
+@final
+class RunTexts:
+    """The texts of the data set that a run was trained on, where it is there still."""
 
-    Raises:
-        OptionsError: the data is gone, or has no such user.
-    """
-    if data is None:
-        raise OptionsError("the data of the run is not there any more; give --prompt and --response")
-    if user not in data.users.rows:
-        raise OptionsError(f"no user {quoted(user)} in the data{suggest(user, data.users.ids)}")
-    for name in data.evidence():
-        own = data.split(name).of_user(user).comparisons
-        if len(own):
-            chosen, rejected = int(own.chosen[0]), int(own.rejected[0])
-            return data.responses.prompts[chosen], data.responses.texts[chosen], data.responses.texts[rejected]
-    raise OptionsError(f"user {quoted(user)} has compared nothing; give --prompt and --response")
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def reasons(self, explained: Explanation, responses: ResponseTable, said: ComparisonSet | None) -> Reasons:
+        """Put texts in place of the keys of an explanation, those of what the user has said since among them."""
+        texts = self._texts if said is None else {**texts_of(said.responses), **self._texts}
+        return Reasons.of(explained, responses, texts)
+
+    def own_comparison(self, user: str) -> tuple[str, str, str]:
+        """Return prompt and responses of the first comparison of a user in the run's data.
+
+        Raises:
+            OptionsError: the data is gone, or has no such user.
+        """
+        data = self._data
+        if data is None:
+            raise OptionsError("the data of the run is not there any more; give --prompt and --response")
+        if user not in data.users.rows:
+            raise OptionsError(f"no user {quoted(user)} in the data{suggest(user, data.users.ids)}")
+        for name in data.evidence():
+            own = data.split(name).of_user(user).comparisons
+            if len(own):
+                chosen, rejected = int(own.chosen[0]), int(own.rejected[0])
+                return data.responses.prompts[chosen], data.responses.texts[chosen], data.responses.texts[rejected]
+        raise OptionsError(f"user {quoted(user)} has compared nothing; give --prompt and --response")
+
+    @cached_property
+    def _data(self) -> PreferenceData | None:
+        return data_of(self._run)
+
+    @cached_property
+    def _texts(self) -> Mapping[str, str]:
+        """By key."""
+        return texts_of(*([] if self._data is None else [self._data.responses]))
 
 
 def explain_some(method: PreferenceModel, data: PreferenceData, margins: Mapping[str, FloatArray]) -> list[Reasons]:
@@ -169,17 +194,16 @@ def explain_some(method: PreferenceModel, data: PreferenceData, margins: Mapping
         data: the data set it is measured on.
         margins: by split, the margin of each comparison.
     """
-    explain = getattr(method, "explain", None)
     test = {split: values for split, values in margins.items() if split == "test"}
     shown = [*examples(test, data, count=1), *examples(margins, data, count=1)][:1]
-    if explain is None or not shown:
+    if not shown:
         return []
     texts, reasons = texts_of(data.responses), []
     for (user, own), (_, other) in ((shown[0].first, shown[0].second), (shown[0].second, shown[0].first)):
         pair = ResponseTable([shown[0].prompt] * 2, [own, other])
         try:
-            explained = explain(user, pair, data.split("support") if shown[0].split == "heldout" else None)
-        except OptionsError:  # scored by the reward model alone
+            explained = method.explain(user, pair, data.split("support") if shown[0].split == "heldout" else None)
+        except OptionsError:  # the method cannot
             return []
         reasons.append(Reasons.of(explained, pair, texts))
     return reasons

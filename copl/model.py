@@ -19,9 +19,7 @@ model.score_many(rows, calibrated=True)                  # one call, rewards of 
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -32,21 +30,19 @@ from copl.adapt.store import load_adapted, save_adapted
 from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, row_requests, score_request, table_requests
-from copl.errors import DataError, OptionsError, RunError, UnknownUserWarning, quoted
-from copl.explaining import Reasons, own_comparison, texts_of
+from copl.errors import DataError, UnknownUserWarning
+from copl.explaining import Reasons, RunTexts
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
-from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
-from copl.reward.calibration import fitted_weight, levels_and_spreads
+from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
-from copl.runs.reference import data_of, reference_of
 from copl.runs.sharing import fetch_portable, publish, save_portable
+from copl.scoring import RunScores
 
 if TYPE_CHECKING:
     from copl.align.policies.rewards import RewardFunction
-    from copl.records import PreferenceData
     from copl.reward.quality import QualityReward
 
 
@@ -79,6 +75,8 @@ class Model:
         self.run = run
         self.method = method
         self._lock = threading.RLock()
+        self._scores = RunScores(run, method, self._lock)
+        self._texts = RunTexts(run)
 
     @classmethod
     def open(cls, directory: str | Path) -> Model:
@@ -133,7 +131,7 @@ class Model:
             OptionsError: the user is unknown, the method cannot be exported, or the directory holds something.
         """
         with self._lock:
-            return self.method.export(_known_by(user), Path(directory), adapted=self._own(adapted), merge=merge)
+            return self.method.export(_known_by(user), Path(directory), adapted=self._scores.own(adapted), merge=merge)
 
     def score(
         self,
@@ -161,7 +159,7 @@ class Model:
             DataError: one fault for each argument that is no id, no prompt or no text.
         """
         requests = score_request(user, prompt, responses)
-        return list(map(float, self._told(requests, adapted, calibrated=calibrated, quality=quality)))
+        return list(map(float, self._scores.told(requests, adapted, calibrated=calibrated, quality=quality)))
 
     def score_many(
         self,
@@ -181,7 +179,7 @@ class Model:
             DataError: one fault for each row that is wrong.
         """
         requests = row_requests(rows)
-        return list(map(float, self._told(requests, adapted, calibrated=calibrated, quality=quality)))
+        return list(map(float, self._scores.told(requests, adapted, calibrated=calibrated, quality=quality)))
 
     def score_table(
         self,
@@ -205,21 +203,10 @@ class Model:
             DataError: one fault for each argument that is wrong.
         """
         requests = table_requests(users, prompts, responses)
-        rewards = self._told(requests, adapted, calibrated=calibrated, quality=quality)
+        rewards = self._scores.told(requests, adapted, calibrated=calibrated, quality=quality)
         counts = [len(answers) for answers in responses]
         table = rewards.reshape(len(users), sum(counts))
         return np.split(table, np.cumsum(counts)[:-1], axis=1) if counts else []
-
-    def _told(
-        self, requests: ScoreRequests, adapted: AdaptedUsers | None, *, calibrated: bool, quality: QualityReward | None
-    ) -> FloatArray:
-        """The rewards of requests, with a warning of users nobody knows, to whoever has called the caller."""
-        unknown = sorted(set(requests.users.ids) - self.known_users(requests.users, adapted))
-        if unknown:
-            names, more = ", ".join(map(quoted, unknown[:3])), f" and {len(unknown) - 3} more" * (len(unknown) > 3)
-            message = f"user {names}{more} is neither trained nor adapted: these are the scores of the average user"
-            warnings.warn(message, UnknownUserWarning, stacklevel=3)
-        return self.scores(requests, adapted, calibrated=calibrated, quality=quality)
 
     def scores(
         self,
@@ -235,23 +222,7 @@ class Model:
             RunError: `adapted` belongs to another run, a reward is no finite number, or the run has no reference
                 responses, for it was trained by an earlier version.
         """
-        own = self._own(adapted)
-        with self._lock:
-            rewards = self._personal(requests, own)
-            if calibrated:
-                level, spread = levels_and_spreads(
-                    lambda asked: self._personal(asked, own), requests.users, self._reference
-                )
-                rewards = (rewards - level[requests.user]) / spread[requests.user]
-            if quality is not None:
-                rewards = rewards + quality.weight * quality.standardised(requests, self._reference)
-        return rewards
-
-    def _personal(self, requests: ScoreRequests, adapted: AdaptedUsers | None) -> FloatArray:
-        rewards = self.method.scores(requests, adapted)
-        if not np.isfinite(rewards).all():
-            raise RunError(f"{self.run.root}: gives rewards that are no finite numbers; train it again")
-        return rewards
+        return self._scores(requests, adapted, calibrated=calibrated, quality=quality)
 
     def reward_function(
         self,
@@ -278,7 +249,7 @@ class Model:
         """
         from copl.align.policies.rewards import PersonalRewards
 
-        own, seen = self._own(adapted), self.method.seen_users()
+        own, seen = self._scores.own(adapted), self.method.seen_users()
         known = frozenset((*seen, *(own.user_ids if own else ())))
         return PersonalRewards(
             lambda requests: self.scores(requests, own, calibrated=calibrated, quality=quality),
@@ -306,35 +277,16 @@ class Model:
             DataError: one fault for each row that is wrong, or there is none.
         """
         pairs = read_comparison_rows(comparisons)
-        if not len(pairs):
-            raise DataError("no comparisons to choose the weight of a quality reward by; give the weight itself")
-        rows = pairs.comparisons
-        user, response = np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected])
-        requests = ScoreRequests(pairs.users, pairs.responses, user, response)
-        personal = self.scores(requests, adapted, calibrated=calibrated).reshape(2, -1)
-        general = quality.standardised(requests, self._reference).reshape(2, -1)
-        return quality.weighted(fitted_weight(personal[0] - personal[1], general[0] - general[1]))
+        return self._scores.weigh(quality, pairs, adapted, calibrated=calibrated)
 
-    @cached_property
-    def _reference(self) -> ResponseTable:
-        return reference_of(self.run)
-
-    def _own(self, adapted: AdaptedUsers | None) -> AdaptedUsers | None:
-        """Return adapted users, unless they were adapted for another run, where their embeddings mean nothing."""
-        if adapted is not None and adapted.run not in ("", self.fingerprint):
-            raise RunError(f"these users were adapted for another run than {self.run.root}; adapt them for this one")
-        return adapted
-
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A text that is equal exactly when two runs hold the same fitted model."""
-        return self.run.fingerprint
+        return self._scores.fingerprint
 
     def known_users(self, users: UserTable, adapted: AdaptedUsers | None = None) -> frozenset[str]:
         """Return those of `users` that are trained or adapted; all of them where the method knows no users."""
-        seen = self.method.seen_users()
-        newcomers = frozenset(adapted.user_ids if adapted else ())
-        return frozenset(user for user in users.ids if not seen or user in seen or user in newcomers)
+        return self._scores.known_users(users, adapted)
 
     def adapt(self, support: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
         """Find embeddings for users who were not there in training.
@@ -377,27 +329,13 @@ class Model:
         """
         requests = score_request(user, prompt, [response] if against is None else [response, against])
         said = None if support is None else read_comparison_rows(support)
-        explained_by = getattr(self.method, "explain", None)
-        if explained_by is None:
-            raise OptionsError("this method knows no users that could be explained; choose copl or graph")
         with self._lock:
-            explained = explained_by(requests.users.ids[0], requests.responses, said)
-        texts = self._texts if said is None else {**texts_of(said.responses), **self._texts}
-        return Reasons.of(explained, requests.responses, texts)
+            explained = self.method.explain(requests.users.ids[0], requests.responses, said)
+        return self._texts.reasons(explained, requests.responses, said)
 
     def own_comparison(self, user: str | int) -> tuple[str, str, str]:
         """Return prompt, preferred and other response of the first comparison of a user in the data of the run."""
-        return own_comparison(self._data, _known_by(user))
-
-    @cached_property
-    def _data(self) -> PreferenceData | None:
-        """The data set that the run was trained on, where it is there still."""
-        return data_of(self.run)
-
-    @cached_property
-    def _texts(self) -> Mapping[str, str]:
-        """Texts of the data set, by key."""
-        return texts_of(*([] if self._data is None else [self._data.responses]))
+        return self._texts.own_comparison(_known_by(user))
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""
@@ -410,7 +348,7 @@ class Model:
             RunError: the file is missing, damaged, of another kind, or of another run.
         """
         adapted = load_adapted(Path(path))
-        self._own(adapted)
+        self._scores.own(adapted)
         return adapted
 
     def online(

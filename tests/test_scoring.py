@@ -21,6 +21,7 @@ from copl.records import PreferenceData, ScoreRequests, UserTable
 from copl.reward.calibration import fitted_weight
 from copl.reward.quality import QualityReward
 from copl.reward.reading import kept, steady
+from copl.runs.reference import reference_of
 
 PROMPTS = ["How do I boil an egg?", [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "No."}]]
 ANSWERS = [["Place the egg in cold water.", "Eight minutes.", "Why?"], ["Coffee then.", "A good walk."]]
@@ -145,7 +146,7 @@ def test_unknown_users_are_warned_of_once(model: Model, users: list[str]) -> Non
 
 def test_on_one_scale_the_reference_has_mean_0_and_spread_1_to_everybody(model: Model, data: PreferenceData) -> None:
     everybody = UserTable.ungrouped([*model.method.seen_users(), "stranger"])
-    reference = model._reference
+    reference = reference_of(model.run)
     count = len(reference)
     user, response = np.repeat(np.arange(len(everybody)), count), np.tile(np.arange(count), len(everybody))
     asked = ScoreRequests(everybody, reference, user, response)
@@ -230,13 +231,13 @@ def test_quality_is_added_with_its_weight_and_ranks_alone_where_it_outweighs_tas
 def test_two_labels_give_log_odds_and_more_want_a_name(classifier: Callable[..., Path], model: Model) -> None:
     path = classifier("bert", 2)
     rows = np.arange(20)
-    first, second = (QualityReward(path, label=place).scores(model._reference, rows) for place in (0, 1))
+    first, second = (QualityReward(path, label=place).scores(reference_of(model.run), rows) for place in (0, 1))
     np.testing.assert_allclose(first, -second, atol=1e-9)
-    assert QualityReward(path).scores(model._reference, rows).tolist() == second.tolist()
+    assert QualityReward(path).scores(reference_of(model.run), rows).tolist() == second.tolist()
     three = classifier("bert", 3)
     with pytest.raises(OptionsError, match="3 labels; name the one that is good: LABEL_0"):
         QualityReward(three)
-    assert np.isfinite(QualityReward(three, label="LABEL_2").scores(model._reference, rows)).all()
+    assert np.isfinite(QualityReward(three, label="LABEL_2").scores(reference_of(model.run), rows)).all()
     with pytest.raises(OptionsError, match="no label 'good'; it has LABEL_0"):
         QualityReward(three, label="good")
 

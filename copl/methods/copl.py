@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from attrs import evolve
 
-from copl.adapt.explanation import Explanation, Part
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
+from copl.explanation import Explanation, Part
 from copl.interfaces import FormerRun, OnlineUser, Workspace
 from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend

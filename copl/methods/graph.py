@@ -30,7 +30,7 @@ from copl.runs.recipe import Stages
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.adapt.explanation import Explanation
+    from copl.explanation import Explanation
 
 
 @final

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from copl.adapt.explain import explain
-from copl.adapt.explanation import Explanation
 from copl.adapt.online import RunningEstimate
 from copl.adapt.strategies.population import Population
 from copl.adapt.support import match, nothing_said
 from copl.evidence import LEVEL_KEYS
+from copl.explanation import Explanation
 from copl.graph.build import build_graph, with_levels
 from copl.graph.parts import compared_responses
 from copl.graph.store import MEMORY_FILE, load_embeddings, load_memory, save_embeddings

@@ -116,7 +116,8 @@ def raise_faults(faults: list[str]) -> None:
 
 def parsed(path: Path, content: bytes | str, schema: Any) -> Any:
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        # of one file; pq.read_table looks for more, and loads pandas for that
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, KeyError, OSError) as error:
         return f"{path}: not a table of this format ({str(error).splitlines()[0]}); {AGAIN}"
@@ -125,7 +126,7 @@ def parsed(path: Path, content: bytes | str, schema: Any) -> Any:
 def read_splits(path: Path, rows: Any, num_users: int, num_responses: int) -> dict[str, Comparisons]:
     _check_rows(path, rows, {"user": num_users, "chosen": num_responses, "rejected": num_responses})
     names = ("user", "chosen", "rejected", "weight", "controversial")
-    columns = {name: rows.column(name).to_numpy() for name in names}
+    columns = {name: _numbers(rows.column(name)) for name in names}
     return _by_split(rows, Comparisons(**columns, time=_times(rows)))
 
 
@@ -133,12 +134,12 @@ def read_judgements(path: Path, rows: Any, num_users: int, num_responses: int) -
     _check_rows(path, rows, {"user": num_users, "response": num_responses})
     codes, words = _codes(rows, "kind")
     faults = [f"{path}: unknown kind of judgement {quoted(word)}; {AGAIN}" for word in words if word not in KINDS]
-    other = rows.column("other").to_numpy()
+    other = _numbers(rows.column("other"))
     if len(other) and not (other.min() >= -1 and other.max() < num_responses):
         faults.append(f"{path}: column 'other' refers to rows that are not there; {AGAIN}")
     raise_faults(faults)
     kind = np.array([list(KINDS).index(word) for word in words], dtype=np.int8)[codes]
-    columns = {name: rows.column(name).to_numpy() for name in ("user", "response", "other", "value", "weight")}
+    columns = {name: _numbers(rows.column(name)) for name in ("user", "response", "other", "value", "weight")}
     return _by_split(rows, Judgements(kind, **columns, time=_times(rows)))
 
 
@@ -148,7 +149,7 @@ def _check_rows(path: Path, rows: Any, limits: Mapping[str, int]) -> None:
     raise_faults([f"{path}: column {name!r} has empty cells" for name in needed if rows.column(name).null_count])
     faults = []
     for name, limit in limits.items():
-        values = rows.column(name).to_numpy()
+        values = _numbers(rows.column(name))
         if len(values) and not (values.min() >= 0 and values.max() < limit):
             faults.append(f"{path}: column {name!r} refers to rows that are not there (0 to {limit - 1} are)")
     _, words = _codes(rows, "split")
@@ -159,15 +160,28 @@ def _check_rows(path: Path, rows: Any, limits: Mapping[str, int]) -> None:
 def _times(rows: Any) -> FloatArray:
     if "time" not in rows.column_names:
         return np.full(len(rows), np.nan)
-    times: FloatArray = pc.fill_null(rows.column("time"), float("nan")).to_numpy()
+    unknown = pa.Array.from_buffers(pa.float64(), len(rows), [None, pa.py_buffer(np.full(len(rows), np.nan))])
+    times: FloatArray = _numbers(pc.coalesce(rows.column("time"), unknown))
     return times
+
+
+def _numbers(column: Any) -> Any:
+    """Return a column of numbers without empty cells as an array; `to_numpy` of Arrow would load pandas."""
+    return np.from_dlpack(_whole(column)) if len(column) else np.empty(0, column.type.to_pandas_dtype())
+
+
+def _whole(column: Any) -> Any:
+    """Return a column that is not empty in one piece."""
+    column = column.combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
 
 
 def _codes(rows: Any, name: str) -> tuple[Any, list[str]]:
     """Return a column of words as codes, and the words."""
-    column = rows.column(name).unify_dictionaries().combine_chunks()
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
-    return (column.indices.to_numpy(), column.dictionary.to_pylist()) if len(rows) else (np.empty(0, np.int8), [])
+    if not len(rows):
+        return np.empty(0, np.int8), []
+    column = _whole(rows.column(name).unify_dictionaries())
+    return np.from_dlpack(column.indices), column.dictionary.to_pylist()
 
 
 def _by_split(rows: Any, everything: Any) -> dict[str, Any]:

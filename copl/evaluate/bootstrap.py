@@ -11,18 +11,22 @@ Assenova 2015, "Cluster-robust variance estimation for dyadic data", Political A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import frozen
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from copl.records import ComparisonSet, FloatArray, IntArray
 
 _DRAWS_AT_ONCE = 4_000_000
+_DRAWS_KEPT = 16_000_000
+"""Metrics of a split resample the same clusters by the same seed; up to so many draws, of a byte each, are kept."""
 
 
 def resampled_ratios(numerators: FloatArray, denominators: FloatArray, *, seed: int, num_resamples: int) -> FloatArray:
@@ -36,17 +40,29 @@ def resampled_ratios(numerators: FloatArray, denominators: FloatArray, *, seed: 
     """
     num_clusters = len(numerators)
     columns = np.stack([numerators, denominators], axis=1)
+    few = num_clusters * num_resamples <= _DRAWS_KEPT
+    drawn = (_kept_draws if few else _draws)(num_clusters, seed, num_resamples)
+    sums = np.concatenate([times @ columns for times in drawn])
+    ratios: FloatArray = sums[:, 0] / sums[:, 1]
+    return ratios
+
+
+def _draws(num_clusters: int, seed: int, num_resamples: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield how often each cluster is drawn in each of some resamples [n, C], until there are `num_resamples`."""
     generator = np.random.default_rng(seed)
     at_once = max(1, _DRAWS_AT_ONCE // num_clusters)
-    ratios = np.empty(num_resamples)
     for start in range(0, num_resamples, at_once):
         size = min(at_once, num_resamples - start)
         drawn = generator.integers(num_clusters, size=(size, num_clusters), dtype=np.int64)
-        drawn += np.arange(size)[:, None] * num_clusters
-        times = np.bincount(drawn.ravel(), minlength=size * num_clusters).reshape(size, num_clusters)
-        sums = times @ columns
-        ratios[start : start + size] = sums[:, 0] / sums[:, 1]
-    return ratios
+        times = np.empty((size, num_clusters), dtype=np.uint8)  # no cluster is drawn 256 times as often as on average
+        for row, clusters in zip(times, drawn, strict=True):
+            row[:] = np.bincount(clusters, minlength=num_clusters)
+        yield times
+
+
+@lru_cache(maxsize=4)
+def _kept_draws(num_clusters: int, seed: int, num_resamples: int) -> Sequence[NDArray[np.uint8]]:
+    return tuple(_draws(num_clusters, seed, num_resamples))
 
 
 def interval(value: float, resampled: FloatArray) -> tuple[float, float]:
@@ -84,7 +100,7 @@ class Spread:
     @property
     def reach(self) -> float:
         """Half the width of the 95 % interval by Student's t."""
-        return float(student.ppf(0.975, self.degrees)) * float(np.sqrt(self.variance))
+        return float(stdtrit(self.degrees, 0.975)) * float(np.sqrt(self.variance))
 
 
 def spread(deviations: FloatArray, sampled: Sequence[IntArray]) -> Spread:
@@ -201,7 +217,7 @@ def crossed_resamples(
     wanted = variance or spread(deviations, sampled)
     if not drawn:
         return np.full(num_resamples, mean)
-    scale = wanted.reach / (float(norm.ppf(0.975)) * drawn**0.5)
+    scale = wanted.reach / (float(ndtri(0.975)) * drawn**0.5)
     resampled: FloatArray = np.clip(mean + scale * deviation, values.min(), values.max())
     return resampled
 

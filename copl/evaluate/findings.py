@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import says_nothing, split_order, split_title
-from copl.evaluate.verdict import above_chance, below_chance
+from copl.evaluate.verdict import AVERAGE_USER, above_chance, below_chance
 from copl.records import Measurement
 
 
@@ -50,15 +50,30 @@ def _best(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
 
 def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
     """Say for each split and method which others it is ahead of, behind, or not to be told apart from."""
-    found = [(method, m) for method, ms in measurements.items() for m in ms if m.metric == "accuracy_difference"]
-    for split in split_order([m.split for _, m in found]):
-        for method in dict.fromkeys(method for method, m in found if m.split == split):
-            verdicts = [_verdict(m) for name, m in found if (name, m.split) == (method, split)]
+    found = list(differences_to_tell(measurements))
+    for split in split_order([m.split for *_, m in found]):
+        for method in dict.fromkeys(method for method, _, m in found if m.split == split):
+            verdicts = [_verdict(other, m) for name, other, m in found if (name, m.split) == (method, split)]
             yield f"On {split_title(split)}, {method} is {', '.join(verdicts)}."
 
 
-def _verdict(m: Measurement) -> str:
-    other = m.subset.removeprefix(VERSUS)
+def differences_to_tell(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[tuple[str, str, Measurement]]:
+    """Yield method, whom it is compared with, in words, and the difference of accuracy, where that says something.
+
+    It says nothing where a method has no answer, nor of its average user where it answers everybody alike.
+    """
+    for method, listed in measurements.items():
+        silent = {m.split for m in listed if m.subset == "all" and says_nothing(m)}
+        for m in listed:
+            if m.metric == "accuracy_difference" and m.split not in silent:
+                other = m.subset.removeprefix(VERSUS)
+                if other != AVERAGE_USER:
+                    yield method, other, m
+                elif m.low or m.high:
+                    yield method, f"its own {AVERAGE_USER}", m
+
+
+def _verdict(other: str, m: Measurement) -> str:
     reach = f"({100 * m.low:+.1f} to {100 * m.high:+.1f})"
     if m.low > 0:
         return f"ahead of {other} by {100 * m.value:.1f} points {reach}"

@@ -13,8 +13,7 @@ from markupsafe import Markup
 
 from copl.evaluate.curves import training_panels
 from copl.evaluate.examples import Example
-from copl.evaluate.findings import findings, percent
-from copl.evaluate.paired import VERSUS
+from copl.evaluate.findings import differences_to_tell, findings, percent
 from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
 from copl.evaluate.verdict import CONSENSUS, above_chance, ahead_of, below_chance
 from copl.records import Measurement
@@ -224,12 +223,12 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
 
 def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield method, baseline, split, difference and interval, in points; in each split the largest one first."""
-    found = [(method, m) for method, ms in measurements.items() for m in ms if m.metric == "accuracy_difference"]
-    for split in split_order([m.split for _, m in found]):
-        here = [(method, m) for method, m in found if m.split == split]
-        for method, m in sorted(here, key=lambda pair: -pair[1].value):
+    found = list(differences_to_tell(measurements))
+    for split in split_order([m.split for *_, m in found]):
+        here = [row for row in found if row[-1].split == split]
+        for method, other, m in sorted(here, key=lambda row: -row[-1].value):
             interval = f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
-            yield method, m.subset.removeprefix(VERSUS), split_title(split), f"{100 * m.value:+.1f}", interval
+            yield method, other, split_title(split), f"{100 * m.value:+.1f}", interval
 
 
 def _sections(inputs: ReportInputs) -> list[_Section]:

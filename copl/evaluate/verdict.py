@@ -181,7 +181,7 @@ def _personal(compared: Sequence[_Compared]) -> Iterator[Judgement]:
     if not compared:
         return
     if all(c.average.low == c.average.value == c.average.high == 0.0 for c in compared):
-        yield Judgement("no-users", "Not personal: it answers everybody as it answers the average user.")
+        yield Judgement("no-users", "Not personal: it answers everybody as it answers its own average user.")
         return
     by_kind: dict[Kind | None, list[_Compared]] = {}
     for one in compared:
@@ -199,8 +199,8 @@ def _personal(compared: Sequence[_Compared]) -> Iterator[Judgement]:
 _SENTENCES: dict[Kind, str] = {
     "personal": "Personal for {average} ahead of its own average user{gains}.",
     "no-gain": f"It tells users apart, but is not seen to be better than the {CONSENSUS} for {{consensus}}.",
-    "not-personal": "Not personal, as far as can be told, for {average} from the average user.",
-    "worse": "Users are better served as the average user for {average}.",
+    "not-personal": "Not personal, as far as can be told, for {average} against its own average user.",
+    "worse": "Users are better served when taken for its own average user, for {average}.",
     "below-consensus": f"Worse than the {CONSENSUS}, which knows nobody, for {{consensus}}.",
 }
 """What is said of splits, in the order of reading."""

@@ -9,9 +9,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from copl.bradley_terry import log_loss, mean_log_loss
+from copl.records import Comparisons
 
 if TYPE_CHECKING:
-    from copl.records import Comparisons, FloatArray
+    from copl.records import FloatArray
 
 _PRECISIONS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _SCALES = tuple(2.0 ** (halves / 2) for halves in range(-8, 9))
@@ -24,6 +25,7 @@ def response_effects(train: Comparisons, validation: Comparisons, num_responses:
     empty. A response without comparisons has effect 0.
     """
     held = validation if len(validation) else train
+    train = _pooled(train, num_responses)
     best, lowest = np.zeros(num_responses), float(np.log(2))
     start = best
     for precision in reversed(_PRECISIONS):
@@ -32,6 +34,15 @@ def response_effects(train: Comparisons, validation: Comparisons, num_responses:
         if loss < lowest:
             best, lowest = start, loss
     return best
+
+
+def _pooled(rows: Comparisons, num_responses: int) -> Comparisons:
+    """Return one comparison, with the weight of all, for those of the same two responses with the same outcome."""
+    place, row = np.unique(rows.chosen * num_responses + rows.rejected, return_inverse=True)
+    if len(place) == len(rows):
+        return rows
+    chosen, rejected = place // num_responses, place % num_responses
+    return Comparisons(np.zeros_like(place), chosen, rejected, np.bincount(row, rows.weight))
 
 
 def _posterior_mode(train: Comparisons, num_responses: int, precision: float, start: FloatArray) -> FloatArray:

@@ -284,10 +284,17 @@ def measure(
                 )
             measurements.extend(measured)
     if references is not None:
-        for versus, others in ((AVERAGE_USER, references.average), (CONSENSUS, references.consensus)):
-            measurements += differences(margins, others, data, versus=versus, seed=seed)
+        measurements += ahead(margins, references, data, seed=seed)
     order = {name: place for place, name in enumerate(SPLITS)}
     return sorted(measurements, key=lambda m: order.get(m.split, len(order)))
+
+
+def ahead(
+    margins: Mapping[str, FloatArray], references: References, data: PreferenceData, *, seed: int
+) -> list[Measurement]:
+    """Return how far margins are ahead of those who know no users, on each split."""
+    compared = ((AVERAGE_USER, references.average), (CONSENSUS, references.consensus))
+    return [m for versus, others in compared for m in differences(margins, others, data, versus=versus, seed=seed)]
 
 
 def differences(

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from copl.data.checking.checks import island_sizes
+from copl.evaluate.context import SplitContext
 from copl.evaluate.verdict import TrainingFacts, Verdict, judge
 from copl.experts.report import gate_report
-from copl.interfaces import PreferenceModel, Progress
+from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import load
 from copl.records import Diagnostics, Measurement, PreferenceData
 from copl.runs.consensus import consensus_margins
 from copl.runs.directory import Run
-from copl.runs.pipeline import average_margins, measure
+from copl.runs.pipeline import ahead, average_margins
 from copl.runs.results import References
 
 
@@ -49,9 +50,12 @@ def first_verdict(
     if len(pairs):
         consensus = consensus_margins(run, data, data, (split,), plugins=load(), progress=progress, cache=cache)
         references = References({split: average_margins(method, pairs)}, consensus)
-        measurements = measure(
-            {split: method.margins(pairs)}, data, load(), seed=run.recipe.seed, references=references
-        )
+        margins, seed = method.margins(pairs), run.recipe.seed
+        accuracy: Metric = load().registry("metric").create("accuracy")  # the verdict looks at no other
+        measurements = [
+            *accuracy(margins, pairs, SplitContext.of(data, split, seed=seed)),
+            *ahead({split: margins}, references, data, seed=seed),
+        ]
     facts = training_facts(run, data, method.diagnostics())
     return judge(measurements, facts, splits=(split,))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from copl.plugins import KINDS
 
-HEAVY = ("torch", "transformers", "peft", "accelerate", "torch_geometric")
+HEAVY = ("torch", "transformers", "peft", "accelerate", "torch_geometric", "pandas", "scipy.stats")
 PROGRAM = """
 import contextlib, io, json, sys
 from copl import cli

@@ -168,6 +168,9 @@ def test_same_seed_same_interval_however_the_resamples_are_cut(monkeypatch: pyte
     generator = np.random.default_rng(0)
     columns = generator.random(50), generator.integers(1, 5, 50).astype(float)
     whole = resampled_ratios(*columns, seed=7, num_resamples=300)
+    np.testing.assert_array_equal(resampled_ratios(*columns, seed=7, num_resamples=300), whole)  # kept draws
+    monkeypatch.setattr("copl.evaluate.bootstrap._DRAWS_KEPT", 0)
+    np.testing.assert_array_equal(resampled_ratios(*columns, seed=7, num_resamples=300), whole)
     monkeypatch.setattr("copl.evaluate.bootstrap._DRAWS_AT_ONCE", 50 * 7)
     np.testing.assert_allclose(resampled_ratios(*columns, seed=7, num_resamples=300), whole)
     assert not np.allclose(resampled_ratios(*columns, seed=8, num_resamples=300), whole)

@@ -18,6 +18,7 @@ from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings
 from copl.evaluate.report import AnswerCards, AnswersPage, ReportInputs, render_report
 from copl.evaluate.tables import Table
+from copl.evaluate.verdict import AVERAGE_USER
 from copl.records import Measurement
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -301,3 +302,23 @@ def test_findings_say_who_is_ahead() -> None:
         "On unseen users, copl is ahead of btl by 10.0 points (+5.0 to +15.0), behind oracle by 10.0 points "
         "(-15.0 to -5.0), not to be told apart from graph (-5.0 to +5.0).",
     ]
+
+
+def test_differences_that_say_nothing_are_not_told() -> None:
+    own = AVERAGE_USER
+    measured = {
+        "btl": [accuracy("heldout", 0.6), difference(0.0, 0.0, 0.0, own)],
+        "graph": [
+            Measurement("heldout", "all", "accuracy", 0.5, 0.5, 0.5, 400),
+            difference(0.0, 0.0, 0.0, own),
+            difference(-0.1, -0.2, -0.05, "btl"),
+        ],
+        "copl": [accuracy("heldout", 0.8), difference(0.1, 0.05, 0.15, own), difference(0.0, 0.0, 0.0, "btl")],
+    }
+    assert findings(measured)[1:] == [
+        "On unseen users, copl is ahead of its own average user by 10.0 points (+5.0 to +15.0), not to be told apart "
+        "from btl (+0.0 to +0.0)."
+    ]
+    rendered = render_report(ReportInputs(measurements=measured))
+    assert "<td>its own average user</td>" in rendered
+    assert rendered.count("<td>btl</td>") == 1

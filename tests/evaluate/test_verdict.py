@@ -69,8 +69,8 @@ def test_the_splits_it_is_not_personal_on_are_named_with_what_would_help() -> No
     verdict = judge(measured, facts)
     text = verdict.paragraph
     assert text.startswith("Personal for seen users, +10.0 points")
-    assert "Not personal, as far as can be told, for new prompts, +1.0 points (-1.0 to +3.0)" in text
-    assert "better served as the average user for unseen users, -5.0 points (-7.0 to -3.0)" in text
+    assert "for new prompts, +1.0 points (-1.0 to +3.0) against its own average user." in text
+    assert "when taken for its own average user, for unseen users, -5.0 points (-7.0 to -3.0)." in text
     assert "few users to learn from: 40." in text
     assert "half have 3 training comparisons or fewer" in text
     assert (
@@ -113,7 +113,7 @@ def test_a_method_that_takes_no_notice_of_users_is_said_to_be_none() -> None:
     level = [attrs.evolve(ahead(split, 0.0), low=0.0, high=0.0) for split in FULL]
     said = judge([*(accuracy(split, 0.7) for split in FULL), *level], PLENTY)
     assert [judgement.kind for judgement in said.judgements] == ["no-users"]
-    assert said.paragraph == "Not personal: it answers everybody as it answers the average user."
+    assert said.paragraph == "Not personal: it answers everybody as it answers its own average user."
 
 
 def test_empty_splits_are_said_to_be_empty() -> None:

@@ -35,7 +35,7 @@ from copl.explaining import Reasons, RunTexts
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
-from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ScoreRequests, UserTable
+from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
 from copl.runs.recipe import ANY_BACKBONE
 from copl.runs.sharing import fetch_portable, publish, save_portable
@@ -223,6 +223,15 @@ class Model:
                 responses, for it was trained by an earlier version.
         """
         return self._scores(requests, adapted, calibrated=calibrated, quality=quality)
+
+    def read_ahead(self, responses: ResponseTable) -> None:
+        """Have texts read at once that several calls are about to read a few at a time, which takes twice as long.
+
+        Args:
+            responses: the texts, with their prompts in the form of `copl.data.chat`.
+        """
+        with self._lock:
+            self.method.read_ahead(responses)
 
     def reward_function(
         self,

@@ -81,6 +81,9 @@ class PreferenceModel(ABC):
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         """Find embeddings for unseen users."""
 
+    def read_ahead(self, responses: ResponseTable) -> None:  # noqa: B027  # nothing where a method reads no texts
+        """Read at once what several calls of `scores`, `adapt` and `online` are about to read; changes no result."""
+
     def online(self, user_id: str) -> OnlineUser:
         """Follow a user, seen or not, who answers one comparison after another.
 

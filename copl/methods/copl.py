@@ -124,6 +124,10 @@ class CoplMethod(GoesOn):
         space, _ = self.fitted
         return space.adapt(self._recency.of_support(support))
 
+    def read_ahead(self, responses: ResponseTable) -> None:
+        space, _ = self.fitted
+        space.read_ahead(responses)
+
     def online(self, user_id: str) -> OnlineUser:
         space, _ = self.fitted
         return space.online(user_id, self._recency.of_support)

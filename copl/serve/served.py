@@ -171,17 +171,14 @@ class Served:
         already = self._trained.get(history.name, frozenset())
         return [word for word in history.words if word.claim not in already]
 
-    def _read_together(self, histories: Sequence[History]) -> None:
-        """Have the texts read at once that the states of several users need: a few by themselves take twice as long."""
-        waiting = {one.user: one for one in histories if self.takes_notice and not self._is_current(one)}
-        pairs = {
-            (word.prompt, text) for one in waiting.values() for word in self._new_words(one) for text in word.texts
-        }
-        if len(waiting) > 1 and pairs:
-            prompts, texts = zip(*sorted(pairs), strict=True)
-            rows = range(len(pairs))
-            nobody = UserTable.ungrouped([NOBODY])
-            self.model.scores(ScoreRequests(nobody, ResponseTable(prompts, texts), [0 for _ in rows], rows))
+    def _read_together(self, asked: Sequence[Asked]) -> None:
+        """Have the texts that users' states need read along with those asked for: a few by themselves take longer."""
+        waiting = [one.history for one in asked if self.takes_notice and not self._is_current(one.history)]
+        said = [(word.prompt, text) for one in waiting for word in self._new_words(one) for text in word.texts]
+        if said:
+            wanted = [pair for one in asked for pair in zip(one.prompts, one.texts, strict=True)]
+            prompts, texts = zip(*dict.fromkeys(said + wanted), strict=True)
+            self.model.read_ahead(ResponseTable(prompts, texts))
 
     def _state(self, history: History) -> UserState:
         name = history.name
@@ -204,7 +201,7 @@ class Served:
         Raises:
             CoplError: a text cannot be read.
         """
-        self._read_together([one.history for one in asked])
+        self._read_together(asked)
         states = [self.state(one.history) for one in asked]
         table: dict[tuple[str, str], int] = {}
         users: dict[str, int] = {}

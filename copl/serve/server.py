@@ -43,7 +43,7 @@ def serve(run: Path, options: ServeOptions, tell: Callable[[str], None]) -> None
         create_app(service), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
     )
     server = uvicorn.Server(config)
-    listening = _listen(options)
+    listening = listen(options)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     tell(f"http://{shown}:{port}  (events: {shown_address(service.log.url)}; Ctrl-C ends)")
@@ -55,9 +55,15 @@ def serve(run: Path, options: ServeOptions, tell: Callable[[str], None]) -> None
         raise failures[0]
 
 
-def _listen(options: ServeOptions) -> socket.socket:
+def listen(options: ServeOptions) -> socket.socket:
+    """Return a socket that is bound to the address of a service.
+
+    Raises:
+        OptionsError: the address cannot be had.
+    """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio has small packets sent at once only where the protocol is named: else an answer waits 40 ms for its body
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((options.host, options.port))

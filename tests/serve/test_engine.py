@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from copl.serve.engine import Engine, OverloadedError
+from copl.serve.served import Asked, History
+from copl.serve.server import listen
+from copl.serve.settings import ServeOptions
 from tests.serve.running import Running
 
 PROMPT = "How do I boil an egg?"
@@ -85,6 +89,22 @@ def test_requests_of_all_dialects_are_scored_in_one_batch_as_each_alone(
         assert ask(alone, number) == ask(alone, number)
 
 
+def test_half_of_what_waits_is_scored_while_the_other_half_comes(serving: Callable[..., Running]) -> None:
+    service = serving()
+    value, nobody = service.service.metrics.value, History("nobody", (0, 0), ())
+    before = {size: value("copl_batch_texts_bucket", le=size) for size in ("64.0", "128.0", "256.0")}
+    with busy(service):
+        answers = [
+            service.service.engine.score([Asked(nobody, (PROMPT,) * 3, tuple(texts_of(number % 9)))])
+            for number in range(60)
+        ]
+    rewards = [answer.result(60)[0].rewards for answer in answers]
+    assert rewards[:9] * 6 == rewards[:54]
+    after = {size: value("copl_batch_texts_bucket", le=size) - count for size, count in before.items()}
+    assert after["128.0"] - after["64.0"] == 2, "180 texts, 90 at a time"
+    assert after["256.0"] == after["128.0"]
+
+
 def test_health_and_figures_answer_while_the_model_works(shared_service: Running) -> None:
     with busy(shared_service):
         for path in ("/healthz", "/readyz", "/metrics"):
@@ -125,6 +145,11 @@ def test_before_the_model_is_loaded_the_port_answers_and_what_is_said_is_stored(
     assert service.http.post("/v1/users/ann/comparisons", json=said).status_code == 200
     scored = service.http.post("/v1/users/ann/score", json={"prompt": PROMPT, "responses": ["a"]})
     assert with_model or scored.status_code == 200 or scored.headers["Retry-After"] == "1"
+
+
+def test_an_answer_in_two_packets_does_not_wait_for_the_first_to_be_confirmed() -> None:
+    with listen(ServeOptions(port=0)) as listening:
+        assert listening.proto == socket.IPPROTO_TCP, "without it asyncio leaves Nagle's algorithm on, for 40 ms each"
 
 
 def test_an_engine_without_a_model_or_stopped_refuses() -> None:

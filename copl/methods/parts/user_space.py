@@ -140,6 +140,11 @@ class UserSpace:
         """Find embeddings for the users of `support`; a seen user's training comparisons count as well."""
         return self._strategy.adapt(self._read(support), self.trained)
 
+    def read_ahead(self, responses: ResponseTable) -> None:
+        """Read texts that are new all at once; as many as are remembered, the first ones."""
+        if self._reader is not None and self.trained.text_map is not None:
+            self._reader.features(responses, np.arange(min(len(responses), self._reader.texts_at_once)))
+
     def online(self, user_id: str, weigh: Callable[[ComparisonSet], ComparisonSet]) -> OnlineUser:
         """Follow a user, seen or not, who says one thing after another.
 

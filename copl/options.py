@@ -2,7 +2,8 @@
 
 An options class is an attrs class whose fields have a type, a default, optionally a validator, and
 ``metadata={"help": "..."}`` (written with `option`). Types understood: ``int``, ``float``, ``bool``, ``str``,
-``pathlib.Path``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]`` and ``dict[str, str]``.
+``pathlib.Path``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]``, ``dict[str, str]`` and, as it is,
+``dict[str, Any]``.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _type_name(kind: Any) -> str:
     if origin is tuple:
         return f"list of {_type_name(args[0])}"
     if origin is dict:
-        return "table of text"
+        return "table" if args[1] is Any else "table of text"
     if kind is type(None):
         return "none"
     return {str: "text", Path: "path"}.get(kind, getattr(kind, "__name__", str(kind)))
@@ -199,6 +200,12 @@ def _convert_dict(value: Any) -> dict[str, str]:
     raise _MismatchError
 
 
+def _convert_table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _MismatchError
+    return dict(value)
+
+
 def _convert(value: Any, kind: Any) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
@@ -207,6 +214,8 @@ def _convert(value: Any, kind: Any) -> Any:
         return _convert_union(value, args)
     if origin is tuple:
         return _convert_tuple(value, args[0])
+    if origin is dict and args[1] is Any:
+        return _convert_table(value)
     if origin is dict:
         return _convert_dict(value)
     if kind in (int, float):

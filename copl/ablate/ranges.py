@@ -11,20 +11,20 @@ seed = 1000                                       # of the runs, and of the data
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 import numpy as np
-from attrs import field, frozen
+from attrs import Factory, field, frozen
+from attrs.validators import ge, le
 
-from copl.errors import quoted, suggest
+from copl.errors import OptionsError
+from copl.options import option, parse_options
 from copl.plugins import Range
-from copl.runs.recipe import is_seed
 
 MOST_RUNS = 10_000
 """Seeds or trials of one recipe; more are a slip of the pen."""
 
-_KEYS = ("num_trials", "seed", "ranges")
-_RANGE_KEYS = ("low", "high", "log")
+T = TypeVar("T")
 
 Choices: TypeAlias = "Range | tuple[Any, ...]"
 """What an option may be: an interval, or some values."""
@@ -46,34 +46,38 @@ class Search:
     ranges: Mapping[str, Mapping[str, Choices]] = field(factory=dict)
 
 
-def read_search(document: Mapping[str, Any], faults: list[str]) -> Search | None:
-    """Read the table ``[search]`` of a study; None where it has none."""
-    table = document.get("search")
-    if table is None:
-        return None
-    if not isinstance(table, Mapping):
-        faults.append("search must be a table, such as [search]")
-        return None
-    faults += [f"search: unknown key {key!r}{suggest(key, _KEYS)}" for key in table if key not in _KEYS]
-    num_trials: Any = table.get("num_trials")
-    seed, ranges = table.get("seed", 1000), table.get("ranges", {})
-    if not is_seed(num_trials) or not 1 <= num_trials <= MOST_RUNS:
-        faults.append(
-            f"search: num_trials must be a whole number of at least 1 and at most {MOST_RUNS:,}, got "
-            f"{quoted(num_trials)}"
-        )
-        num_trials = 1
-    if not is_seed(seed):
-        faults.append(f"search: seed must be a whole number from 0 up to 2^63 - 1, got {seed!r}")
-        seed = 0
-    if not isinstance(ranges, Mapping) or not all(isinstance(values, Mapping) for values in ranges.values()):
-        faults.append("search: ranges must be tables by the names of variants, such as [search.ranges.vpl]")
-        ranges = {}
-    read = {name: _read_ranges(name, values, faults) for name, values in ranges.items()}
-    return Search(num_trials, seed, read)
+@final
+@frozen
+class _SearchTable:
+    """The table ``[search]``."""
+
+    num_trials: int = option(help="recipes tried of each variant", validator=[ge(1), le(MOST_RUNS)])
+    seed: int = option(1000, help="seed of all trials", validator=ge(0))
+    ranges: dict[str, Any] = option(Factory(dict), help="tables by the names of variants")
 
 
-def _read_ranges(variant: str, values: Mapping[str, Any], faults: list[str]) -> dict[str, Choices]:
+def parsed(options: type[T], values: Mapping[str, Any], where: str, faults: list[str]) -> T | None:
+    """Return a table of a study as its class; None where it is none, and what is wrong is added to the faults."""
+    try:
+        return parse_options(options, values, where=where)
+    except OptionsError as error:
+        faults += error.faults
+        return None
+
+
+def read_search(table: Mapping[str, Any], faults: list[str]) -> Search | None:
+    """Read the table ``[search]`` of a study; None where it is none."""
+    search = parsed(_SearchTable, table, "search", faults)
+    if search is None:
+        return None
+    ranges = {name: _read_ranges(name, values, faults) for name, values in search.ranges.items()}
+    return Search(search.num_trials, search.seed, ranges)
+
+
+def _read_ranges(variant: str, values: Any, faults: list[str]) -> dict[str, Choices]:
+    if not isinstance(values, Mapping):
+        faults.append(f"search.ranges.{variant}: must be a table, such as [search.ranges.vpl]")
+        return {}
     flat: dict[str, Any] = {}
     for key, value in values.items():
         is_table = isinstance(value, Mapping) and not set(value) & {"low", "high"}
@@ -85,11 +89,9 @@ def _read_ranges(variant: str, values: Mapping[str, Any], faults: list[str]) -> 
             faults.append(f"{where}: expected section.option, such as method.learning_rate")
         elif isinstance(value, list) and value:
             found[key] = tuple(value)
-        elif isinstance(value, Mapping) and set(value) <= set(_RANGE_KEYS):
-            try:
-                found[key] = Range(**value)
-            except (TypeError, ValueError) as error:
-                faults.append(f"{where}: {error}")
+        elif isinstance(value, Mapping):
+            interval = parsed(Range, value, where, faults)
+            found |= {} if interval is None else {key: interval}
         else:
             faults.append(f"{where}: expected a list of values, or low and high, got {value!r}")
     return found

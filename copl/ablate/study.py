@@ -40,17 +40,15 @@ from typing import Any, final
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import ge, optional
 
-from copl.ablate.ranges import MOST_RUNS, Search, read_search
+from copl.ablate.ranges import MOST_RUNS, Search, parsed, read_search
 from copl.errors import CoplError, OptionsError, quoted, suggest
-from copl.runs.recipe import DEFAULTS, Draft, is_seed, merge, parse_assignments, read_toml
+from copl.options import option
+from copl.runs.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
 
 NAME = "name"
 """The key of a section that chooses its component."""
-
-_STUDY_KEYS = ("title", "seeds", "reference", "base", "data", "vary", "variants", "search")
-_DATA_KEYS = ("directory", "source", "options", "seed", "per_seed")
-_VARIANT_KEYS = ("name", "values", "requires")
 
 
 @final
@@ -188,50 +186,90 @@ def load_study(config: Path | None, flags: Flags) -> Study:
     return study
 
 
+def _distinct_seeds(_instance: object, _field: object, seeds: int | tuple[int, ...]) -> None:
+    if isinstance(seeds, int):
+        proper = 1 <= seeds <= MOST_RUNS
+    else:
+        proper = bool(seeds) and min(seeds) >= 0 and len(set(seeds)) == len(seeds)
+    if not proper:
+        raise ValueError(
+            f"must be their number, at most {MOST_RUNS:,}, or a list of different whole numbers from 0 up to 2^63 - 1, "
+            f"got {quoted(seeds)}"
+        )
+
+
+def _not_blank(_instance: object, _field: object, text: str) -> None:
+    if not text.strip():
+        raise ValueError("must not be blank")
+
+
+@final
+@frozen
+class _StudyTable:
+    """The file."""
+
+    title: str | None = option(None, help="heading of the tables; none: the name of the file")
+    seeds: int | tuple[int, ...] = option(1, help="number of seeds, or a list of them", validator=_distinct_seeds)
+    reference: str = option("", help="the variant that the others are compared with")
+    base: dict[str, Any] = option(attrs.Factory(dict), help="recipe values of all variants")
+    data: dict[str, Any] = option(attrs.Factory(dict), help="data sets by name")
+    vary: dict[str, Any] = option(attrs.Factory(dict), help="values by what is varied")
+    variants: tuple[dict[str, Any], ...] = option((), help="variants by hand, each below [[variants]]")
+    search: dict[str, Any] | None = option(None, help="how options are chosen before the study runs")
+
+
+@final
+@frozen
+class _DataTable:
+    """A data set: ``[data.NAME]``."""
+
+    directory: Path | None = option(None, help="one made before")
+    source: str = option("", help="source to make one from")
+    options: dict[str, Any] = option(attrs.Factory(dict), help="options of the source")
+    seed: int | None = option(None, help="seed of the source; none: 0", validator=optional(ge(0)))
+    per_seed: bool = option(False, help="make it anew for each seed of the study")
+
+    def __attrs_post_init__(self) -> None:
+        if (self.directory is None) == (not self.source):
+            raise ValueError("name either a directory or a source")
+        if self.directory is not None and (self.options or self.per_seed or self.seed is not None):
+            raise ValueError("options, seed and per_seed belong to a source; a directory is taken as it is")
+
+
+@final
+@frozen
+class _VariantTable:
+    """A variant by hand: ``[[variants]]``."""
+
+    name: str = option(help="what it is called in tables", validator=_not_blank)
+    values: dict[str, Any] = option(attrs.Factory(dict), help="recipe values on top of the base")
+    requires: str = option("", help="package it needs")
+
+
 def _read(path: Path, faults: list[str]) -> Study:
-    document = read_toml(path)
     mine: list[str] = []
-    _known(document, _STUDY_KEYS, "the study", mine)
-    title, reference = document.get("title", path.stem), document.get("reference", "")
-    mine += [
-        f"{name} must be text, got {v!r}" for name, v in (("title", title), ("reference", reference)) if not _text(v)
-    ]
+    document = read_toml(path)
+    table = parsed(_StudyTable, document, "study", mine) or _StudyTable(**_sound(_StudyTable, document))
     root = path.resolve().parent
-    data = _table(document, "data", mine).items()
-    vary = _table(document, "vary", mine).items()
     study = Study(
-        title=str(title),
-        base=_draft(_table(document, "base", mine), "base", mine),
-        axes=tuple(axis for name, values in vary for axis in _axes(name, values, mine)),
-        variants=_variants(document.get("variants", []), mine),
-        data=tuple(_data_spec(name, about, root, mine) for name, about in data),
-        seeds=_seeds(document.get("seeds", 1), mine),
-        reference=str(reference),
+        title=path.stem if table.title is None else table.title,
+        base=_draft(table.base, "base", mine),
+        axes=tuple(axis for name, values in table.vary.items() for axis in _axes(name, values, mine)),
+        variants=_variants(table.variants, mine),
+        data=tuple(_data_spec(name, about, root, mine) for name, about in table.data.items()),
+        seeds=tuple(range(table.seeds)) if isinstance(table.seeds, int) else table.seeds,
+        reference=table.reference,
         root=root,
-        search=read_search(document, mine),
+        search=None if table.search is None else read_search(table.search, mine),
     )
     faults += [f"{path}: {fault}" for fault in mine]
     return study
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _known(table: Mapping[str, Any], keys: Sequence[str], where: str, faults: list[str]) -> None:
-    faults += [
-        f"{where}: unknown key {key!r}{suggest(key, keys)}; there are {', '.join(keys)}"
-        for key in table
-        if key not in keys
-    ]
-
-
-def _table(document: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[str, Any]:
-    value = document.get(name, {})
-    if isinstance(value, Mapping):
-        return value
-    faults.append(f"{name} must be a table, such as [{name}]")
-    return {}
+def _sound(options: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some values that are in order, so that what lies below them is looked at, too."""
+    each = {name: parsed(options, {name: value}, "", []) for name, value in values.items()}
+    return {name: getattr(table, name) for name, table in each.items() if table is not None}
 
 
 def _draft(values: Mapping[str, Any], where: str, faults: list[str]) -> Draft:
@@ -243,7 +281,7 @@ def _draft(values: Mapping[str, Any], where: str, faults: list[str]) -> Draft:
             draft.setdefault(section, {}).update(value)
         elif dot:
             draft.setdefault(section, {})[option] = value
-        elif _text(value):
+        elif isinstance(value, str):
             draft.setdefault(section, {})[NAME] = value
         else:
             faults.append(f"{where}: {key} must be the name of a component or a table of options, got {value!r}")
@@ -260,20 +298,14 @@ def _axes(name: str, values: Any, faults: list[str]) -> list[Axis]:
     return [Axis(section, key or NAME, tuple(values))]
 
 
-def _variants(tables: Any, faults: list[str]) -> tuple[HandWritten, ...]:
-    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
-        faults.append("variants must be tables, each below [[variants]]")
-        return ()
-    found = []
-    for number, table in enumerate(tables, 1):
-        where = f"variant {table.get('name', number)!r}"
-        _known(table, _VARIANT_KEYS, where, faults)
-        name, values, requires = table.get("name", ""), table.get("values", {}), table.get("requires", "")
-        if not (_text(name) and name.strip() and isinstance(values, Mapping) and _text(requires)):
-            faults.append(f"{where}: a variant has a name, a table of values, and may have a package it requires")
-            continue
-        found.append(HandWritten(name, _draft(values, where, faults), requires))
-    return tuple(found)
+def _variants(tables: Sequence[Mapping[str, Any]], faults: list[str]) -> tuple[HandWritten, ...]:
+    named = [(f"variant {table.get('name', number)!r}", table) for number, table in enumerate(tables, 1)]
+    read = [(where, parsed(_VariantTable, table, where, faults)) for where, table in named]
+    return tuple(
+        HandWritten(table.name, _draft(table.values, where, faults), table.requires)
+        for where, table in read
+        if table is not None
+    )
 
 
 def _data_spec(name: str, about: Any, root: Path, faults: list[str]) -> DataSpec:
@@ -281,35 +313,13 @@ def _data_spec(name: str, about: Any, root: Path, faults: list[str]) -> DataSpec
     if not isinstance(about, Mapping):
         faults.append(f"{where} must be a table with a directory or a source")
         return DataSpec(name)
-    _known(about, _DATA_KEYS, where, faults)
-    directory, source = about.get("directory"), about.get("source", "")
-    options, seed, per_seed = about.get("options", {}), about.get("seed", 0), about.get("per_seed", False)
-    types = _text(source) and isinstance(options, Mapping) and is_seed(seed) and isinstance(per_seed, bool)
-    if not types or not (directory is None or _text(directory)):
-        faults.append(
-            f"{where}: directory and source are text, options is a table, seed a whole number from 0 up to 2^63 - 1, "
-            "per_seed true or false"
-        )
-        return DataSpec(name)
-    if (directory is None) == (not source):
-        faults.append(f"{where}: name either a directory or a source")
-    elif directory is not None and (options or per_seed or "seed" in about):
-        faults.append(f"{where}: options, seed and per_seed belong to a source; a directory is taken as it is")
     if not re.fullmatch(r"[\w.-]+", name):
         faults.append(f"{where}: the name of a data set is made of letters, digits, dots, hyphens and underscores")
-    return DataSpec(name, None if directory is None else root / directory, source, dict(options), seed, per_seed)
-
-
-def _seeds(value: Any, faults: list[str]) -> tuple[int, ...]:
-    if is_seed(value) and 0 < value <= MOST_RUNS:
-        return tuple(range(value))
-    if isinstance(value, list) and value and all(map(is_seed, value)) and len(set(value)) == len(value):
-        return tuple(value)
-    faults.append(
-        f"seeds must be their number, at most {MOST_RUNS:,}, or a list of different whole numbers from 0 up to "
-        f"2^63 - 1, got {quoted(value)}"
-    )
-    return (0,)
+    table = parsed(_DataTable, about, where, faults)
+    if table is None:
+        return DataSpec(name)
+    directory = None if table.directory is None else root / table.directory
+    return DataSpec(name, directory, table.source, table.options, table.seed or 0, table.per_seed)
 
 
 def _with_flags(study: Study, flags: Flags, faults: list[str]) -> Study:

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from copl.align.choosing import favourite
 from copl.align.context import FittedRun, RunContext
 from copl.align.seeds import seed_of
+from copl.align.truth import require_simulated
 from copl.answers import AnswerRequests
 from copl.data.sources.facets.reading import Facets, find_subject, read_facets
 from copl.errors import DataError
@@ -105,6 +106,22 @@ class PolicyResult:
 
 @final
 @frozen(eq=False)
+class Written:
+    """Candidates to new prompts, before anybody has read them.
+
+    Attributes:
+        generator: who wrote them, and may write more for an aligner.
+        prompts: the prompts [P].
+        texts: the candidates to each [P][n].
+    """
+
+    generator: Generator
+    prompts: Sequence[str]
+    texts: Sequence[Sequence[str]]
+
+
+@final
+@frozen(eq=False)
 class _Case:
     """Users who are measured together.
 
@@ -130,22 +147,21 @@ class PolicyJudge:
     Args:
         run: a run whose data are of the source `facets`.
         aligners: by name, the one that examples are taken of first.
-        generator: writes the candidates; what cannot be read of them is left out and counted.
+        written: the candidates to `prompts_to_ask`; what cannot be read of them is left out and counted.
         directory: gives the directory that an aligner may keep things in, by its name.
         size: how much is measured.
         seed: the same seed measures the same.
         progress: where to show progress.
 
     Raises:
-        DataError: the truth about the run's users is not known, it was trained on all prompts, or hardly any candidate
-            can be read.
+        DataError: the truth about the run's users is not known, or hardly any candidate can be read.
     """
 
     def __init__(
         self,
         run: FittedRun,
         aligners: Mapping[str, Aligner],
-        generator: Generator,
+        written: Written,
         directory: Callable[[str], Path],
         *,
         size: PolicySize,
@@ -156,12 +172,11 @@ class PolicyJudge:
         self._size, self._seed, self._progress = size, seed, progress
         self._truth = run.truth
         self._facets: dict[tuple[str, str], Facets | None] = {}
-        self._generator = generator
-        prompts = _some(new_prompts(run.data()), size.num_prompts, seed)
-        written = generator.candidates(prompts, num=size.num_candidates, seed=seed, progress=progress)
-        read = [tuple(text for text in texts if self._read(p, text)) for p, texts in zip(prompts, written, strict=True)]
-        self._num_written, self._num_read = sum(map(len, written)), sum(map(len, read))
-        asked = [(prompt, texts) for prompt, texts in zip(prompts, read, strict=True) if len(texts) > 1]
+        self._generator = written.generator
+        answered = list(zip(written.prompts, written.texts, strict=True))
+        read = [(prompt, tuple(text for text in texts if self._read(prompt, text))) for prompt, texts in answered]
+        self._num_written, self._num_read = (sum(len(texts) for _, texts in rows) for rows in (answered, read))
+        asked = [(prompt, texts) for prompt, texts in read if len(texts) > 1]
         if not asked:
             raise DataError(
                 f"of {self._num_written} candidates, the style of {self._num_read} can be read, never of two to one"
@@ -285,6 +300,16 @@ class PolicyJudge:
             if len({row[user] for user in pair}) == 2 and np.isfinite(gains[pair, place]).all()
         ]
         return tuple(examples[:_EXAMPLES])
+
+
+def prompts_to_ask(data: PreferenceData, size: PolicySize, seed: int) -> tuple[str, ...]:
+    """Return the prompts that are measured: so many of `new_prompts`.
+
+    Raises:
+        DataError: the data are not simulated, or the run was trained on all prompts.
+    """
+    require_simulated(data)
+    return _some(new_prompts(data), size.num_prompts, seed)
 
 
 def new_prompts(data: PreferenceData) -> list[str]:

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from copl.records import FloatArray, PreferenceData
 
 
+def require_simulated(data: PreferenceData) -> None:
+    """Refuse data whose users are real.
+
+    Raises:
+        DataError: they are.
+    """
+    if data.provenance.get("source") != "facets":
+        raise DataError(
+            f"data set {quoted(data.name)}: what answers are truly worth to its users is not known; it is where the"
+            " data are simulated: copl data make facets"
+        )
+
+
 @final
 @frozen(eq=False)
 class KnownTruth:
@@ -38,12 +51,8 @@ class KnownTruth:
         Raises:
             DataError: the data are not of the source `facets`, or not as this version of it generates them.
         """
+        require_simulated(data)
         about = data.provenance
-        if about.get("source") != "facets":
-            raise DataError(
-                f"data set {quoted(data.name)}: what answers are truly worth to its users is not known; it is where the"
-                " data are simulated: copl data make facets"
-            )
         try:
             options = parse_options(FacetsOptions, about.get("options", {}), where="facets")
             again, truth = generate(options, int(about.get("seed", 0)))

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import final
 
 import attrs
 
 from copl.align.context import FittedRun
-from copl.align.judging import REFERENCES, UNPERSONALISED, Example, PolicyJudge, PolicyResult, PolicySize
+from copl.align.judging import (
+    REFERENCES,
+    UNPERSONALISED,
+    Example,
+    PolicyJudge,
+    PolicyResult,
+    PolicySize,
+    Written,
+    prompts_to_ask,
+)
 from copl.evaluate.policy import newcomers_table, policy_table
 from copl.evaluate.report import AnswerCards, AnswersPage
 from copl.evaluate.tables import number
@@ -17,12 +27,19 @@ from copl.records import SPLITS, Measurement, PreferenceData
 from copl.runs.directory import LOG_FILE, Run
 from copl.runs.pipeline import OpenProgress
 from copl.runs.recipe import Choice, canonical_hash
-from copl.runs.stages import POLICY, STAGE_FILE, read_stage, verify_stage
+from copl.runs.stages import CANDIDATES, POLICY, STAGE_FILE, read_stage, verify_stage
 from copl.runs.workspace import RunWorkspace
 from copl.system.documents import read_document, write_document
 
 _FILE = "policy.json"
+_CANDIDATES_FILE = "candidates.json"
 _AGAIN = "run `copl evaluate --policy` again"
+
+
+@final
+@attrs.frozen
+class _Candidates:
+    texts: tuple[tuple[str, ...], ...]
 
 
 def policies_of(run: Run) -> Path:
@@ -61,9 +78,10 @@ def evaluate_policy(
     Raises:
         CoplError: the data are not simulated, or an aligner cannot work with the run.
     """
+    seed = run.recipe.seed
     with run.locked(), open_progress(run.root / LOG_FILE) as progress:
         workspace = RunWorkspace(run.root, progress, cache)
-        writer: Generator = generator.build()
+        written = _written(workspace, generator, prompts_to_ask(data, size, seed), size.num_candidates, seed)
 
         def compute(directory: Path) -> None:
             fitted = method or run.load_method()
@@ -71,10 +89,10 @@ def evaluate_policy(
             judge = PolicyJudge(
                 context,
                 {choice.name: choice.build() for choice in aligners},
-                writer,
+                written,
                 lambda name: policy_directory(run, next(c for c in aligners if c.name == name)),
                 size=size,
-                seed=run.recipe.seed,
+                seed=seed,
                 progress=progress,
             )
             write_document(directory / _FILE, judge.result())
@@ -84,11 +102,25 @@ def evaluate_policy(
             "fitted": run.fingerprint,
             "data": data.digest(*SPLITS),
             "aligners": [choice.key() for choice in aligners],
-            "generator": {**generator.key(), "writer": writer.fingerprint()},
+            "generator": {**generator.key(), "writer": written.generator.fingerprint()},
             "size": attrs.asdict(size),
         }
         directory = workspace.stage(POLICY, key=key, compute=compute)
         return _read(directory)
+
+
+def _written(workspace: RunWorkspace, generator: Choice, prompts: Sequence[str], num: int, seed: int) -> Written:
+    """Let a generator write; what it has written for another aligner, or for another run of the seed, is read."""
+    writer: Generator = generator.build()
+
+    def compute(directory: Path) -> None:
+        texts = writer.candidates(prompts, num=num, seed=seed, progress=workspace.progress)
+        write_document(directory / _CANDIDATES_FILE, _Candidates(tuple(map(tuple, texts))))
+
+    about = {**generator.key(), "writer": writer.fingerprint()}
+    key = {"generator": about, "prompts": list(prompts), "num": num, "seed": seed}
+    directory = workspace.stage(CANDIDATES, key=key, compute=compute)
+    return Written(writer, prompts, read_document(directory / _CANDIDATES_FILE, _Candidates, advice=_AGAIN).texts)
 
 
 def policy_of(run: Run, data: PreferenceData) -> PolicyResult | None:

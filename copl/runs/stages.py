@@ -26,10 +26,13 @@ FEATURES = "features"
 EVALUATION = "evaluation"
 """Stage that holds margins, adapted users and diagnostics; no part of the fitted method."""
 
+CANDIDATES = "candidates"
+"""Stage that holds what a generator wrote to new prompts; no part of the fitted method."""
+
 POLICY = "policy"
 """Stage that holds what users were shown and what it was worth to them; no part of the fitted method."""
 
-_AFTERWARDS = frozenset({EVALUATION, POLICY})
+_AFTERWARDS = frozenset({EVALUATION, CANDIDATES, POLICY})
 
 UNFINISHED = ".partial"
 """Ends the name of the directory of a stage that is being computed."""

@@ -116,14 +116,14 @@ def test_all_mistakes_of_file_and_flags_are_told_at_once(tmp_path: Path) -> None
         load_study(write(tmp_path, broken), flags)
     found = "\n".join(caught.value.faults)
     for fault in (
-        "unknown key 'titel' (did you mean 'title'?)",
-        "seeds must be their number, at most 10,000, or a list of different whole numbers from 0 up to 2^63 - 1, got 0",
-        "base must be a table",
-        "data.corpus: unknown key 'sorce' (did you mean 'source'?)",
+        "study: unknown option 'titel' (did you mean 'title'?)",
+        "study.seeds: must be their number, at most 10,000, or a list of different whole numbers from 0 up to 2^63 - 1",
+        "study.base: expected table, got 3",
+        "data.corpus: unknown option 'sorce' (did you mean 'source'?)",
         "data.both: name either a directory or a source",
         "data.there: options, seed and per_seed belong to a source",
         "vary: method must be a list of values, got 'copl'",
-        "variant 1: a variant has a name",
+        "variant 1: option 'name' is required: what it is called in tables",
         "variant 'v': gate must be the name of a component or a table of options, got 3",
         "--vary method: expected stage=a,b",
         "--vary encoder.=3: expected stage=a,b",
@@ -140,8 +140,8 @@ def test_a_seed_that_no_generator_takes_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as caught:
         load_study(write(tmp_path, study), Flags())
     one, other = caught.value.faults
-    assert "data.corpus: directory and source are text" in one
-    assert f"from 0 up to 2^63 - 1, got [{2**63}]" in other
+    assert f"study.seeds: expected int | list of int, got [{2**63}]" in one
+    assert f"data.corpus.seed: expected int | none, got {2**63}" in other
 
 
 @pytest.mark.parametrize("number", [10_001, 2**62])

@@ -15,14 +15,22 @@ from copl.align.aligners.none import NoAligner
 from copl.align.aligners.oracle import Oracle
 from copl.align.context import FittedRun
 from copl.align.generators.facets import FacetsGenerator
-from copl.align.judging import UNPERSONALISED, PolicyJudge, PolicyResult, PolicySize, new_prompts
+from copl.align.judging import (
+    UNPERSONALISED,
+    PolicyJudge,
+    PolicyResult,
+    PolicySize,
+    Written,
+    new_prompts,
+    prompts_to_ask,
+)
 from copl.align.truth import KnownTruth
 from copl.answers import AnswerRequests
 from copl.data.dataset import load_dataset
 from copl.data.sources.facets import FacetsOptions, generate
 from copl.errors import DataError
 from copl.evaluate.policy import ANSWERS, BETTER_OFF, GAIN
-from copl.interfaces import Generator, PreferenceModel
+from copl.interfaces import Aligner, Generator, PreferenceModel
 from copl.options import NoOptions
 from copl.plugins import load
 from copl.records import PreferenceData, ScoreRequests
@@ -50,8 +58,16 @@ GRAMMAR = FacetsGenerator(NoOptions())
 
 
 def judged(run: FittedRun, size: PolicySize, seed: int = 0, writer: Generator = GRAMMAR) -> PolicyResult:
-    aligners = {"best-of-n": BestOfN(NoOptions()), "none": NoAligner(NoOptions()), "oracle": Oracle(NoOptions())}
-    return PolicyJudge(run, aligners, writer, Path, size=size, seed=seed, progress=SilentProgress()).result()
+    aligners: dict[str, Aligner] = {
+        "best-of-n": BestOfN(NoOptions()),
+        "none": NoAligner(NoOptions()),
+        "oracle": Oracle(NoOptions()),
+    }
+    prompts, progress = prompts_to_ask(run.data(), size, seed), SilentProgress()
+    written = Written(
+        writer, prompts, writer.candidates(prompts, num=size.num_candidates, seed=seed, progress=progress)
+    )
+    return PolicyJudge(run, aligners, written, Path, size=size, seed=seed, progress=progress).result()
 
 
 def values(result: PolicyResult, name: str, metric: str, subset: str = "all") -> dict[str, float]:

@@ -40,6 +40,17 @@ def test_gains_are_shown_kept_and_reported(run_copl: RunCopl, run: Path) -> None
     assert "What users are shown" in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_candidates_are_written_once_for_all_aligners(run_copl: RunCopl, run: Path) -> None:
+    def written_for(aligner: str, num: int) -> int:
+        code, _, err = run_copl("evaluate", run, "--policy", "--aligner", aligner, "--num", num, "--no-cache")
+        assert code == 0, err
+        return (run / "candidates" / "stage.json").stat().st_mtime_ns
+
+    first = written_for("best-of-n", 4)
+    assert written_for("none", 4) == first
+    assert written_for("none", 3) > first
+
+
 def test_faults(run_copl: RunCopl, run: Path, small_data: Path) -> None:
     code, _, err = run_copl("evaluate", run, "--aligner", "best-of-m", "--num", 1)
     assert code == 2

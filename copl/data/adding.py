@@ -50,7 +50,8 @@ def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tup
         grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name)
     if not len(judged):
         return grown if len(given) else data
-    return _with_judgements(grown, attrs.evolve(said, judgements=judged), name, left_out, notes)
+    added = attrs.evolve(said, judgements=judged)
+    return _with_judgements(grown, added, name, left_out, notes, has_grown=bool(len(given)))
 
 
 def _sifted(
@@ -65,11 +66,13 @@ def _sifted(
     subject = both.subjects
     # a tie is the same whichever response is named first
     first = np.where(both.is_of_two & (both.kind != COMPARISON), np.minimum(both.response, both.other), both.response)
-    content = number_rows(subject, both.kind.astype(np.int64), np.unique(both.value, return_inverse=True)[1], first)
-    again = np.isin(content[start:], content[:start])
+    values = (np.unique(column, return_inverse=True)[1] for column in (both.value, both.weight))
+    content = number_rows(subject, both.kind.astype(np.int64), *values, first)
     latest = np.full(int(subject.max(initial=-1)) + 1, -np.inf)
     timed = np.flatnonzero(np.isfinite(old.time))
     np.maximum.at(latest, subject[timed], old.time[timed])
+    # said again at a later time it counts from then on
+    again = np.isin(content[start:], content[:start]) & ~(both.time[start:] > latest[subject[start:]])
     stale = ~again & (both.time[start:] < latest[subject[start:]])
     use = ~again & ~stale
     holds = ~np.isin(subject[:start], subject[start:][use])
@@ -82,9 +85,24 @@ def _sifted(
 
 
 def _with_judgements(
-    data: PreferenceData, said: ComparisonSet, name: str, left_out: dict[str, int], told: tuple[str, ...]
+    data: PreferenceData,
+    said: ComparisonSet,
+    name: str,
+    left_out: dict[str, int],
+    told: tuple[str, ...],
+    *,
+    has_grown: bool,
 ) -> PreferenceData:
-    """Return a data set with judgements, none of which is there already."""
+    """Return a data set with judgements, none of which is there already; as it is where nothing comes of them.
+
+    Args:
+        data: the data set, with the comparisons that were said beside them.
+        said: what is added.
+        name: what it is called in the notes.
+        left_out: how much of it was left out before, by reason.
+        told: further remarks.
+        has_grown: whether the data set has changed already.
+    """
     users, responses, user, response = joined_tables(data, said.users, said.responses, name)
     whole = attrs.evolve(data, users=users, responses=responses)
     learnt, judged = _dealt(whole, said.judgements.renumbered(user, response), left_out)
@@ -92,11 +110,11 @@ def _with_judgements(
     judged = with_something_learnt(judged, speaking(len(users), data.splits, judgements))
     splits = _beside(data.splits, {split: part for split, part in judged.items() if len(part)})
     num_learnt, num_judged = (sum(map(len, parts.values())) for parts in (learnt, judged))
-    if not num_learnt + num_judged:
+    if not num_learnt + num_judged and not has_grown:
         return data
     notes = [
         *data.provenance.get("notes", ()),
-        f"{num_learnt:,} judgements were added from {name}.",
+        *([f"{num_learnt:,} judgements were added from {name}."] if num_learnt else []),
         *told,
         *([f"{num_judged:,} comparisons to judge by were drawn from others."] if num_judged else []),
         *(f"{count:,} judgements of {name} were left out: {why}." for why, count in left_out.items() if count),
@@ -113,6 +131,7 @@ def _dealt(
     users, responses = data.users, data.responses
     options, seed, ends = split_options_of(data), split_seed_of(data), training_ends(data)
     held = held_out({} if ends else data.splits, fresh, len(responses))
+    held &= ~fresh.is_of_two | (options.strategy == "response")
     by_prompt = options.cold_by == "prompt"
     cold = stable_cold(responses, options.cold_fraction, data.splits, by_prompt=by_prompt, seed=seed)
     of_two = fresh.is_of_two & ~held

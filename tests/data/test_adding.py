@@ -16,8 +16,8 @@ from copl.data.making.collected import Collected, CollectedOptions
 from copl.data.making.mixed import collect_rows
 from copl.data.making.origin import Origin
 from copl.data.reading.table import table_of_objects
-from copl.judgements import RATING, THUMB, TIE
-from copl.records import SPLITS, PreferenceData
+from copl.judgements import RATING, THUMB, TIE, Judgements
+from copl.records import SPLITS, Comparisons, PreferenceData
 
 RunCopl = Callable[..., tuple[int, str, str]]
 Row = dict[str, Any]
@@ -183,3 +183,48 @@ def test_what_is_given_again_changes_nothing(seed: int, prompts: int, strategy: 
     assert not moved
     assert len(said_otherwise) < len(before)
     assert everything(add_said(grown, collected(more).as_set(), name="more")) == after
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 3, 9]), st.sampled_from(["pair", "response"]))
+@settings(max_examples=8)
+def test_nobody_is_judged_by_what_was_learnt_of_them_in_another_way(seed: int, prompts: int, strategy: str) -> None:
+    """Whoever compares two responses and rates both, or gives them thumbs, says the same twice."""
+    rows = anything(np.random.default_rng(seed), 250, prompts=prompts, timed=False)
+    rows = [{**row, **({"rating": row["rating"] % 3} if "rating" in row else {})} for row in rows]
+    options = CollectedOptions(path=Path("x"), strategy=strategy, unseen_fraction=0.3)
+    collected = collect_rows(table_of_objects("rows", rows, list(range(len(rows))), "row"), {})[0]
+    data = collected.data(options, Origin("jsonl", "", "", ""), where=Path("rows.jsonl"), seed=seed)
+    assert not [found for found in check(data) if found.severity == "error"]
+    for judging, learnt in {"validation": "train", "test": "train", "heldout": "support"}.items():
+        by = {(user, end) for user, *ends in zip(*columns(data, judging), strict=True) for end in ends}
+        said = data.judgements.get(learnt, Judgements.empty())
+        of_one = said.take(~said.is_of_two)
+        assert not by & set(zip(of_one.user.tolist(), of_one.response.tolist(), strict=True))
+        if strategy == "response":
+            assert not by & {(user, end) for user, *ends in zip(*columns(data, learnt), strict=True) for end in ends}
+            of_two = said.take(said.is_of_two)
+            for end in (of_two.response, of_two.other):
+                assert not by & set(zip(of_two.user.tolist(), end.tolist(), strict=True))
+
+
+def columns(data: PreferenceData, split: str) -> tuple[list[int], ...]:
+    part = data.splits.get(split, Comparisons.empty())
+    return part.user.tolist(), part.chosen.tolist(), part.rejected.tolist()
+
+
+def test_what_is_said_again_later_or_with_another_weight_counts_from_then_on() -> None:
+    def collected(*rows: Row) -> Collected:
+        whole = [{"user_id": "u", "prompt": "p", **row} for row in rows]
+        return collect_rows(table_of_objects("rows", whole, list(range(len(whole))), "row"), {})[0]
+
+    tie = {"response_a": "a", "response_b": "b", "winner": "tie", "timestamp": 100}
+    thumb = {"response": "c", "thumb": "up", "timestamp": 100}
+    plain = CollectedOptions(
+        path=Path("x"), unseen_fraction=0.0, cold_fraction=0.0, test_fraction=0.0, validation_fraction=0.0
+    )
+    data = collected(tie, thumb).data(plain, Origin("jsonl", "", "", ""), where=Path("x"), seed=0)
+    later = add_said(data, collected({**tie, "timestamp": 300}, {**thumb, "weight": 2}).as_set(), name="later")
+    judged = later.judgements["train"]
+    said = sorted(zip(judged.time.tolist(), judged.weight.tolist(), strict=True))
+    assert said == [(100.0, 2.0), (300.0, 1.0)]
+    assert add_said(later, collected({**tie, "timestamp": 200}).as_set(), name="earlier") is later

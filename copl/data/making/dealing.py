@@ -72,6 +72,8 @@ class Dealer:
         same_kind = [part.take(part.kind == kind) for part in learnt for kind in np.unique(opinions.kind)]
         known = np.concatenate([np.zeros(0, np.int64), *(self._units(part.user, part.response) for part in same_kind)])
         judged = self._judged_units
+        spoken_of = np.unique(unit[self._is_learnt_of(opinions)])
+        known = np.concatenate([known, np.setdiff1d(spoken_of, judged)])
         places = self._dealt(opinions, np.flatnonzero(~np.isin(unit, np.concatenate([known, judged]))), known)
         joining = np.isin(unit, known)
         if self.ends is not None:
@@ -87,6 +89,25 @@ class Dealer:
         parts = {name: opinions.take(places[name]) for name in ("train", "support")}
         rest = len(opinions) - len(np.unique(taken))
         return {name: part for name, (part, _) in pairs.items()}, parts, {"of what is held out already, or alike": rest}
+
+    def _is_learnt_of(self, opinions: Judgements) -> BoolArray:
+        """Return which opinions [N] are of a response of which the same user's word is learnt already, of any kind.
+
+        To judge by them would be to judge by what was learnt; where the future is judged by the past, that is right.
+        """
+        if self.ends is not None:
+            return np.zeros(len(opinions), dtype=np.bool_)
+        words = [
+            (part[name].user, end)
+            for name in ("train", "support")
+            for part, ends in ((self.splits, ("chosen", "rejected")), (self.judgements, ("response", "other")))
+            if name in part
+            for end in (getattr(part[name], column) for column in ends)
+        ]
+        keys = [(user * self._width + end)[end >= 0] for user, end in words]
+        learnt = np.concatenate([np.zeros(0, np.int64), *keys])
+        mask: BoolArray = np.isin(opinions.user * self._width + opinions.response, learnt)
+        return mask
 
     def _dealt(self, opinions: Judgements, fresh: IntArray, known: IntArray) -> dict[str, IntArray]:
         """Return the rows of each split, of those at `fresh`, whose units are new."""

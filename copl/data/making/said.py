@@ -155,6 +155,10 @@ class SaidSplitter:
         usable = ~(cold[rows.response] | cold[rows.other]) & (rows.time <= self._end if self._timed else True)
         self.dropped["ties on cold prompts, or of after training"] = int((~usable).sum())
         judged = Judgements(rows.kind, rows.user, rows.response, rows.other, rows.value, rows.weight, rows.time)
+        if self._options.strategy == "response":  # no two splits of a user share a response
+            held = usable & held_out(splits, judged, len(responses))
+            self.dropped["ties of responses held out of the same user's"] = int(held.sum())
+            usable &= ~held
         return {"train": judged.take(usable & ~unseen), "support": judged.take(usable & unseen)}
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -160,6 +160,8 @@ def data_of_rows(
     else:
         splits = _given_splits(sifted.comparisons, rows.split, keep)
         notes.append("The splits are those of the file's split column.")
+    if not any(map(len, splits.values())):
+        raise DataError(f"{rows.table.where}: no comparison is left: {'; '.join(_reasons(counts, notes))}")
     users, responses, splits = compact(sifted.users, sifted.responses, splits)
     provenance = Origin(source, options.licence, options.attribution, "").provenance(
         options,
@@ -170,6 +172,13 @@ def data_of_rows(
         split_version=STABLE_VERSION,
     )
     return PreferenceData(name, users, responses, splits, provenance)
+
+
+def _reasons(counts: Mapping[str, int], notes: Sequence[str]) -> list[str]:
+    """Return why rows were left out, in words."""
+    both = counts["contradictions"]
+    contradict = [f"{both:,} contradict others"] if both else []
+    return [*contradict, *(note.rstrip(".") for note in notes if "dropped" in note or "left out" in note)]
 
 
 def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:

@@ -235,6 +235,12 @@ def test_duplicates_and_contradictions_by_policy(tmp_path: Path) -> None:
     assert triples(only_one) == [("train", "v", "p", "good", "bad")]
 
 
+def test_where_all_is_left_out_nothing_is_made(tmp_path: Path) -> None:
+    rows = [row for row in REPEATED if row["user_id"] == "u"]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    assert faults(path, duplicates="drop", contradictions="drop") == ["no comparison is left: 3 contradict others"]
+
+
 def test_rows_given_as_objects() -> None:
     found = read_comparison_rows([row("n", CHAT, "a", "b"), row("n", "q", "b", "c", split="anything")][:1])
     assert found.users.ids == ("n",)

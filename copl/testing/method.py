@@ -12,6 +12,7 @@ from typing import Any, final
 import attrs
 import numpy as np
 
+from copl.errors import CoplError
 from copl.interfaces import PreferenceModel, Progress
 from copl.options import parse_options
 from copl.plugins import Plugins, load
@@ -223,6 +224,20 @@ def goes_on(subject: _Subject) -> None:
     require(apart <= 0.1 * (1 + float(np.abs(expected).max())), f"going on without news moves scores by {apart:.3g}")
 
 
+def explains(subject: _Subject) -> None:
+    """explain gives parts that add up to the difference of two scores, or refuses"""
+    method, data = subject.fitted, subject.data
+    user, pair = data.users.ids[int(data.split("train").comparisons.user[0])], data.responses.take(np.arange(2))
+    try:
+        explained = method.explain(user, pair, None)
+    except CoplError:
+        return
+    first, second = method.scores(ScoreRequests(UserTable.ungrouped([user]), pair, [0, 0], [0, 1]))
+    total, score = sum(part.amount for part in explained.parts), float(first - second)
+    require(abs(total - explained.score) <= 1e-3 * (1 + abs(total)), f"parts add up to {total:.3g}, not to the score")
+    require(abs(score - explained.score) <= 1e-3 * (1 + abs(score)), f"explains {explained.score:.3g}, not {score:.3g}")
+
+
 _CHECKS: list[Check[_Subject]] = [
     is_a_method,
     fits,
@@ -234,6 +249,7 @@ _CHECKS: list[Check[_Subject]] = [
     is_read_back,
     repeats_itself,
     goes_on,
+    explains,
 ]
 
 

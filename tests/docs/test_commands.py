@@ -29,7 +29,7 @@ from copl.data.events.evidence import pair_subject
 from copl.data.events.log import Entry, EventLog
 from copl.data.requests import read_support
 from copl.model import UnknownUserWarning
-from copl.testing.published import PUBLISHED, write_copy
+from tests.data.published import PUBLISHED, write_copy
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_LANGUAGES = {"sh", "console", "bash"}

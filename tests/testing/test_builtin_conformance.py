@@ -16,8 +16,8 @@ from copl.records import PreferenceData
 from copl.testing import check_component
 from copl.testing.alignment import PROMPTS
 from copl.testing.planted import planted_data
-from copl.testing.published import PUBLISHED, write_copy
 from copl.testing.tiny_model import write_tiny_model
+from tests.data.published import PUBLISHED, write_copy
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 OWN = [(kind, found) for kind in KINDS for found in load().registry(kind) if found.package == OWN_PACKAGE]

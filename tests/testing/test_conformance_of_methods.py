@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from copl.explanation import Explanation, Part
 from copl.interfaces import FormerRun, PreferenceModel, Workspace
 from copl.plugins import Component, Registered
-from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ScoreRequests
+from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ResponseTable, ScoreRequests
 from copl.runs.recipe import Stages
 from copl.testing import CheckResult, check_component
 from copl.testing.check import fingerprint_of, global_randomness_untouched
@@ -173,6 +174,16 @@ class GoesOnInSilence(GoesOn):
         self.fit(data, seed=seed, workspace=workspace)
 
 
+class ExplainsTheHalf(Popularity):
+    def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
+        return Explanation(user, 1.0, (Part("everybody", 0.5),), 0.0, 0.5, 0)
+
+
+class ExplainsAnother(Popularity):
+    def explain(self, user: str, responses: ResponseTable, support: ComparisonSet | None) -> Explanation:
+        return Explanation(user, 1e3, (Part("everybody", 1e3),), 0.0, 0.5, 0)
+
+
 class Undecided(Popularity):
     continues: Any = "perhaps"
 
@@ -189,7 +200,7 @@ def check(kind: type) -> dict[str, CheckResult]:
 def test_a_good_method_passes(kind: type) -> None:
     results = check(kind)
     assert {result.outcome for result in results.values()} == {"passed"}
-    assert len(results) == 15
+    assert len(results) == 16
 
 
 @pytest.mark.parametrize(
@@ -211,6 +222,8 @@ def test_a_good_method_passes(kind: type) -> None:
         (GoesElsewhere, "going on without news moves scores by"),
         (GoesOnInSilence, "fit_from told of no part"),
         (Undecided, "continues must be True or False, got 'perhaps'"),
+        (ExplainsTheHalf, "parts add up to 0.5, not to the score"),
+        (ExplainsAnother, "explains 1e+03, not "),
         (Moody, "two fits with the same seed score differently"),
     ],
 )

@@ -9,7 +9,7 @@ then compared as a whole, or left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 import attrs
 
@@ -20,9 +20,6 @@ from copl.data.reading.exports import Export, missing, text_of
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 Turns = list[tuple[str, str]]
 
@@ -149,15 +146,11 @@ def _transcript(turns: Turns) -> str:
     return "\n\n".join(f"{role}: {text}" for role, text in turns)
 
 
-def _build(options: ArenaOptions) -> DatasetSource:
-    return ArenaVotesSource(options)
-
-
 COMPONENTS = [
     Component(
         "arena-votes",
         ArenaOptions,
-        _build,
+        ArenaVotesSource,
         "votes of a FastChat arena: its logs, or battles cleaned out of them",
         reference="Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena, 2023 (arXiv 2306.05685)",
     )

@@ -9,7 +9,7 @@ submitted is left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import attrs
 
@@ -21,9 +21,6 @@ from copl.data.reading.exports import Export, missing
 from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 _TIES = ("tie", "equal", "same", "both good", "both_good")
 _BAD = ("both bad", "both_bad", "bothbad", "none", "neither")
@@ -172,15 +169,11 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
         return None
 
 
-def _build(options: ArgillaOptions) -> DatasetSource:
-    return ArgillaSource(options)
-
-
 COMPONENTS = [
     Component(
         "argilla",
         ArgillaOptions,
-        _build,
+        ArgillaSource,
         "records of Argilla with rankings, ratings or labels by annotator",
         reference="github.com/argilla-io/argilla",
     )

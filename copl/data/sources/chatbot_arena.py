@@ -7,7 +7,7 @@ first answer; they are left out, or compared as wholes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 import attrs
 import numpy as np
@@ -22,9 +22,6 @@ from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 _PUBLISHED = Published("lmsys/chatbot_arena_conversations")
 _COLUMNS = ("judge", "winner", "conversation_a", "conversation_b")
@@ -148,15 +145,11 @@ def _parts(messages: Any, place: str) -> tuple[str, str, bool]:
     raise DataError(f"{place}: expected a list of messages, a prompt and an answer at least")
 
 
-def _build(options: ChatbotArenaOptions) -> DatasetSource:
-    return ChatbotArenaSource(options)
-
-
 COMPONENTS = [
     Component(
         "chatbot-arena",
         ChatbotArenaOptions,
-        _build,
+        ChatbotArenaSource,
         "votes of visitors of the Chatbot Arena between two language models, by judge",
         reference=ORIGIN.citation,
     )

@@ -21,7 +21,6 @@ from copl.plugins import Component
 
 if TYPE_CHECKING:
     from copl.data.events.log import EventLog
-    from copl.interfaces import DatasetSource
     from copl.records import PreferenceData
 
 _NAME = "events"
@@ -111,12 +110,11 @@ def _collected(log: EventLog) -> tuple[Collected, tuple[str, ...]]:
     return collect_rows(table_of_objects("events", rows, ids, "event"), {})[0], tuple(notes)
 
 
-def _build(options: EventsOptions) -> DatasetSource:
-    return EventsSource(options)
-
-
 COMPONENTS = [
     Component(
-        _NAME, EventsOptions, _build, "what people said to `copl serve`: choices, edits, thumbs, comparisons, ratings"
+        _NAME,
+        EventsOptions,
+        EventsSource,
+        "what people said to `copl serve`: choices, edits, thumbs, comparisons, ratings",
     )
 ]

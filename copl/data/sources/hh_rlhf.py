@@ -6,7 +6,7 @@ group, and its comparisons are dealt at random to users of that group.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import attrs
 
@@ -19,9 +19,6 @@ from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 GROUPS = ("helpful", "harmless")
 
@@ -96,15 +93,11 @@ class HhRlhfSource:
         return judgements
 
 
-def _build(options: HhRlhfOptions) -> DatasetSource:
-    return HhRlhfSource(options)
-
-
 COMPONENTS = [
     Component(
         "hh-rlhf",
         HhRlhfOptions,
-        _build,
+        HhRlhfSource,
         "helpful and harmless dialogues, as two groups of users",
         reference=ORIGIN.citation,
     )

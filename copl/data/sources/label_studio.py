@@ -7,7 +7,7 @@ say ``completions`` for ``annotations``; those of format JSON-MIN have the chose
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import attrs
 
@@ -19,9 +19,6 @@ from copl.data.reading.exports import Export, missing
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 _SIDES = ("left", "right")
 _TIES = ("tie", "equal", "none", "same")
@@ -119,15 +116,11 @@ def _annotator(annotation: Mapping[str, Any]) -> str | None:
     return None if user is None or isinstance(user, bool) or not str(user).strip() else str(user)
 
 
-def _build(options: LabelStudioOptions) -> DatasetSource:
-    return LabelStudioSource(options)
-
-
 COMPONENTS = [
     Component(
         "label-studio",
         LabelStudioOptions,
-        _build,
+        LabelStudioSource,
         "tasks of Label Studio whose annotators chose between two answers",
         reference="labelstud.io/templates/generative-pairwise-human-preference",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -23,7 +24,6 @@ from copl.records import Comparisons, ComparisonSet, PreferenceData, UserTable
 
 if TYPE_CHECKING:
     from copl.data.reading.table import Table
-    from copl.interfaces import DatasetSource
     from copl.records import BoolArray, IntArray
 
 ATTRIBUTION = "LLMFAO by Dmitry Ustalov, github.com/dustalov/llmfao"
@@ -191,22 +191,7 @@ def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
     }
     answer = {key: _spelt(value) for key, value in raw.items()}
     rows = list(zip(*map(judgements.values, ("prompt", "model_x", "model_y", "worker", "winner")), strict=True))
-    faults = Faults(judgements.where)
-    for place, (prompt, left, right, _, winner) in enumerate(rows):
-        row, label = judgements.rows[place], judgements.label(place)
-        if prompt not in text:
-            faults.add(f"prompt: {quoted(prompt)} is not in {_PROMPTS}", row=row, label=label)
-        for model in (left, right):
-            if (prompt, model) not in answer:
-                message = f"model {quoted(model)} has no answer to prompt {quoted(prompt)} in {_ANSWERS}"
-                faults.add(message, row=row, label=label)
-        if winner not in _WINNERS:
-            faults.add(
-                f"winner: {quoted(winner)}{suggest(winner, _WINNERS)}; expected left, right or tie",
-                row=row,
-                label=label,
-            )
-    faults.raise_any()
+    _check(judgements, rows, text, answer)
     shown = {(row[0], model) for row in rows for model in row[1:3]}
     texts = [(prompt, answer[prompt, model]) for prompt, model in shown]
     spoken = [pair for pair in texts if pair[1]]
@@ -239,20 +224,32 @@ def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
     )
 
 
+def _check(judgements: Table, rows: Sequence[Sequence[str]], text: Container[str], answer: Container[Any]) -> None:
+    faults = Faults(judgements.where)
+    for place, (prompt, left, right, _, winner) in enumerate(rows):
+        wrong = [] if prompt in text else [f"prompt: {quoted(prompt)} is not in {_PROMPTS}"]
+        wrong += [
+            f"model {quoted(model)} has no answer to prompt {quoted(prompt)} in {_ANSWERS}"
+            for model in (left, right)
+            if (prompt, model) not in answer
+        ]
+        if winner not in _WINNERS:
+            wrong.append(f"winner: {quoted(winner)}{suggest(winner, _WINNERS)}; expected left, right or tie")
+        for message in wrong:
+            faults.add(message, row=judgements.rows[place], label=judgements.label(place))
+    faults.raise_any()
+
+
 def _spelt(value: Any) -> str:
     # Three answers are nothing but a zero-width space; they were shown and judged, and count as published.
     return clean(value or "") or storable(value or "").strip()
-
-
-def _build(options: LlmfaoOptions) -> DatasetSource:
-    return LlmfaoSource(options)
 
 
 COMPONENTS = [
     Component(
         "llmfao",
         LlmfaoOptions,
-        _build,
+        LlmfaoSource,
         "crowd comparisons of the answers of 59 language models to 13 prompts",
         reference="Dmitry Ustalov, LLMFAO: Large Language Model Feedback Analysis and Optimization, 2023",
     )

@@ -8,16 +8,13 @@ edited beats what it was. The prompt is the conversation up to the message that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
 from copl.data.making.exported import ExportSource
 from copl.data.reading.exports import Export, missing, text_of
 from copl.plugins import Component
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 _ROLES = ("system", "user", "assistant")
 _DEPTH = 10_000
@@ -147,15 +144,11 @@ def _prompt(messages: Mapping[str, Mapping[str, Any]], last: Any) -> str | None:
     return encode_prompt(turns[::-1]) if turns else None
 
 
-def _build(options: CollectedOptions) -> DatasetSource:
-    return OpenWebUiSource(options)
-
-
 COMPONENTS = [
     Component(
         "open-webui",
         CollectedOptions,
-        _build,
+        OpenWebUiSource,
         "feedback exported from Open WebUI: rated answers against their siblings, or thumbs",
         reference="github.com/open-webui/open-webui",
     )

@@ -9,6 +9,7 @@ agreement is to a disagreement.
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -36,7 +37,6 @@ from copl.system.converters import number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.table import Table
-    from copl.interfaces import DatasetSource
     from copl.records import BoolArray, FloatArray, IntArray
 
 _NO_NAMES: Any = attrs.Factory(dict)
@@ -275,15 +275,12 @@ def _vote(value: Any) -> float:
     return vote
 
 
-def _ratings(options: RatingOptions) -> DatasetSource:
-    return OpinionTableSource("ratings", options)
-
-
-def _votes(options: VoteOptions) -> DatasetSource:
-    return OpinionTableSource("votes", options)
-
+_RATINGS = partial(OpinionTableSource, "ratings")
+_VOTES_SOURCE = partial(OpinionTableSource, "votes")
 
 COMPONENTS = [
-    Component("ratings", RatingOptions, _ratings, "own table of users who rate texts, each on a scale of their own"),
-    Component("votes", VoteOptions, _votes, "own table of users who vote texts up and down; agreed against disagreed"),
+    Component("ratings", RatingOptions, _RATINGS, "own table of users who rate texts, each on a scale of their own"),
+    Component(
+        "votes", VoteOptions, _VOTES_SOURCE, "own table of users who vote texts up and down; agreed against disagreed"
+    ),
 ]

@@ -27,7 +27,6 @@ from copl.plugins import Component
 from copl.records import PreferenceData
 
 if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
     from copl.records import FloatArray
 
 _PUBLISHED = Published("namkoong-lab/PersonalLLM")
@@ -175,15 +174,11 @@ def _scores(row: dict[str, Any], names: list[str], place: str) -> FloatArray:
     return values
 
 
-def _build(options: PersonalLlmOptions) -> DatasetSource:
-    return PersonalLlmSource(options)
-
-
 COMPONENTS = [
     Component(
         "personalllm",
         PersonalLlmOptions,
-        _build,
+        PersonalLlmSource,
         "users who weigh the scores of four reward models each in their own way",
         reference=ORIGIN.citation,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 import attrs
 
@@ -24,9 +24,6 @@ from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 _PUBLISHED = Published("HannahRoseKirk/prism-alignment", config="utterances")
 _COLUMNS = ("user_id", "conversation_id", "turn", "user_prompt", "model_response", "score", "if_chosen")
@@ -139,15 +136,11 @@ def _truth(value: Any) -> bool:
     return str(value).strip().lower() == "true"
 
 
-def _build(options: PrismOptions) -> DatasetSource:
-    return PrismSource(options)
-
-
 COMPONENTS = [
     Component(
         "prism",
         PrismOptions,
-        _build,
+        PrismSource,
         "conversations of people from many countries with language models; users share no responses",
         reference=ORIGIN.citation,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import attrs
 import numpy as np
@@ -25,9 +25,6 @@ from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 ORIGIN = Origin(
     "reference-pickle",
@@ -175,15 +172,11 @@ def _comparisons(rows: list[tuple[int, int, int]], merged: Any, dropped: dict[st
     return Comparisons(user[~same], chosen[~same], rejected[~same])
 
 
-def _build(options: ReferencePickleOptions) -> DatasetSource:
-    return ReferencePickleSource(options)
-
-
 COMPONENTS = [
     Component(
         "reference-pickle",
         ReferencePickleOptions,
-        _build,
+        ReferencePickleSource,
         "data files of the published CoPL code, opened without running what they name",
         reference=ORIGIN.citation,
     )

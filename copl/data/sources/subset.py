@@ -26,7 +26,6 @@ from copl.system.converters import number_rows
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-    from copl.interfaces import DatasetSource
     from copl.records import BoolArray, IntArray
 
 _LIMIT = attrs.validators.optional(attrs.validators.ge(1))
@@ -145,15 +144,11 @@ class SubsetSource:
         return PreferenceData(data.name, users, responses, splits, provenance, kept)
 
 
-def _build(options: SubsetOptions) -> DatasetSource:
-    return SubsetSource(options)
-
-
 COMPONENTS = [
     Component(
         "subset",
         SubsetOptions,
-        _build,
+        SubsetSource,
         "less of a data set that is there: fewer users, fewer comparisons of each, k-shot supports",
     )
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -28,7 +29,7 @@ from copl.system.converters import number_rows
 if TYPE_CHECKING:
     from copl.data.reading.columns import EncodedColumn
     from copl.data.reading.table import Table
-    from copl.interfaces import DatasetSource, Progress
+    from copl.interfaces import Progress
     from copl.records import BoolArray, ResponseTable
 
 _NO_NAMES: Any = attrs.Factory(dict)
@@ -215,20 +216,8 @@ def _given_splits(comparisons: Comparisons, split: EncodedColumn, keep: BoolArra
     return {name: comparisons.take(mask) for name, mask in masks.items() if mask.any()}
 
 
-def _jsonl(options: TableOptions) -> DatasetSource:
-    return TableSource("jsonl", options)
-
-
-def _csv(options: TableOptions) -> DatasetSource:
-    return TableSource("csv", options)
-
-
-def _parquet(options: TableOptions) -> DatasetSource:
-    return TableSource("parquet", options)
-
-
 COMPONENTS = [
-    Component("jsonl", TableOptions, _jsonl, "own comparisons, one JSON object a line"),
-    Component("csv", TableOptions, _csv, "own comparisons, comma-separated with a header"),
-    Component("parquet", TableOptions, _parquet, "own comparisons in a Parquet file"),
+    Component("jsonl", TableOptions, partial(TableSource, "jsonl"), "own comparisons, one JSON object a line"),
+    Component("csv", TableOptions, partial(TableSource, "csv"), "own comparisons, comma-separated with a header"),
+    Component("parquet", TableOptions, partial(TableSource, "parquet"), "own comparisons in a Parquet file"),
 ]

@@ -22,7 +22,6 @@ from copl.plugins import Component
 
 if TYPE_CHECKING:
     from copl.data.reading.table import Table
-    from copl.interfaces import DatasetSource
     from copl.records import PreferenceData
 
 _NO_NAMES: Any = attrs.Factory(dict)
@@ -92,10 +91,6 @@ def _names(table: Table, columns: dict[str, str]) -> dict[str, str]:
     return {**usual, **columns}
 
 
-def _build(options: ThumbOptions) -> DatasetSource:
-    return ThumbsSource(options)
-
-
 COMPONENTS = [
-    Component("thumbs", ThumbOptions, _build, "own table of users who give single responses a thumb up or down")
+    Component("thumbs", ThumbOptions, ThumbsSource, "own table of users who give single responses a thumb up or down")
 ]

@@ -8,7 +8,7 @@ the human label is not used. One group of synthetic users prefers the shorter of
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import attrs
 import numpy as np
@@ -23,9 +23,6 @@ from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
-
-if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
 
 _PUBLISHED = Published("openai/summarize_from_feedback", directory="comparisons")
 
@@ -163,15 +160,11 @@ def _shown(row: dict[str, Any], rows: PublishedRows | None) -> tuple[_Shown, lis
         raise DataError(f"{place}: expected info.post and two summaries with text and policy") from error
 
 
-def _build(options: TldrOptions) -> DatasetSource:
-    return TldrSource(options)
-
-
 COMPONENTS = [
     Component(
         "tldr",
         TldrOptions,
-        _build,
+        TldrSource,
         "summaries of Reddit posts: users who prefer the shorter, users who prefer the longer",
         reference=ORIGIN.citation,
     )

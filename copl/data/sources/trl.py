@@ -32,7 +32,6 @@ from copl.plugins import Component
 from copl.records import PreferenceData
 
 if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
     from copl.records import BoolArray, ResponseTable
 
 
@@ -215,15 +214,11 @@ def _with_system(prompt: str, system: Any, counts: Counter[str]) -> str:
     return encode_prompt([first, *messages])
 
 
-def _build(options: TrlOptions) -> DatasetSource:
-    return TrlSource(options)
-
-
 COMPONENTS = [
     Component(
         "trl",
         TrlOptions,
-        _build,
+        TrlSource,
         "any preference data set in TRL's formats with a column that says who judged",
         reference="von Werra et al., TRL: Transformer Reinforcement Learning, github.com/huggingface/trl",
     )

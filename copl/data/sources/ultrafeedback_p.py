@@ -29,7 +29,6 @@ from copl.plugins import Component
 from copl.records import PreferenceData
 
 if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
     from copl.records import BoolArray, IntArray
 
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
@@ -231,15 +230,11 @@ def _aspects(annotations: Any) -> tuple[int, ...]:
     return tuple(map(int, values)) if all(value.isdecimal() for value in values) else ()
 
 
-def _build(options: UltraFeedbackOptions) -> DatasetSource:
-    return UltraFeedbackSource(options)
-
-
 COMPONENTS = [
     Component(
         "ultrafeedback-p",
         UltraFeedbackOptions,
-        _build,
+        UltraFeedbackSource,
         "UltraFeedback-P-2 and P-4: users who each care for one aspect of a completion",
         reference=ORIGIN.citation,
     )

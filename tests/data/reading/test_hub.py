@@ -12,7 +12,7 @@ import pytest
 
 from copl.data.reading.hub import Published, PublishedOptions, PublishedRows, read_published, require_published
 from copl.errors import DataError
-from copl.testing.published import write_lines, write_parquet
+from tests.data.published import write_lines, write_parquet
 
 ROWS = [{"user": "a", "text": "x", "more": {"n": 1}}, {"user": "b", "text": "y", "more": None}]
 SET = Published("somebody/something")

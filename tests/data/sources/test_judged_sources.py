@@ -14,7 +14,7 @@ from copl.data.sources.hh_rlhf import HhRlhfOptions, HhRlhfSource
 from copl.data.sources.prism import PrismOptions, PrismSource
 from copl.errors import DataError
 from copl.records import PreferenceData
-from copl.testing.published import arena_row, utterance, write_copy, write_lines, write_parquet
+from tests.data.published import arena_row, utterance, write_copy, write_lines, write_parquet
 
 ALL_IN_TRAIN = {"test_fraction": 0.0, "validation_fraction": 0.0, "cold_fraction": 0.0, "unseen_fraction": 0.0}
 

@@ -12,7 +12,7 @@ import pytest
 from copl.data.sources.opinion_tables import OpinionTableSource, RatingOptions, VoteOptions
 from copl.errors import DataError
 from copl.records import PreferenceData
-from copl.testing.published import write_lines
+from tests.data.published import write_lines
 
 ALL_IN_TRAIN = {"test_fraction": 0.0, "validation_fraction": 0.0, "cold_fraction": 0.0, "unseen_fraction": 0.0}
 

@@ -9,7 +9,7 @@ import pytest
 from copl.data.sources.personalllm import PersonalLlmOptions, PersonalLlmSource
 from copl.errors import DataError
 from copl.records import PreferenceData
-from copl.testing.published import write_copy, write_lines, write_parquet
+from tests.data.published import write_copy, write_lines, write_parquet
 
 MODELS = ("gemma_7b", "mistral_weqweasdas", "llama3_sfairx", "oasst_deberta_v3")
 SIZES = {"num_users": 30, "num_unseen_users": 4, "num_context": 4, "num_heldout": 1}

@@ -20,7 +20,7 @@ from copl.data.reading.plain_pickle import read_plain_pickle
 from copl.data.sources.reference_pickle import ReferencePickleOptions, ReferencePickleSource
 from copl.errors import DataError
 from copl.records import PreferenceData
-from copl.testing.published import reference_pair
+from tests.data.published import reference_pair
 
 
 def dump(path: Path, value: Any, protocol: int = 4) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from copl.data.sources.tldr import TldrOptions, TldrSource
 from copl.errors import DataError
 from copl.records import PreferenceData
-from copl.testing.published import tldr_row, write_lines, write_parquet
+from tests.data.published import tldr_row, write_lines, write_parquet
 
 SIZES = {"num_users": 20, "num_unseen_users": 4, "num_context": 4, "num_heldout": 3}
 

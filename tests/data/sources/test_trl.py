@@ -10,7 +10,7 @@ from copl.data.sources.trl import TrlOptions, TrlSource
 from copl.errors import DataError, OptionsError
 from copl.plugins import load as plugins
 from copl.records import PreferenceData
-from copl.testing.published import write_lines, write_parquet
+from tests.data.published import write_lines, write_parquet
 
 ALL_IN_TRAIN = {"test_fraction": 0.0, "validation_fraction": 0.0, "cold_fraction": 0.0, "unseen_fraction": 0.0}
 QUESTION = {"role": "user", "content": "Why?"}

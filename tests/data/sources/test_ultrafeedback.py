@@ -14,7 +14,7 @@ from copl.data.checking.checks import check
 from copl.data.sources.ultrafeedback_p import ASPECTS, TYPES, UltraFeedbackOptions, UltraFeedbackSource
 from copl.errors import DataError
 from copl.records import PreferenceData
-from copl.testing.published import ultrafeedback_rows, write_lines, write_parquet
+from tests.data.published import ultrafeedback_rows, write_lines, write_parquet
 
 Pair = tuple[str, str, Sequence[int | str], str, Sequence[int | str]]
 

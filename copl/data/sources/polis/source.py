@@ -27,7 +27,6 @@ from copl.plugins import Component
 from copl.records import PreferenceData, ResponseTable, UserTable
 
 if TYPE_CHECKING:
-    from copl.interfaces import DatasetSource
     from copl.records import BoolArray
 
 ATTRIBUTION = (
@@ -174,15 +173,11 @@ def _prompt(summary: Mapping[str, str], limit: int = 300) -> str:
     return f"{opening}, people were told: {text} A participant stated:" if text else f"{opening}, a participant stated:"
 
 
-def _build(options: PolisOptions) -> DatasetSource:
-    return PolisSource(options)
-
-
 COMPONENTS = [
     Component(
         "polis",
         PolisOptions,
-        _build,
+        PolisSource,
         "votes of a Polis conversation, agreed against disagreed statements",
         reference="Small et al., Polis: Scaling deliberation by mapping high dimensional opinion spaces, 2021",
     )

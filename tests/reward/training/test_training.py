@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,108 +8,20 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from copl.errors import CoplError, DataError, RunError, TrainingError
-from copl.experts.options import MixtureOptions
-from copl.interfaces import SCRATCH, ExpertGate
-from copl.records import Comparisons, PreferenceData, TokenBatch
-from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
-from copl.reward.model import PersonalRewardModel
+from copl.records import Comparisons, TokenBatch
+from copl.reward.backbones.loaded import collate, encode_responses
 from copl.reward.options import PAPER_PRESET, RewardOptions
-from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import score_responses
-from copl.reward.store import load_reward_model, read_reward_card
+from copl.reward.store import read_reward_card
 from copl.reward.training.batches import PairCollator
-from copl.reward.training.loop import TrainingLoop, learning_rate_factor
+from copl.reward.training.loop import learning_rate_factor
 from copl.reward.training.objective import BradleyTerryObjective
-from copl.reward.training.setup import RewardDesign
-from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import UserVectors
 from copl.system.progress import SilentProgress
-
-Planted = tuple[PreferenceData, UserVectors]
-WARM = RewardOptions(
-    max_steps=8,
-    batch_size=8,
-    eval_every=4,
-    max_length=32,
-    learning_rate=3e-3,
-    head_learning_rate=3e-2,
-    patience=99,
-    trainable_layers=0,
-)
-QUICK = attrs.evolve(WARM, warm_start=False)
-
-
-class Bench:
-    """Trains and loads tiny models."""
-
-    def __init__(self, make_backbone: Callable[[str], LoadedBackbone], make_gate: Callable[..., ExpertGate]) -> None:
-        self.make_backbone, self.make_gate = make_backbone, make_gate
-
-    def train(
-        self,
-        directory: Path,
-        preferences: Planted,
-        options: RewardOptions = QUICK,
-        *,
-        gate: str = "top1",
-        kind: str = "bert",
-        personal: bool = True,
-        progress: Any = None,
-        seed: int = 0,
-    ) -> PersonalRewardModel:
-        data, users = preferences
-        train_reward_model(
-            data,
-            users if personal else None,
-            TextReader.over(self.make_backbone(kind), options),
-            RewardDesign(
-                self.gate(gate, 2 if personal else 0),
-                MixtureOptions(shared_rank=2, expert_rank=2, dropout=0.1),
-                options,
-            ),
-            seed=seed,
-            directory=directory,
-            progress=progress or SilentProgress(),
-        )
-        shutil.rmtree(directory / SCRATCH, ignore_errors=True)  # as a workspace does when a stage is finished
-        return self.load(directory, gate=gate, kind=kind)
-
-    def gate(self, name: str, dim: int) -> ExpertGate:
-        return self.make_gate(name, dim) if name == "none" else self.make_gate(name, dim, num_experts=3)
-
-    def load(
-        self, directory: Path, *, gate: str = "top1", kind: str = "bert", options: RewardOptions | None = None
-    ) -> PersonalRewardModel:
-        reader = TextReader.over(self.make_backbone(kind), options or read_reward_card(directory).options)
-        return load_reward_model(directory, reader, lambda dim: self.gate(gate, dim))
-
-
-@pytest.fixture
-def bench(make_backbone: Callable[[str], LoadedBackbone], make_gate: Callable[..., ExpertGate]) -> Bench:
-    return Bench(make_backbone, make_gate)
-
-
-def accuracy(model: PersonalRewardModel, preferences: Planted, split: str = "test") -> float:
-    data, users = preferences
-    pairs = data.splits[split]
-    vectors = users.values[torch.from_numpy(pairs.user)] if model.embedding_dim else None
-    chosen = score_responses(model, data.responses, vectors, pairs.chosen)
-    rejected = score_responses(model, data.responses, vectors, pairs.rejected)
-    return float((chosen > rejected).mean())
-
-
-def tensors(directory: Path) -> dict[str, torch.Tensor]:
-    return load_file(directory / "model.safetensors") | load_file(directory / "adapter" / "adapter_model.safetensors")
-
-
-def assert_equal_models(first: Path, second: Path, tolerance: float = 0.0) -> None:
-    a, b = tensors(first), tensors(second)
-    assert a.keys() == b.keys()
-    for name, tensor in a.items():
-        assert torch.allclose(tensor, b[name], rtol=0, atol=tolerance), name
+from tests.reward.training.bench import QUICK, WARM, Bench, Planted, accuracy, assert_equal_models, tensors
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
@@ -188,97 +96,6 @@ def _without_cache(original: Any) -> Any:
         original(self, *args, **{**kwargs, "kept": None})
 
     return init
-
-
-class KilledError(Exception):
-    pass
-
-
-@pytest.fixture
-def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Has something of the training loop raise an error when it is called for the nth time, while a block lasts."""
-
-    @contextmanager
-    def at(name: str, times: int) -> Iterator[None]:
-        original, calls = getattr(TrainingLoop, name), count(1)
-
-        def die(self: TrainingLoop, *arguments: Any) -> Any:
-            if next(calls) == times:
-                raise KilledError
-            return original(self, *arguments)
-
-        with monkeypatch.context() as patch, suppress(KilledError):
-            patch.setattr(TrainingLoop, name, die)
-            yield
-            raise AssertionError("it ran to the end")
-
-    return at
-
-
-@pytest.mark.parametrize("step", [3, 10])
-def test_a_killed_run_ends_as_if_it_had_not_been(
-    step: int, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
-) -> None:
-    options = attrs.evolve(QUICK, max_steps=12, gradient_accumulation=2)
-    bench.train(tmp_path / "whole", preferences, options)
-    with killed_at("_step", step):
-        bench.train(tmp_path / "killed", preferences, options)
-    with pytest.raises(RunError, match=r"reward\.json: missing"):
-        bench.load(tmp_path / "killed")
-    bench.train(tmp_path / "killed", preferences, options)
-    assert_equal_models(tmp_path / "whole", tmp_path / "killed")
-    whole, killed = (read_reward_card(tmp_path / name).training for name in ("whole", "killed"))
-    assert whole["curve"] == killed["curve"]
-
-
-def test_a_run_killed_after_it_had_stopped_early_does_not_train_on(
-    bench: Bench, preferences: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # with such a rate every step makes things worse than the warm start
-    options = attrs.evolve(WARM, learning_rate=3.0, head_learning_rate=3.0, max_steps=40, patience=1, eval_every=2)
-    bench.train(tmp_path / "whole", preferences, options, gate="softmax")
-    with monkeypatch.context() as patch:
-        patch.setattr("copl.reward.training.train.read_ahead", _killed)
-        with pytest.raises(KilledError):
-            bench.train(tmp_path / "killed", preferences, options, gate="softmax")
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "_step", _killed)  # no step is taken any more
-        bench.train(tmp_path / "killed", preferences, options, gate="softmax")
-    assert_equal_models(tmp_path / "whole", tmp_path / "killed")
-    whole, killed = (read_reward_card(tmp_path / name).training for name in ("whole", "killed"))
-    assert (whole["steps"], whole["kept_step"], whole["curve"]) == (2, 0, killed["curve"])
-
-
-def _killed(*args: Any) -> Any:
-    raise KilledError
-
-
-def test_checkpoints_hold_only_what_is_trained(
-    bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
-) -> None:
-    with killed_at("_step", 6):
-        bench.train(tmp_path, preferences)
-    (file,) = (tmp_path / SCRATCH).iterdir()
-    adapters = sum(tensor.numel() for name, tensor in load_file(file).items() if name.startswith("now/"))
-    frozen = sum(p.numel() * 4 for p in bench.make_backbone("bert").model.parameters())
-    assert 0 < 4 * adapters < file.stat().st_size < frozen
-
-
-@pytest.mark.parametrize(("part", "said"), [("best/", "is missing"), ("", "damaged")])
-def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
-    part: str, said: str, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
-) -> None:
-    with killed_at("_step", 6):
-        bench.train(tmp_path, preferences)
-    (file,) = (tmp_path / SCRATCH).iterdir()
-    tensors = load_file(file)
-    if part:
-        first = next(name for name in tensors if name.startswith(part))
-        save_file({name: tensor for name, tensor in tensors.items() if name != first}, file)
-    else:
-        file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(RunError, match=f"{said}.*delete it to start training over"):
-        bench.train(tmp_path, preferences)
 
 
 def test_the_learning_rate_rises_and_falls_as_a_cosine() -> None:

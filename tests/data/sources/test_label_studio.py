@@ -1,0 +1,52 @@
+"""Source ``label-studio``: annotations of its shapes, in old and new exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.data.sources.exports import faults, made, notes, said, written
+
+
+def task(*annotations: Any, key: str = "annotations", **data: Any) -> dict[str, Any]:
+    return {"id": 1, "data": {"prompt": "Why?", "answer1": "Because.", "answer2": "No idea.", **data}, key: annotations}
+
+
+def annotation(selected: Any, by: Any = 7, **more: Any) -> dict[str, Any]:
+    result = [{"type": "pairwise", "from_name": "pw", "to_name": "a,b", "value": {"selected": selected}}]
+    time = "2026-01-31T10:00:00.123456Z"
+    return {"id": 3, "completed_by": by, "result": result, "was_cancelled": False, "created_at": time, **more}
+
+
+def test_annotations_are_comparisons_in_old_and_new_exports(tmp_path: Path) -> None:
+    note = {"type": "textarea", "from_name": "why", "value": {"text": ["clear"]}}
+    entries = [
+        task(annotation("left"), annotation("right", {"id": 2, "email": "ben@example.org"})),
+        task(annotation("left", 8), key="completions", prompt=[{"role": "user", "content": "How?"}]),
+        task(annotation("left", was_cancelled=True), annotation("left", result=[note]), prompt="When?"),
+        {"prompt": "Who?", "answer1": "Me.", "answer2": "You.", "pairwise": "right", "annotator": 9},
+    ]
+    data = made("label-studio", written(tmp_path / "t.json", entries))
+    assert said(data) == {
+        ("7", "choice", "Because.", "No idea.", 1.0),
+        ("ben@example.org", "choice", "No idea.", "Because.", 1.0),
+        ("8", "choice", "Because.", "No idea.", 1.0),
+        ("9", "choice", "You.", "Me.", 1.0),
+    }
+    assert notes(data) == [
+        "1 rows were left out: skipped by the annotator.",
+        "1 rows were left out: annotations without a pairwise answer.",
+    ]
+    assert np.isfinite(data.splits["train"].time).sum() == 3
+
+
+def test_malformed_tasks_are_a_line_each(tmp_path: Path) -> None:
+    entries = [task(annotation("up")), task(annotation("left", None)), task(annotation("left"), answer1=None), task(5)]
+    assert faults("label-studio", written(tmp_path / "t.json", entries)) == [
+        "entry 1: selected: expected left or right, got 'up'",
+        "entry 2: completed_by: missing; who annotated?",
+        "entry 3: data.answer1: missing",
+        "entry 4: annotations: expected objects, got 5",
+    ]

@@ -1,0 +1,140 @@
+"""Source ``open-webui``: feedback of its shapes, in old and new exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.sources.exports import faults, made, notes, said, written
+
+
+def message(role: str, content: Any, parent: str | None, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, "parentId": parent, "childrenIds": [], **more}
+
+
+def feedback(rating: Any, rated: str, messages: Any, user: str = "ann", **more: Any) -> dict[str, Any]:
+    chat = {"id": "c", "title": "t", "chat": {"history": {"messages": messages, "currentId": rated}}}
+    return {
+        "id": "f", "user_id": user, "version": 0, "type": "rating",
+        "data": {"rating": rating, "model_id": "m", "sibling_model_ids": None, "reason": None, "comment": ""},
+        "meta": {"arena": False, "chat_id": "c", "message_id": rated, "message_index": 1},
+        "snapshot": {"chat": chat}, "created_at": 1_700_000_000, "updated_at": 1_700_000_100, **more,
+    }  # fmt: skip
+
+
+FORKED = {
+    "1": message("user", "Why?", None),
+    "2": message("assistant", "Because.", "1", model="a"),
+    "3": message("assistant", [{"type": "text", "text": "Since it is so."}], "1", model="b"),
+    "4": message("assistant", "No idea.", "1", model="a"),
+    "5": message("user", "And then?", "3"),
+    "6": message("assistant", "Then it ends.", "5", originalContent="Then it stops."),
+}
+
+
+def test_a_rated_answer_is_set_against_its_siblings(tmp_path: Path) -> None:
+    entries = [
+        feedback(1, "2", FORKED),
+        feedback("-1", "3", FORKED, "ben"),
+        feedback(0, "4", FORKED, "cleo"),
+        feedback(1, "6", FORKED, "dan"),
+    ]
+    data = made("open-webui", written(tmp_path / "f.json", entries))
+    weight = 0.667
+    assert said(data) == {
+        ("ann", "choice", "Because.", "Since it is so.", weight),
+        ("ann", "choice", "Because.", "No idea.", weight),
+        ("ben", "choice", "Because.", "Since it is so.", weight),
+        ("ben", "choice", "No idea.", "Since it is so.", weight),
+        ("cleo", "tie", "Because.", "No idea.", 0.0),
+        ("cleo", "tie", "No idea.", "Since it is so.", 0.0),
+        ("dan", "choice", "Then it ends.", "Then it stops.", 1.0),  # edited
+        ("dan", "thumb", "Then it ends.", 1.0),
+    }
+    prompts = {text: prompt for prompt, text in zip(data.responses.prompts, data.responses.texts, strict=True)}
+    assert prompts["Because."] == "Why?"
+    assert json.loads(prompts["Then it ends."]) == [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "Since it is so."},
+        {"role": "user", "content": "And then?"},
+    ]
+    assert set(data.splits["train"].time) == {1_700_000_100.0}
+
+
+def test_old_exports_list_their_messages(tmp_path: Path) -> None:
+    messages = [{"id": "x", "role": "user", "content": "Why?"}, {"id": "y", "role": "assistant", "content": "Because."}]
+    entry = feedback(-1, "y", {})
+    entry["snapshot"] = {"chat": {"messages": messages}}
+    assert said(made("open-webui", written(tmp_path / "f.json", [entry]))) == {("ann", "thumb", "Because.", -1.0)}
+
+
+def test_what_cannot_be_used_is_counted_by_reason(tmp_path: Path) -> None:
+    orphan = {**FORKED, "5": message("user", "And then?", "gone")}
+    entries = [
+        feedback(1, "2", FORKED),
+        feedback(1, "9", FORKED),
+        feedback(1, "6", orphan),
+        feedback(None, "2", FORKED),
+        feedback(1, "2", FORKED, snapshot=None),
+        feedback(1, "2", FORKED, type="comment"),
+        feedback(0, "6", {**FORKED, "6": message("assistant", "Then it ends.", "5")}),
+        feedback(1, "1", FORKED),
+        feedback(1, "2", {**FORKED, "2": message("assistant", " ", "1")}),
+    ]
+    data = made("open-webui", written(tmp_path / "f.json", entries))
+    assert notes(data) == [
+        "2 rows were left out: on a message that was deleted.",
+        "1 rows were left out: whose prompt was deleted.",
+        "1 rows were left out: without a rating.",
+        "1 rows were left out: without its conversation.",
+        "1 rows were left out: not of type rating.",
+        "1 rows were left out: rated 0, without another answer.",
+        "1 rows were left out: with an empty text.",
+    ]
+
+
+def test_malformed_feedback_is_a_line_each(tmp_path: Path) -> None:
+    entries = [feedback(1, "2", FORKED, user_id=None), feedback(7, "2", FORKED), 5, feedback(1, "2", FORKED, data=[])]
+    assert faults("open-webui", written(tmp_path / "f.json", entries)) == [
+        "entry 1: user_id: missing",
+        "entry 2: data.rating: expected 1, 0 or -1, got 7",
+        "entry 3: expected an object, got a number",
+        "entry 4: data: expected an object with the rating, got []",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("[1, 2", "not JSON: expecting ',' delimiter at line 1, column 6; export it again"),
+        ("", "the file is empty"),
+        ("[]", "there are no entries"),
+        ('{"a": 1}\n{"a"', "line 2: not JSON: expecting ':' delimiter at line 1, column 5"),
+        ('[{"rating": NaN}]', "not JSON: NaN is no number; export it again"),
+        ("[" * 100_000, "not JSON: nested too deeply; export it again"),
+    ],
+)
+def test_files_that_are_no_export(tmp_path: Path, content: str, fault: str) -> None:
+    (tmp_path / "f.json").write_text(content)
+    assert faults("open-webui", tmp_path / "f.json")[-1] == fault
+
+
+def test_characters_that_no_file_can_keep_are_left_out(tmp_path: Path) -> None:
+    messages = {
+        "0": message("system", "\u200b", None),
+        "1": message("user", "Why\x00?", "0"),
+        "2": message("assistant", "Be\x00cause.", "1"),
+    }
+    data = made("open-webui", written(tmp_path / "f.json", [feedback(1, "2", messages)]))
+    assert (data.responses.prompts, data.responses.texts) == (("Why?",), ("Because.",))
+
+
+def test_a_changed_vote_counts_once(tmp_path: Path) -> None:
+    one = feedback(1, "6", FORKED)
+    entries = [{**one, "data": {"rating": -1}, "updated_at": 1_700_000_900}, one]
+    data = made("open-webui", written(tmp_path / "f.json", entries))
+    assert ("ann", "thumb", "Then it ends.", -1.0) in said(data)
+    assert ("ann", "thumb", "Then it ends.", 1.0) not in said(data)

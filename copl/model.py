@@ -27,10 +27,9 @@ import numpy as np
 from attrs import evolve
 
 from copl.adapt.store import load_adapted, save_adapted
-from copl.data.canonical import ValueFaultError, canonical_id
 from copl.data.reading.rows import read_comparison_rows
-from copl.data.requests import Pair, Prompt, row_requests, score_request, table_requests
-from copl.errors import DataError, UnknownUserWarning
+from copl.data.requests import Pair, Prompt, known_by, row_requests, score_request, table_requests
+from copl.errors import UnknownUserWarning
 from copl.explaining import Reasons, RunTexts
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
@@ -47,18 +46,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Model", "ModelUser", "Question", "Reasons", "UnknownUserWarning"]
-
-
-def _known_by(user: str | int) -> str:
-    """Return the id that rows of a user have.
-
-    Raises:
-        DataError: this is neither text nor a whole number.
-    """
-    try:
-        return canonical_id(user)
-    except ValueFaultError as fault:
-        raise DataError(f"user: {fault}") from None
 
 
 @final
@@ -131,7 +118,7 @@ class Model:
             OptionsError: the user is unknown, the method cannot be exported, or the directory holds something.
         """
         with self._lock:
-            return self.method.export(_known_by(user), Path(directory), adapted=self._scores.own(adapted), merge=merge)
+            return self.method.export(known_by(user), Path(directory), adapted=self._scores.own(adapted), merge=merge)
 
     def score(
         self,
@@ -263,7 +250,7 @@ class Model:
         return PersonalRewards(
             lambda requests: self.scores(requests, own, calibrated=calibrated, quality=quality),
             lambda name: not seen or name in known,
-            user=None if user is None else _known_by(user),
+            user=None if user is None else known_by(user),
             user_column=user_column,
         )
 
@@ -344,7 +331,7 @@ class Model:
 
     def own_comparison(self, user: str | int) -> tuple[str, str, str]:
         """Return prompt, preferred and other response of the first comparison of a user in the data of the run."""
-        return self._texts.own_comparison(_known_by(user))
+        return self._texts.own_comparison(known_by(user))
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""
@@ -373,7 +360,7 @@ class Model:
             CoplError: the run's method takes no notice of users.
             DataError: one fault for each row that is wrong.
         """
-        name = _known_by(user)
+        name = known_by(user)
         with self._lock:
             followed = ModelUser(name, self.method.online(name), self.fingerprint, self._lock)
         if isinstance(comparisons, ComparisonSet) or comparisons:

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from attrs import frozen
 
-from copl.data.canonical import Foreign, ValueFaultError
+from copl.data.canonical import Foreign, ValueFaultError, canonical_id
 from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
 from copl.data.making.collected import SAID_AGAIN
@@ -92,6 +92,18 @@ def _requests_of(table: Table) -> tuple[ScoreRequests, Sequence[str]]:
     ids, user_row = intern_users(user)
     responses, response_row, _ = intern_responses(prompt, response, response)
     return ScoreRequests(UserTable.ungrouped(ids), responses, user_row, response_row), reader.respelt()
+
+
+def known_by(user: str | int) -> str:
+    """Return the id that rows of a user have.
+
+    Raises:
+        DataError: this is neither text nor a whole number.
+    """
+    try:
+        return canonical_id(user)
+    except ValueFaultError as fault:
+        raise DataError(f"user: {fault}") from None
 
 
 def score_request(user: Any, prompt: Prompt, responses: Sequence[str]) -> ScoreRequests:

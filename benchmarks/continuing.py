@@ -5,7 +5,8 @@
 Each run is trained in a process of its own on one thread: on the old rows, on all rows, and on all rows from the first
 run on (`copl.runs.pipeline.train`, with `former` as `copl train --from` calls it). Processor seconds are those of
 training, from reading the data set to the finished run; the start of Python and of its libraries, and the verdict of
-the command, take the same time whatever is trained. Texts are read beforehand and found in the cache by all. Of the new
+the command, take the same time whatever is trained. For `graph`, which reads no texts, the whole commands are measured
+besides. Texts are read beforehand and found in the cache by all. Of the new
 rows half are of users nobody knew before, whose comparisons are all new; the others are spread over everybody.
 
 Method `graph` learns from a planted graph, `copl` with frozen features from the embedded corpus. Accuracy is that on
@@ -160,6 +161,7 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
         _, said = run(ROOT, words, scratch)
         seconds[name] = float(said.rpartition("seconds")[2])
         print(f"{name}: {seconds[name]:.1f} s {said.rpartition('parts ')[2].splitlines()[0]}", flush=True)
+    commands = _commands(case, scratch, seed) if "method.name=graph" in case.recipe else {}
     accuracies = {}
     for name in ("old", "scratch", "from"):
         _, said = run(ROOT, ["-c", _SCORES, f"{name}-run", json.dumps([] if name == "old" else late)], scratch)
@@ -169,8 +171,25 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
         "num_old": len(before.splits["train"]),
         "num_new": len(after.splits["train"]) - len(before.splits["train"]),
         "seconds": seconds,
+        "commands": commands,
         "accuracies": accuracies,
     }
+
+
+def _commands(case: Case, scratch: Path, seed: int) -> dict[str, float]:
+    """Return the processor seconds of whole commands, in which nothing is found in a cache."""
+    options = [word for option in case.recipe for word in ("--set", option)]
+    took = {}
+    for name, words in (
+        ("scratch", [*options, "--seed", str(seed)]),
+        ("from", ["--from", "old-run"]),
+        ("torch", []),
+    ):
+        train = ["-m", "copl.cli", "train", str(scratch / "new"), "--out", f"{name}-command", "--no-cache", *words]
+        part, _ = run(ROOT, ["-c", "import torch"] if name == "torch" else train, scratch)
+        took[name] = part.seconds
+        print(f"command {name}: {part.seconds:.1f} s", flush=True)
+    return took
 
 
 _SPLITS = {
@@ -206,6 +225,13 @@ def record_of(found: Mapping[str, Mapping[str, Any]], command: str, seed: int) -
         f"Going on may take {MAX_SHARE:.2f} of the time from scratch and lose {MAX_LOSS} of its accuracy.",
         "`--from` of the old rows themselves is the column “nothing new”.",
     ]
+    for name, one in found.items():
+        if took := one["commands"]:
+            share = took["from"] / took["scratch"]
+            notes.append(
+                f"The whole command for `{name}`: {took['scratch']:.1f} s from scratch and {took['from']:.1f} s with "
+                f"`--from`, a share of {share:.3f}; loading torch alone takes {took['torch']:.1f} s."
+            )
     record = new_record("Going on from a former run", command, code=CODE, notes=notes)
     header = (
         "method",

@@ -81,6 +81,8 @@ def _place(row: Row) -> Place:
 
 
 def _cell(row: Row, best: float, mark: str) -> str:
+    if row["value"] == row["low"] == row["high"] == 0.5:  # every pair has the same score
+        return "\N{EN DASH}"
     half = max(row["value"] - row["low"], row["high"] - row["value"])
     value = number(row["value"])
     shown = f"**{value}**" if round(row["value"], 3) == round(best, 3) else value

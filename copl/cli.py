@@ -80,9 +80,29 @@ def _root(
     pass
 
 
+def _open_streams() -> None:
+    """Give streams that are closed from the start (``2>&-``) the null device, not the next file that is opened."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115 - as long as the program runs
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _require_place() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise CoplError("the current directory was removed; change into one that is there") from None
+
+
 def main() -> None:
     """Run the program: a user's mistake is one line a fault on standard error and exit code 2."""
+    _open_streams()
     try:
+        _require_place()
         app()
     except CoplError as error:
         for fault in error.faults:

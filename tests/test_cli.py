@@ -41,6 +41,26 @@ except SystemExit:
     assert subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "2>/dev/full"])
+def test_streams_may_be_closed_or_full(closed: str, small_data: Path, tmp_path: Path) -> None:
+    program = f"{sys.executable} -m copl.cli data"
+    results = tmp_path / "results"
+    run = f"{program} describe {small_data} --json > {results} {closed}"
+    assert subprocess.run(["bash", "-c", run], check=False).returncode == 0
+    assert bool(results.read_text()) == ("1>" not in closed)
+    run = f"{program} describe {tmp_path / 'nowhere'} > {results} {closed}"
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=False)
+    assert (done.returncode, results.read_text(), done.stderr.count("Traceback")) == (2, "", 0)
+
+
+def test_a_current_directory_that_is_gone_is_said(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    run = f"cd {tmp_path}/gone && rmdir {tmp_path}/gone && {sys.executable} -m copl.cli data sources"
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "copl: the current directory was removed; change into one that is there\n"
+
+
 def test_every_kind_is_listed_and_every_component_can_be_shown(run_copl: RunCopl) -> None:
     code, out, _ = run_copl("plugins", "list", "--json")
     listed = json.loads(out)

@@ -62,8 +62,9 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         OSError: it cannot be written, or `path` holds something by now; the error names `path`.
     """
     with _scratch_beside(path) as scratch:
-        filling = scratch / "new"
-        filling.mkdir()
+        # what takes the place of nothing is the scratch directory itself, so that a kill leaves none beside it
+        filling = scratch / "new" if replace else scratch
+        filling.mkdir(exist_ok=True)
         yield filling
         if path.is_dir():
             sweep(path)
@@ -91,13 +92,14 @@ def _scratch_beside(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")
     try:
         _make_parents(path)
-        with _locked_directory(scratch):
+        with _locked_directory(scratch) as handle:
             for left in scratch.iterdir():  # by a process that was killed
                 _remove(left)
             try:
                 yield scratch
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                if _is_at(handle, scratch):  # it may be the result by now, and what is there somebody else's
+                    shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         file = None if error.filename is None else Path(os.fsdecode(error.filename))
         if error.errno in _OF_THE_DISK if file is None else is_scratch(file):
@@ -113,8 +115,8 @@ def _make_parents(path: Path) -> None:
 
 
 @contextmanager
-def _locked_directory(path: Path) -> Iterator[None]:
-    """Make a directory and hold it locked; whoever removes it holds it."""
+def _locked_directory(path: Path) -> Iterator[int]:
+    """Make a directory and hold it locked; whoever removes or renames it holds it. Gives the handle of the lock."""
     while True:
         path.mkdir(exist_ok=True)
         try:
@@ -124,7 +126,7 @@ def _locked_directory(path: Path) -> Iterator[None]:
         try:
             _lock(handle)
             if _is_at(handle, path):
-                yield
+                yield handle
                 return
         finally:
             os.close(handle)

@@ -130,6 +130,23 @@ def test_an_ending_that_scores_cannot_be_written_in() -> None:
         check_score_target(Path("out.txt"))
 
 
+@pytest.mark.parametrize(
+    "name", ["run.json", "log.jsonl", "learnt.safetensors", "graph/embeddings.safetensors", "graph/new.jsonl"]
+)
+def test_files_of_a_run_are_not_written_over(tmp_path: Path, small_run: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"belongs to .*, which would be damaged; choose another file"):
+        requests.check_target(small_run / name)
+    requests.check_target(small_run / "scores.jsonl")
+    (tmp_path / "run.json").write_text("{}")
+    requests.check_target(tmp_path / "deeper" / "run.json")
+
+
+def test_files_of_a_data_set_are_not_written_over(small_data: Path) -> None:
+    with pytest.raises(DataError, match="belongs to"):
+        check_score_target(small_data / "comparisons.parquet")
+    check_score_target(small_data / "scores.parquet")
+
+
 def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("")

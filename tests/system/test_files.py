@@ -97,6 +97,25 @@ def test_what_a_killed_process_left_is_cleared_away_by_the_next_one(tmp_path: Pa
     assert (tmp_path / "f.txt").read_text() == "whole"
 
 
+def _make_until_tidying(path: Path) -> None:
+    def hook(event: str, _: object) -> None:
+        if event in ("shutil.rmtree", "os.rmdir"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    with new_directory(path) as filling:
+        (filling / "whole").write_text("")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_nothing_lies_beside_a_new_directory_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    """There is nothing to tidy away once the directory is in its place."""
+    process = multiprocessing.get_context("fork").Process(target=_make_until_tidying, args=(tmp_path / "d",))
+    process.start()
+    process.join()
+    assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == ["d", "d/whole"]
+
+
 def test_what_a_living_process_writes_is_not_swept_away_and_the_next_writer_waits(tmp_path: Path) -> None:
     begun, may_end = Event(), Event()
 

@@ -30,8 +30,16 @@ def console() -> Console:
 
 
 def say(text: str) -> None:
-    """Print a line for the person; it goes to standard error so that standard output holds results alone."""
-    print(one_line(text), file=sys.stderr, flush=True)
+    """Print a line for the person; it goes to standard error so that standard output holds results alone.
+
+    Where nobody can be told, on a full disk, the work goes on.
+    """
+    try:
+        print(one_line(text), file=sys.stderr, flush=True)
+    except BrokenPipeError:  # whoever listened has ended the program
+        raise
+    except OSError:
+        pass
 
 
 def show_text(text: str) -> None:

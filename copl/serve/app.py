@@ -92,6 +92,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lambda _: _running(service),
         docs_url=None,  # the pages of FastAPI load from other hosts
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # links and generated clients name operations so
         openapi_tags=[{"name": name, "description": words} for name, words in _TAGS.items()],
     )
     app.state.service = service

@@ -126,6 +126,8 @@ def _copl(_: Request, error: Any) -> Any:
 
 
 def _http(_: Request, error: Any) -> Any:
+    if error.status_code == 400:  # of the framework, about a body that is not even text
+        return refusal(400, "the body is no JSON in UTF-8, or goes too deep")
     return refusal(error.status_code, str(error.detail), error.headers)
 
 

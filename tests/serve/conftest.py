@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +15,7 @@ from copl.runs.pipeline import train
 from copl.runs.recipe import resolve
 from copl.serve.settings import ServeOptions
 from copl.system.progress import RunLog, SilentProgress
+from tests.serve.postgresql import PostgreSQL
 from tests.serve.running import Running, running
 
 FEW_STEPS = {"max_steps": 2, "batch_size": 4, "eval_every": 1, "max_length": 64}
@@ -80,45 +75,17 @@ def shared_service(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield one
 
 
-def _binaries() -> Path | None:
-    there = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return there[-1].parent if there else Path(on_path).parent if on_path else None
-
-
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """Address of a database of a server of the test's own."""
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """A server of the tests' own."""
     pytest.importorskip("psycopg", reason="the driver psycopg is not installed")
-    binaries = _binaries()
-    if binaries is None:
+    if (binaries := PostgreSQL.binaries()) is None:
         pytest.skip("no PostgreSQL server binaries (Debian: apt-get install postgresql)")
-    user = None
-    if os.geteuid() == 0:  # the server does not run as root
-        try:
-            user = pwd.getpwnam("postgres").pw_name
-        except KeyError:
-            user = "nobody"
-    directory = Path(tempfile.mkdtemp(prefix="copl-pg-"))
-    if user is not None:
-        shutil.chown(directory, user)
+    with PostgreSQL.running(binaries) as server:
+        yield server
 
-    def call(program: str, *arguments: str) -> None:
-        command = [str(binaries / program), *arguments]
-        done = subprocess.run(command, user=user, cwd=directory, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr + done.stdout
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = directory / "data"
-    try:
-        call("initdb", "-D", str(data), "-U", "copl", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={directory} -c fsync=off"
-        call("pg_ctl", "-D", str(data), "-o", options, "-l", str(directory / "log"), "-w", "start")
-        try:
-            yield f"postgresql+psycopg://copl@127.0.0.1:{port}/postgres"
-        finally:
-            call("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+@pytest.fixture
+def postgresql(postgresql_server: PostgreSQL) -> str:
+    """Address of a database of the test's own on that server."""
+    return postgresql_server.new_database()

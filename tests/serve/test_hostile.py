@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -211,16 +212,52 @@ def test_a_fuzzer_of_the_document_finds_no_fault_of_the_service(serving: Callabl
             fuzz(service, operation)
 
 
-def fuzz(service: Running, operation: Any) -> None:
-    @given(case=operation.as_strategy())
-    @settings(
-        max_examples=4,
+PLAIN: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": TEXT, "user": "ann", "tools": None},
+    BACK: dict.fromkeys(("user", "safety_identifier", "rating", "edit", "withdraw")),
+}
+"""What bodies have in any case, so that something follows from them."""
+
+
+def test_a_fuzzer_that_goes_on_by_the_links_of_the_document_finds_no_fault(serving: Callable[..., Running]) -> None:
+    with upstream() as (url, _):
+        service = serving(upstream=url)
+        answered: Counter[tuple[str, int]] = Counter()
+        for paths in ("completions|feedback|events", "comparisons|ratings|question|events|score|users/{user}$"):
+            walk(service, paths, answered)
+    for label in ("POST /v1/feedback", "POST /v1/users/{user}/comparisons", "DELETE /v1/users/{user}/events/{event}"):
+        assert answered[label, 200], answered
+
+
+def walk(service: Running, paths: str, answered: Counter[tuple[str, int]]) -> None:
+    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json").include(path_regex=paths)
+
+    @schema.hook  # type: ignore[untyped-decorator]
+    def map_body(context: Any, body: Any) -> Any:
+        return {**body, **PLAIN.get(context.operation.path, {})} if isinstance(body, dict) else body
+
+    class Workflow(schema.as_state_machine()):  # type: ignore[misc]  # the class is made of the document
+        def validate_response(self, response: Any, case: Any, **_: Any) -> None:
+            assert response.status_code < 500, (case.operation.label, response.status_code, response.text)
+            answered[case.operation.label, response.status_code] += 1
+
+    Workflow.run(settings=settings(generated(10), stateful_step_count=8))
+
+
+def generated(max_examples: int) -> settings:
+    return settings(
+        max_examples=max_examples,
         derandomize=True,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
+
+
+def fuzz(service: Running, operation: Any) -> None:
+    @given(case=operation.as_strategy())
+    @generated(4)
     def each(case: Any) -> None:
         answer = case.call(base_url=service.url)
         assert answer.status_code < 500, (operation.label, answer.status_code, answer.text)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, final
 
+import httpx
 import pytest
+from attrs import define, field
 
 from copl.data.events.log import Entry, EventLog
 from copl.plugins import load
 from copl.serve.settings import ServeOptions
 from copl.serve.tokens import Tokens
+from tests.serve.postgresql import PostgreSQL
 from tests.serve.running import running
 
 PROMPT, TEXTS = "How do I boil an egg?", ["Eight minutes.", "Place the egg in cold water. Then wait."]
@@ -49,15 +57,78 @@ def test_two_services_share_what_users_say(postgresql: str, run: Path) -> None:
     assert data.users.ids == ("ben",)
 
 
-def test_stores_that_are_made_at_once_do_not_disturb_each_other(postgresql: str) -> None:
-    first = EventLog(postgresql)
-    with first.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("CREATE DATABASE fresh")
-    first.close()
-    address = postgresql.rpartition("/")[0] + "/fresh"
+@final
+@define
+class Voters:
+    """What users of a service that votes and asks without a pause have seen."""
 
+    url: str
+    acknowledged: set[str] = field(factory=set)
+    refused: list[httpx.Response] = field(factory=list)
+    ended: threading.Event = field(factory=threading.Event)
+
+    def say(self, worker: int) -> None:
+        """Vote and ask until the end; a vote that was refused is sent again."""
+        path = f"/v1/users/user {worker % 3}"
+        with httpx.Client(base_url=self.url, timeout=60) as client:
+            for number in itertools.count():
+                key = f"{worker}-{number}"
+                said = {"comparisons": [{"prompt": PROMPT, "chosen": f"{key} a", "rejected": f"{key} b"}]}
+                while not self.sent(client.post(f"{path}/comparisons", json=said, headers={"Idempotency-Key": key})):
+                    if self.ended.wait(0.1):
+                        return
+                self.acknowledged.add(key)
+                self.sent(client.post(f"{path}/score", json={"prompt": PROMPT, "responses": TEXTS}))
+                if self.ended.is_set():
+                    return
+
+    def sent(self, answer: httpx.Response) -> bool:
+        if answer.status_code != 200:
+            self.refused.append(answer)
+        return answer.status_code == 200
+
+    def wait_for(self, seen: Collection[Any], more: int = 16) -> None:
+        """Wait until so many more have seen something."""
+        before = len(seen)
+        for _ in range(6000):
+            if len(seen) >= before + more:
+                return
+            self.ended.wait(0.01)
+        raise AssertionError(f"{len(seen) - before} instead of {more} within a minute")
+
+
+def test_clients_see_503_while_the_server_is_down_and_lose_nothing(
+    postgresql: str, postgresql_server: PostgreSQL, run: Path
+) -> None:
+    options = ServeOptions(store=postgresql)
+    with running(run, options) as service, ThreadPoolExecutor(8) as pool:
+        voters = Voters(service.url)
+        workers = [pool.submit(voters.say, worker) for worker in range(8)]
+        try:
+            voters.wait_for(voters.acknowledged)
+            postgresql_server.crash()
+            try:
+                voters.wait_for(voters.refused)
+                assert service.http.get("/healthz").status_code == 200
+                assert service.http.get("/readyz").status_code == 503
+            finally:
+                postgresql_server.start()
+            voters.wait_for(voters.acknowledged)
+        finally:
+            voters.ended.set()
+        for worker in workers:
+            worker.result(60)
+        assert service.http.get("/readyz").status_code == 200
+        kept = Counter(event.key for _, events in service.service.log.by_user() for event in events)
+    assert {answer.status_code for answer in voters.refused} == {503}, [answer.text for answer in voters.refused]
+    assert {answer.headers["Retry-After"] for answer in voters.refused} == {"2"}
+    assert voters.acknowledged <= kept.keys()
+    assert max(kept.values()) == 1
+
+
+def test_stores_that_are_made_at_once_do_not_disturb_each_other(postgresql: str) -> None:
     def make(_: int) -> int:
-        log = EventLog(address)
+        log = EventLog(postgresql)
         tokens = len(Tokens(log).all())
         log.close()
         return tokens

@@ -301,7 +301,9 @@ def _engine(url: str) -> Engine:
             sql.event.listen(engine, "begin", _begin_sqlite)
             return engine
         if parsed.get_backend_name() == "postgresql":
-            return sql.create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True)
+            # whoever asks is told after some seconds, where the system would wait minutes for a host that is gone
+            patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": 10}
+            return sql.create_engine(parsed, pool_size=8, max_overflow=56, pool_pre_ping=True, connect_args=patience)
     except (ArgumentError, NoSuchModuleError):
         raise OptionsError(
             f"store {shown_address(url)}: no address of a database; such are serve.sqlite and "

@@ -11,6 +11,7 @@ from copl.data.events.evidence import Event
 from copl.data.events.log import Entry
 from copl.serve.faults import REFUSALS, ApiError
 from copl.serve.fields import Strict, Text, UserField, check_texts
+from copl.serve.links import link, links
 from copl.serve.service import IdempotencyKey, NamedUser, PrincipalOf, ServiceOf
 
 router = APIRouter(prefix="/v1", tags=["feedback"], responses=REFUSALS)
@@ -52,7 +53,13 @@ class FeedbackAnswer(BaseModel):
     new: bool = Field(description="False where the same request was stored before.")
 
 
-@router.post("/feedback", summary="Say what a completion is worth")
+@router.post(
+    "/feedback",
+    summary="Say what a completion is worth",
+    responses=links(
+        withdraw=link("withdraw", "Take it back.", user="$response.body#/user", event="$response.body#/event")
+    ),
+)
 async def feedback(
     service: ServiceOf,
     principal: PrincipalOf,

@@ -14,6 +14,7 @@ from copl.errors import CoplError
 from copl.serve.faults import REFUSALS, ApiError
 from copl.serve.fields import PromptField, Strict, Text, check_texts, prompt_of, shown_prompt
 from copl.serve.identity import Principal, user_id
+from copl.serve.links import ANSWER, SCORE, WITHDRAW, link, links
 from copl.serve.service import IdempotencyKey, PrincipalOf, Service, ServiceOf
 
 router = APIRouter(prefix="/v1/users", tags=["users"], responses=REFUSALS)
@@ -181,7 +182,11 @@ async def score(service: ServiceOf, principal: PrincipalOf, user: UserPath, body
     )
 
 
-@router.post("/{user:path}/comparisons", summary="Say which of two responses is better")
+@router.post(
+    "/{user:path}/comparisons",
+    summary="Say which of two responses is better",
+    responses=links(withdraw=WITHDRAW, score=SCORE),
+)
 async def compare(
     service: ServiceOf,
     principal: PrincipalOf,
@@ -202,7 +207,7 @@ async def compare(
     return await _said(service, name, idempotency_key, entries)
 
 
-@router.post("/{user:path}/ratings", summary="Give responses a number each")
+@router.post("/{user:path}/ratings", summary="Give responses a number each", responses=links(withdraw=WITHDRAW))
 async def rate(
     service: ServiceOf,
     principal: PrincipalOf,
@@ -225,7 +230,9 @@ async def _said(service: Service, user: str, key: str | None, entries: list[Entr
     return SaidAnswer(user=user, events=[event.id for event in appended.events], new=appended.is_new)
 
 
-@router.post("/{user:path}/question", summary="Which of these pairs to ask the user about")
+@router.post(
+    "/{user:path}/question", summary="Which of these pairs to ask the user about", responses=links(answer=ANSWER)
+)
 async def choose_question(
     service: ServiceOf, principal: PrincipalOf, user: UserPath, body: QuestionRequest
 ) -> QuestionAnswer:
@@ -238,7 +245,11 @@ async def choose_question(
     return await _question(service, name, pairs)
 
 
-@router.get("/{user:path}/question", summary="What to ask the user next, about answers written now or texts of the run")
+@router.get(
+    "/{user:path}/question",
+    summary="What to ask the user next, about answers written now or texts of the run",
+    responses=links(answer=ANSWER),
+)
 async def next_question(
     service: ServiceOf,
     principal: PrincipalOf,
@@ -294,7 +305,15 @@ async def _question(service: Service, user: str, pairs: list[Pair]) -> QuestionA
     )
 
 
-@router.get("/{user:path}/events", summary="Everything a user said or was shown")
+@router.get(
+    "/{user:path}/events",
+    summary="Everything a user said or was shown",
+    responses=links(
+        withdraw=link(
+            "withdraw", "Take back the last of it.", user="$response.body#/user", event="$response.body#/events/0/id"
+        )
+    ),
+)
 async def events(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> EventsAnswer:
     name = _own(principal, user)
     held = await service.store(service.log.of_user, name)
@@ -352,7 +371,11 @@ async def see(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> Use
     )
 
 
-@router.delete("/{user:path}", summary="Forget a user")
+@router.delete(
+    "/{user:path}",
+    summary="Forget a user",
+    responses=links(see=link("see", "What is known of a user who was forgotten.", user="$response.body#/user")),
+)
 async def forget(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> ForgottenAnswer:
     """Removes everything the user said, what is known of them, and their tokens.
 

@@ -18,12 +18,16 @@ from copl.data.events.log import Entry
 from copl.serve.faults import REFUSALS, ApiError
 from copl.serve.fields import UserField, check_texts, prompt_of
 from copl.serve.identity import Principal
+from copl.serve.links import link
 from copl.serve.service import NamedUser, PrincipalOf, Service, ServiceOf
 from copl.serve.writers import PASSED_ON, Written
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=REFUSALS)
 
 _MAX_CANDIDATES = 64
+_FEEDBACK = link(
+    "feedback", "Say that the first candidate is the best.", body={"completion_id": "$response.body#/id", "chosen": 0}
+)
 
 
 @final
@@ -243,7 +247,7 @@ def _user(principal: Principal, named: str | None, body: ChatRequest) -> str | N
     "/chat/completions",
     summary="Have answers written, and get the best for the user",
     response_model=ChatAnswer,
-    responses={200: {"content": {"text/event-stream": {}}}},
+    responses={200: {"content": {"text/event-stream": {}}, "links": {"feedback": _FEEDBACK}}},
 )
 async def chat(service: ServiceOf, principal: PrincipalOf, named: NamedUser, body: ChatRequest) -> Any:
     user = _user(principal, named, body)

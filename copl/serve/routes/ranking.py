@@ -143,7 +143,7 @@ def _usage(prompts: list[str], texts: list[str]) -> RankUsage:
 
 @router.post("/v1/score", summary="Rewards of prompts with responses (vLLM)")
 @router.post("/score", include_in_schema=False)
-async def score(service: ServiceOf, principal: PrincipalOf, named: NamedUser, body: PairsRequest) -> ScoresAnswer:
+async def score_pairs(service: ServiceOf, principal: PrincipalOf, named: NamedUser, body: PairsRequest) -> ScoresAnswer:
     user = principal.user_of(named, body.user)
     if len(body.text_1) not in (1, len(body.text_2)):
         raise ApiError(

@@ -28,6 +28,7 @@ from attrs import evolve, frozen
 
 from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said
 from copl.records import Comparisons, ComparisonSet
+from copl.system.converters import ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -274,11 +275,7 @@ def _against(opinions: Judgements, level: IntArray, is_above: BoolArray, num_res
 
 def _spread(user: IntArray) -> FloatArray:
     """Return numbers from 0 to 1 [N] that each user's judgements, one after the other, have evenly spread."""
-    order = np.argsort(user, kind="stable")
-    starts = np.searchsorted(user[order], user[order], side="left")
-    place = np.empty(len(user), dtype=np.int64)
-    place[order] = np.arange(len(user)) - starts
-    spread: FloatArray = ((place + 1) * _GOLDEN % 1).astype(np.float64)
+    spread: FloatArray = ((ranks(user, np.arange(len(user))) + 1) * _GOLDEN % 1).astype(np.float64)
     return spread
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from copl.system.converters import flag_array, float_array, int_array, optional_strings, strings
+from copl.system.converters import flag_array, float_array, int_array, number_names, optional_strings, strings
 
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -97,8 +97,7 @@ class ResponseTable:
     @cached_property
     def prompt_rows(self) -> IntArray:
         """Number of each response's prompt [R]; prompts are numbered as they first occur."""
-        number: dict[str, int] = {}
-        return np.array([number.setdefault(prompt, len(number)) for prompt in self.prompts], dtype=np.int64)
+        return number_names(self.prompts)
 
     def take(self, rows: IntArray) -> ResponseTable:
         """Return the responses at some rows, in their order."""

@@ -19,6 +19,7 @@ from copl.data.sources.facets.reading import Facets, find_subject, read_facets
 from copl.errors import DataError
 from copl.evaluate.policy import ANSWERS, BETTER_OFF, ShownAnswers, measure_answers
 from copl.records import AdaptedUsers, ComparisonSet, Measurement, PreferenceData
+from copl.system.converters import ranks
 
 if TYPE_CHECKING:
     from copl.interfaces import Aligner, Generator, Progress
@@ -344,11 +345,7 @@ def _some(names: Sequence[str], count: int | None, seed: int) -> tuple[str, ...]
 def _first(support: ComparisonSet, count: int) -> ComparisonSet:
     """Return the first so many comparisons of each user."""
     user = support.comparisons.user
-    seen: dict[int, int] = {}
-    place = np.empty(len(user), dtype=np.int64)
-    for row, number in enumerate(user.tolist()):
-        place[row] = seen[number] = seen.get(number, -1) + 1
-    return support.take(place < count)
+    return support.take(ranks(user, np.arange(len(user))) < count)
 
 
 def _opposed(weights: FloatArray) -> IntArray:

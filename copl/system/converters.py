@@ -60,6 +60,26 @@ def number_rows(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
 
 
+def number_names(names: Iterable[str]) -> NDArray[np.int64]:
+    """Return a number for each name [N], counted from 0 in the order in which they first occur."""
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
+
+
+def ranks(owner: NDArray[np.int64], *keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the place of each row among those of its owner [N], counted from 0 in the order of the keys.
+
+    Args:
+        owner: the owner of each row [N].
+        keys: what rows are ordered by, the last key first [N].
+    """
+    order = np.lexsort((*keys, owner))
+    starts = np.searchsorted(owner[order], owner[order], side="left")
+    place = np.empty(len(owner), dtype=np.int64)
+    place[order] = np.arange(len(owner)) - starts
+    return place
+
+
 def strings(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 

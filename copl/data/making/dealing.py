@@ -17,11 +17,11 @@ import numpy as np
 
 from copl.data.making.opinions import Opinions
 from copl.data.making.stable import Hashed, stable_cold, stable_unseen
-from copl.data.making.stable import places as places_of
 from copl.data.making.stable_opinions import drawn_pairs, stable_parts
 from copl.data.pairs import occurring
 from copl.judgements import Judgements
 from copl.records import Comparisons, ComparisonSet, ResponseTable, UserTable
+from copl.system.converters import ranks
 
 if TYPE_CHECKING:
     from copl.data.making.splits import ComparisonSplitOptions
@@ -166,7 +166,7 @@ class Dealer:
                 room = self._room(np.concatenate([known, np.unique(unit[places["support"]])]))
                 _, first, of_unit = np.unique(unit[rest], return_index=True, return_inverse=True)
                 owner = user[rest][first]
-                nth = places_of(owner, np.ones(len(owner), dtype=np.bool_), first)
+                nth = ranks(owner, first)
                 rest = rest[(nth < room[owner])[of_unit]]
             places[learnt] = np.union1d(places[learnt], rest)
 

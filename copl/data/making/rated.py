@@ -19,6 +19,7 @@ from copl.data.pairs import compact
 from copl.errors import DataError
 from copl.options import option
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.system.converters import number_names
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -90,10 +91,10 @@ class Pool:
 
 def hold_out_prompts(prompts: Sequence[str], share: float, seed: int) -> BoolArray:
     """Return for each pair's prompt [P] whether it is held out; at least one prompt is."""
-    number: dict[str, int] = {}
-    code = np.array([number.setdefault(prompt, len(number)) for prompt in prompts], dtype=np.int64)
-    count = max(int(len(number) * share), 1)
-    chosen = generator(seed, "held-out prompts").permutation(len(number))[:count]
+    code = number_names(prompts)
+    num_prompts = int(code.max(initial=-1)) + 1
+    count = max(int(num_prompts * share), 1)
+    chosen = generator(seed, "held-out prompts").permutation(num_prompts)[:count]
     return np.isin(code, chosen)
 
 

@@ -27,7 +27,7 @@ from copl.data.pairs import occurring, openings, pair_numbers
 from copl.errors import OptionsError
 from copl.options import option
 from copl.records import Comparisons, ComparisonSet, ResponseTable
-from copl.system.converters import number_rows
+from copl.system.converters import number_rows, ranks
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -121,12 +121,8 @@ def deal(owner: IntArray, quotas: IntArray, rng: Generator) -> IntArray:
     Returns:
         the part of each unit [N].
     """
-    order = np.lexsort((rng.random(len(owner)), owner))
-    starts = np.searchsorted(owner[order], np.arange(len(quotas)))
-    rank = np.empty(len(owner), dtype=np.int64)
-    rank[order] = np.arange(len(owner)) - starts[owner[order]]
     ends = np.cumsum(quotas, axis=1)[owner]
-    part: IntArray = (rank[:, None] >= ends).sum(axis=1) + 1
+    part: IntArray = (ranks(owner, rng.random(len(owner)))[:, None] >= ends).sum(axis=1) + 1
     return np.where(part > quotas.shape[1], 0, part)
 
 
@@ -150,11 +146,11 @@ def choose_cold(responses: ResponseTable, used: IntArray, options: ComparisonSpl
     if options.cold_by == "response":
         cold[choose(np.flatnonzero(occurring(len(responses), used)), options.cold_fraction, rng)] = True
         return cold
-    number: dict[str, int] = {}
-    prompt = np.array([number.setdefault(text, len(number)) for text in responses.prompts], dtype=np.int64)
+    prompt = responses.prompt_rows
+    num_prompts = int(prompt.max(initial=-1)) + 1
     in_use = prompt[occurring(len(responses), used)]
-    chosen = choose(np.flatnonzero(occurring(len(number), in_use)), options.cold_fraction, rng)
-    return occurring(len(number), chosen)[prompt]
+    chosen = choose(np.flatnonzero(occurring(num_prompts, in_use)), options.cold_fraction, rng)
+    return occurring(num_prompts, chosen)[prompt]
 
 
 def make_splits(

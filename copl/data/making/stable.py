@@ -33,7 +33,7 @@ from copl.data.making.splits import (
 )
 from copl.data.pairs import occurring, openings, pair_numbers
 from copl.records import SPLITS, Comparisons, ComparisonSet, ResponseTable
-from copl.system.converters import number_rows
+from copl.system.converters import number_rows, ranks
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray
@@ -103,7 +103,7 @@ def stable_cold(
     responses: ResponseTable, fraction: float, known: Mapping[str, Comparisons], *, by_prompt: bool, seed: int
 ) -> BoolArray:
     """Return which responses [R] are never trained on: by prompt or each by itself, those known as they are."""
-    number = _numbers(responses.prompts) if by_prompt else np.arange(len(responses))
+    number = responses.prompt_rows if by_prompt else np.arange(len(responses))
     names = tuple(dict.fromkeys(responses.prompts)) if by_prompt else responses.keys
     cold: BoolArray = fractions(hashes(names, f"{seed} cold")) < fraction
     if by_prompt and not known:
@@ -111,12 +111,6 @@ def stable_cold(
     for name, part in sorted(known.items(), key=lambda entry: entry[0] != "cold"):  # what is trained on is not cold
         cold[number[part.chosen]] = cold[number[part.rejected]] = name == "cold"
     return cold[number]
-
-
-def _numbers(names: tuple[str, ...]) -> IntArray:
-    """Return a number for each name [N], counted from 0 in the order in which they first occur."""
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
 
 
 @final
@@ -131,7 +125,7 @@ class Hashed:
 
     @classmethod
     def of(cls, data: ComparisonSet, seed: int) -> Hashed:
-        prompt = _numbers(data.responses.prompts)
+        prompt = data.responses.prompt_rows
         prompts = hashes(tuple(dict.fromkeys(data.responses.prompts)))
         return cls(hashes(data.users.ids, f"{seed} units"), hashes(data.responses.keys), prompts[prompt], prompt)
 
@@ -187,7 +181,7 @@ def _dealt(
     for ends in (units.first, units.second):
         part[ends[: len(old)]] = np.repeat(np.arange(len(before)), [len(one) for one in before])
     fresh = part < 0
-    place = places(units.owner, fresh, units.begin)
+    place = ranks(units.owner, units.begin, fresh)  # after those that are dealt already
     decide = _asked if unseen else held_out
     part[fresh] = decide(place[fresh], units.value[fresh], units.per_comparison, options)
     first, second = part[units.first[len(old) :]], part[units.second[len(old) :]]
@@ -197,20 +191,11 @@ def _dealt(
         begin = openings(pair)
         given = np.concatenate([np.zeros(len(before[SUPPORT])), np.ones(len(old) - len(before[SUPPORT])), result])
         support = np.flatnonzero(given[begin] == SUPPORT)
-        place = places(everything.user[begin[support]], np.ones(len(support), dtype=np.bool_), begin[support])
+        place = ranks(everything.user[begin[support]], begin[support])
         beyond = np.zeros(len(begin), dtype=np.bool_)
         beyond[support[place >= options.support]] = True
         result[beyond[pair[len(old) :]]] = -1
     return result
-
-
-def places(owner: IntArray, counted: BoolArray, begin: IntArray) -> IntArray:
-    """Return the place [K] of each unit that is counted among its owner's, after those that are not."""
-    order = np.lexsort((begin, counted, owner))
-    starts = np.searchsorted(owner[order], owner[order], side="left")
-    place = np.empty(len(owner), dtype=np.int64)
-    place[order] = np.arange(len(owner)) - starts
-    return place
 
 
 def held_out(place: IntArray, value: FloatArray, per_comparison: int, options: SplitOptions) -> IntArray:

@@ -14,9 +14,10 @@ import numpy as np
 from copl.data.hashing import fractions, mix
 from copl.data.making.opinions import Ends, OpinionOptions, Opinions, Pick, draw_pairs
 from copl.data.making.splits import SUPPORT, TEST, TRAIN, VALIDATION, SplitOptions
-from copl.data.making.stable import Hashed, held_out, places, stable_cold, stable_unseen
+from copl.data.making.stable import Hashed, held_out, stable_cold, stable_unseen
 from copl.data.pairs import openings
 from copl.records import Comparisons, ComparisonSet
+from copl.system.converters import ranks
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray
@@ -80,7 +81,7 @@ def stable_parts(
     warm = opinions.take(~is_cold)
     begin = openings(warm.unit)
     owner, response = warm.user[begin], warm.response[begin]
-    place = places(owner, np.ones(len(begin), dtype=np.bool_), begin)
+    place = ranks(owner, begin)
     if before is not None:
         place += before[owner]
     content = hashed.prompts[response] if several else hashed.responses[response]

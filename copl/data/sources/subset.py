@@ -21,7 +21,7 @@ from copl.judgements import Judgements
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, PreferenceData
-from copl.system.converters import number_rows
+from copl.system.converters import number_rows, ranks
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -63,17 +63,8 @@ def first_per_user(
     pair, subject = number_rows(pair_numbers(comparisons)), judgements.subjects
     begin = openings(pair)
     owner = np.concatenate([comparisons.user[begin], judgements.user[openings(subject)]])
-    is_kept = _ranks(owner, rng) < limit
+    is_kept = ranks(owner, rng.random(len(owner))) < limit
     return comparisons.take(is_kept[pair]), judgements.take(is_kept[len(begin) + subject])
-
-
-def _ranks(owner: IntArray, rng: Generator) -> IntArray:
-    """Return a random rank for each unit among those of its owner, counted from 0."""
-    order = np.lexsort((rng.random(len(owner)), owner))
-    starts = np.searchsorted(owner[order], owner[order], side="left")
-    ranks = np.empty(len(owner), dtype=np.int64)
-    ranks[order] = np.arange(len(owner)) - starts
-    return ranks
 
 
 def take_subset(

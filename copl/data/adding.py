@@ -10,6 +10,7 @@ import numpy as np
 
 from copl.data.living import AddOptions, add_rows, joined_tables, split_options_of, split_seed_of, training_ends
 from copl.data.making.dealing import Dealer, held_out, speaking, unseen_users, with_something_learnt
+from copl.data.making.origin import left_out as notes_of_left_out
 from copl.data.making.stable import stable_cold
 from copl.data.pairs import compact_all
 from copl.data.reading.rows import Rows
@@ -117,7 +118,7 @@ def _with_judgements(
         *([f"{num_learnt:,} judgements were added from {name}."] if num_learnt else []),
         *told,
         *([f"{num_judged:,} comparisons to judge by were drawn from others."] if num_judged else []),
-        *(f"{count:,} judgements of {name} were left out: {why}." for why, count in left_out.items() if count),
+        *notes_of_left_out(left_out, f"judgements of {name}"),
     ]
     tables = compact_all(users, responses, splits, judgements)
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}

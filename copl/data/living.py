@@ -11,10 +11,12 @@ import attrs
 import numpy as np
 
 from copl.data.making.by_time import time_splits
+from copl.data.making.origin import left_out
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_splits
 from copl.data.pairs import compact_all, first_of, pair_numbers, superseded
 from copl.data.reading.faults import Faults
+from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES
 from copl.errors import DataError, quoted, suggest
 from copl.options import option, parse_options
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
@@ -25,17 +27,13 @@ if TYPE_CHECKING:
     from copl.judgements import Judgements
     from copl.records import BoolArray, IntArray
 
-_NO_NAMES: Any = attrs.Factory(dict)
-
 
 @final
 @attrs.frozen(kw_only=True)
 class AddOptions:
     """How rows that are added are read."""
 
-    columns: dict[str, str] = option(
-        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,chosen=winner"
-    )
+    columns: dict[str, str] = option(NO_NAMES, help=f"{COLUMNS_HELP}user_id=worker,chosen=winner")
     contradictions: Literal["keep", "drop", "error"] = option(
         "error",
         help="a pair the user decided the other way before: error names the rows; keep has it both ways; drop leaves "
@@ -108,7 +106,7 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         *data.provenance.get("notes", ()),
         f"{count:,} comparisons were added from {name}.",
         *rows.notes,
-        *(f"{number:,} of {name} were left out: {reason}." for reason, number in reasons.items() if number),
+        *left_out(reasons, f"of {name}"),
     ]
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
     provenance = {**data.provenance, "counts": counts, "notes": notes}

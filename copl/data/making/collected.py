@@ -14,7 +14,7 @@ from typing import Any, final
 import attrs
 
 from copl.data.canonical import canonical_id, canonical_text, text_fault
-from copl.data.making.origin import Origin, left_out
+from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin, left_out
 from copl.data.making.said import Said, SaidColumns, SaidSplitter
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION
@@ -42,8 +42,8 @@ class CollectedOptions(ComparisonSplitOptions):
         help="comparisons drawn from a user's thumbs or ratings at most for each split that measures",
         validator=attrs.validators.ge(1),
     )
-    licence: str = option("", help="licence of the data, kept with the data set")
-    attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
+    licence: str = option("", help=LICENCE_HELP)
+    attribution: str = option("", help=ATTRIBUTION_HELP)
 
 
 @final

@@ -114,13 +114,12 @@ class Judged:
         table = UserTable(ids, [groups.get(one) if groups else None for one in ids])
         split = make_splits(ComparisonSet(table, responses, comparisons.take(keep)), options, seed=seed, cold=cold)
         users, kept_responses, splits = compact(table, responses, split.splits)
-        dropped = [f"{count:,} comparisons were dropped: {why}." for why, count in split.dropped.items()]
         provenance = origin.provenance(
             options,
             seed=seed,
             split=options.strategy,
             counts={**counts, "kept": sum(map(len, splits.values()))},
-            notes=[*notes, *left_out(self.left_out, "comparisons"), *dropped],
+            notes=[*notes, *left_out(self.left_out, "comparisons"), *split.notes],
             **more,
         )
         return PreferenceData(name, users, kept_responses, splits, provenance)

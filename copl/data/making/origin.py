@@ -10,6 +10,10 @@ import attrs
 from copl.data.making.splits import SPLIT_VERSION
 from copl.options import options_to_dict
 
+LICENCE_HELP = "licence of the data, kept with the data set"
+ATTRIBUTION_HELP = "whom to name as the origin of the data, kept with the data set"
+"""Help of the options of sources whose data may be anybody's."""
+
 
 @final
 @attrs.frozen

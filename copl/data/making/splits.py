@@ -90,6 +90,11 @@ class SplitComparisons:
     splits: Mapping[str, Comparisons]
     dropped: Mapping[str, int]
 
+    @property
+    def notes(self) -> list[str]:
+        """What was dropped, in words."""
+        return [f"{count:,} comparisons were dropped: {reason}." for reason, count in self.dropped.items()]
+
 
 def generator(seed: int, purpose: str) -> Generator:
     """Return a random generator of its own for each purpose, so that one choice does not move another."""

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 REQUIRED = ("user_id", "prompt", "chosen", "rejected")
 OPTIONAL = ("split", "group", "controversial", "weight", "timestamp")
 
+COLUMNS_HELP = "names of the file's columns where they differ, such as "
+NO_NAMES: Any = attrs.Factory(dict)
+"""Help, which goes on with an example, and default of the option that says what columns are called."""
+
 
 @final
 @attrs.frozen(eq=False)

@@ -12,7 +12,7 @@ from copl.data.dataset import load_dataset
 from copl.data.living import forget_users
 from copl.data.making.collected import Collected
 from copl.data.making.mixed import collect_rows
-from copl.data.making.origin import Origin
+from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.reading.table import table_of_objects
 from copl.errors import DataError
@@ -39,8 +39,8 @@ class EventsOptions(ComparisonSplitOptions):
         help="directory of the data set that the service's run was trained on: what was said since is added to it, and "
         "who was forgotten is taken out of it",
     )
-    licence: str = option("", help="licence of the data, kept with the data set")
-    attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
+    licence: str = option("", help=LICENCE_HELP)
+    attribution: str = option("", help=ATTRIBUTION_HELP)
 
 
 @final

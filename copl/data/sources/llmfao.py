@@ -11,7 +11,7 @@ import numpy as np
 
 from copl.data.canonical import canonical_id
 from copl.data.checking.positions import one_sided_users
-from copl.data.making.origin import Origin, finding
+from copl.data.making.origin import Origin, finding, left_out
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users
 from copl.data.reading.faults import Faults
@@ -96,8 +96,8 @@ class LlmfaoSource:
             f"{judged.counts['empty_answers']:,} of {judged.counts['answers']:,} answers that were shown are empty.",
             f"{judged.counts['repeated_answers']:,} answers that were shown repeat another answer to the same prompt "
             "word by word; they are one response here.",
-            *(f"{count:,} comparisons were left out: {reason}." for reason, count in reasons.items() if count),
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in split.dropped.items()),
+            *left_out(reasons, "comparisons"),
+            *split.notes,
         ]
         provenance = Origin("llmfao", "CC BY 4.0", ATTRIBUTION, "").provenance(
             options,

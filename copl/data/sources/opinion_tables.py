@@ -21,13 +21,13 @@ from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, Said
 from copl.data.making.decimals import on_whole_scale
 from copl.data.making.opinions import OpinionOptions, Opinions, controversial_pairs, with_controversial
-from copl.data.making.origin import Origin
+from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.splits import ComparisonSplitOptions, SplitOptions
 from copl.data.making.stable import STABLE_VERSION, with_evidence
 from copl.data.making.stable_opinions import stable_opinions
 from copl.data.pairs import compact, first_rows, intern_responses, intern_users
 from copl.data.reading import values
-from copl.data.reading.rows import RowReader
+from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, RowReader
 from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted
 from copl.options import option, options_to_dict
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from copl.data.reading.table import Table
     from copl.records import BoolArray, FloatArray, IntArray
 
-_NO_NAMES: Any = attrs.Factory(dict)
-
 _MATRIX = 10_000_000
 """Up to so many pairs of responses, and users times responses, votes tell which pairs are controversial."""
 
@@ -50,9 +48,7 @@ class OpinionTableOptions(OpinionOptions):
     """Options that both sources have."""
 
     path: Path = option(help="the file to read: .jsonl, .csv or .parquet")
-    columns: dict[str, str] = option(
-        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,response=statement"
-    )
+    columns: dict[str, str] = option(NO_NAMES, help=f"{COLUMNS_HELP}user_id=worker,response=statement")
     prompt: str = option(
         "A person stated:", help="what all responses answer, where the file has no prompt column", validator=None
     )
@@ -61,8 +57,8 @@ class OpinionTableOptions(OpinionOptions):
         help="a text a user judges more than once: error names the rows; first or last takes that judgement alone, as "
         "where somebody has changed their mind",
     )
-    licence: str = option("", help="licence of the data, kept with the data set")
-    attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
+    licence: str = option("", help=LICENCE_HELP)
+    attribution: str = option("", help=ATTRIBUTION_HELP)
 
 
 @final
@@ -147,7 +143,7 @@ class OpinionTableSource:
         notes = [
             *read.notes,
             f"{passes:,} of {len(read.user):,} votes are passes." if passes else "",
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in sound.dropped.items()),
+            *sound.notes,
         ]
         counts = {
             f"{column}s": len(read.user),

@@ -82,7 +82,7 @@ class ReferencePickleSource:
         bare = sum(not prompt for prompt, _ in prompts)
         notes = [
             *left_out(dropped, "comparisons"),
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in sound.dropped.items()),
+            *sound.notes,
             f"{bare:,} of {len(prompts):,} texts come without their prompt, as the published code writes PersonalLLM; "
             "source personalllm makes the set with prompts."
             if bare

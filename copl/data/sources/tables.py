@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import attrs
 import numpy as np
 
 from copl.data.making.by_time import time_splits
 from copl.data.making.mixed import JUDGED, collect_rows, is_mixed
-from copl.data.making.origin import Origin
+from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_splits
 from copl.data.pairs import compact, contradictions, first_of, pair_numbers, repeats, superseded
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import is_packed, unpacked_name
-from copl.data.reading.rows import OPTIONAL, REQUIRED, Rows, parse_rows
+from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, OPTIONAL, REQUIRED, Rows, parse_rows
 from copl.data.reading.scan import scan_csv, scan_jsonl, scan_parquet
 from copl.errors import DataError, quoted
 from copl.options import option
@@ -32,16 +32,12 @@ if TYPE_CHECKING:
     from copl.interfaces import Progress
     from copl.records import BoolArray, ResponseTable
 
-_NO_NAMES: Any = attrs.Factory(dict)
-
 
 @attrs.frozen(kw_only=True)
 class RowOptions(ComparisonSplitOptions):
     """How rows in the row schema become a data set; the base of the options of the sources for such rows."""
 
-    columns: dict[str, str] = option(
-        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=worker,chosen=winner"
-    )
+    columns: dict[str, str] = option(NO_NAMES, help=f"{COLUMNS_HELP}user_id=worker,chosen=winner")
     duplicates: Literal["keep", "drop", "error"] = option(
         "error",
         help="a comparison a user repeats: error names the rows; drop keeps the first, for a copy tells nothing new; "
@@ -52,8 +48,8 @@ class RowOptions(ComparisonSplitOptions):
         help="a pair a user decides both ways: error names the rows; keep, where people were asked twice and are not "
         "consistent; drop removes both; of answers at different times the last counts, unless keep",
     )
-    licence: str = option("", help="licence of the data, kept with the data set")
-    attribution: str = option("", help="whom to name as the origin of the data, kept with the data set")
+    licence: str = option("", help=LICENCE_HELP)
+    attribution: str = option("", help=ATTRIBUTION_HELP)
 
 
 @final
@@ -157,7 +153,7 @@ def data_of_rows(
             make_splits = time_splits
         split = make_splits(sifted, options, seed=seed, cold=cold(sifted.responses))
         splits = dict(split.splits)
-        notes += [f"{count:,} comparisons were dropped: {reason}." for reason, count in split.dropped.items()]
+        notes += split.notes
     else:
         splits = _given_splits(sifted.comparisons, rows.split, keep)
         notes.append("The splits are those of the file's split column.")

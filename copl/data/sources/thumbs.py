@@ -6,7 +6,7 @@ TRL's format for unpaired preferences, with ``completion`` and ``label``, is rea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.origin import Origin
 from copl.data.reading import values
-from copl.data.reading.rows import RowReader
+from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, RowReader
 from copl.data.reading.thumbs import thumb_sign
 from copl.data.sources.tables import read_table
 from copl.options import option
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from copl.data.reading.table import Table
     from copl.records import PreferenceData
 
-_NO_NAMES: Any = attrs.Factory(dict)
 _OTHER_NAMES = {"response": "completion", "thumb": "label"}
 
 
@@ -33,9 +32,7 @@ _OTHER_NAMES = {"response": "completion", "thumb": "label"}
 class ThumbOptions(CollectedOptions):
     """Options of tables of thumbs."""
 
-    columns: dict[str, str] = option(
-        _NO_NAMES, help="names of the file's columns where they differ, such as user_id=account,thumb=score"
-    )
+    columns: dict[str, str] = option(NO_NAMES, help=f"{COLUMNS_HELP}user_id=account,thumb=score")
 
 
 @final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -18,7 +18,7 @@ from copl.data.making.opinions import (
     draw_splits,
     with_controversial,
 )
-from copl.data.making.origin import Origin
+from copl.data.making.origin import ATTRIBUTION_HELP, Origin
 from copl.data.making.splits import drop_stranded
 from copl.data.pairs import compact
 from copl.data.sources.polis.export import ABSENT, Conversation, read_export
@@ -59,7 +59,7 @@ class PolisOptions(OpinionOptions):
     keep_moderated: bool = option(False, help="keep statements that the moderators took out of the conversation")
     prompt: str | None = option(None, help="the prompt of all statements, instead of topic and description")
     licence: str = option("CC BY 4.0", help="licence of the export, kept with the data set")
-    attribution: str = option(ATTRIBUTION, help="whom to name as the origin of the data, kept with the data set")
+    attribution: str = option(ATTRIBUTION, help=ATTRIBUTION_HELP)
 
 
 @final
@@ -94,7 +94,7 @@ class PolisSource:
             users,
             responses,
             kept,
-            self._provenance(conversation, votes, cold, unseen, sound.dropped, seed),
+            self._provenance(conversation, votes, cold, unseen, sound.notes, seed),
         )
 
     def _provenance(
@@ -103,7 +103,7 @@ class PolisSource:
         votes: Opinions,
         cold: BoolArray,
         unseen: BoolArray,
-        dropped: Mapping[str, int],
+        dropped: Sequence[str],
         seed: int,
     ) -> dict[str, Any]:
         can = np.intersect1d(votes.user[votes.level > 0], votes.user[votes.level < 0])
@@ -111,7 +111,7 @@ class PolisSource:
             f"{len(conversation.participants) - len(can):,} of {len(conversation.participants):,} participants never "
             "agreed with one statement and disagreed with another and give no comparison.",
             *conversation.notes,
-            *(f"{count:,} comparisons were dropped: {reason}." for reason, count in dropped.items()),
+            *dropped,
         ]
         url = conversation.summary.get("url", "")
         counts = {

@@ -92,8 +92,7 @@ def stable_splits(
 def stable_unseen(ids: tuple[str, ...], fraction: float, known: Mapping[str, Comparisons], *, seed: int) -> BoolArray:
     """Return which users [U] are unseen: those known stay what they are."""
     unseen: BoolArray = fractions(hashes(ids, f"{seed} unseen users")) < fraction
-    if not known:
-        unseen[:1] = False
+    unseen[:1] = False
     for name, part in known.items():
         unseen[part.user] = name in _UNSEEN
     return unseen
@@ -106,7 +105,7 @@ def stable_cold(
     number = responses.prompt_rows if by_prompt else np.arange(len(responses))
     names = tuple(dict.fromkeys(responses.prompts)) if by_prompt else responses.keys
     cold: BoolArray = fractions(hashes(names, f"{seed} cold")) < fraction
-    if by_prompt and not known:
+    if by_prompt:
         cold[:1] = False
     for name, part in sorted(known.items(), key=lambda entry: entry[0] != "cold"):  # what is trained on is not cold
         cold[number[part.chosen]] = cold[number[part.rejected]] = name == "cold"

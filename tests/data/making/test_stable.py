@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from copl.data.making.splits import ComparisonSplitOptions
@@ -79,6 +79,10 @@ def test_added_rows_move_nothing(
     assert {pair: after.get(pair) for pair in before} == before
 
 
+# the first user's first rows are cold, and so not known
+@example(
+    ComparisonSplitOptions(cold_fraction=0.2, unseen_fraction=0.2, support=1, cold_by="response"), 1, (8, 3), 3, 22
+)
 @settings(max_examples=60)
 @given(OPTIONS, st.integers(0, 1000), PROMPTS, st.integers(1, 120), st.integers(0, 120))
 def test_what_is_split_already_may_be_given_instead_of_its_rows(

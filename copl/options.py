@@ -2,8 +2,8 @@
 
 An options class is an attrs class whose fields have a type, a default, optionally a validator, and
 ``metadata={"help": "..."}`` (written with `option`). Types understood: ``int``, ``float``, ``bool``, ``str``,
-``pathlib.Path``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]``, ``dict[str, str]`` and, as it is,
-``dict[str, Any]``.
+``pathlib.Path``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]``, ``dict[str, str]`` and, in files
+alone, tables of anything: ``dict[str, Any]``.
 """
 
 from __future__ import annotations

@@ -47,6 +47,12 @@ class Ordered:
 
 
 @attrs.frozen
+class Tables:
+    base: dict[str, Any] = option(attrs.Factory(dict), help="values of all")
+    rows: tuple[dict[str, Any], ...] = option((), help="a table each")
+
+
+@attrs.frozen
 class Grown:
     width: int = option(4, help="width", before=6)
     depth: int = option(1, help="depth")
@@ -60,6 +66,15 @@ def faults(values: dict[str, Any], options: type = Everything) -> tuple[str, ...
 
 def test_nothing_given_gives_the_defaults() -> None:
     assert parse_options(Everything, {}, where="x") == Everything()
+
+
+def test_tables_of_files_are_taken_as_they_are() -> None:
+    base, rows = {"a": {"b": [1, None]}}, [{"x": 1}, {}]
+    assert parse_options(Tables, {"base": base, "rows": rows}, where="x") == Tables(base, tuple(rows))
+    assert faults({"base": "a=1", "rows": [{}, 3]}, Tables) == (
+        "encoder.x.base: expected table, got 'a=1'",
+        "encoder.x.rows: expected list of table, got [{}, 3]",
+    )
 
 
 def test_an_option_says_what_held_before_there_was_it() -> None:

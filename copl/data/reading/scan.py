@@ -71,15 +71,7 @@ def scan_csv(path: Path, wanted: Collection[str] | None = None, progress: Progre
 
 
 def scan_jsonl(path: Path, wanted: Collection[str] | None = None, progress: Progress | None = None) -> Table:
-    """Read JSON lines: one object a line; keys that some lines lack are nothing there.
-
-    Args:
-        path: the file.
-        wanted: columns to read; all when None.
-        progress: where to show how far it is.
-
-    Returns:
-        the lines that could be read, and what is wrong with the others.
+    """Read JSON lines, as `scan_csv`: one object a line; keys that some lines lack are nothing there.
 
     Raises:
         DataError: see `copl.data.reading.parts.json_parts`.
@@ -106,12 +98,7 @@ def _columns(objects: list[dict[str, Any]], wanted: Collection[str] | None) -> d
 
 
 def scan_parquet(path: Path, wanted: Collection[str] | None = None, progress: Progress | None = None) -> Table:
-    """Read a Parquet file.
-
-    Args:
-        path: the file.
-        wanted: columns to read; all when None.
-        progress: where to show how far it is.
+    """Read a Parquet file, as `scan_csv`.
 
     Raises:
         DataError: no such file, a directory, or not a whole Parquet file.

@@ -111,6 +111,9 @@ def main() -> None:
     except OSError as error:
         say(f"copl: {of_system(error)}")
         sys.exit(2)
+    except KeyboardInterrupt:  # before a command was begun, or after its end
+        say("copl: interrupted")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from copl import cli
 from copl.commands.parts.interrupts import kept_of_run
 
 RunCopl = Callable[..., tuple[int, str, str]]
@@ -119,3 +120,17 @@ def test_one_of_several_processes_speaks(interrupts: None, monkeypatch: pytest.M
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert run_copl("doctor") == (130, "", "")
+
+
+def test_an_interrupt_before_a_command_is_begun_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands are put together before one of them is called."""
+
+    def putting_together() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", putting_together)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "copl: interrupted\n")

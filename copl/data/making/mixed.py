@@ -16,11 +16,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from copl.data.canonical import ValueFaultError
+from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.making.collected import Collected, Said
 from copl.data.reading import values
 from copl.data.reading.columns import encode
-from copl.data.reading.thumbs import thumb_sign
+from copl.data.reading.thumbs import sign_of_zero, thumb_sign
 from copl.errors import quoted, suggest
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ JUDGED = ("response_a", "response_b", "winner", "response", "completion", "thumb
 
 _SAYING = ("winner", "thumb", "label", "rating", "ranking")
 _OPTIONAL = ("split", "group", "weight", "timestamp")
+_TEXTS = ("user_id", "prompt", "chosen", "rejected", "response_a", "response_b", "response", "completion")
 _EVERYWHERE = ("user_id", "prompt", *_OPTIONAL)
 _WINNERS = {
     **dict.fromkeys(("a", "model_a", "response_a", "left", "first"), "a"),
@@ -78,10 +79,10 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
         faults.raise_any()
     there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
     collected, written = Collected(), dict[str, str]()
-    zero = _zero_of([value for name in ("thumb", "label") for value in there.get(name, ())])
+    zero = sign_of_zero([value for name in ("thumb", "label") for value in there.get(name, ())])
     unused = dict.fromkeys(table.columns, 0)
     for place in range(len(table)):
-        row = {name: column[place] for name, column in there.items() if not values.is_nothing(column[place])}
+        row = {name: column[place] for name, column in there.items() if _says(name, column[place])}
         try:
             said = _said(row, written, collected.groups)
             used = _add(row, said, collected, zero)
@@ -93,7 +94,27 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
     if not len(collected) and not len(faults):
         faults.add(collected.nothing)
     faults.raise_any()
-    return collected, _unread(table, names, unused)
+    respelt = [note for name, column in there.items() if (note := _respelt(name, names[name], column))]
+    return collected, (*_unread(table, names, unused), *respelt)
+
+
+def _says(name: str, value: Any) -> bool:
+    """Return whether a cell says something; a weight that is no number is not the same as none."""
+    return not values.is_nothing(value) or (name == "weight" and isinstance(value, float))
+
+
+def _respelt(name: str, column: str, given: Sequence[Any]) -> str:
+    """Return a remark on values that are kept in another spelling, or nothing."""
+    if name not in _TEXTS:
+        return ""
+    spelling = canonical_id if name == "user_id" else canonical_text
+    changed = [value for value in given if isinstance(value, str) and spelling(value) not in ("", value)]
+    if not changed:
+        return ""
+    return (
+        f"{len(changed):,} values of column {quoted(column)} were put into the one spelling of texts, such as "
+        f"{quoted(changed[0])} into {quoted(spelling(changed[0]))}."
+    )
 
 
 def _unread(table: Table, names: Mapping[str, str], unused: Mapping[str, int]) -> tuple[str, ...]:
@@ -111,19 +132,11 @@ def _unread(table: Table, names: Mapping[str, str], unused: Mapping[str, int]) -
     return tuple(notes)
 
 
-def _zero_of(thumbs: Sequence[Any]) -> int:
-    """Return what a thumb of 0 says: nothing in a table that writes -1 for down, else down."""
-    for value in thumbs:
-        try:
-            if thumb_sign(value) == -1 and str(value).strip().startswith("-"):
-                return 0
-        except ValueFaultError:
-            continue
-    return -1
-
-
 def _said(row: Mapping[str, Any], written: dict[str, str], groups: dict[str, str]) -> Said:
     user, prompt = (_cell(row, name, values.TEXTS[name]) for name in ("user_id", "prompt"))
+    kind = "text" if isinstance(row["user_id"], str) else "a number"
+    if (before := written.setdefault("user_id", kind)) != kind:
+        raise ValueFaultError(f"user_id: {kind} here, {before} before; write ids in one way throughout")
     weight = _cell(row, "weight", values.weight) if "weight" in row else 1.0
     split = _cell(row, "split", values.split) if "split" in row else None
     group = _cell(row, "group", values.group) if "group" in row else None
@@ -133,8 +146,7 @@ def _said(row: Mapping[str, Any], written: dict[str, str], groups: dict[str, str
     time = _cell(row, "timestamp", values.timestamp) if "timestamp" in row else None
     if time is None:
         return Said(user, prompt, weight=weight, split=split)
-    if written.setdefault("timestamp", time[1]) != time[1]:
-        before = written["timestamp"]
+    if (before := written.setdefault("timestamp", time[1])) != time[1]:
         raise ValueFaultError(f"timestamp: {time[1]} here, {before} before; write times in one way throughout")
     return Said(user, prompt, time[0], weight, split)
 

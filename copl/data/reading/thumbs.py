@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from copl.data.canonical import ValueFaultError
@@ -39,3 +40,8 @@ def thumb_sign(value: Any) -> int | None:
     if spelt in ("0", "0.0"):
         return 0
     raise ValueFaultError(f"expected up or down, true or false, 1 or 0, or 1 or -1, got {quoted(value)}")
+
+
+def sign_of_zero(thumbs: Iterable[Any]) -> int:
+    """Return what a thumb of 0 says in a table: nothing (0) where the table writes -1 for down, else down (-1)."""
+    return 0 if any(str(value).strip() in ("-1", "-1.0") for value in thumbs) else -1

@@ -171,7 +171,10 @@ def timestamp(value: Any) -> tuple[float, TimeKind] | None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise ValueFaultError(f"a time without its zone, {value}; write Z or +02:00 at its end")
-        return value.astimezone(UTC).timestamp(), "a date with its time zone"
+        try:
+            return value.astimezone(UTC).timestamp(), "a date with its time zone"
+        except OverflowError:  # the first or the last day there is, elsewhere
+            raise ValueFaultError(f"{quoted(str(value))} is no time between the years 1 and 9999") from None
     try:
         seconds = number(value)
     except ValueFaultError:

@@ -14,8 +14,9 @@ import numpy as np
 from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.origin import Origin
 from copl.data.reading import values
+from copl.data.reading.columns import encode
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, RowReader
-from copl.data.reading.thumbs import thumb_sign
+from copl.data.reading.thumbs import sign_of_zero, thumb_sign
 from copl.data.sources.tables import read_table
 from copl.options import option
 from copl.plugins import Component
@@ -50,15 +51,15 @@ class ThumbsSource:
         """
         options = self._options
         table = read_table(options.path)
-        reader = RowReader(table, _names(table, options.columns), ("user_id", "prompt", "response", "thumb"))
+        names = _names(table, options.columns)
+        reader = RowReader(table, names, ("user_id", "prompt", "response", "thumb"))
         texts = [reader.text(name).to_list() for name in ("user_id", "prompt", "response")]
         thumb = reader.optional("thumb", thumb_sign)
         group = reader.optional("group", values.group)
         weight, time = reader.weights(), reader.times()
         reader.faults.raise_any()
         marks = [] if thumb is None else thumb.to_list()
-        # with both -1 and 0 in it, a file says 0 where there is no thumb
-        zero = 0 if -1 in marks else -1
+        zero = sign_of_zero(encode(table.columns[names.get("thumb", "thumb")]).values)
         collected = Collected()
         for user, prompt, response, mark, when, much in zip(*texts, marks, time, weight, strict=True):
             sign = zero if mark == 0 else mark

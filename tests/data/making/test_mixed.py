@@ -207,3 +207,50 @@ def test_what_a_newcomer_says_again_is_counted_and_the_last_counts(tmp_path: Pat
         assert notes == ["1 rows were left out: said again later by the same user of the same."]
         same = read_comparison_rows([*rows, *more]).given
         assert (len(same), same.chosen.tolist()) == (1, given.chosen.tolist())
+
+
+@pytest.mark.parametrize("kind", [{"chosen": "a", "rejected": "b"}, {"response": "a", "thumb": 1}])
+@pytest.mark.parametrize(
+    ("cell", "fault"),
+    [
+        ({"weight": float("nan")}, "weight: a weight must be positive and finite, got nan"),
+        (
+            {"timestamp": "0001-01-01T00:00:00+14:00"},
+            "timestamp: '0001-01-01 00:00:00+14:00' is no time between the years 1 and 9999",
+        ),
+        (
+            {"timestamp": "9999-12-31T23:59:59-12:00"},
+            "timestamp: '9999-12-31 23:59:59-12:00' is no time between the years 1 and 9999",
+        ),
+    ],
+)
+def test_a_wrong_cell_is_the_same_fault_in_rows_of_every_kind(
+    kind: dict[str, Any], cell: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.jsonl"
+    assert faults(written(path, [{"user_id": "u", "prompt": "p", **kind, **cell}])) == [f"line 1: {fault}"]
+
+
+def test_ids_are_written_in_one_way_and_what_is_respelt_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    rows: list[dict[str, Any]] = [
+        {"user_id": user, "prompt": "p", "response": text, "thumb": up}
+        for user, text, up in (("a  b", "x", 1), ("a b", "y", 0), (7, "x", 1))
+    ]
+    assert faults(written(path, rows)) == [
+        "line 3: user_id: a number here, text before; write ids in one way throughout"
+    ]
+    data = made(written(path, rows[:2]))
+    assert data.users.ids == ("a b",)
+    note = "1 values of column 'user_id' were put into the one spelling of texts, such as 'a  b' into 'a b'."
+    assert note in data.provenance["notes"]
+
+
+def test_a_zero_beside_words_is_down_by_every_way(tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u", "prompt": "p", "response": t, "thumb": v} for t, v in (("a", 0), ("b", "down"), ("c", "up"))
+    ]
+    by_rows = made(written(tmp_path / "r.jsonl", rows))
+    by_source = load().registry("source").create("thumbs", {"path": str(tmp_path / "r.jsonl"), **PLAIN}).load(seed=0)
+    assert said(by_rows) == said(by_source)
+    assert len(said(by_rows)) == 3

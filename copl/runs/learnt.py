@@ -5,6 +5,7 @@ A hash tells whether something is the same, and nothing else: neither ids nor te
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -84,7 +85,8 @@ class LearntRows:
         for split in LEARNT:
             tensors |= {f"{split}.places": self.places[split], f"{split}.said": self.said[split]}
         signed = {name: values.view(np.int64) for name, values in tensors.items()}
-        save_tensors(root / LEARNT_FILE, signed, header={"digest": self.digest})
+        header = {"digest": self.digest, "content": _checksum(self.digest, tensors)}
+        save_tensors(root / LEARNT_FILE, signed, header=header)
 
     @classmethod
     def load(cls, path: Path) -> LearntRows:
@@ -98,7 +100,10 @@ class LearntRows:
         if set(read.tensors) != set(names):
             raise RunError(f"{path}: damaged; {_AGAIN}")
         values = {name: read.array(name).view(np.uint64) for name in names}
-        digest = read.read_header(_Header, advice=_AGAIN).digest
+        header = read.read_header(_Header, advice=_AGAIN)
+        digest = header.digest
+        if header.content is not None and header.content != _checksum(digest, values):
+            raise RunError(f"{path}: damaged (its checksum differs); {_AGAIN}")
         places, said = ({split: values[f"{split}.{kind}"] for split in LEARNT} for kind in ("places", "said"))
         return cls(digest, places, said, values["texts"])
 
@@ -106,7 +111,15 @@ class LearntRows:
 @final
 @frozen
 class _Header:
+    """What stands before the hashes; files of earlier versions have no checksum of their content."""
+
     digest: str
+    content: str | None = None
+
+
+def _checksum(digest: str, values: Mapping[str, Hashes]) -> str:
+    parts = (digest.encode(), *(name.encode() + values[name].tobytes() for name in sorted(values)))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @final

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from copl.data.dataset import load_dataset, save_dataset
-from copl.errors import CoplError
+from copl.errors import CoplError, RunError
 from copl.model import Model
 from copl.plugins import load
 from copl.records import Comparisons, PreferenceData, UserTable
@@ -341,3 +341,16 @@ def test_a_run_of_before_is_known_by_its_data(world: Path, tmp_path: Path) -> No
     run = open_run(tmp_path / "old-run", load())
     with pytest.raises(CoplError, match="does not say what it has learnt from"):
         Former.of(run, run.recipe, data, everyone=False)
+
+
+def test_a_flipped_bit_of_what_was_learnt_is_told(tmp_path: Path) -> None:
+    """It would seem to be other rows, of which the run is to forget all."""
+    some = {split: np.arange(5, dtype=np.uint64) for split in ("train", "validation")}
+    LearntRows("digest", some, some, np.arange(3, dtype=np.uint64)).save(tmp_path)
+    path = tmp_path / LEARNT_FILE
+    assert LearntRows.load(path).texts.tolist() == [0, 1, 2]
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"damaged .its checksum differs.; train the run again"):
+        LearntRows.load(path)

@@ -194,7 +194,8 @@ def _give_way() -> None:
     """Let whatever answers requests go before this thread, and before those that torch starts from it."""
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
 def _work(served: Served, batch: Sequence[_Job]) -> None:

@@ -29,7 +29,7 @@ class Histories:
         """Return what a user said as of now; nothing for nobody."""
         if user is None or user == NOBODY:
             return History(NOBODY, (0, 0), ())
-        version, is_forgotten = self._log.version(user), self._log.is_forgotten(user)
+        version, is_forgotten = self._log.version(user)
         with self._lock:
             kept = self._kept.get(user)
             if kept is not None and (kept.version, kept.is_forgotten) == (version, is_forgotten):

@@ -186,12 +186,14 @@ class EventLog:
         asked = sql.select(_EVENTS).where(_EVENTS.c.user_id == user, _EVENTS.c.key == key).order_by(_EVENTS.c.part)
         return [_event(row) for row in connection.execute(asked)]
 
-    def version(self, user: str) -> Version:
-        """Return the version of what a user said."""
-        asked = sql.select(sql.func.count(), sql.func.coalesce(sql.func.max(_EVENTS.c.id), 0))
+    def version(self, user: str) -> tuple[Version, bool]:
+        """Return the version of what a user said, and whether the user was forgotten; every request asks for it."""
+        last = sql.func.coalesce(sql.func.max(_EVENTS.c.id), 0)
+        forgotten = sql.exists().where(_FORGOTTEN.c.digest == user_digest(user))
+        asked = sql.select(sql.func.count(), last, forgotten).where(_EVENTS.c.user_id == user)
         with self.engine.connect() as connection:
-            count, last = connection.execute(asked.where(_EVENTS.c.user_id == user)).one()
-        return int(count), int(last)
+            row = connection.execute(asked).one()
+        return (int(row[0]), int(row[1])), bool(row[2])
 
     def of_user(self, user: str) -> list[Event]:
         """Return all events of a user, in order."""
@@ -257,12 +259,6 @@ class EventLog:
             finally:
                 raw.close()
         return int(removed)
-
-    def is_forgotten(self, user: str) -> bool:
-        """Return whether a user was forgotten, so that nothing that training knows of them may be used."""
-        asked = sql.select(_FORGOTTEN.c.digest).where(_FORGOTTEN.c.digest == user_digest(user))
-        with self.engine.connect() as connection:
-            return connection.execute(asked).first() is not None
 
     def forgotten(self) -> frozenset[str]:
         """Return the digests of all users who were forgotten."""

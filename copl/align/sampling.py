@@ -13,6 +13,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from copl.reward.backbones.memory import memory_argument, memory_of
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -69,21 +71,21 @@ def sample(
         if not open_rows or step == options.max_tokens - 1:
             break
         output = model(
-            input_ids=torch.tensor(last, device=model.device)[:, None], past_key_values=cache, use_cache=True
+            input_ids=torch.tensor(last, device=model.device)[:, None], **{memory_argument(): cache}, use_cache=True
         )
-        logits, cache = output.logits[:, -1].float(), output.past_key_values
+        logits, cache = output.logits[:, -1].float(), memory_of(output)
     return written
 
 
 def _read(model: Any, prompt: Tensor, count: int) -> tuple[Tensor, Any]:
     """Read the prompt, once where the model's memory of it can be copied, and return next logits [B, V] and memory."""
     output = model(input_ids=prompt, use_cache=True)
-    cache = output.past_key_values
+    cache = memory_of(output)
     if hasattr(cache, "batch_repeat_interleave"):
         cache.batch_repeat_interleave(count)
     elif count > 1:
         output = model(input_ids=prompt.expand(count, -1), use_cache=True)
-        return output.logits[:, -1].float().clone(), output.past_key_values
+        return output.logits[:, -1].float().clone(), memory_of(output)
     return output.logits[:, -1].float().expand(count, -1).clone(), cache
 
 

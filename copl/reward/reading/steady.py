@@ -24,6 +24,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, apart, collate, pool, tolerance_of
+from copl.reward.backbones.memory import memory_argument, memory_of
 from copl.reward.reading.kept import UnevenRows
 from copl.reward.reading.passes import Read, length_batches
 from copl.reward.reading.trunk import FrozenTrunk
@@ -151,10 +152,10 @@ def steady_pass(
         for places, width in steady_batches(part, start):
             rows = rows_of(places, width)
             tokens = collate(part, rows, width=start + width)
-            cache = copy.deepcopy(read.past_key_values)
+            cache = copy.deepcopy(memory_of(read))
             cache.batch_repeat_interleave(len(rows))
             inputs = _inputs(backbone, tokens.input_ids[:, start:], tokens.attention_mask)
-            out = call({**inputs, "past_key_values": cache, "use_cache": True}, members[rows]).last_hidden_state
+            out = call({**inputs, memory_argument(): cache, "use_cache": True}, members[rows]).last_hidden_state
             after, own = (kept.pop() if kept else None), slice(len(places))
             states = None if before is None or after is None else _joined(before, after[own])
             hidden = _joined(read.last_hidden_state, out[own])
@@ -185,9 +186,9 @@ def shares_prompts(backbone: LoadedBackbone) -> bool:
     try:
         whole = model(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
         prompt = model(input_ids=ids[:1, :start], attention_mask=mask[:1, :start], use_cache=True)
-        cache = copy.deepcopy(prompt.past_key_values)
+        cache = copy.deepcopy(memory_of(prompt))
         cache.batch_repeat_interleave(2)
-        out = model(input_ids=ids[:, start:], attention_mask=mask, past_key_values=cache, use_cache=True)
+        out = model(input_ids=ids[:, start:], attention_mask=mask, **{memory_argument(): cache}, use_cache=True)
         parts = _joined(prompt.last_hidden_state, out.last_hidden_state)[mask.bool()]
     except Exception:  # noqa: BLE001 - whatever a model says that keeps nothing, or something else, of what it has read
         return False

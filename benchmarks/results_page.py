@@ -81,12 +81,13 @@ def _place(row: Row) -> Place:
 
 
 def _cell(row: Row, best: float, mark: str) -> str:
+    mark = "†" if row["is_reference"] else mark
     if row["value"] == row["low"] == row["high"] == 0.5:  # every pair has the same score
-        return "\N{EN DASH}"
+        return f"\N{EN DASH}{mark}"
     half = max(row["value"] - row["low"], row["high"] - row["value"])
     value = number(row["value"])
     shown = f"**{value}**" if round(row["value"], 3) == round(best, 3) else value
-    return f"{shown} ± {number(half)}{'†' if row['is_reference'] else mark}"
+    return f"{shown} ± {number(half)}{mark}"
 
 
 def gains_table(differences: Sequence[Row]) -> PublishedTable:

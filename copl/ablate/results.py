@@ -68,6 +68,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is that of margins that are all zero: of a method that has no answer there."""
+        return self.low == self.value == self.high == 0.5
+
 
 Estimates: TypeAlias = Mapping[tuple[str, str, str], Estimate]
 """Accuracies by variant, data set (or `AVERAGE`) and split."""
@@ -237,7 +242,7 @@ def differences(
     Runs of both with the same seed are paired comparison by comparison, and pooled. P-values are corrected by Holm's
     procedure for all differences returned, the averages over data sets among them. Where the reference is the best of
     several that know no users, these are not compared with each other, and an average is over the gains on each data
-    set, each over the best there.
+    set, each over the best there. A variant that has no answer on a split is not compared there.
     """
     runs, versus, measured_on = _runs(cells), references(plan, found), _data_by_split(results)
     apart = plan.unpersonalised if plan.reference == BEST_UNPERSONALISED else (plan.reference,)
@@ -246,6 +251,8 @@ def differences(
         for variant in (v.name for v in plan.variants if v.name not in apart):
             parts: dict[str, PairedDifference] = {}
             for number, spec in enumerate(plan.study.data):
+                if (variant, spec.name, split) in found and found[variant, spec.name, split].says_nothing:
+                    continue
                 reference = versus.get((spec.name, split), "")
                 by_seed = list(_paired(runs, margins, (variant, reference), spec.name, split, plan.study.seeds))
                 if by_seed:

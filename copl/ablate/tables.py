@@ -39,6 +39,8 @@ class Entry:
     best: bool = False
 
     def __str__(self) -> str:
+        if self.low == self.value == self.high == 0.5:  # margins that are all zero: no answer there
+            return "\N{EN DASH}"
         if self.over_seeds:
             return f"{number(self.value)} ± {number(self.high - self.value)}"
         return f"{number(self.value)} ({number(self.low)}-{number(self.high)})"

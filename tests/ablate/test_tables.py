@@ -92,3 +92,8 @@ def test_bars_are_drawn_for_what_is_there_and_always_alike() -> None:
 def test_a_mark_needs_a_corrected_p_value_below_the_level(p: float, mark: str) -> None:
     assert Difference("v", "d", "test", "r", 0.1, 0.0, 0.2, 0.0001, p, 1).mark == mark
     assert Difference("v", "d", "test", "r", -0.1, -0.2, 0.0, 0.0001, p, 1).mark == ("behind" if mark else "")
+
+
+def test_a_method_without_an_answer_has_a_dash() -> None:
+    assert ascii(str(Entry(0.5, 0.5, 0.5, over_seeds=True))) == "'\\u2013'"
+    assert str(Entry(0.5, 0.49, 0.51, over_seeds=True)) == ".500 ± .010"

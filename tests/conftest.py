@@ -18,6 +18,10 @@ FETCHED = {
     "polis/bowling-green": "polis/american-assembly.bowling-green",
     "polis/land-bank": "polis/ssis.land-bank-farmland.2rumnecbeh.2021-08-01",
     "polis/taxes": "polis/scoop-hivemind.taxes",
+    "polis/austria-climate": "polis-report/austria-climate.5twd2jsnkf.2022-08-08",
+    "polis/biodiversity": "polis-report/scoop-hivemind.biodiversity",
+    "polis/football-concussions": "polis-report/football-concussions",
+    "polis/ubi": "polis-report/scoop-hivemind.ubi",
     "llmfao": "llmfao",
 }
 """Data by the name it is fetched by, and where it lies below ../shared/data."""

@@ -49,7 +49,8 @@ def test_the_small_study_on_the_embedded_corpus_needs_no_other_files() -> None:
 def test_all_variants_of_a_comparison_of_methods_read_the_same_texts() -> None:
     """The same backbone, template and limit in tokens: else a difference of methods may be one of texts."""
     for name in ("small.toml", "sharing.toml", "paper-main.toml", "report.toml"):
-        planned = plan(load_study(CONFIGS / name, Flags(data=["facets"] if name == "small.toml" else ())), load())
+        flags = Flags(data=["facets"] if name in ("small.toml", "report.toml") else ())
+        planned = plan(load_study(CONFIGS / name, flags), load())
         readings = {v.name: v.recipe.reading for v in planned.variants if v.recipe.reading is not None}
         assert len(readings) > 10
         assert {str(reading) for reading in readings.values()} == {str(readings["btl"])}, name

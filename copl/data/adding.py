@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
-
 import attrs
 import numpy as np
 
 from copl.data.living import AddOptions, add_rows, joined_tables, split_options_of, split_seed_of, training_ends
-from copl.data.making.dealing import Dealer, held_out, speaking, unseen_users, with_something_learnt
+from copl.data.making.dealing import (
+    LEFT,
+    Dealer,
+    beside,
+    deal_all,
+    held_out,
+    speaking,
+    unseen_users,
+    with_something_learnt,
+)
 from copl.data.making.origin import left_out as notes_of_left_out
 from copl.data.making.stable import stable_cold
 from copl.data.pairs import compact_all
@@ -17,8 +23,8 @@ from copl.data.reading.rows import Rows
 from copl.data.reading.table import Table
 from copl.errors import DataError
 from copl.evidence import as_words, words_of
-from copl.judgements import COMPARISON, RATING, THUMB, Judgements
-from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData
+from copl.judgements import COMPARISON, Judgements
+from copl.records import Comparisons, ComparisonSet, PreferenceData
 from copl.system.converters import number_rows
 
 _EVAL_PAIRS = 10
@@ -107,9 +113,9 @@ def _with_judgements(
     users, responses, user, response = joined_tables(data, said.users, said.responses, name)
     whole = attrs.evolve(data, users=users, responses=responses)
     learnt, judged = _dealt(whole, said.judgements.renumbered(user, response), left_out)
-    judgements = _beside(data.judgements, {split: part for split, part in learnt.items() if len(part)})
+    judgements = beside(data.judgements, {split: part for split, part in learnt.items() if len(part)})
     judged = with_something_learnt(judged, speaking(len(users), data.splits, judgements))
-    splits = _beside(data.splits, {split: part for split, part in judged.items() if len(part)})
+    splits = beside(data.splits, {split: part for split, part in judged.items() if len(part)})
     num_learnt, num_judged = (sum(map(len, parts.values())) for parts in (learnt, judged))
     if not num_learnt + num_judged and not has_grown:
         return data
@@ -132,7 +138,7 @@ def _dealt(
     users, responses = data.users, data.responses
     options, seed, ends = split_options_of(data), split_seed_of(data), training_ends(data)
     held = held_out({} if ends else data.splits, fresh, len(responses))
-    held &= ~fresh.is_of_two | (options.strategy == "response")
+    held &= fresh.is_of_two & (options.strategy == "response")
     by_prompt = options.cold_by == "prompt"
     cold = stable_cold(responses, options.cold_fraction, data.splits, by_prompt=by_prompt, seed=seed)
     of_two = fresh.is_of_two & ~held
@@ -142,22 +148,13 @@ def _dealt(
                  "ties of after training": int(is_late.sum())}  # fmt: skip
     ties = of_two & ~is_cold & ~is_late
     unseen = unseen_users(users, options, data.splits, data.judgements, seed=seed)[fresh.user]
-    learnt = {"train": fresh.take(ties & ~unseen), "support": fresh.take(ties & unseen)}
-    judged = {split: Comparisons.empty() for split in SPLITS}
+    of_two_learnt = {"train": fresh.take(ties & ~unseen), "support": fresh.take(ties & unseen)}
     limit = data.provenance.get("options", {}).get("eval_pairs_per_user", _EVAL_PAIRS)
-    for kind in (THUMB, RATING):
-        known = _beside(data.splits, judged), _beside(data.judgements, learnt)
-        dealer = Dealer(users, responses, options, limit, seed, *known, ends)
-        pairs, own, rest = dealer.deal(fresh.take((fresh.kind == kind) & ~held))
-        judged, learnt = _beside(judged, pairs), _beside(learnt, own)
-        left_out |= {reason: left_out.get(reason, 0) + count for reason, count in rest.items()}
-    return learnt, judged
-
-
-_Part = TypeVar("_Part", Comparisons, Judgements)
-
-
-def _beside(some: Mapping[str, _Part], more: Mapping[str, _Part]) -> dict[str, _Part]:
-    """Return the parts of both by split, one after the other."""
-    return {name: some[name].concat([part[name] for part in (some, more) if name in part])
-            if name in some else more[name] for name in dict.fromkeys((*some, *more))}  # fmt: skip
+    judged, learnt, num_held, num_left = deal_all(
+        fresh.take(~fresh.is_of_two),
+        lambda splits, judgements: Dealer(users, responses, options, limit, seed, splits, judgements, ends),
+        data.splits,
+        beside(data.judgements, of_two_learnt),
+    )
+    left_out |= {"held out": left_out["held out"] + num_held, LEFT: left_out.get(LEFT, 0) + num_left}
+    return beside(of_two_learnt, learnt), judged

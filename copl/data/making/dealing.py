@@ -8,9 +8,9 @@ what is judged by, and the same given again is known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import attrs
 import numpy as np
@@ -19,7 +19,7 @@ from copl.data.making.opinions import Opinions
 from copl.data.making.stable import Hashed, stable_cold, stable_unseen
 from copl.data.making.stable_opinions import drawn_pairs, stable_parts
 from copl.data.pairs import occurring
-from copl.judgements import Judgements
+from copl.judgements import RATING, THUMB, Judgements
 from copl.records import Comparisons, ComparisonSet, ResponseTable, UserTable
 from copl.system.converters import ranks
 
@@ -32,6 +32,9 @@ JUDGING = ("validation", "test", "cold", "heldout")
 
 _LEARNT = {"validation": "train", "test": "train", "heldout": "support"}
 """Where what cannot be judged by is learnt from; nothing is learnt of what is cold."""
+
+LEFT = "of what is held out already, or alike"
+"""Why an opinion was left out that nothing holds out by itself."""
 
 _HALF_A_RANK = 0.5
 
@@ -61,8 +64,15 @@ class Dealer:
     judgements: Mapping[str, Judgements] = {}
     ends: tuple[float, float] | None = None
 
-    def deal(self, opinions: Judgements) -> tuple[dict[str, Comparisons], dict[str, Judgements], dict[str, int]]:
-        """Return comparisons to judge by, judgements to learn from, and what was left out by reason.
+    def is_held(self, opinions: Judgements) -> BoolArray:
+        """Return which opinions [N] are of a response of the same user's that a split is judged by already.
+
+        Of the past by which the future is judged nothing is held.
+        """
+        return held_out({} if self.ends is not None else self.splits, opinions, len(self.responses))
+
+    def deal(self, opinions: Judgements) -> tuple[dict[str, Comparisons], dict[str, Judgements], Judgements]:
+        """Return comparisons to judge by, judgements to learn from, and opinions that were left out.
 
         Args:
             opinions: thumbs, or ratings, of which none is there already.
@@ -87,8 +97,8 @@ class Dealer:
             self._learn_from_rest(unit, places, used, opinions.user, known)
         taken = np.concatenate([places["train"], places["support"], *(own for _, own in pairs.values())])
         parts = {name: opinions.take(places[name]) for name in ("train", "support")}
-        rest = len(opinions) - len(np.unique(taken))
-        return {name: part for name, (part, _) in pairs.items()}, parts, {"of what is held out already, or alike": rest}
+        rest = opinions.take(~np.isin(np.arange(len(opinions)), taken))
+        return {name: part for name, (part, _) in pairs.items()}, parts, rest
 
     def _is_learnt_of(self, opinions: Judgements) -> BoolArray:
         """Return which opinions [N] are of a response of which the same user's word is learnt already, of any kind.
@@ -218,6 +228,53 @@ class Dealer:
     @cached_property
     def _unseen(self) -> BoolArray:
         return unseen_users(self.users, self.options, self.splits, self.judgements, seed=self.seed)
+
+
+def deal_all(
+    opinions: Judgements,
+    dealer_beside: Callable[[dict[str, Comparisons], dict[str, Judgements]], Dealer],
+    splits: Mapping[str, Comparisons],
+    judgements: Mapping[str, Judgements],
+) -> tuple[dict[str, Comparisons], dict[str, Judgements], int, int]:
+    """Deal thumbs, then ratings, and again what was left, as long as some of it follows what others have brought.
+
+    So nothing more would come of the same given again.
+
+    Args:
+        opinions: thumbs and ratings of which none is there already.
+        dealer_beside: makes the dealer who knows what is there.
+        splits: comparisons that are there already.
+        judgements: judgements that are there already.
+
+    Returns:
+        comparisons to judge by and judgements to learn from, all new; how many opinions are held out, and how many were
+        left otherwise.
+    """
+    judged: dict[str, Comparisons] = {}
+    learnt: dict[str, Judgements] = {}
+    left = {kind: opinions.take(opinions.kind == kind) for kind in (THUMB, RATING)}
+    num_held: dict[int, int] = {}
+    num_left = len(opinions) + 1
+    while num_left > (num_left := sum(map(len, left.values()))):
+        for kind, own in left.items():
+            if not len(own):
+                continue
+            dealer = dealer_beside(beside(splits, judged), beside(judgements, learnt))
+            held = dealer.is_held(own)
+            num_held.setdefault(kind, int(held.sum()))
+            pairs, parts, rest = dealer.deal(own.take(~held))
+            judged, learnt = beside(judged, pairs), beside(learnt, parts)
+            left[kind] = Judgements.concat([own.take(held), rest])
+    return judged, learnt, sum(num_held.values()), num_left - sum(num_held.values())
+
+
+_Part = TypeVar("_Part", Comparisons, Judgements)
+
+
+def beside(some: Mapping[str, _Part], more: Mapping[str, _Part]) -> dict[str, _Part]:
+    """Return the parts of both by split, one after the other."""
+    return {name: some[name].concat([part[name] for part in (some, more) if name in part])
+            if name in some else more[name] for name in dict.fromkeys((*some, *more))}  # fmt: skip
 
 
 def unseen_users(

@@ -10,13 +10,22 @@ import attrs
 import numpy as np
 
 from copl.data.making.by_time import moments, time_splits
-from copl.data.making.dealing import Dealer, held_out, speaking, unseen_users, with_something_learnt
+from copl.data.making.dealing import (
+    LEFT,
+    Dealer,
+    beside,
+    deal_all,
+    held_out,
+    speaking,
+    unseen_users,
+    with_something_learnt,
+)
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_cold, stable_splits
 from copl.data.pairs import intern_responses, intern_users
 from copl.errors import DataError
 from copl.evidence import implied
-from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said, subjects
+from copl.judgements import BOTH_BAD, COMPARISON, Judgements, last_said, subjects
 from copl.records import SPLITS, Comparisons, ComparisonSet, UserTable
 
 if TYPE_CHECKING:
@@ -126,15 +135,16 @@ class SaidSplitter:
         kind = self._columns.kind
         splits = self._comparisons(self._columns.take(kind == COMPARISON))
         joined = self._of_two(self._columns.take(kind <= BOTH_BAD), splits)
-        for sort in (THUMB, RATING):
-            of_one = self._columns.take(kind == sort)
-            if not len(of_one.user):
-                continue
-            pairs, learnt = self._of_one(of_one, splits, joined)
-            for name, part in pairs.items():
-                splits[name] = Comparisons.concat([splits.get(name, Comparisons.empty()), part])
-            for name, own in learnt.items():
-                joined[name] = Judgements.concat([joined[name], own])
+        ends = (self._end, self._second) if self._timed else None
+        judged, learnt, num_held, num_left = deal_all(
+            self._columns.take(kind > BOTH_BAD).judgements(),
+            lambda known, said: Dealer(*self._tables, self._options, self._eval_pairs, self._seed, known, said, ends),
+            splits,
+            joined,
+        )
+        splits, joined = beside(splits, judged), beside(joined, learnt)
+        if len(self._columns.user[kind > BOTH_BAD]):
+            self.dropped |= {LEFT: num_left, "of responses held out of the same user's": num_held}
         return self._with_evidence(splits, joined), joined
 
     def _comparisons(self, rows: SaidColumns) -> dict[str, Comparisons]:
@@ -164,23 +174,6 @@ class SaidSplitter:
     @property
     def _timed(self) -> bool:
         return self._options.strategy == "time"
-
-    def _of_one(
-        self, rows: SaidColumns, splits: Mapping[str, Comparisons], learnt: Mapping[str, Judgements]
-    ) -> tuple[dict[str, Comparisons], dict[str, Judgements]]:
-        """Return comparisons to judge by and judgements to learn from, of thumbs or of ratings.
-
-        What is said of responses of the same user's that a split is judged by already is left out, but for the past
-        by which the future is judged.
-        """
-        ends = (self._end, self._second) if self._timed else None
-        dealer = Dealer(*self._tables, self._options, self._eval_pairs, self._seed, splits, learnt, ends)
-        opinions = rows.judgements()
-        held = held_out({} if self._timed else splits, opinions, len(self._columns.responses))
-        pairs, own, left_out = dealer.deal(opinions.take(~held))
-        for reason, count in {**left_out, "of responses held out of the same user's": int(held.sum())}.items():
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
-        return pairs, own
 
     def _with_evidence(
         self, splits: dict[str, Comparisons], judgements: dict[str, Judgements]

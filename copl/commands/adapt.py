@@ -20,7 +20,8 @@ def adapt(
     as_json: JSON_OPTION = False,
 ) -> None:
     """Place unseen users among the trained ones from a few comparisons, without any training."""
-    from copl.data.requests import check_target, read_support
+    from copl.data.requests import read_support
+    from copl.data.targets import check_target
     from copl.model import Model
 
     check_target(out, support)

@@ -84,7 +84,7 @@ class _Request:
         Raises:
             CoplError: all faults of what was asked.
         """
-        from copl.data.requests import check_target
+        from copl.data.targets import check_target
         from copl.errors import OptionsError
 
         out, rows = self.out, self.rows

@@ -30,6 +30,7 @@ from copl.data.reading.faults import Faults
 from copl.data.reading.rows import RowReader, parse_rows
 from copl.data.reading.table import Table, table_of_objects
 from copl.data.sources.tables import read_table
+from copl.data.targets import check_target
 from copl.errors import DataError, quoted, suggest
 from copl.evidence import in_force
 from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
@@ -51,20 +52,6 @@ _ENDINGS = (".jsonl", ".csv", ".parquet")
 
 _PART = 100_000
 """Rows that are written at a time."""
-
-_PARTS: Mapping[str, frozenset[str] | None] = {
-    "stage.json": None,
-    "run.json": frozenset(
-        ["run.json", "config.toml", "log.jsonl", "metrics.json", "reference.json", "learnt.safetensors", "report.html"]
-    ),
-    "dataset.json": frozenset(
-        ["dataset.json", *(f"{name}.parquet" for name in ("comparisons", "judgements", "responses", "users"))]
-    ),
-}
-"""Files of our own directories, by the file that tells such a directory; None for all that lies in it."""
-
-_DEPTH = 4
-"""Directories above a file that are looked at: the stages of a run have such as ``reward/adapter``."""
 
 _ADDED = pa.schema([("reward", pa.float64()), ("user_known", pa.bool_())])
 """Columns that scores add to the rows."""
@@ -269,24 +256,6 @@ def read_candidates(path: Path, tell: Tell) -> list[Pair]:
         tell(note)
     texts = zip(prompt.to_list(), first.to_list(), second.to_list(), strict=True)
     return [(decode_prompt(asked), one, other) for asked, one, other in texts]
-
-
-def check_target(path: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read, or over a file of a run or of a data set, before anything is computed.
-
-    Raises:
-        DataError: the target is such a file.
-    """
-    for given in inputs:
-        if path.exists() and given.exists() and path.samefile(given):
-            raise DataError(f"{path}: is what is read; choose another file for the output")
-    whole = path.resolve()
-    for directory in whole.parents[:_DEPTH]:
-        for marker, names in _PARTS.items():
-            if (directory / marker).is_file() and (
-                names is None or (whole.parent == directory and whole.name in names)
-            ):
-                raise DataError(f"{path}: belongs to {directory}, which would be damaged; choose another file")
 
 
 def check_score_target(path: Path, *inputs: Path) -> None:

@@ -23,6 +23,7 @@ from copl.data.requests import (
     score_request,
     write_scores,
 )
+from copl.data.targets import check_target
 from copl.errors import DataError
 
 CHAT = [{"role": "user", "content": "Why?"}]
@@ -135,10 +136,10 @@ def test_an_ending_that_scores_cannot_be_written_in() -> None:
 )
 def test_files_of_a_run_are_not_written_over(tmp_path: Path, small_run: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"belongs to .*, which would be damaged; choose another file"):
-        requests.check_target(small_run / name)
-    requests.check_target(small_run / "scores.jsonl")
+        check_target(small_run / name)
+    check_target(small_run / "scores.jsonl")
     (tmp_path / "run.json").write_text("{}")
-    requests.check_target(tmp_path / "deeper" / "run.json")
+    check_target(tmp_path / "deeper" / "run.json")
 
 
 def test_files_of_a_data_set_are_not_written_over(small_data: Path) -> None:

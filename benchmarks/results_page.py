@@ -26,7 +26,7 @@ from benchmarks.measured import RESULTS, ROOT
 from benchmarks.pages import filled, forget_records
 from benchmarks.records import PublishedTable, new_record, write_record
 from copl.ablate.results import AVERAGE
-from copl.evaluate.tables import number, split_order, split_title
+from copl.evaluate.tables import is_no_answer, number, split_order, split_title
 from copl.system.files import write_text
 
 CODE = (
@@ -82,7 +82,7 @@ def _place(row: Row) -> Place:
 
 def _cell(row: Row, best: float, mark: str) -> str:
     mark = "†" if row["is_reference"] else mark
-    if row["value"] == row["low"] == row["high"] == 0.5:  # every pair has the same score
+    if is_no_answer(row["value"], row["low"], row["high"]):
         return f"\N{EN DASH}{mark}"
     half = max(row["value"] - row["low"], row["high"] - row["value"])
     value = number(row["value"])

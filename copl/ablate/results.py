@@ -17,7 +17,7 @@ from copl.ablate.statistics import PairedDifference, SeedDifferences, holm, mean
 from copl.data.dataset import load_dataset
 from copl.evaluate.bootstrap import sampled_from
 from copl.evaluate.metrics import correct
-from copl.evaluate.tables import held_out, split_order
+from copl.evaluate.tables import held_out, is_no_answer, split_order
 from copl.records import ComparisonSet, FloatArray, Measurement
 from copl.runs.pipeline import EVALUATED
 from copl.runs.results import evaluation_of, load_margins, read_metrics
@@ -67,11 +67,6 @@ class Estimate:
     value: float
     low: float
     high: float
-
-    @property
-    def says_nothing(self) -> bool:
-        """Whether it is that of margins that are all zero: of a method that has no answer there."""
-        return self.low == self.value == self.high == 0.5
 
 
 Estimates: TypeAlias = Mapping[tuple[str, str, str], Estimate]
@@ -251,7 +246,8 @@ def differences(
         for variant in (v.name for v in plan.variants if v.name not in apart):
             parts: dict[str, PairedDifference] = {}
             for number, spec in enumerate(plan.study.data):
-                if (variant, spec.name, split) in found and found[variant, spec.name, split].says_nothing:
+                own = found.get((variant, spec.name, split))
+                if own is not None and is_no_answer(own.value, own.low, own.high):
                     continue
                 reference = versus.get((spec.name, split), "")
                 by_seed = list(_paired(runs, margins, (variant, reference), spec.name, split, plan.study.seeds))

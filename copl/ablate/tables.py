@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from copl.ablate.grid import BEST_UNPERSONALISED, Plan
 from copl.ablate.results import AVERAGE, Difference, Estimate, Estimates, references
 from copl.errors import one_line
-from copl.evaluate.tables import Table, markdown_text, number, split_order, split_title, to_markdown
+from copl.evaluate.tables import Table, is_no_answer, markdown_text, number, split_order, split_title, to_markdown
 
 MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "reference": "†", "": ""}
 """How a significant difference to the reference is shown, and the reference itself."""
@@ -39,7 +39,7 @@ class Entry:
     best: bool = False
 
     def __str__(self) -> str:
-        if self.low == self.value == self.high == 0.5:  # margins that are all zero: no answer there
+        if is_no_answer(self.value, self.low, self.high):
             return "\N{EN DASH}"
         if self.over_seeds:
             return f"{number(self.value)} ± {number(self.high - self.value)}"

@@ -95,7 +95,16 @@ def says_nothing(measurement: Measurement) -> bool:
     >>> says_nothing(Measurement("cold", "all", "accuracy", 0.5, 0.5, 0.5, 100))
     True
     """
-    return measurement.metric == "accuracy" and measurement.low == measurement.value == measurement.high == 0.5
+    return measurement.metric == "accuracy" and is_no_answer(measurement.value, measurement.low, measurement.high)
+
+
+def is_no_answer(value: float, low: float, high: float) -> bool:
+    """Return whether an accuracy, with its interval, is that of margins that are all zero.
+
+    >>> is_no_answer(0.5, 0.5, 0.5), is_no_answer(0.5, 0.48, 0.52)
+    (True, False)
+    """
+    return low == value == high == 0.5
 
 
 def number(value: float, *, signed: bool = False) -> str:

@@ -31,12 +31,12 @@ from copl.commands import (
     train,
 )
 from copl.commands.parts.display import say
-from copl.commands.parts.interrupts import InterruptibleGroup
+from copl.commands.parts.program import Program
 from copl.errors import CoplError, of_system
 
 app = typer.Typer(
     name="copl",
-    cls=InterruptibleGroup,
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Learn what each user prefers from a few comparisons, and score any response for any user.",

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
 
 import typer
-from typer.core import TyperGroup
 
 from copl.commands.parts.display import say
 from copl.system.processes import is_main
@@ -37,15 +35,3 @@ def kept_of_run(root: Path) -> str:
     if not kept:
         return "no stage was finished, the same command begins again"
     return f"kept in {root}: {', '.join(kept)}; the same command goes on from there"
-
-
-@final
-class InterruptibleGroup(TyperGroup):
-    """A program whose commands, where they do not say more themselves, say that they were interrupted."""
-
-    def invoke(self, ctx: Any) -> Any:
-        with interruptible(lambda: ""):
-            try:
-                return super().invoke(ctx)
-            except SystemExit as error:  # none of ours: a component, or a library it calls
-                raise RuntimeError(f"something has tried to end the program in the middle ({error!r})") from error

@@ -1,0 +1,38 @@
+"""What all commands share as parts of one program: how they end when they are interrupted, how their help looks."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import typer
+from typer.core import TyperGroup
+
+from copl.commands.parts.interrupts import interruptible
+
+
+@final
+class Program(TyperGroup):
+    """A program whose commands, where they do not say more themselves, say that they were interrupted.
+
+    In its help a flag stands without a type: there is no value to give.
+    """
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        _leave_out_types_of_flags(self)
+        return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        with interruptible(lambda: ""):
+            try:
+                return super().invoke(ctx)
+            except SystemExit as error:  # none of ours: a component, or a library it calls
+                raise RuntimeError(f"something has tried to end the program in the middle ({error!r})") from error
+
+
+def _leave_out_types_of_flags(command: Any) -> None:
+    """Give every flag of a command and of its subcommands, `--help` among them, an empty name for its value."""
+    for parameter in command.get_params(typer.Context(command)):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for subcommand in getattr(command, "commands", {}).values():
+        _leave_out_types_of_flags(subcommand)

@@ -1,0 +1,32 @@
+"""What `--help` of every command shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from copl.cli import app
+
+
+def _all_commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield words, command
+    for name, subcommand in getattr(command, "commands", {}).items():
+        yield from _all_commands(subcommand, (*words, name))
+
+
+def test_flags_stand_without_a_type_and_required_options_first() -> None:
+    commands = dict(_all_commands(get_command(app)))
+    assert {(), ("train",), ("data", "make"), ("plugins", "new"), ("cache", "clear"), ("serve", "token", "new")} < set(
+        commands
+    )
+    for words, command in commands.items():
+        outcome = CliRunner().invoke(app, [*words, "--help"], terminal_width=200)
+        assert outcome.exit_code == 0, words
+        assert "--help" in outcome.output, words
+        assert "bool" not in outcome.output.lower(), words
+        options = [option for option in command.params if option.param_type_name == "option"]
+        required = [option.required for option in options]
+        assert required == sorted(required, reverse=True), words

@@ -109,7 +109,6 @@ def add(
     Options are columns=user_id=worker,... and contradictions=keep or drop.
     """
     from copl.data.adding import add_said
-    from copl.data.dataset import load_dataset
     from copl.data.living import AddOptions, add_rows
     from copl.data.making.mixed import collect_rows, is_mixed
     from copl.data.making.origin import left_out
@@ -119,7 +118,7 @@ def add(
 
     options = parse_options(AddOptions, component_values(assignments), where="data add")
     _require_free(out, overwrite)
-    data = load_dataset(data_directory)
+    data, instead_of = _to_change(data_directory, out)
     table = read_table(rows_file)
     if is_mixed(table, options.columns):
         collected, notes = collect_rows(table, options.columns)
@@ -129,7 +128,7 @@ def add(
     else:
         grown = add_rows(data, parse_rows(table, options.columns), options, name=rows_file.name)
     before, after = (_size(one) for one in (data, grown))
-    _write(grown, out, overwrite, as_json)
+    _write(grown, out, overwrite, as_json, instead_of)
     kind = "judgements" if grown.judgements else "comparisons"
     say(f"{after - before:,} of {len(table):,} {kind} were added; {after:,} in all")
 
@@ -149,11 +148,19 @@ def forget(
 ) -> None:
     """Leave users out of a data set, with the texts that only they judged; everything else stays as it is."""
     from copl.data.canonical import canonical_id
-    from copl.data.dataset import load_dataset
     from copl.data.living import forget_users
 
     _require_free(out, overwrite)
-    _write(forget_users(load_dataset(data_directory), list(map(canonical_id, users))), out, overwrite, as_json)
+    data, instead_of = _to_change(data_directory, out)
+    _write(forget_users(data, list(map(canonical_id, users))), out, overwrite, as_json, instead_of)
+
+
+def _to_change(directory: Path, out: Path) -> tuple[PreferenceData, str | None]:
+    """Return a data set, and its fingerprint where it is to be replaced by what is made of it."""
+    from copl.data.dataset import dataset_fingerprint, load_dataset
+
+    instead_of = dataset_fingerprint(directory) if out.resolve() == directory.resolve() else None
+    return load_dataset(directory), instead_of
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
@@ -166,12 +173,12 @@ def _require_free(out: Path, overwrite: bool) -> None:
     check_free(out, overwrite)
 
 
-def _write(data: PreferenceData, out: Path, overwrite: bool, as_json: bool) -> None:
+def _write(data: PreferenceData, out: Path, overwrite: bool, as_json: bool, instead_of: str | None = None) -> None:
     """Write a data set, show what it holds, and say what is wrong with it."""
     from copl.data.checking.checks import check
     from copl.data.dataset import save_dataset
 
-    save_dataset(data, out, overwrite=overwrite)
+    save_dataset(data, out, overwrite=overwrite, instead_of=instead_of)
     findings = check(data)
     _describe(data, findings, as_json)
     for finding in findings if as_json else ():

@@ -17,6 +17,7 @@ directory holds the old data set or the new one. Other files in it are left alon
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -42,8 +43,8 @@ from copl.data.reading.files import open_bytes
 from copl.errors import DataError, quoted
 from copl.judgements import Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
-from copl.system.documents import read_document, structure, write_document
-from copl.system.files import new_directory, sha256
+from copl.system.documents import parse_document, structure, write_document
+from copl.system.files import locked_directory, new_directory, sha256
 
 FORMAT = "copl dataset"
 _READ = (1, VERSION)
@@ -115,29 +116,52 @@ class _Manifest:
             raise ValueError(f"counts.splits: unknown split {quoted(unknown[0])}")
 
 
-def save_dataset(data: PreferenceData, directory: Path, *, overwrite: bool = False) -> None:
+def save_dataset(
+    data: PreferenceData, directory: Path, *, overwrite: bool = False, instead_of: str | None = None
+) -> None:
     """Write a data set to a directory; the data set is there as a whole or not at all.
+
+    Of several processes that write to one directory at once each waits for the one before it.
 
     Args:
         data: the data set.
         directory: where to write it; its parents are made.
         overwrite: replace a data set that is there already; other files stay. Anything else is never replaced.
+        instead_of: the fingerprint of the data set in that directory from which this one was made; None where it does
+            not matter what is replaced.
 
     Raises:
-        DataError: the directory is in the way, or the data set breaks the rules of the format.
+        DataError: the directory is in the way, the data set breaks the rules of the format, or what it is written
+            instead of has been replaced meanwhile.
     """
     tables = tables_of(data)
     _check_provenance(data.provenance, f"data set {quoted(data.name)}", "mend its source")
-    check_free(directory, overwrite)
-    directory = directory.resolve()  # a link keeps pointing at what is replaced
-    is_held = directory.is_dir() and any(directory.iterdir())
-    if is_held:
-        _finish(directory)
-    with new_directory(directory / _NEXT if is_held else directory) as fresh:
+
+    def fill(fresh: Path) -> None:
         for name, table in tables.items():
             pq.write_table(table, fresh / name, compression="zstd")
         write_document(fresh / MANIFEST, _manifest(data, {name: fresh / name for name in tables}))
-    _finish(directory)
+
+    check_free(directory, overwrite)
+    directory = directory.resolve()  # a link keeps pointing at what is replaced
+    while not (directory.is_dir() and any(directory.iterdir())):
+        try:
+            with new_directory(directory) as fresh:
+                fill(fresh)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            check_free(directory, overwrite)  # somebody else has written there meanwhile
+        else:
+            return
+    with locked_directory(directory):
+        check_free(directory, overwrite)
+        if instead_of is not None and dataset_fingerprint(directory) != instead_of:
+            raise DataError(f"{directory}: another process has changed the data set since it was read; try again")
+        _finish(directory)
+        with new_directory(directory / _NEXT) as fresh:
+            fill(fresh)
+        _finish(directory)
 
 
 def _finish(directory: Path) -> None:
@@ -171,6 +195,16 @@ def load_dataset(directory: Path) -> PreferenceData:
             no data set, or is of another version of the format.
     """
     manifest = _read_manifest(directory)
+    while True:
+        try:
+            return _load(directory, manifest)
+        except DataError:
+            before, manifest = manifest, _read_manifest(directory)
+            if manifest == before:  # else it was replaced meanwhile
+                raise
+
+
+def _load(directory: Path, manifest: _Manifest) -> PreferenceData:
     schemas = schemas_of(manifest.version)
     contents = {name: _verified(directory, name, manifest.files[name]) for name in schemas}
     raise_faults([fault for fault in contents.values() if isinstance(fault, str)])
@@ -235,7 +269,8 @@ def check_free(directory: Path, overwrite: bool) -> None:
     if not any(directory.iterdir()):
         return
     try:
-        read_document(_manifest_path(directory), _Kind, advice="", version={"format": FORMAT}, error=DataError)
+        content, where = _content(directory, MANIFEST), str(directory / MANIFEST)
+        parse_document(content, _Kind, where=where, advice="", version={"format": FORMAT}, error=DataError)
     except DataError:
         raise DataError(
             f"{directory}: holds something else than a data set and is left as it is; choose another directory"
@@ -248,23 +283,19 @@ def _read_manifest(directory: Path) -> _Manifest:
     if not directory.is_dir():
         kind = "is a file, not the directory of a data set" if directory.exists() else "no such directory"
         raise DataError(f"{directory}: {kind}; `copl data make` writes data sets")
-    path = _manifest_path(directory)
-    if not path.exists():
+    where = str(directory / MANIFEST)
+    if not any((place / MANIFEST).exists() for place in (directory, directory / _NEXT)):
         raise DataError(f"{directory}: not a data set: it has no {MANIFEST}; `copl data make` writes data sets")
     version = {"format": FORMAT, "version": _READ}
-    manifest = read_document(path, _Manifest, advice=AGAIN, version=version, error=DataError)
-    _check_provenance(manifest.provenance, str(path), AGAIN)
+    content = _content(directory, MANIFEST)
+    manifest = parse_document(content, _Manifest, where=where, advice=AGAIN, version=version, error=DataError)
+    _check_provenance(manifest.provenance, where, AGAIN)
     return manifest
 
 
 def _check_provenance(provenance: Mapping[str, Any], where: str, advice: str) -> None:
     plain = json.loads(json.dumps(provenance, default=str))  # tuples are lists in a file
     structure(plain, _Provenance, where=f"{where}: provenance", advice=advice, error=DataError)
-
-
-def _manifest_path(directory: Path) -> Path:
-    ready = directory / _NEXT / MANIFEST
-    return ready if ready.exists() else directory / MANIFEST
 
 
 def _verified(directory: Path, name: str, expected: _File) -> bytes | str:

@@ -67,6 +67,8 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         filling.mkdir(exist_ok=True)
         yield filling
         if path.is_dir():
+            if not replace and not is_free(path):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
             sweep(path)
         if replace and path.exists():
             path.replace(scratch / "old")
@@ -92,7 +94,7 @@ def _scratch_beside(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")
     try:
         _make_parents(path)
-        with _locked_directory(scratch) as handle:
+        with locked_directory(scratch) as handle:
             for left in scratch.iterdir():  # by a process that was killed
                 _remove(left)
             try:
@@ -115,8 +117,11 @@ def _make_parents(path: Path) -> None:
 
 
 @contextmanager
-def _locked_directory(path: Path) -> Iterator[int]:
-    """Make a directory and hold it locked; whoever removes or renames it holds it. Gives the handle of the lock."""
+def locked_directory(path: Path) -> Iterator[int]:
+    """Make a directory and hold it locked, for which others wait; gives the handle of the lock.
+
+    Whoever removes or renames what others lock in this way holds it.
+    """
     while True:
         path.mkdir(exist_ok=True)
         try:

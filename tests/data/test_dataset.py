@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from copl.judgements import KINDS, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
 
 TEXT = st.text(max_size=8)
+OWN = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}
 
 
 @st.composite
@@ -160,8 +162,7 @@ def test_files_that_are_no_part_of_the_data_set_stay(saved: Path) -> None:
     save_dataset(example(("x", "y", "z")), saved, overwrite=True)
     assert load_dataset(saved).responses.texts == ("x", "y", "z")
     assert (saved / "notes.txt").read_text() == "mine"
-    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}
-    assert {path.name for path in saved.iterdir()} == own | {"notes.txt", "plots"}
+    assert {path.name for path in saved.iterdir()} == OWN | {"notes.txt", "plots"}
 
 
 class KilledError(BaseException):
@@ -195,8 +196,36 @@ def test_whenever_it_is_killed_the_old_or_the_new_data_set_is_there(
         save_dataset(example(), saved)
     save_dataset(example(("1", "2", "3")), saved, overwrite=True)
     assert load_dataset(saved).responses.texts == ("1", "2", "3")
-    own = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}
-    assert {path.name for path in saved.iterdir()} == own
+    assert {path.name for path in saved.iterdir()} == OWN
+
+
+def test_of_several_who_write_at_once_each_waits_for_the_one_before(tmp_path: Path) -> None:
+    """One set has judgements and the other one has none, so that a mixture of both would be seen."""
+    texts = [("a", "b", "c"), ("x", "y", "z")]
+    sets = [
+        example(texts[0]),
+        attrs.evolve(example(texts[1]), judgements={"train": Judgements([2], [0], [0], [-1], [1])}),
+    ]
+    save_dataset(sets[0], tmp_path / "one")
+    with ThreadPoolExecutor(4) as pool:
+        for place in ("one", "new", "newer"):
+            writing = [pool.submit(save_dataset, sets[n % 2], tmp_path / place, overwrite=True) for n in range(6)]
+            while not all(one.done() for one in writing):
+                if (tmp_path / place).exists():
+                    read = load_dataset(tmp_path / place)
+                    assert_same(read, sets[texts.index(read.responses.texts)])
+            for one in writing:
+                one.result()
+            assert {path.name for path in (tmp_path / place).iterdir()} == OWN
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "new", "newer"}
+
+
+def test_what_has_changed_since_it_was_read_is_not_replaced(saved: Path) -> None:
+    before = dataset_fingerprint(saved)
+    save_dataset(example(("x", "y", "z")), saved, overwrite=True, instead_of=before)
+    with pytest.raises(DataError, match="has changed the data set since it was read; try again"):
+        save_dataset(example(("1", "2", "3")), saved, overwrite=True, instead_of=before)
+    assert load_dataset(saved).responses.texts == ("x", "y", "z")
 
 
 def test_a_data_set_of_another_version_can_be_replaced(saved: Path) -> None:
@@ -302,7 +331,7 @@ def _pipe(name: str) -> Callable[[Path], None]:
         (_edit("name", math.nan), "NaN is no number"),
         (lambda d: (d / "dataset.json").write_bytes(b"\xff{}"), "not text in UTF-8"),
         (lambda d: (d / "dataset.json").write_text("[" * 100_000), "nested too deeply"),
-        (_pipe("dataset.json"), "not a file"),
+        (_pipe("dataset.json"), "dataset.json: is a pipe or a device"),
         (_pipe("users.parquet"), "is a pipe or a device"),
     ],
 )

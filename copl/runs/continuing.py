@@ -46,7 +46,8 @@ class Former:
         """Look at a run to go on from.
 
         Raises:
-            CoplError: it is not finished, of other settings, or has learnt from what is held out now; a line a fault.
+            CoplError: it is not finished, damaged, of other settings, or has learnt from what is held out now; a line
+                a fault.
         """
         run.require_finished()
         require_same_recipe(run, recipe)
@@ -74,7 +75,11 @@ class Former:
             gone=changes.gone,
             settled_on=settled_on,
         )
-        return cls(run, facts, changes, then.digest == now.digest)
+        is_same = then.digest == now.digest
+        for stage in fitted_stages(run.root):  # damage is found before anything is written
+            if is_same or stage.name != FEATURES:
+                verify_stage(stage)
+        return cls(run, facts, changes, is_same)
 
     @property
     def weights_of_backbone(self) -> str | None:
@@ -160,15 +165,3 @@ def with_parts(facts: FormerFacts, parts: dict[str, str], total: int) -> FormerF
     """
     anew = parts.get(WHOLE, CONTINUED) not in (CONTINUED, UNCHANGED)
     return evolve(facts, parts=parts, settled_on=total if anew else facts.settled_on)
-
-
-def fitted_of(run: Run) -> list[Path]:
-    """Return the stages of a finished run, each checked.
-
-    Raises:
-        RunError: one is damaged.
-    """
-    stages = fitted_stages(run.root)
-    for stage in stages:
-        verify_stage(stage)
-    return stages

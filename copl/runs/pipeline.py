@@ -22,13 +22,13 @@ from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
 from copl.runs.consensus import consensus_margins
-from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, fitted_of, with_parts
+from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, with_parts
 from copl.runs.directory import LOG_FILE, FormerFacts, Run, create_run
 from copl.runs.learnt import keep_learnt
 from copl.runs.recipe import Recipe
 from copl.runs.reference import keep_reference
 from copl.runs.results import References, load_margins, load_references, save_diagnostics, save_margins, write_metrics
-from copl.runs.stages import EVALUATION
+from copl.runs.stages import EVALUATION, fitted_stages
 from copl.runs.workspace import RunWorkspace
 from copl.system.processes import is_main, num_processes, rank, wait
 
@@ -147,7 +147,7 @@ def _fit_from(
     seed, reason = run.recipe.seed, former.why_not(method, run.recipe.method.name)
     if former.is_same:
         continuation.tell(WHOLE, UNCHANGED)
-        workspace.take_over(fitted_of(former.run))
+        workspace.take_over(fitted_stages(former.run.root))
         method.load(run.root)
     elif reason is not None:
         continuation.tell(WHOLE, reason)

@@ -213,11 +213,14 @@ def test_other_refusals(world: Path, tmp_path: Path, run_copl: RunCopl) -> None:
     (tmp_path / "begun" / "run.json").write_text(json.dumps({**facts_of(world / "mf"), "status": "started"}))
     shutil.copytree(world / "mf", tmp_path / "damaged")
     (tmp_path / "damaged" / LEARNT_FILE).write_bytes(b"nonsense")
+    shutil.copytree(world / "mf", tmp_path / "flipped")
+    flip(tmp_path / "flipped" / "graph" / "embeddings.safetensors")
     shutil.copytree(world / "mf", tmp_path / "taken")
     for former, out, told in (
         (tmp_path / "nowhere", tmp_path / "run", "no such run directory"),
         (tmp_path / "begun", tmp_path / "run", "not finished"),
         (tmp_path / "damaged", tmp_path / "run", "damaged"),
+        (tmp_path / "flipped", tmp_path / "run", "embeddings.safetensors: damaged (its checksum differs)"),
         (world / "mf", world / "mf", "cannot go on from itself"),
         (world / "mf", tmp_path / "taken", "other content"),
     ):
@@ -349,8 +352,13 @@ def test_a_flipped_bit_of_what_was_learnt_is_told(tmp_path: Path) -> None:
     LearntRows("digest", some, some, np.arange(3, dtype=np.uint64)).save(tmp_path)
     path = tmp_path / LEARNT_FILE
     assert LearntRows.load(path).texts.tolist() == [0, 1, 2]
+    flip(path)
+    with pytest.raises(RunError, match=r"damaged .its checksum differs.; train the run again"):
+        LearntRows.load(path)
+
+
+def flip(path: Path) -> None:
+    """Flip a bit near the end of a file."""
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"damaged .its checksum differs.; train the run again"):
-        LearntRows.load(path)

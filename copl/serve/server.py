@@ -15,6 +15,8 @@ from copl.errors import OptionsError, of_system
 from copl.serve.app import create_app, create_service
 from copl.serve.settings import ServeOptions
 
+_BACKLOG = 2048
+
 
 def serve(run: Path, options: ServeOptions, tell: Callable[[str], None]) -> None:
     """Serve a run until the program is ended.
@@ -67,6 +69,7 @@ def listen(options: ServeOptions) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((options.host, options.port))
+        listening.listen(_BACKLOG)  # from here on nobody is refused, however soon after the address is told
     except (OSError, OverflowError) as error:
         listening.close()
         reason = of_system(error) if isinstance(error, OSError) else "a port is a number from 0 to 65535"

@@ -152,6 +152,11 @@ def test_an_answer_in_two_packets_does_not_wait_for_the_first_to_be_confirmed() 
         assert listening.proto == socket.IPPROTO_TCP, "without it asyncio leaves Nagle's algorithm on, for 40 ms each"
 
 
+def test_whoever_asks_as_soon_as_the_address_is_told_is_not_refused() -> None:
+    with listen(ServeOptions(port=0)) as listening, socket.create_connection(listening.getsockname(), timeout=10):
+        pass
+
+
 def test_an_engine_without_a_model_or_stopped_refuses() -> None:
     engine = Engine(max_jobs=1, max_texts=1)
     engine.start()

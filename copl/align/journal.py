@@ -1,22 +1,30 @@
 """A file of lines that is written piece by piece, goes on after a kill, and appears only when it is whole.
 
-What is there so far lies beside it in ``.NAME.part``: a first line that says what it belongs to, then the lines.
+What is there so far lies beside it in ``.NAME.part``: a first line that says what it belongs to, then the lines, each
+after a checksum of all up to and with it, so that nothing but what was written there in this order is gone on from.
 Whoever writes holds it locked, so that two never write the same file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import TYPE_CHECKING, Any, BinaryIO, final
 
+from copl.data.reading.files import require_file
 from copl.errors import DataError
 from copl.runs.recipe import canonical_hash
 from copl.system.files import HeldError, held, write_atomically
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as _Digest
+
+_CHECKED = 17
+"""Bytes before each line: its checksum and a space."""
 
 
 @final
@@ -30,6 +38,7 @@ class Journal:
     def __init__(self, target: Path, part: Path, key: str, piece: int) -> None:
         self._target, self._part = target, part
         self._header = json.dumps({"copl_align": key}).encode() + b"\n"
+        self._digest = hashlib.sha256(self._header)
         self.num_kept = self._take_up(piece)
         self._file: BinaryIO | None = None
 
@@ -60,20 +69,23 @@ class Journal:
 
     def _take_up(self, piece: int) -> int:
         """Cut what is there to whole pieces, and return how many lines that are; nothing of another key is kept."""
-        try:
-            content = self._part.read_bytes()
-        except FileNotFoundError:
+        if not self._part.exists():
             return 0
-        lines = content.splitlines(keepends=True)
+        require_file(self._part)
+        lines = self._part.read_bytes().splitlines(keepends=True)
         if not lines or lines[0] != self._header:
             self._part.unlink()
             return 0
-        whole = 0
+        digests = [self._digest]
         for line in lines[1:]:
-            if not line.endswith(b"\n") or not _is_json(line):
+            digest = digests[-1].copy()
+            digest.update(line[_CHECKED:])
+            if line[:_CHECKED] != _checksum(digest):
                 break
-            whole += 1
+            digests.append(digest)
+        whole = len(digests) - 1
         kept = whole - whole % piece
+        self._digest = digests[kept]
         with self._part.open("r+b") as file:
             file.truncate(sum(map(len, lines[: kept + 1])))
         return kept
@@ -85,7 +97,10 @@ class Journal:
             self._file = self._part.open("ab")
             if new:
                 self._file.write(self._header)
-        self._file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+        for line in lines:
+            content = f"{line}\n".encode("utf-8", "surrogatepass")
+            self._digest.update(content)
+            self._file.write(_checksum(self._digest) + content)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -98,7 +113,7 @@ class Journal:
                 if self._part.exists():
                     with self._part.open("rb") as part:
                         part.readline()
-                        shutil.copyfileobj(part, whole)
+                        whole.writelines(line[_CHECKED:] for line in part)
 
         write_atomically(self._target, write)
         self._part.unlink(missing_ok=True)
@@ -110,9 +125,5 @@ class Journal:
             self._file = None
 
 
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+def _checksum(digest: _Digest) -> bytes:
+    return f"{digest.hexdigest()[: _CHECKED - 1]} ".encode()

@@ -56,6 +56,22 @@ def test_wherever_it_was_cut_the_end_is_the_same(
     assert target.read_text().splitlines() == LINES
 
 
+@given(data=st.data())
+def test_whatever_was_changed_by_others_the_end_is_the_same(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("changed")
+    target, other = root / "out.jsonl", root / "other.jsonl"
+    write(target, LINES, piece=1, die=6)
+    write(other, [line.replace("n", "m") for line in LINES], key="other", piece=1, die=6)
+    lines, foreign = (part_of(path).read_bytes().splitlines(keepends=True) for path in (target, other))
+    changed = data.draw(st.lists(st.sampled_from([*lines, *foreign, b"5\n", b'{"n": 0}\n', b"\n"]), max_size=12))
+    begin = data.draw(st.integers(0, len(lines)))
+    part_of(target).write_bytes(b"".join(lines[:begin] + changed))
+    write(target, LINES, piece=1)
+    assert target.read_text().splitlines() == LINES
+
+
 def test_nothing_of_another_key_is_taken_up(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     write(target, LINES, die=4)
@@ -74,6 +90,10 @@ def test_an_empty_file_and_an_existing_one(tmp_path: Path) -> None:
 
 def test_two_do_not_write_the_same_file(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
+    part_of(target).mkdir()
+    with pytest.raises(DataError, match="is a directory"):
+        write(target, LINES)
+    part_of(target).rmdir()
     with (
         Journal.open(target, KEY, piece=1),
         pytest.raises(DataError, match=f"out.jsonl: process {os.getpid()} is writing it"),

@@ -17,6 +17,7 @@ from copl.interfaces import Generator, PreferenceModel, Progress
 from copl.records import (
     NOBODY,
     AdaptedUsers,
+    Comparisons,
     ComparisonSet,
     FloatArray,
     PreferenceData,
@@ -130,6 +131,8 @@ class RunContext:
     def comparisons(self, user_id: str) -> ComparisonSet:
         if self.support is not None and not (said := self.support.of_user(user_id)).says_nothing:
             return said
+        if user_id not in self.run.method.seen_users():  # adapted elsewhere, by what nobody has told here
+            return ComparisonSet(UserTable.ungrouped([user_id]), ResponseTable([], []), Comparisons.empty())
         return self.run.data().split("train").of_user(user_id)
 
     def features(self, responses: ResponseTable) -> FloatArray:

@@ -74,6 +74,7 @@ def export(
 def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | None) -> dict[str, Any]:
     """Cut one user's plain LoRA out of the policy for everybody that the run has, and say what it is."""
     from copl.align.aligners.mixture_dpo import embeds_users
+    from copl.align.policies.keeping import is_kept
     from copl.align.policies.mixture import MixturePolicy
     from copl.align.policies.options import CARD
     from copl.data.canonical import canonical_id
@@ -93,6 +94,7 @@ def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | No
     policies = sorted(policies_of(model.run).glob(f"mixture-dpo-*/*/{CARD}"), key=lambda card: card.stat().st_mtime_ns)
     if not policies:
         raise RunError(f"{model.run.root}: has no policy for everybody; `copl align --aligner mixture-dpo` trains one")
+    is_kept(policies[-1].parent)  # or it says what is wrong with it
     trained = MixturePolicy.load(policies[-1].parent)
     vector = embeds_users(model.method).user_vectors(UserTable.ungrouped([name]), adapted)[0]
     rank = trained.export(vector, out)

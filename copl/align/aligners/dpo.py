@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 from copl.align.choosing import UNKNOWN, first_choice
-from copl.align.policies.options import CARD, DpoOptions, PolicyOptions
+from copl.align.policies.options import DpoOptions, PolicyOptions
 from copl.align.seeds import stream
 from copl.answers import Answer, AnswerRequests
 from copl.plugins import Component
@@ -62,7 +62,9 @@ class DpoAligner:
     def _ensure(self, user: str, context: AlignerContext) -> None:
         """Train the policy of a user, where it is not there yet; a killed training goes on."""
         directory = self._place(user, context)
-        if (directory / CARD).is_file():
+        from copl.align.policies.keeping import is_kept
+
+        if is_kept(directory):
             return
         from copl.align.policies.extra import trl
         from copl.align.policies.material import ranked_rows, said_rows, training_prompts
@@ -71,7 +73,7 @@ class DpoAligner:
 
         options = self._options
         with locked(directory.with_name(f"{directory.name}.lock")):
-            if (directory / CARD).is_file():  # another process was faster
+            if is_kept(directory):  # another process was faster
                 return
             trl()  # an error now, rather than after candidates were written
             said = said_rows(user, context.comparisons(user)) if options.said else []
@@ -81,11 +83,15 @@ class DpoAligner:
             train_policy([*said, *ranked], directory, options, seed=context.seed, progress=context.progress)
 
     def _place(self, user: str, context: AlignerContext) -> Path:
-        """Where the policy of a user lies: another one for another embedding, generator or seed."""
+        """Where the policy of a user lies: another one for another embedding, generator or seed, or other words."""
+        from copl.align.policies.material import said_rows
+
         digest = hashlib.sha256(f"{user}\x00{context.seed}\x00{context.generator.fingerprint()}".encode())
         adapted = context.adapted
         if adapted is not None and user in adapted.user_ids:
             digest.update(adapted.embeddings[adapted.user_ids.index(user)].float().cpu().numpy().tobytes())
+            if self._options.said:  # the same embedding may come of a file of users, without what they have said
+                digest.update(repr(said_rows(user, context.comparisons(user))).encode("utf-8", "surrogatepass"))
         return context.directory / digest.hexdigest()[:24]
 
 

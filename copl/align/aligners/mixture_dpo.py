@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 from copl.align.aligners.dpo import own_answers, written
-from copl.align.policies.options import CARD, MixtureDpoOptions
+from copl.align.policies.options import MixtureDpoOptions
 from copl.answers import Answer, AnswerRequests
 from copl.errors import CoplError
 from copl.plugins import Component
@@ -82,15 +82,16 @@ class MixtureDpoAligner:
 
     def policy(self, context: AlignerContext) -> MixturePolicy:
         """Return the policy of a run, trained where it is not there yet; a killed training goes on."""
+        from copl.align.policies.keeping import is_kept
         from copl.align.policies.mixture import MixturePolicy
         from copl.system.files import locked
 
         place = self._place(context)
         if place in self._opened:
             return self._opened[place]
-        if not (place / CARD).is_file():
+        if not is_kept(place):
             with locked(place.with_name(f"{place.name}.lock")):
-                if not (place / CARD).is_file():  # else another process was faster
+                if not is_kept(place):  # else another process was faster
                     self._train(place, context)
         self._opened = {place: MixturePolicy.load(place)}
         return self._opened[place]
@@ -98,6 +99,7 @@ class MixtureDpoAligner:
     def _train(self, place: Path, context: AlignerContext) -> None:
         from attrs import asdict
 
+        from copl.align.policies.keeping import close_policy
         from copl.align.policies.mixture import MixturePolicy
         from copl.align.policies.mixture_training import MixtureTraining
         from copl.align.policies.writer import Writer
@@ -113,6 +115,7 @@ class MixtureDpoAligner:
         facts = training.run(context.progress)
         with new_directory(place) as fresh:
             policy.save(fresh, asdict(facts))
+            close_policy(fresh, place)
         training.clear()
         context.progress.log("policy", **asdict(facts))
 

@@ -12,6 +12,7 @@ from attrs import asdict, frozen
 
 from copl.align.policies.checkpoints import Checkpoints
 from copl.align.policies.extra import trl
+from copl.align.policies.keeping import close_policy
 from copl.align.policies.options import CARD, DpoOptions
 from copl.align.policies.rows import PreferenceRow, as_trl
 from copl.align.policies.writer import Writer, own_randomness, quiet_packages
@@ -117,6 +118,7 @@ def train_policy(
             trainer.model.save_pretrained(fresh)
             (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form
             write_document(fresh / CARD, _Card(trained.num_rows, steps, trained.loss, writer.fingerprint))
+            close_policy(fresh, directory)
     scratch.clear()
     return trained
 

@@ -166,5 +166,27 @@ def test_copl_align_trains_keeps_and_answers(
     assert answers(tmp_path / "again.jsonl") == first
     assert [path.stat().st_mtime_ns for path in kept] == times  # not trained again
 
+    def refused() -> str:
+        out = tmp_path / "none.jsonl"
+        code, _, said = run_copl("align", run, prompts, "--out", out, "--aligner", "dpo", *named, *arguments)
+        assert (code, out.exists()) == (2, False)
+        return said
+
+    one, other = (path.parent for path in kept)
+
+    def swap() -> None:
+        for source, target in ((one, tmp_path / "one"), (other, one), (tmp_path / "one", other)):
+            source.rename(target)
+
+    swap()
+    assert "the policy of another run, of other settings or of another user" in refused()
+    swap()
+    whole = kept[0].read_bytes()
+    kept[0].write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "adapter_model.safetensors: damaged (its checksum differs)" in refused()
+    (one / "stage.json").unlink()
+    (one / "policy.json").unlink()
+    assert "no whole policy" in refused()
+
 
 _SMALL = {"max_steps": 2, "batch_size": 2, "rank": 2, "max_new_tokens": 6, "num_prompts": 2, "learning_rate": 0.02}

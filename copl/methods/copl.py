@@ -158,7 +158,8 @@ class CoplMethod(GoesOn):
         text, table = np.empty(len(requests)), np.empty(len(requests))
         for part in reward.model.reader.parts(requests.responses, requests.response):
             some = evolve(requests, user=requests.user[part], response=requests.response[part])
-            text[part], table[part] = reward.scores(some, vectors), space.scores(some, adapted)
+            table[part] = space.scores(some, adapted)  # reads all layers, and keeps the states that adapters go on from
+            text[part] = reward.scores(some, vectors)
         return self._blend.scores(table, text, reward.levels(vectors)[requests.user])
 
     def user_vectors(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:

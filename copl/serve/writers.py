@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -32,7 +35,9 @@ _ALONG = 8
 _SHORT: Mapping[str, Mapping[str, Any]] = {"local": {"max_tokens": 64}}
 """Options of generators here: somebody waits, and a processor writes some ten tokens a second of each candidate."""
 
-_NUM_WAITING = 8
+_ALWAYS = 8
+_PATIENCE = 30.0
+"""Seconds that a request may have to wait for the writer; `_ALWAYS` requests may wait in any case."""
 
 
 @final
@@ -178,6 +183,35 @@ def _failed(error: Exception) -> ApiError:
 
 
 @final
+class WritersLine:
+    """Who waits for one writer: as many as are expected to be written to in time, by what others took lately."""
+
+    def __init__(self) -> None:
+        self._num, self._seconds = 0, 1.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait in the line.
+
+        Raises:
+            ApiError: 503, too many wait.
+        """
+        expected = self._num * self._seconds
+        if self._num >= _ALWAYS and expected > _PATIENCE:
+            after = {"Retry-After": str(min(60, math.ceil(expected)))}
+            raise ApiError(503, f"{self._num} requests wait for the writer already", after)
+        self._num += 1
+        try:
+            yield
+        finally:
+            self._num -= 1
+
+    def took(self, seconds: float) -> None:
+        """Take down how long the writer took for one request."""
+        self._seconds = 0.7 * self._seconds + 0.3 * seconds
+
+
+@final
 class Embedded:
     """Generators of `copl.align` in this process, on a thread of their own; the first that can answer a prompt does.
 
@@ -203,25 +237,28 @@ class Embedded:
         self.names = tuple(names)
         self._generators: list[Generator] = [registry.create(name, _SHORT.get(name, {})) for name in names]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="copl-writer")
-        self._waiting = 0
+        self._line = WritersLine()
 
     async def models(self) -> Sequence[str]:
         return list(self.names)
 
     async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
-        if self._waiting >= _NUM_WAITING:
-            raise ApiError(503, f"{self._waiting} requests wait for the writer already", {"Retry-After": "5"})
         seed = settings.get("seed")
         number = secrets.randbelow(1 << 31) if seed is None else int(seed) % (1 << 31)
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, prompt, num, number)
-        except CoplError as error:
-            raise ApiError(400, "; ".join(error.faults)) from None
-        finally:
-            self._waiting -= 1
+        with self._line.waiting():
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, prompt, num, number)
+            except CoplError as error:
+                raise ApiError(400, "; ".join(error.faults)) from None
 
     def _write(self, prompt: str, num: int, seed: int) -> Written:
+        started = time.monotonic()
+        try:
+            return self._written(prompt, num, seed)
+        finally:
+            self._line.took(time.monotonic() - started)
+
+    def _written(self, prompt: str, num: int, seed: int) -> Written:
         faults: list[str] = []
         for name, generator in zip(self.names, self._generators, strict=True):
             try:

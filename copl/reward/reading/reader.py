@@ -310,7 +310,8 @@ class TextReader:
         """Run the layers that the texts at `rows` have not passed yet."""
         if not len(rows):
             return
-        if steady and wanted is self._features and self.trunk is not None:  # by one way, whatever is there already
+        if steady and wanted is self._features and self.trunk is not None and self.shares_prompts:
+            # by one way, whatever is there already: above, whole texts are read, which have no prompt in common
             self._read(responses, self._new(responses, rows, self._states), self._states, steady=True)
         below = np.array([not self._states.lacks(responses.keys[row]) for row in rows], dtype=np.bool_)
         for part, passed in ((rows[below], True), (rows[~below], False)):
@@ -329,7 +330,7 @@ class TextReader:
         backbone, trunk = self.backbone, self.trunk
         states = self._states.get(keys) if passed else None
         if steady:
-            return steady_reads(backbone, encoded, trunk, states, prompts=self.shares_prompts)
+            return steady_reads(backbone, encoded, trunk, states, prompts=self.shares_prompts, upper=upper)
         if trunk is None or (upper and states is None):
             return whole_pass(backbone, encoded, trunk)
         return lower_pass(backbone, encoded, trunk) if states is None else upper_pass(backbone, encoded, trunk, states)

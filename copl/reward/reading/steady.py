@@ -65,8 +65,11 @@ def steady_reads(
     states: UnevenRows | None,
     *,
     prompts: bool,
+    upper: bool,
 ) -> Iterator[Read]:
     """Run the frozen layers that texts have not passed yet: all, those below the adapted ones, or those above.
+
+    Where all are run in one go, hidden states are those of two goes to the last bit, for the batches are the same.
 
     Args:
         backbone: the transformer.
@@ -74,13 +77,16 @@ def steady_reads(
         trunk: where some layers are adapted.
         states: what entered those, for each text, where the layers below have been passed.
         prompts: whether a prompt is read once for all its responses.
+        upper: whether the layers above are wanted; always where there are no others, or those below were passed.
     """
     model = backbone.model
+    upper = upper or trunk is None or states is not None
     with ExitStack() as stack:
         kept = None
         if trunk is not None and states is None:
             kept = stack.enter_context(trunk.keeping())
-            stack.enter_context(trunk.alone())
+            if not upper:
+                stack.enter_context(trunk.alone())
 
         def call(inputs: dict[str, Any], rows: IntArray) -> Any:
             if trunk is None or states is None:
@@ -89,11 +95,9 @@ def steady_reads(
                 return model(**inputs)
 
         for batch in steady_pass(backbone, encoded, call, kept, prompts=prompts and states is None):
-            if batch.states is not None:
-                yield Read(batch.places, None, batch.states[batch.attention_mask.bool()].cpu())
-            else:
-                pooled = pool(batch.hidden, batch.attention_mask, backbone.pooling)
-                yield Read(batch.places, pooled.float().cpu(), None)
+            pooled = pool(batch.hidden, batch.attention_mask, backbone.pooling).float().cpu() if upper else None
+            below = None if batch.states is None else batch.states[batch.attention_mask.bool()].cpu()
+            yield Read(batch.places, pooled, below)
 
 
 def steady_batches(encoded: EncodedResponses, start: int = 0) -> Iterator[tuple[IntArray, int]]:

@@ -45,6 +45,36 @@ def test_a_text_has_the_same_features_alone_and_in_any_company(
         torch.testing.assert_close(together[row], plain, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_features_are_those_of_the_states_below_to_the_last_bit(kind: str, make_backbone: Make) -> None:
+    at_once, in_two = (reader_of(make_backbone(kind), 1) for _ in range(2))
+    features = at_once.features(TABLE, ROWS)
+    states = in_two.states(TABLE, ROWS)
+    assert torch.equal(features, in_two.features(TABLE, ROWS))
+    kept_states = at_once.states(TABLE, ROWS)
+    assert states is not None
+    assert kept_states is not None
+    assert torch.equal(kept_states.flat(ROWS), states.flat(ROWS))
+
+
+def test_an_encoder_reads_a_new_text_in_one_go(make_backbone: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = make_backbone("bert")
+    reader, calls = reader_of(backbone, 1), 0
+    assert reader.trunk is not None
+    assert not reader.shares_prompts
+    forward = type(backbone.model).forward
+
+    def counting(module: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return forward(module, *args, **kwargs)
+
+    monkeypatch.setattr(type(backbone.model), "forward", counting)
+    reader.features(TABLE, ROWS[:1])
+    reader.states(TABLE, ROWS[:1])
+    assert calls == 1
+
+
 def test_decoders_share_prompts_and_encoders_cannot(make_backbone: Make) -> None:
     kinds = ["bert", "llama", "qwen2", "qwen3", "gemma", "gemma3", "gpt2"]
     assert [kind for kind in kinds if not shares_prompts(make_backbone(kind))] == ["bert"]

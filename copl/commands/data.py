@@ -108,12 +108,15 @@ def add(
 
     Options are columns=user_id=worker,... and contradictions=keep or drop.
     """
+    import attrs
+
     from copl.data.adding import add_said
     from copl.data.living import AddOptions, add_rows
     from copl.data.making.mixed import collect_rows, is_mixed
     from copl.data.making.origin import left_out
     from copl.data.reading.rows import parse_rows
     from copl.data.sources.tables import read_table
+    from copl.errors import DataError, OptionsError
     from copl.options import parse_options
 
     options = parse_options(AddOptions, component_values(assignments), where="data add")
@@ -121,12 +124,21 @@ def add(
     data, instead_of = _to_change(data_directory, out)
     table = read_table(rows_file)
     if is_mixed(table, options.columns):
+        if options != attrs.evolve(AddOptions(), columns=options.columns):
+            raise OptionsError("data add: contradictions is for comparisons alone; else what was said last counts")
         collected, notes = collect_rows(table, options.columns)
+        if collected.names_splits:
+            raise DataError(f"{rows_file}: rows of every kind go where their users are; leave out the column of splits")
+        for note in notes:
+            say(note)
         said = collected.as_set()
         notes = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
-        grown = add_said(data, said, name=rows_file.name, notes=notes)
+        grown = add_said(data, said, name=rows_file.name, notes=notes, tell=say)
     else:
-        grown = add_rows(data, parse_rows(table, options.columns), options, name=rows_file.name)
+        rows = parse_rows(table, options.columns)
+        for note in rows.notes:
+            say(note)
+        grown = add_rows(data, rows, options, name=rows_file.name, tell=say)
     before, after = (_size(one) for one in (data, grown))
     _write(grown, out, overwrite, as_json, instead_of)
     kind = "judgements" if grown.judgements else "comparisons"

@@ -5,7 +5,14 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from copl.data.living import AddOptions, add_rows, joined_tables, split_options_of, split_seed_of, training_ends
+from copl.data.living import (
+    AddOptions,
+    add_rows,
+    joined_tables,
+    split_options_of,
+    split_seed_of,
+    training_ends,
+)
 from copl.data.making.dealing import (
     LEFT,
     Dealer,
@@ -21,6 +28,7 @@ from copl.data.making.stable import stable_cold
 from copl.data.pairs import compact_all
 from copl.data.reading.rows import Rows
 from copl.data.reading.table import Table
+from copl.data.requests import Tell, do_not_tell
 from copl.errors import DataError
 from copl.evidence import as_words, words_of
 from copl.judgements import COMPARISON, Judgements
@@ -30,7 +38,9 @@ from copl.system.converters import number_rows
 _EVAL_PAIRS = 10
 
 
-def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tuple[str, ...] = ()) -> PreferenceData:
+def add_said(
+    data: PreferenceData, said: ComparisonSet, *, name: str, notes: tuple[str, ...] = (), tell: Tell = do_not_tell
+) -> PreferenceData:
     """Return a data set with more comparisons and judgements; what is there keeps its split.
 
     What a user says again of the same takes the place of what was said before, unless that was said at a later time.
@@ -42,6 +52,7 @@ def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tup
         said: what is added (`copl.data.making.collected.Collected.as_set`).
         name: what it is called in the notes.
         notes: further remarks.
+        tell: is told what was left out, and why.
 
     Raises:
         DataError: a user is in another group than before, or a time is missing where the data set is split by time.
@@ -54,11 +65,16 @@ def add_said(data: PreferenceData, said: ComparisonSet, *, name: str, notes: tup
     if len(given):
         table = Table(name, {}, np.arange(1, len(given) + 1))
         rows = Rows(ComparisonSet(said.users, said.responses, given), None, table, () if len(judged) else notes, ())
-        grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name)
+        grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name, tell=tell)
     if not len(judged):
+        for note in notes_of_left_out(left_out, f"judgements of {name}"):
+            tell(note)
         return grown if len(given) else data
     added = attrs.evolve(said, judgements=judged)
-    return _with_judgements(grown, added, name, left_out, notes, has_grown=bool(len(given)))
+    whole = _with_judgements(grown, added, name, left_out, notes, has_grown=bool(len(given)))
+    for note in notes_of_left_out(left_out, f"judgements of {name}"):
+        tell(note)
+    return whole
 
 
 def _sifted(

@@ -17,6 +17,7 @@ from copl.data.making.stable import stable_splits
 from copl.data.pairs import compact_all, first_of, pair_numbers, superseded
 from copl.data.reading.faults import Faults
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES
+from copl.data.requests import Tell, do_not_tell
 from copl.errors import DataError, quoted, suggest
 from copl.options import option, parse_options
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
@@ -55,7 +56,9 @@ def training_ends(data: PreferenceData) -> tuple[float, float] | None:
     return first, max(first, second)
 
 
-def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str) -> PreferenceData:
+def add_rows(
+    data: PreferenceData, rows: Rows, options: AddOptions, *, name: str, tell: Tell = do_not_tell
+) -> PreferenceData:
     """Return a data set with more comparisons; those that are there keep their splits.
 
     What the data set has already is left out. New comparisons are split by the hash of user and responses as own files
@@ -66,6 +69,7 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
         rows: the rows to add.
         options: what to do about rows that contradict what is there.
         name: what the rows are called in the notes.
+        tell: is told what was left out, and why.
 
     Raises:
         DataError: one fault for each row that contradicts another one, or gives a user another group or role.
@@ -100,13 +104,16 @@ def add_rows(data: PreferenceData, rows: Rows, options: AddOptions, *, name: str
     judged = {split: part.take(~_decided(part, added)) for split, part in data.judgements.items()}
     table, kept, splits, judgements = compact_all(users, responses, splits, judged)
     count = sum(map(len, parts.values()))
+    unused = left_out(reasons, f"of {name}")
+    for note in unused:
+        tell(note)
     if not count and table.groups == data.users.groups:
         return data
     notes = [
         *data.provenance.get("notes", ()),
         f"{count:,} comparisons were added from {name}.",
         *rows.notes,
-        *left_out(reasons, f"of {name}"),
+        *unused,
     ]
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
     provenance = {**data.provenance, "counts": counts, "notes": notes}

@@ -103,6 +103,43 @@ def test_a_new_word_takes_the_place_of_the_old_one(tmp_path: Path, run_copl: Run
         assert dataset_fingerprint(tmp_path / "one") == dataset_fingerprint(tmp_path / "none")
 
 
+def test_what_is_not_used_is_told(tmp_path: Path, run_copl: RunCopl) -> None:
+    rows = thumbs(60, 0)
+    source = written(tmp_path / "old.jsonl", rows)
+    ran(run_copl, "data", "make", "thumbs", "--set", f"path={source}", "--out", str(tmp_path / "one"))
+
+    def added(row: Row, *options: str) -> tuple[int, str]:
+        file = written(tmp_path / "new.jsonl", [row])
+        code, _, err = run_copl(
+            "data", "add", tmp_path / "one", file, "--out", tmp_path / "two", "--overwrite", *options
+        )
+        return code, err
+
+    code, err = added({**rows[0], "tools": "search"})
+    assert code == 0
+    assert "1 judgements of new.jsonl were left out: there already." in err
+    assert "Column 'tools' is not part of the row schema and was not read." in err
+    pair = {"user_id": "u0", "prompt": "p0", "chosen": "yes", "rejected": "no"}
+    save = added(pair)
+    ran(run_copl, "data", "add", str(tmp_path / "one"), str(tmp_path / "new.jsonl"), "--out", str(tmp_path / "three"))
+    code, _, err = run_copl("data", "add", tmp_path / "three", tmp_path / "new.jsonl", "--out", tmp_path / "four")
+    assert (save[0], code) == (0, 0)
+    assert "1 of new.jsonl were left out: there already." in err
+    # what would be passed over in silence is refused
+    for row, options, told in (
+        ({**rows[0], "split": "test"}, (), "rows of every kind go where their users are"),
+        (rows[0], ("--set", "contradictions=drop"), "contradictions is for comparisons alone"),
+        ({"user_id": "u0", "prompt": "p0", "response": "r", "thum": 1}, (), "(did you mean 'thumb'?)"),
+        (
+            {"user_id": "u0", "prompt": "p0", "reponse": "r", "thumb": 1},
+            (),
+            "missing (did you mean 'reponse'?)",
+        ),
+    ):
+        code, err = added(row, *options)
+        assert (code, told in err) == (2, True), err
+
+
 def test_a_comparison_decides_a_tie(tmp_path: Path, run_copl: RunCopl) -> None:
     tie = {"response_a": "a", "response_b": "b", "winner": "tie"}
     rows: list[Row] = [{"user_id": user, "prompt": "p", **tie} for user in ("u", "v")]

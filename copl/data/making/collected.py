@@ -64,6 +64,11 @@ class Collected:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
         return "nothing that can be learnt from" + (f": {reasons}" if reasons else "")
 
+    @property
+    def names_splits(self) -> bool:
+        """Whether any of it names the split it belongs to."""
+        return any(said.split is not None for _, said, *_ in self._rows)
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count what is left out, by reason."""
         self.left_out[reason] = self.left_out.get(reason, 0) + count

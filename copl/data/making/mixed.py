@@ -33,6 +33,7 @@ JUDGED = ("response_a", "response_b", "winner", "response", "completion", "thumb
 _SAYING = ("winner", "thumb", "label", "rating", "ranking")
 _OPTIONAL = ("split", "group", "weight", "timestamp")
 _TEXTS = ("user_id", "prompt", "chosen", "rejected", "response_a", "response_b", "response", "completion")
+_SAID_BY = "a row has chosen and rejected, or one of winner, thumb, rating and ranking"
 _EVERYWHERE = ("user_id", "prompt", *_OPTIONAL)
 _WINNERS = {
     **dict.fromkeys(("a", "model_a", "response_a", "left", "first"), "a"),
@@ -48,12 +49,12 @@ def is_mixed(table: Table, columns: Mapping[str, str]) -> bool:
     def name(column: str) -> str:
         return columns.get(column, column)
 
-    if not any(name(column) in table.columns for column in _SAYING):
-        return False
     ends = [table.columns.get(name(column)) for column in ("chosen", "rejected")]
     if any(end is None for end in ends):
-        return True
-    return any(values.is_nothing(value) for end in ends for value in encode(end).to_list())
+        return any(name(column) in table.columns for column in JUDGED)
+    return any(name(column) in table.columns for column in _SAYING) and any(
+        values.is_nothing(value) for end in ends for value in encode(end).to_list()
+    )
 
 
 def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, tuple[str, ...]]:
@@ -77,6 +78,10 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
         faults.add(f"no column {quoted(name)}{suggest(name, table.columns)}")
     if unknown or missing:
         faults.raise_any()
+    if not any(names[name] in table.columns for name in ("chosen", *_SAYING)):
+        near = [suggest(column, _SAYING) for column in table.columns if column not in names.values()]
+        faults.add(f"no column says anything of the responses; {_SAID_BY}{''.join(near)}")
+        faults.raise_any()
     there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
     collected, written = Collected(), dict[str, str]()
     zero = sign_of_zero([value for name in ("thumb", "label") for value in there.get(name, ())])
@@ -87,7 +92,10 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
             said = _said(row, written, collected.groups)
             used = _add(row, said, collected, zero)
         except ValueFaultError as fault:
-            faults.add(str(fault), row=int(table.rows[place]), label=table.label(place))
+            unread = [column for column in table.columns if column not in names.values()]
+            name = str(fault).removesuffix(": missing")
+            instead = suggest(name, unread) if name in known else ""
+            faults.add(f"{fault}{instead}", row=int(table.rows[place]), label=table.label(place))
             continue
         for column in {names[name] for name in row} - {names[name] for name in (*_EVERYWHERE, *used)}:
             unused[column] += 1
@@ -171,7 +179,7 @@ def _add(row: Mapping[str, Any], said: Said, collected: Collected, zero: int) ->
         says.remove("label")
     if len(says) != 1:
         what = "says several things at once: " + ", ".join(says) if says else "says nothing"
-        raise ValueFaultError(f"{what}; a row has chosen and rejected, or one of winner, thumb, rating and ranking")
+        raise ValueFaultError(f"{what}; {_SAID_BY}")
     kind = says[0]
     if kind == "winner":
         ends = [_cell(row, name, values.response) for name in ("response_a", "response_b")]

@@ -51,19 +51,20 @@ contract: $(VENV)/.installed ## imports run downward only
 	$(BIN)/lint-imports --no-cache
 
 # Files are handed out as they are collected, the short ones of doctests last, so that no process waits long for the other.
-DISTRIBUTED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# Each process computes on one core: threads of several that wait for each other on the same cores burn most of their time.
+TESTS := OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 pytest: venv ## unit, property, end-to-end and documentation tests
-	$(BIN)/python -m pytest $(DISTRIBUTED)
+	$(TESTS)
 
 coverage: venv ## the same, and which lines and branches no test runs; takes half as long again and more
-	$(BIN)/python -m pytest --cov $(DISTRIBUTED)
+	$(TESTS) --cov
 
 # Data that is not ours lies beside some checkouts. The tests that use it must pass where it is absent; of those that hold
 # every component to its contract, the ones that read it.
 alone: venv ## the tests that use what lies beside a checkout, in a copy with nothing beside it
 	@rm -rf build/alone && mkdir -p build/alone/nothing-beside && git archive HEAD | tar -x -C build/alone/nothing-beside
-	cd build/alone/nothing-beside && PYTHONPATH="$$PWD:$$PWD/plugins/copl-baselines/src" $(CURDIR)/$(BIN)/python -m pytest -q $(DISTRIBUTED) \
+	cd build/alone/nothing-beside && PYTHONPATH="$$PWD:$$PWD/plugins/copl-baselines/src" $(TESTS) -q \
 		-k 'not test_builtin_conformance or source-polis or source-llmfao' $$(grep -rlE '\.\./shared|SHARED|(shared|downloads): Path[,)]' tests)
 	@rm -rf build/alone
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, final
@@ -36,13 +37,16 @@ _PACKAGES = ("torch", "transformers", "peft", "accelerate", "torch-geometric", "
 
 def installed_versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
-    versions = {"copl": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+    own = {"copl": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    return own | {package: _installed_version(package) for package in _PACKAGES}
+
+
+@cache  # a lookup parses the package's whole description
+def _installed_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @final

@@ -18,6 +18,7 @@ SMALL = ["--sets", "planted 2 x 7", "--seeds", "1", "--encoder", "mf", "--scale"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cells_here")
 def test_the_tables_of_accuracy_and_questions_are_made_and_cells_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def test_the_formats_hold_the_same_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cells_here")
 def test_the_table_is_made(tmp_path: Path) -> None:
     out = tmp_path / "rows.md"
     main(["--sizes", "1000", "--format", "csv", "--scratch", str(tmp_path), "--out", str(out)])

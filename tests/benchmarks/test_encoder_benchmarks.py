@@ -24,7 +24,7 @@ from copl.runs.recipe import DEFAULTS
 
 
 def run(module: str, *arguments: str, out: Path) -> None:
-    """Run a benchmark as its command does; its cells run in processes of their own."""
+    """Run a benchmark as its command does."""
     main = importlib.import_module(f"benchmarks.{module}").main
     main([*arguments, "--threads", "1", "--out", str(out)])
 
@@ -34,6 +34,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cells_here")
 def test_the_table_of_encoders_is_made_and_finished_fits_are_kept(tmp_path: Path) -> None:
     out = tmp_path / "encoders.md"
     given = ["--cases", "none", "--case", "mine:num_groups=3,num_train=5", "--seeds", "1", "--scale", "0.01"]
@@ -54,6 +55,7 @@ def test_the_table_of_encoders_is_made_and_finished_fits_are_kept(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cells_here")
 def test_the_tables_of_speed_and_size_are_made(tmp_path: Path) -> None:
     speed, size = tmp_path / "speed.md", tmp_path / "size.md"
     small = [
@@ -181,9 +183,25 @@ def test_a_line_cut_short_is_no_result_and_a_failure_is_tried_again(tmp_path: Pa
     assert cells.get({"a": 3}) is None
 
 
-def test_a_failing_cell_gives_its_last_line() -> None:
-    found = in_own_process("benchmarks.planted_cases:limits_cell", {"options": {"groups": 1}, "seed": 0}, threads=1)
-    assert "unknown option 'groups'" in found["error"]
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ('{"answer": 42}', {"answer": 42}),
+        (
+            "{",
+            {
+                "error": "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: "
+                "line 1 column 2 (char 1)"
+            },
+        ),
+    ],
+)
+def test_a_cell_in_a_process_of_its_own_gives_its_result_or_its_last_line(text: str, result: dict[str, Any]) -> None:
+    assert in_own_process("json:loads", {"s": text}, threads=1) == result
+
+
+def test_a_cell_that_takes_too_long_is_ended() -> None:
+    assert in_own_process("json:loads", {"s": "{}"}, threads=1, timeout=0.01) == {"error": "not finished after 0.01 s"}
 
 
 def test_a_fit_has_an_accuracy_from_when_its_log_shows_it() -> None:

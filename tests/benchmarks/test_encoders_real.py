@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks import encoders_real
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.usefixtures("cells_here")
 def test_one_set_and_one_encoder(downloads: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.md"
     encoders_real.main(

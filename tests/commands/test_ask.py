@@ -25,11 +25,8 @@ def data(small_data: Path) -> PreferenceData:
 
 
 @pytest.fixture
-def run(run_copl: RunCopl, small_data: Path, tmp_path: Path) -> Path:
-    quick = ["--method", "graph", "--encoder", "mf", "--set", "encoder.num_steps=40", "--no-cache"]
-    code, _, err = run_copl("train", small_data, "--out", tmp_path / "run", *quick)
-    assert code == 0, err
-    return tmp_path / "run"
+def run(small_run: Path) -> Path:
+    return small_run
 
 
 def _pairs(data: PreferenceData, count: int) -> list[Row]:

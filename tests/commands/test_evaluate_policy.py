@@ -13,6 +13,7 @@ from copl.plugins import load
 from copl.runs.directory import open_run
 
 RunCopl = Callable[..., tuple[int, str, str]]
+FEW = ("--num", 4, "--users", 8, "--prompts", 4)
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def run(personal_run: Path, tmp_path: Path) -> Path:
 
 def test_gains_are_shown_kept_and_reported(run_copl: RunCopl, run: Path) -> None:
     before = open_run(run, load()).fingerprint
-    code, out, err = run_copl("evaluate", run, "--policy", "--num", 4, "--no-cache")
+    code, out, err = run_copl("evaluate", run, "--policy", *FEW, "--no-cache")
     assert code == 0, err
     assert "true utility of what is shown, of 4 candidates" in out
     assert "length controlled gain" in out
@@ -31,7 +32,7 @@ def test_gains_are_shown_kept_and_reported(run_copl: RunCopl, run: Path) -> None
     assert "Gain of newcomers" in report
     assert open_run(run, load()).fingerprint == before  # what was measured is no part of the model
     stage = (run / "policy" / "stage.json").stat().st_mtime_ns
-    code, out, _ = run_copl("evaluate", run, "--policy", "--num", 4, "--json", "--no-cache")
+    code, out, _ = run_copl("evaluate", run, "--policy", *FEW, "--json", "--no-cache")
     found = [m for m in json.loads(out) if m.get("shown_by") == "oracle"]
     assert {m["value"] for m in found if m["metric"] == "utility_gain"} == {1.0}
     assert (run / "policy" / "stage.json").stat().st_mtime_ns == stage
@@ -42,7 +43,7 @@ def test_gains_are_shown_kept_and_reported(run_copl: RunCopl, run: Path) -> None
 
 def test_candidates_are_written_once_for_all_aligners(run_copl: RunCopl, run: Path) -> None:
     def written_for(aligner: str, num: int) -> int:
-        code, _, err = run_copl("evaluate", run, "--policy", "--aligner", aligner, "--num", num, "--no-cache")
+        code, _, err = run_copl("evaluate", run, "--policy", "--aligner", aligner, *FEW, "--num", num, "--no-cache")
         assert code == 0, err
         return (run / "candidates" / "stage.json").stat().st_mtime_ns
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,25 +30,34 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def _interrupted_when(is_time: Callable[[], bool], words: list[str]) -> tuple[int, str]:
-    """Run `copl` in a process, interrupt it when it is time, and return its exit code and what it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "copl.cli", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts background jobs, such as this test run may be, with interrupts ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while process.poll() is None and not is_time():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
-    return process.returncode, said
+@pytest.fixture
+def interrupted_when(interrupts: None, run_copl: RunCopl) -> Callable[..., tuple[int, str]]:
+    """Return a function that runs `copl`, has it interrupted when it is time, and gives exit code and what it said."""
+
+    def run(is_time: Callable[[], bool], words: list[str]) -> tuple[int, str]:
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.05):
+                if is_time():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            code, _, said = run_copl(*words)
+        finally:
+            ended.set()
+            watcher.join()
+        return code, said
+
+    return run
 
 
 @pytest.mark.slow
 def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
-    small_data: Path, tiny_model: Path, tmp_path: Path
+    interrupted_when: Callable[..., tuple[int, str]], small_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     words = ["train", str(small_data), "--out", str(run), "--backbone", str(tiny_model), *LONG, "--no-cache"]
@@ -62,7 +70,7 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
             curve = json.loads(file.metadata()["copl"])["curve"]
         return [point["step"] for point in curve]
 
-    code, said = _interrupted_when(lambda: bool(steps()), words)
+    code, said = interrupted_when(lambda: bool(steps()), words)
     line = f"copl: interrupted; {kept_of_run(run)}"
     assert (code, said.splitlines()[-1]) == (130, line), said
     assert "graph, what there is of " in line
@@ -70,7 +78,7 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
     assert "Traceback" not in said
     assert "encoder" in said
     reached = steps()[-1]
-    code, said = _interrupted_when(lambda: steps()[-1:] > [reached], words)
+    code, said = interrupted_when(lambda: steps()[-1:] > [reached], words)
     assert (code, said.splitlines()[-1]) == (130, line), said
     assert "encoder" not in said
     assert steps()[-1] >= reached

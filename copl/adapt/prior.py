@@ -8,7 +8,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from attrs import frozen
-from scipy import sparse
 
 from copl.records import NodeEmbeddings
 
@@ -91,6 +90,8 @@ def prior_of(trained: NodeEmbeddings, num_points: int | None) -> Prior:
 
 
 def _make(users: Tensor, num_points: int | None) -> Prior:
+    from scipy import sparse
+
     exact = users.double()
     squares = exact.square().sum(dim=1)
     variance = float(squares.mean() - exact.mean(dim=0).square().sum())
@@ -113,6 +114,8 @@ def _make(users: Tensor, num_points: int | None) -> Prior:
 
 def _cells(users: FloatArray, num_points: int) -> IntArray:
     """Return the cell of each user [U], from 0."""
+    from scipy import sparse
+
     rng = np.random.default_rng(0)
     sample = users if len(users) <= _SAMPLE else users[np.sort(rng.choice(len(users), _SAMPLE, replace=False))]
     centres = _spread_out(sample, num_points, rng)

@@ -63,15 +63,17 @@ def score(
 def _quality(model: Model, name: str | None, weight: float | None, *, calibrated: bool) -> QualityReward | None:
     """The quality reward with the weight given, or else the one that the run's validation split speaks for."""
     from copl.errors import OptionsError
-    from copl.reward.quality import QualityReward
-    from copl.runs.pipeline import load_data
 
     if name is None:
         if weight is not None:
             raise OptionsError("--quality-weight belongs to a quality reward; name one with --quality")
         return None
+    from copl.reward.quality import QualityReward
+
     if weight is not None:
         return QualityReward(name, weight=weight)
+    from copl.runs.pipeline import load_data
+
     data, _ = load_data(model.run)
     chosen = model.weigh(QualityReward(name), data.split("validation"), calibrated=calibrated)
     say(f"quality counts {chosen.weight:.3g}, by the validation split")

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import frozen
-from scipy.special import ndtri, stdtrit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +99,8 @@ class Spread:
     @property
     def reach(self) -> float:
         """Half the width of the 95 % interval by Student's t."""
+        from scipy.special import stdtrit
+
         return float(stdtrit(self.degrees, 0.975)) * float(np.sqrt(self.variance))
 
 
@@ -217,6 +218,8 @@ def crossed_resamples(
     wanted = variance or spread(deviations, sampled)
     if not drawn:
         return np.full(num_resamples, mean)
+    from scipy.special import ndtri
+
     scale = wanted.reach / (float(ndtri(0.975)) * drawn**0.5)
     resampled: FloatArray = np.clip(mean + scale * deviation, values.min(), values.max())
     return resampled

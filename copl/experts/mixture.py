@@ -10,6 +10,8 @@ hook on each ``lora_A`` applies it, and nothing else of PEFT is touched but the 
 Where each adapted module has a gate of its own (``gates="per-layer"``, as the released code of CoPL), there are as many
 masks as modules. Gradient checkpointing must use ``use_reentrant=False`` and one backward pass must be done before the
 weights of the next batch are set, since the recomputation reads the mask again.
+
+PEFT, which loads most of transformers, is imported where a mixture is made, not where one is named.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from copl.errors import OptionsError, RunError
@@ -32,6 +33,7 @@ from copl.experts.options import MixtureOptions
 from copl.experts.targets import layers_of, require_target_modules, stored_transposed
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import PreTrainedModel
 
 _ADAPTER = "default"
@@ -112,6 +114,8 @@ class MixtureOfLora:
             BackboneError: a target module does not exist.
             OptionsError: there is neither a shared nor a routed expert, or a layer that does not exist.
         """
+        from peft import LoraConfig
+
         try:
             layout = RankLayout(options.shared_rank, options.expert_rank, num_experts)
         except ValueError as error:
@@ -173,6 +177,8 @@ class MixtureOfLora:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the adapter's weights by the names PEFT stores them under."""
+        from peft import get_peft_model_state_dict
+
         return dict(get_peft_model_state_dict(self.peft_model, save_embedding_layers=False))
 
     def save(self, directory: Path) -> None:
@@ -191,6 +197,8 @@ class MixtureOfLora:
             RunError: a file is missing, damaged, foreign, of another version, or made for another backbone.
             BackboneError: the backbone lacks a target module.
         """
+        from peft import LoraConfig
+
         saved = read_mixture(directory)
         try:
             config = LoraConfig.from_peft_type(**saved.config)
@@ -213,6 +221,8 @@ class MixtureOfLora:
         self._take(read_mixture(directory).tensors, directory, "the one here")
 
     def _take(self, tensors: Mapping[str, Tensor], directory: Path, backbone: str) -> None:
+        from peft import set_peft_model_state_dict
+
         wanted = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -293,6 +303,8 @@ def _require_bare(model: nn.Module) -> None:
 
 
 def _adapted(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
+    from peft import PeftModel
+
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5 for a property under its former name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from copl.bradley_terry import log_loss, mean_log_loss
 from copl.records import Comparisons
@@ -46,6 +44,9 @@ def _pooled(rows: Comparisons, num_responses: int) -> Comparisons:
 
 
 def _posterior_mode(train: Comparisons, num_responses: int, precision: float, start: FloatArray) -> FloatArray:
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     ends = np.concatenate([train.chosen, train.rejected])
 
     def negative_log_density(effects: FloatArray) -> tuple[float, FloatArray]:

@@ -88,13 +88,15 @@ class CoplMethod(GoesOn):
         )
         self._fitted = space, reward
         if self._options.graph_scores:
-            self._blend = self._fit_blend(data, upstream, seed, workspace)
+            self._blend = self._fit_blend(data, reader, upstream, seed, workspace)
 
     def _readers_of_table(self, reader: TextReader) -> TextReader | None:
         """Who reads texts for the table of users and responses: nobody, where scores are by the reward model alone."""
         return reader if self._options.graph_scores or self._stages.encoder().reads_texts else None
 
-    def _fit_blend(self, data: PreferenceData, upstream: Mapping[str, Any], seed: int, workspace: Workspace) -> Blend:
+    def _fit_blend(
+        self, data: PreferenceData, reader: TextReader, upstream: Mapping[str, Any], seed: int, workspace: Workspace
+    ) -> Blend:
         space, reward = self.fitted
 
         def compute(directory: Path) -> None:
@@ -108,7 +110,7 @@ class CoplMethod(GoesOn):
             workspace.progress.log(STAGE, num_comparisons=len(rows), table=blend.table, text=blend.text)
             blend.save(directory)
 
-        key = TextReward.key(data, self._stages, reward.model.reader, upstream=upstream, seed=seed)
+        key = TextReward.key(data, self._stages, reader, upstream=upstream, seed=seed)
         return Blend.load(workspace.stage(STAGE, key=key, compute=compute))
 
     def load(self, directory: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize
 
 from copl.bradley_terry import log_loss
 from copl.records import FloatArray, ResponseTable, ScoreRequests, UserTable
@@ -47,6 +46,7 @@ def fitted_weight(personal: FloatArray, quality: FloatArray) -> float:
         personal: margins of held-out comparisons by the personal reward [N].
         quality: margins of the same by the quality reward [N].
     """
+    from scipy.optimize import minimize
 
     def objective(values: FloatArray) -> float:
         slope, weight = values

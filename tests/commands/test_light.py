@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from copl.data.dataset import load_dataset
 from copl.plugins import KINDS
 
-HEAVY = ("torch", "transformers", "peft", "accelerate", "torch_geometric", "pandas", "scipy.stats")
+HEAVY = ("torch", "transformers", "peft", "accelerate", "torch_geometric", "pandas", "scipy.optimize", "scipy.stats")
 PROGRAM = """
 import contextlib, io, json, sys
 from copl import cli
@@ -71,3 +72,19 @@ def test_a_run_without_texts_is_opened_without_a_library_for_texts(small_run: Pa
     ((code, heavy, text),) = loaded_after([command]).values()
     assert code == 0, text
     assert set(heavy) <= {"torch"}, heavy
+
+
+def test_a_run_that_reads_texts_places_and_asks_newcomers_without_its_language_model(
+    personal_run: Path, small_data: Path, tmp_path: Path
+) -> None:
+    responses = load_dataset(small_data).responses  # all of them were read in training
+    prompt = responses.prompts[0]
+    first, second, *_ = (t for t, own in zip(responses.texts, responses.prompts, strict=True) if own == prompt)
+    said, asked, out = tmp_path / "said.jsonl", tmp_path / "asked.jsonl", tmp_path / "adapted.safetensors"
+    said.write_text(json.dumps({"user_id": "new", "prompt": prompt, "chosen": first, "rejected": second}))
+    asked.write_text(json.dumps({"prompt": prompt, "first": first, "second": second}))
+    commands = [["adapt", str(personal_run), str(said), "--out", str(out)], ["ask", str(personal_run), str(asked)]]
+    for command, (code, heavy, text) in loaded_after(commands).items():
+        assert code == 0, (command, text)
+        assert set(heavy) <= {"torch"}, (command, heavy)
+    assert out.is_file()

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Literal, final
 
 import attrs
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from copl.data.pairs import occurring, openings, pair_numbers
 from copl.errors import OptionsError
@@ -245,6 +243,9 @@ def _units(rows: Comparisons, strategy: str) -> _Units:
         pair = pair_numbers(rows)
         owner = rows.user[openings(pair)]
         return _Units(pair, pair, owner, np.zeros(len(owner), dtype=np.bool_))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     count = len(rows)
     node = number_rows(np.tile(rows.user, 2), np.concatenate([rows.chosen, rows.rejected]))
     first, second = node[:count], node[count:]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from copl.errors import DataError
@@ -93,6 +92,8 @@ def _clusters(
 
 def _k_means(users: FloatArray, count: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
     """Return the centres of k-means, started by k-means++, and the sum of the squared distances to them."""
+    from scipy.cluster.vq import kmeans2
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a cluster that runs empty keeps its centre
         centres, nearest = kmeans2(users, count, iter=_ROUNDS, minit="++", seed=rng)

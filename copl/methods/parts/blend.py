@@ -17,7 +17,6 @@ from typing import final
 
 import numpy as np
 from attrs import frozen
-from scipy.optimize import minimize
 
 from copl.bradley_terry import log_loss
 from copl.records import FloatArray
@@ -50,6 +49,7 @@ class Blend:
             table: margins by the table of validation comparisons [N].
             text: margins by the reward model of the same [N].
         """
+        from scipy.optimize import minimize
 
         def objective(logarithms: FloatArray) -> float:
             b, a = np.exp(logarithms)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -12,17 +13,16 @@ from torch import Tensor
 
 from copl.interfaces import ExpertGate, FormerRun, Workspace
 from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
-from copl.reward.export import export_user
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.reader import TextReader
 from copl.reward.readings import READINGS_FILE
 from copl.reward.scoring import Scorer
 from copl.reward.store import load_reward_model, read_reward_card
-from copl.reward.training.former import FormerReward
-from copl.reward.training.setup import RewardDesign
-from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import USERS_FILE, UserVectors, load_trained_users
 from copl.runs.recipe import Stages
+
+if TYPE_CHECKING:
+    from copl.reward.training.former import FormerReward
 
 STAGE = "reward"
 
@@ -31,13 +31,21 @@ STAGE = "reward"
 class TextReward:
     """A trained reward model and how it is trained as a stage.
 
-    Attributes:
+    The model is put together when it is first asked for: to place a newcomer, or to choose a question, takes no more
+    than the table of users and responses.
+
+    Args:
+        opener: puts the model together.
         users: the seen users, where they were trained along with it.
     """
 
-    def __init__(self, scorer: Scorer, users: UserVectors | None = None) -> None:
-        self._scorer = scorer
+    def __init__(self, opener: Callable[[], Scorer], users: UserVectors | None = None) -> None:
+        self._opener = opener
         self.users = users
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self._opener()
 
     @property
     def model(self) -> PersonalRewardModel:
@@ -86,6 +94,9 @@ class TextReward:
         key = cls.key(data, stages, reader, upstream=upstream, seed=seed)
 
         def compute(directory: Path) -> None:
+            from copl.reward.training.setup import RewardDesign
+            from copl.reward.training.train import train_reward_model
+
             train_reward_model(
                 data,
                 users,
@@ -112,10 +123,13 @@ class TextReward:
 
     @classmethod
     def _open(cls, directory: Path, stages: Stages, reader: TextReader) -> TextReward:
-        model = load_reward_model(directory, reader, lambda dim: _gate(stages, dim, seed=0))
-        scorer = Scorer(model, zero=read_reward_card(directory).kept_frozen)
-        if (directory / READINGS_FILE).is_file():
-            scorer.load(directory / READINGS_FILE)
+        def scorer() -> Scorer:
+            model = load_reward_model(directory, reader, lambda dim: _gate(stages, dim, seed=0))
+            scorer = Scorer(model, zero=read_reward_card(directory).kept_frozen)
+            if (directory / READINGS_FILE).is_file():
+                scorer.load(directory / READINGS_FILE)
+            return scorer
+
         return cls(scorer, load_trained_users(directory))
 
     def own_vectors(self, users: UserTable) -> Tensor:
@@ -144,6 +158,8 @@ class TextReward:
         self, user: str, vector: Tensor | None, stages: Stages, directory: Path, *, merge: bool
     ) -> Mapping[str, Any]:
         """Write the reward model of the user with the vector [D] as a plain classifier (`copl.reward.export`)."""
+        from copl.reward.export import export_user
+
         written = export_user(self.model, vector, user, stages.backbone().load(), directory, merge=merge)
         return {"user": user, "directory": str(written.directory), **written.facts()}
 
@@ -156,6 +172,8 @@ def former_reward(former: FormerRun, data: PreferenceData, stages: Stages) -> Fo
         data: splits of the data set now, before older evidence counts less.
         stages: the recipe's parts.
     """
+    from copl.reward.training.former import FormerReward
+
     place, mixture, reward = former.stage(STAGE), stages.options("mixture"), stages.options("reward")
     if place is None:
         former.tell(STAGE, "the former run has none")

@@ -1,9 +1,10 @@
 """What scoring candidates costs: processor time against one frozen forward pass over the same texts in one batch.
 
     python -m benchmarks.scoring [--backbone smollm2-135m] [--candidates 16] [--tokens 100] [--prompt 50]
+    python -m benchmarks.scoring --run RUN      of a trained run of method copl, by `Model.score`, with all that it does
 
-A reward model is put together with random adapters in its top layers (`reward.trainable_layers`), for two users whose
-gates choose other experts, and two who share them. One thread.
+Without a run, a reward model is put together with random adapters in its top layers (`reward.trainable_layers`), for
+two users whose gates choose other experts, and two who share them. One thread.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ import torch
 
 from copl.experts.mixture import MixtureOfLora, adapters_off
 from copl.experts.options import MixtureOptions
+from copl.methods.copl import CoplMethod
+from copl.model import Model
 from copl.plugins import load
 from copl.records import ResponseTable
 from copl.reward.backbones.loaded import collate
@@ -51,9 +55,39 @@ def reward_model(backbone: str, trainable_layers: int) -> PersonalRewardModel:
     return PersonalRewardModel(reader, mixture, gate, head, users=scale[0], features=scale[1]).eval()
 
 
-def texts_of(model: PersonalRewardModel, args: argparse.Namespace, rng: random.Random) -> ResponseTable:
+Score = Callable[[ResponseTable, int], object]
+"""Scores the texts of a table for the first or the second of two users."""
+
+
+def put_together(args: argparse.Namespace) -> tuple[TextReader, Score]:
+    """Return what reads and what scores of a reward model that was never trained."""
+    model = reward_model(args.backbone, args.layers)
+    users, scorer = torch.tensor([[2.0, 0.0], [-2.0, 0.5]]), Scorer(model)
+
+    def score(table: ResponseTable, user: int) -> None:
+        rows = np.arange(len(table))
+        model.reader.features(table, rows)  # what the table of users and responses reads
+        scorer.scores(table, rows, users[user : user + 1], np.zeros_like(rows))
+
+    return model.reader, score
+
+
+def of_run(run: Path) -> tuple[TextReader, Score]:
+    """Return what reads and what scores of a trained run."""
+    model = Model.open(run)
+    method = model.method
+    assert isinstance(method, CoplMethod)
+    users = sorted(method.seen_users())[:2]
+
+    def score(table: ResponseTable, user: int) -> object:
+        return model.score(users[user], table.prompts[0], list(table.texts))
+
+    return method.fitted[1].model.reader, score
+
+
+def texts_of(reader: TextReader, args: argparse.Namespace, rng: random.Random) -> ResponseTable:
     """Return candidates of about so many tokens to one prompt."""
-    vocabulary = model.backbone.tokenizer.get_vocab()
+    vocabulary = reader.backbone.tokenizer.get_vocab()
     words = sorted(word for word in vocabulary if word.isalpha() and word.isascii() and len(word) > 3)[:4000]
     prompt = " ".join(rng.choice(words) for _ in range(args.prompt))
     answers = [" ".join(rng.choice(words) for _ in range(args.tokens)) for _ in range(args.candidates)]
@@ -76,29 +110,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt", type=int, default=50)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--run", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    model, rng = reward_model(args.backbone, args.layers), random.Random(0)
-    reader, users = model.reader, torch.tensor([[2.0, 0.0], [-2.0, 0.5]])
-    rows = np.arange(args.candidates)
-    scorer, taken = Scorer(model), []
+    reader, score = put_together(args) if args.run is None else of_run(args.run)
+    rng, rows, taken = random.Random(0), np.arange(args.candidates), []
     for _ in range(args.repeats + 1):
-        table = texts_of(model, args, rng)
+        table = texts_of(reader, args, rng)
         batch = collate(reader.tokens(table, rows), rows)
 
         def frozen(batch: Any = batch) -> None:
             with torch.no_grad(), adapters_off(reader.backbone.model):
                 reader.backbone.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
 
-        def scored(user: int, table: ResponseTable = table) -> None:
-            reader.features(table, rows)  # what the table of users and responses reads
-            scorer.scores(table, rows, users[user : user + 1], np.zeros_like(rows))
-
-        taken.append([seconds(frozen), *(seconds(partial(scored, user)) for user in (0, 1, 0))])
+        taken.append([seconds(frozen), *(seconds(partial(score, table, user)) for user in (0, 1, 0))])
     pass_, first, other, again = np.median(np.array(taken[1:]), axis=0)
-    shape = tuple(batch.input_ids.shape)
-    print(f"{args.backbone}: {shape[0]} texts of at most {shape[1]} tokens, prompt of about {args.prompt} shared")
-    print(f"one frozen pass {pass_:.3f} s; first user {first:.3f} s ({first / pass_:.2f}); a user of other experts")
+    shape, layers = tuple(batch.input_ids.shape), reader.backbone.num_layers
+    print(f"{args.run or args.backbone}: {shape[0]} texts of at most {shape[1]} tokens, {layers} layers, one prompt")
+    print(f"one frozen pass {pass_:.3f} s; first user {first:.3f} s ({first / pass_:.2f}); a second user")
     print(f"{other:.3f} s more ({other / pass_:.2f}); the first one again {again:.4f} s")
 
 

@@ -19,7 +19,7 @@ from copl.serve.identity import Gate
 from copl.serve.limits import Limits
 from copl.serve.loading import Loader
 from copl.serve.metrics import Counted, Metrics
-from copl.serve.routes import feedback, health, native, openai, operators, pages, ranking, tastes, training
+from copl.serve.routes import feedback, health, native, openai, operators, pages, ranking, responses, tastes, training
 from copl.serve.service import Service
 from copl.serve.settings import ServeOptions, default_store
 from copl.serve.tokens import Tokens
@@ -41,7 +41,18 @@ _TAGS = {
     "operators": "For whoever runs the service; needs a token of scope admin.",
     "health": "For monitors.",
 }
-_ROUTES = (training, tastes, native, feedback, openai, ranking, operators, health, pages)  # a user's id ends a path
+_ROUTES = (
+    training,
+    tastes,
+    native,
+    feedback,
+    openai,
+    responses,
+    ranking,
+    operators,
+    health,
+    pages,
+)  # a user's id ends a path
 
 
 def create_service(

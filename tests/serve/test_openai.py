@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from copl import Model
+from copl.data.chat import decode_prompt
 from tests.serve.running import Running
 from tests.serve.upstream import TEXTS, upstream
 
@@ -125,6 +126,62 @@ def test_an_answer_for_nobody_is_the_average_users_and_takes_no_feedback(
     assert (answer.model_extra or {})["copl"]["unpersonalised"] == 0
     assert service.http.post("/v1/feedback", json={"completion_id": answer.id, "chosen": 1}).status_code == 404
     assert "" not in service.service.log.count_by_user(), "what nobody could have forgotten is not kept"
+
+
+def test_a_response_is_the_best_candidate_and_takes_feedback(service: Running, client: openai.OpenAI) -> None:
+    answer = client.responses.create(model="tiny", instructions="Be brief.", input="How do I boil?", user="responder")
+    chosen = (answer.model_extra or {})["copl"]
+    assert (answer.status, answer.model, answer.output_text) == ("completed", "tiny", chosen["candidates"][0])
+    assert answer.id.startswith("resp_")
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens > 20
+    said = service.http.post("/v1/feedback", json={"completion_id": answer.id, "chosen": 2}).json()
+    assert (said["user"], said["kind"], said["new"]) == ("responder", "choice", True)
+    (kept,) = [event for event in service.service.log.of_user("responder") if event.kind == "completion"]
+    assert decode_prompt(kept.body["prompt"]) == [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "How do I boil?"},
+    ]  # fmt: skip
+
+
+def test_the_stream_of_a_response_is_put_together_by_the_client(client: openai.OpenAI) -> None:
+    again: list[Any] = [
+        {"role": "user", "content": [{"type": "input_text", "text": "How do"}, {"type": "input_text", "text": "I?"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "What?"}]},
+        {"role": "user", "content": "An egg."},
+    ]  # fmt: skip
+    whole = client.responses.create(model="tiny", input=again, user="streamed").output_text
+    with client.responses.stream(model="tiny", input=again, user="streamed") as stream:
+        events = list(stream)
+        assert stream.get_final_response().output_text == whole
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"input": []}, openai.UnprocessableEntityError, "input: expected text"),
+        ({"input": ""}, openai.BadRequestError, "input.0: no text"),
+        ({"input": "a\x00b"}, openai.UnprocessableEntityError, "prompt"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            openai.BadRequestError,
+            "only parts of type text",
+        ),
+        ({"input": [{"type": "function_call_output"}]}, openai.UnprocessableEntityError, "input"),
+        ({"previous_response_id": "resp_1"}, openai.BadRequestError, "send the whole conversation"),
+        ({"tools": [{"type": "web_search"}]}, openai.BadRequestError, "tools: not offered"),
+        ({"background": True}, openai.BadRequestError, "background: not offered"),
+        ({"user": "x" * 257}, openai.UnprocessableEntityError, "at most 256"),
+    ],
+)
+def test_a_response_that_cannot_be_is_refused_in_one_line(
+    client: openai.OpenAI, change: dict[str, Any], error: type[openai.APIStatusError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as raised:
+        client.responses.create(**{"model": "tiny", "input": "How?", **change})
+    body: Any = raised.value.body
+    assert "\n" not in body["message"]
 
 
 def test_models(client: openai.OpenAI) -> None:

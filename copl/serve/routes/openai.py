@@ -24,7 +24,7 @@ from copl.serve.writers import PASSED_ON, Written
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=REFUSALS)
 
-_MAX_CANDIDATES = 64
+MAX_CANDIDATES = 64
 _FEEDBACK = link(
     "feedback", "Say that the first candidate is the best.", body={"completion_id": "$response.body#/id", "chosen": 0}
 )
@@ -62,10 +62,10 @@ class ChatRequest(BaseModel):
     model: str = Field(default="", max_length=500, description="Passed on to the language model upstream.")
     messages: list[ChatMessage] = Field(min_length=1)
     n: int | None = Field(
-        default=None, ge=1, le=_MAX_CANDIDATES, description="Choices that come back, the best for the user first."
+        default=None, ge=1, le=MAX_CANDIDATES, description="Choices that come back, the best for the user first."
     )
     candidates: int | None = Field(
-        default=None, ge=1, le=_MAX_CANDIDATES, description="Answers to choose from; at least n."
+        default=None, ge=1, le=MAX_CANDIDATES, description="Answers to choose from; at least n."
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -169,8 +169,8 @@ class Completion:
     chosen: Chosen
 
 
-def prompt_of_messages(messages: Sequence[ChatMessage]) -> str:
-    """Return the prompt of a chat request.
+def prompt_of_messages(messages: Sequence[ChatMessage], *, of: str = "messages") -> str:
+    """Return the prompt of a chat request, whose field `of` the messages are.
 
     Raises:
         ApiError: 400, a message is no text.
@@ -180,15 +180,17 @@ def prompt_of_messages(messages: Sequence[ChatMessage]) -> str:
         content = message.content
         if isinstance(content, list):
             if any(part.type != "text" or part.text is None for part in content):
-                raise ApiError(400, f"messages.{place}: only parts of type text are understood")
+                raise ApiError(400, f"{of}.{place}: only parts of type text are understood")
             content = "\n".join(part.text or "" for part in content)
         if not content:
-            raise ApiError(400, f"messages.{place}: no text; tools, images and sound are not understood")
+            raise ApiError(400, f"{of}.{place}: no text; tools, images and sound are not understood")
         plain.append({"role": message.role, "content": content})
     return prompt_of(plain)
 
 
-async def complete(service: Service, user: str | None, prompt: str, num: int, settings: dict[str, Any]) -> Completion:
+async def complete(
+    service: Service, user: str | None, prompt: str, num: int, settings: dict[str, Any], *, kind: str = "chatcmpl-"
+) -> Completion:
     """Have candidates written, order them for the user, and keep all of it.
 
     Args:
@@ -197,6 +199,7 @@ async def complete(service: Service, user: str | None, prompt: str, num: int, se
         prompt: in the form of `copl.data.chat`.
         num: number of candidates.
         settings: as `copl.serve.writers.Writer.write` takes them.
+        kind: what its id begins with.
     """
     options = service.options
     check_texts([], [prompt], max_text=options.max_text, max_texts=options.max_texts)
@@ -215,7 +218,7 @@ async def complete(service: Service, user: str | None, prompt: str, num: int, se
         known=rewarded.known,
         run=rewarded.run,
     )
-    own_id, created = f"chatcmpl-{secrets.token_hex(16)}", int(time.time())
+    own_id, created = f"{kind}{secrets.token_hex(16)}", int(time.time())
     kept = {
         "prompt": prompt, "candidates": chosen.candidates, "shown": 0, "unpersonalised": chosen.unpersonalised,
         "rewards": chosen.rewards, "average": average, "model": written.model, "run": chosen.run,
@@ -291,7 +294,7 @@ async def _stream(made: Completion, num_choices: int, include_usage: bool) -> As
     for place, text in enumerate(made.chosen.candidates[:num_choices]):
         more: dict[str, Any] = {"copl": made.chosen.model_dump()} if place == 0 else {}
         yield event(place, {"role": "assistant", "content": ""}, None, **more)
-        for word in _words(text):
+        for word in words(text):
             yield event(place, {"content": word})
         yield event(place, {}, "stop")
     if include_usage:
@@ -303,10 +306,10 @@ def _event(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     """Return a text in parts that end after a space, and make up the text.
 
-    >>> _words("one two  three")
+    >>> words("one two  three")
     ['one ', 'two ', ' ', 'three']
     """
     parts = text.split(" ")

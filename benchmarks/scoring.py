@@ -34,10 +34,11 @@ from copl.reward.reading.reader import TextReader
 from copl.reward.scoring import Scorer
 
 
-def reward_model(backbone: str, trainable_layers: int) -> PersonalRewardModel:
+def reward_model(backbone: str, depth: int | None, trainable_layers: int) -> PersonalRewardModel:
     """Return a reward model with random adapters, whose gate gives two kinds of users other experts."""
     options = RewardOptions(trainable_layers=trainable_layers, max_length=512)
-    reader = TextReader.over(load().registry("backbone").create(backbone, {}).load(), options)
+    own = {} if depth is None else {"layers": depth}
+    reader = TextReader.over(load().registry("backbone").create(backbone, own).load(), options)
     loaded = reader.backbone
     torch.manual_seed(0)
     gate = load().registry("gate").create("top1", {"num_experts": 4}, embedding_dim=2)
@@ -61,7 +62,7 @@ Score = Callable[[ResponseTable, int], object]
 
 def put_together(args: argparse.Namespace) -> tuple[TextReader, Score]:
     """Return what reads and what scores of a reward model that was never trained."""
-    model = reward_model(args.backbone, args.layers)
+    model = reward_model(args.backbone, args.depth, args.layers)
     users, scorer = torch.tensor([[2.0, 0.0], [-2.0, 0.5]]), Scorer(model)
 
     def score(table: ResponseTable, user: int) -> None:
@@ -108,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--prompt", type=int, default=50)
-    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--depth", type=int, help="layers of the backbone that are used; all unless given")
+    parser.add_argument("--layers", type=int, default=2, help="of these, the top ones that are adapted")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--run", type=Path)
     args = parser.parse_args(arguments)

@@ -25,8 +25,7 @@ class _RunFirst(TyperGroup):
     """``copl serve RUN`` is ``copl serve run RUN``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {*self.commands, "--help"}
-        if args and not known & set(args[:1]):
+        if args and args[0] not in self.commands:  # with --help as well: its options are what is looked for
             args.insert(0, _RUN)
         rest: list[str] = super().parse_args(ctx, args)
         return rest
@@ -53,7 +52,7 @@ RUN_OF_STORE: TypeAlias = Annotated[
 ]
 
 
-@app.command(_RUN)
+@app.command(_RUN, epilog="`copl serve RUN` is the same. Tokens of a service: `copl serve token --help`.")
 def run(
     run_directory: RUN_ARGUMENT,
     store: STORE_OPTION = None,

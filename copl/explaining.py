@@ -155,22 +155,24 @@ class RunTexts:
         texts = self._texts if said is None else {**texts_of(said.responses), **self._texts}
         return Reasons.of(explained, responses, texts)
 
-    def own_comparison(self, user: str) -> tuple[str, str, str]:
-        """Return prompt and responses of the first comparison of a user in the run's data.
+    def own_comparison(self, user: str, said: ComparisonSet | None) -> tuple[str, str, str]:
+        """Return prompt and responses of the first comparison of a user in what was said since, else in the run's data.
 
         Raises:
-            OptionsError: the data is gone, or has no such user.
+            OptionsError: the data is gone, or has no such user; or the user has compared nothing.
         """
+        if said is not None and (first := _first_comparison(said.of_user(user))):
+            return first
         data = self._data
-        if data is None:
-            raise OptionsError("the data of the run is not there any more; give --prompt and --response")
-        if user not in data.users.rows:
-            raise OptionsError(f"no user {quoted(user)} in the data{suggest(user, data.users.ids)}")
-        for name in data.evidence():
-            own = data.split(name).of_user(user).comparisons
-            if len(own):
-                chosen, rejected = int(own.chosen[0]), int(own.rejected[0])
-                return data.responses.prompts[chosen], data.responses.texts[chosen], data.responses.texts[rejected]
+        known = [*(said.users.ids if said is not None else ()), *(data.users.ids if data is not None else ())]
+        if data is not None and user in data.users.rows:
+            for name in data.evidence():
+                if first := _first_comparison(data.split(name).of_user(user)):
+                    return first
+        elif user not in known:
+            if data is None:
+                raise OptionsError("the data of the run is not there any more; give --prompt and --response")
+            raise OptionsError(f"no user {quoted(user)} in the data{suggest(user, known)}")
         raise OptionsError(f"user {quoted(user)} has compared nothing; give --prompt and --response")
 
     @cached_property
@@ -222,3 +224,12 @@ def load_reasons(directory: Path) -> tuple[Reasons, ...]:
     """
     path = directory / _FILE
     return read_document(path, _Kept, advice="evaluate the run again").reasons if path.exists() else ()
+
+
+def _first_comparison(said: ComparisonSet) -> tuple[str, str, str] | None:
+    """Return prompt and responses of the first comparison, None where there is none."""
+    rows, table = said.comparisons, said.responses
+    if not len(rows):
+        return None
+    chosen, rejected = int(rows.chosen[0]), int(rows.rejected[0])
+    return table.prompts[chosen], table.texts[chosen], table.texts[rejected]

@@ -29,7 +29,7 @@ from attrs import evolve
 from copl.adapt.store import load_adapted, save_adapted
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, known_by, row_requests, score_request, table_requests
-from copl.errors import UnknownUserWarning
+from copl.errors import DataError, UnknownUserWarning
 from copl.explaining import Reasons, RunTexts
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
@@ -324,14 +324,16 @@ class Model:
             OptionsError: the method knows no users, or scores by its reward model alone.
         """
         requests = score_request(user, prompt, [response] if against is None else [response, against])
+        if against is not None and len(set(requests.responses.texts)) < 2:
+            raise DataError("explain: the two responses are the same text; name another one, or leave it out")
         said = None if support is None else read_comparison_rows(support)
         with self._lock:
             explained = self.method.explain(requests.users.ids[0], requests.responses, said)
         return self._texts.reasons(explained, requests.responses, said)
 
-    def own_comparison(self, user: str | int) -> tuple[str, str, str]:
-        """Return prompt, preferred and other response of the first comparison of a user in the data of the run."""
-        return self._texts.own_comparison(known_by(user))
+    def own_comparison(self, user: str | int, support: ComparisonSet | None = None) -> tuple[str, str, str]:
+        """Return prompt, preferred and other response of a user's first comparison in `support`, else in the data."""
+        return self._texts.own_comparison(known_by(user), support)
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""

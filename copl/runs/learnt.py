@@ -5,7 +5,6 @@ A hash tells whether something is the same, and nothing else: neither ids nor te
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -20,7 +19,7 @@ from copl.data.making.everyone import for_everyone
 from copl.errors import CoplError, RunError
 from copl.judgements import Judgements
 from copl.records import SPLITS, BoolArray, Comparisons, ComparisonSet, PreferenceData
-from copl.system.tensors import integers, load_arrays, save_tensors
+from copl.system.tensors import content_checksum, integers, load_arrays, save_tensors
 
 if TYPE_CHECKING:
     from copl.runs.directory import Run
@@ -85,7 +84,7 @@ class LearntRows:
         for split in LEARNT:
             tensors |= {f"{split}.places": self.places[split], f"{split}.said": self.said[split]}
         signed = {name: values.view(np.int64) for name, values in tensors.items()}
-        header = {"digest": self.digest, "content": _checksum(self.digest, tensors)}
+        header = {"digest": self.digest, "content": content_checksum(self.digest, tensors)}
         save_tensors(root / LEARNT_FILE, signed, header=header)
 
     @classmethod
@@ -102,7 +101,7 @@ class LearntRows:
         values = {name: read.array(name).view(np.uint64) for name in names}
         header = read.read_header(_Header, advice=_AGAIN)
         digest = header.digest
-        if header.content is not None and header.content != _checksum(digest, values):
+        if header.content is not None and header.content != content_checksum(digest, values):
             raise RunError(f"{path}: damaged (its checksum differs); {_AGAIN}")
         places, said = ({split: values[f"{split}.{kind}"] for split in LEARNT} for kind in ("places", "said"))
         return cls(digest, places, said, values["texts"])
@@ -115,11 +114,6 @@ class _Header:
 
     digest: str
     content: str | None = None
-
-
-def _checksum(digest: str, values: Mapping[str, Hashes]) -> str:
-    parts = (digest.encode(), *(name.encode() + values[name].tobytes() for name in sorted(values)))
-    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @final

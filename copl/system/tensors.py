@@ -8,6 +8,7 @@ of ending in scores that mean nothing.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from copl.system.documents import parse_document, to_json
 from copl.system.files import write_atomically
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 T = TypeVar("T")
@@ -149,6 +151,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], *, header: Any = None) 
             raise OSError(code, os.strerror(code)) from error
 
     write_atomically(path, write)
+
+
+def content_checksum(said: str, values: Mapping[str, NDArray[Any]]) -> str:
+    """Return a checksum of arrays, and of what else is said of them, to be kept in the header of their file."""
+    parts = (
+        said.encode("utf-8", "surrogatepass"),
+        *(name.encode() + values[name].tobytes() for name in sorted(values)),
+    )
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _apart(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -80,6 +80,9 @@ def test_newcomers_are_explained_by_what_they_say(run: Path, tmp_path: Path, run
     told = json.loads(shown)
     assert told["num_answers"] == 5
     assert next(part["amount"] for part in told["parts"] if part["chosen"] == first["chosen"]) > 0
+    named = ("--user", "new", "--support", tmp_path / "s.jsonl", "--json")
+    code, shown, err = run_copl("explain", run / "run", *named)  # the first of what the newcomer has compared
+    assert (code, json.loads(shown)) == (0, told), err
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,10 @@ def test_newcomers_are_explained_by_what_they_say(run: Path, tmp_path: Path, run
         (("--user", "seen-0000", "--prompt", "p"), "give --prompt and --response together"),
         (("--user", "seen-0000", "--against", "p"), "give --prompt and --response together"),
         (("--user", "seen-0000", "--prompt", " ", "--response", "r"), "prompt: empty text"),
+        (
+            ("--user", "seen-0000", "--prompt", "p", "--response", "r", "--against", " r"),
+            "the two responses are the same text",
+        ),
     ],
 )
 def test_mistakes_are_a_line(run: Path, run_copl: RunCopl, arguments: tuple[str, ...], fault: str) -> None:

@@ -305,6 +305,14 @@ def test_adapted_users_belong_to_one_run(graph_run: Path, small_data: Path, run_
     newcomers, path = model.adapt(support), tmp_path / "new.safetensors"
     model.save_adapted(newcomers, path)
     assert model.load_adapted(path).embeddings.equal(newcomers.embeddings)
+    content = path.read_bytes()
+    flipped = tmp_path / "flipped.safetensors"
+    for place in (-1, content.index(newcomers.user_ids[0].encode())):  # of a tensor, of an id
+        changed = bytearray(content)
+        changed[place] ^= 1
+        flipped.write_bytes(bytes(changed))
+        with pytest.raises(RunError, match="damaged"):
+            model.load_adapted(flipped)
     assert twin.load_adapted(path).user_ids == newcomers.user_ids  # the same model by another name
     with pytest.raises(RunError, match=rf"adapted for another run than {other.run.root}; adapt them for this one"):
         other.load_adapted(path)

@@ -31,6 +31,11 @@ _KINDS = {
     503: "overloaded_error",
 }
 _LONGEST = 1000
+_WORDS = {
+    (404, "Not Found"): "there is nothing at this address; GET /openapi.json lists what there is",
+    (405, "Method Not Allowed"): "this address takes other methods; GET /openapi.json lists them",
+}
+"""What the framework says of addresses, in words that say what to do."""
 
 
 @final
@@ -128,7 +133,8 @@ def _copl(_: Request, error: Any) -> Any:
 def _http(_: Request, error: Any) -> Any:
     if error.status_code == 400:  # of the framework, about a body that is not even text
         return refusal(400, "the body is no JSON in UTF-8, or goes too deep")
-    return refusal(error.status_code, str(error.detail), error.headers)
+    words = _WORDS.get((error.status_code, str(error.detail)), str(error.detail))
+    return refusal(error.status_code, words, error.headers)
 
 
 def _store(_: Request, error: Any) -> Any:

@@ -28,6 +28,7 @@ KEY_VARIABLE = "COPL_UPSTREAM_KEY"
 
 PASSED_ON = (
     "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "presence_penalty", "frequency_penalty",
+    "response_format",
 )  # fmt: skip
 """Settings of a request that the upstream gets as they are; the seed comes beside them."""
 
@@ -243,6 +244,8 @@ class Embedded:
         return list(self.names)
 
     async def write(self, prompt: str, num: int, settings: Mapping[str, Any]) -> Written:
+        if (settings.get("response_format") or {}).get("type", "text") != "text":
+            raise ApiError(400, "response_format: what writes here writes text; start with --upstream for more")
         seed = settings.get("seed")
         number = secrets.randbelow(1 << 31) if seed is None else int(seed) % (1 << 31)
         with self._line.waiting():

@@ -142,7 +142,9 @@ def test_paths_that_are_none(service: Running, method: str, path: str, status: i
     body = {"prompt": "p", "responses": ["a"]} if method == "POST" else None
     answer = service.http.request(method, path, json=body)
     assert answer.status_code == status, answer.text
-    assert "\n" not in answer.json()["error"]["message"]
+    message = answer.json()["error"]["message"]
+    assert "\n" not in message
+    assert status not in (404, 405) or "GET /openapi.json" in message
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201])

@@ -171,6 +171,7 @@ def test_the_stream_of_a_response_is_put_together_by_the_client(client: openai.O
         ({"input": [{"type": "function_call_output"}]}, openai.UnprocessableEntityError, "input"),
         ({"previous_response_id": "resp_1"}, openai.BadRequestError, "send the whole conversation"),
         ({"tools": [{"type": "web_search"}]}, openai.BadRequestError, "tools: not offered"),
+        ({"text": {"format": {"type": "json_object"}}}, openai.BadRequestError, "text.format: not offered"),
         ({"background": True}, openai.BadRequestError, "background: not offered"),
         ({"user": "x" * 257}, openai.UnprocessableEntityError, "at most 256"),
     ],
@@ -206,6 +207,7 @@ def test_models(client: openai.OpenAI) -> None:
         ({"user": "x" * 257}, openai.UnprocessableEntityError),
         ({"messages": [{"role": "user", "content": "a\x00b"}]}, openai.UnprocessableEntityError),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError),
+        ({"logprobs": True}, openai.BadRequestError),
     ],
 )
 def test_errors_are_those_of_the_client_with_one_line(
@@ -229,12 +231,14 @@ def test_parts_of_text_are_one_text(client: openai.OpenAI) -> None:
 def test_an_upstream_that_writes_one_at_a_time_is_asked_again(serving: Callable[..., Running]) -> None:
     with upstream(most=1) as (url, asked):
         service = serving(upstream=url, upstream_model="real")
-        body = {"model": "alias", "messages": ASKED, "n": 3, "seed": 7, "temperature": 0.5}
+        shape = {"type": "json_object"}
+        body = {"model": "alias", "messages": ASKED, "n": 3, "seed": 7, "temperature": 0.5, "response_format": shape}
         answer = service.http.post("/v1/chat/completions", json=body).json()
         assert len(answer["choices"]) == 3
         assert [one["model"] for one in asked] == ["real"] * 4
         assert sorted(one["seed"] for one in asked) == [7, 8, 9, 10]
         assert {one["temperature"] for one in asked} == {0.5}
+        assert [one["response_format"] for one in asked] == [shape] * 4
 
 
 def test_an_upstream_that_fails_midway_has_written_enough(serving: Callable[..., Running]) -> None:
@@ -304,6 +308,8 @@ def test_embedded_generators_write_where_there_is_no_upstream(serving: Callable[
     assert chosen["rewards"] == sorted(chosen["rewards"], reverse=True)
     assert first.json()["model"] == "facets"
     assert service.http.post("/v1/chat/completions", json=asked).json()["copl"]["candidates"] == chosen["candidates"]
+    shaped = service.http.post("/v1/chat/completions", json=asked | {"response_format": {"type": "json_object"}})
+    assert (shaped.status_code, "response_format" in shaped.json()["error"]["message"]) == (400, True)
     question = service.http.get("/v1/users/ann/question", params={"prompt": prompt})
     assert question.json()["first"] != question.json()["second"]
     other = service.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Who are you?"}]})

@@ -41,6 +41,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
         page.on("requestfailed", lambda request: faults.append(request.url))
         page.on(
             "request",
@@ -194,6 +195,25 @@ def test_without_a_writer_a_person_brings_the_answers_along(
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
+def test_whoever_has_said_no_name_is_asked_for_one_and_a_part_opened_meanwhile_is_loaded(
+    service: Running, visit: Callable[..., Any]
+) -> None:
+    page = visit(service, "", "you")
+    asked = page.get_by_text("Say who you are first")
+    asked.wait_for()
+    assert not page.locator("#map").is_visible()
+    page.get_by_role("tab", name="Try").click()
+    assert not asked.is_visible()
+    page.get_by_role("tab", name="Teach").click()
+    assert asked.is_visible()
+    picture(page, "nobody-teach")
+    page.get_by_label("You are").fill("gus")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_role("tab", name="You").click()  # while the question is fetched
+    page.get_by_text("I know nothing of you yet").wait_for()
+    assert not asked.is_visible()
+
+
 def test_everything_to_press_has_a_name_and_every_field_a_label(service: Running, visit: Callable[..., Any]) -> None:
     page = visit(service, "fay")
     nameless = page.evaluate(
@@ -211,5 +231,5 @@ def test_the_page_is_one_host_with_a_strict_policy(service: Running) -> None:
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
     assert "style=" not in answer.text
     assert "http" not in answer.text.replace(service.url, "")
-    for path in ("/page/style.css", "/page/page.js"):
+    for path in ("/page/style.css", "/page/page.js", "/page/icon.svg"):
         assert service.http.get(path).status_code == 200

@@ -43,6 +43,7 @@ function textOf(prompt) {
 
 // Runs something that a person asked for: one at a time, faults in words.
 let busy = false;
+let waiting = null; // a part of the page that was opened meanwhile
 async function doing(words, action) {
   if (busy) return;
   busy = true;
@@ -59,6 +60,9 @@ async function doing(words, action) {
   } finally {
     busy = false;
     document.body.removeAttribute("aria-busy");
+    const opened = waiting;
+    waiting = null;
+    if (opened === state.tab) load(opened);
   }
 }
 
@@ -196,6 +200,7 @@ function drawMap(map) {
   const points = map.points.map(([x, y], n) => circle(x, y, 0.02, "other", map.groups[n] || ""));
   if (map.place) points.push(circle(map.place[0], map.place[1], 0.05, "me", "you"));
   byId("map").replaceChildren(heading, ...points);
+  byId("map").removeAttribute("hidden");
   byId("map-hint").textContent = map.place
     ? "Each small point is a user of the training data, the large one is you; those near you like what you like."
     : "There is no map for this run.";
@@ -280,7 +285,11 @@ function rows(id, values) {
     cells.forEach((cell, n) => row.append(element("td", String(cell), typeof cell === "number" || (n && /^[\d.–-]+$/.test(cell)) ? "number" : "")));
     return row;
   });
-  byId(id).tBodies[0].replaceChildren(...made);
+  const none = element("td", "Nothing yet.", "hint");
+  none.colSpan = byId(id).tHead.rows[0].cells.length;
+  const line = element("tr");
+  line.append(none);
+  byId(id).tBodies[0].replaceChildren(...(made.length ? made : [line]));
 }
 
 async function loadOperators() {
@@ -317,10 +326,15 @@ function open(tab, focus) {
   }
   if (focus) byId(`tab-${tab}`).focus();
   history.replaceState(null, "", `#${tab}`);
+  byId("who-first").hidden = Boolean(state.user) || !["teach", "you"].includes(tab);
   if (state.user || tab === "operators") load(tab);
 }
 
 function load(tab) {
+  if (busy) {
+    waiting = tab;
+    return Promise.resolve();
+  }
   const user = state.user;
   if (tab === "operators" && !user) state.user = " ";
   return doing(tab === "try" ? "" : "Loading …", async () => { await loaders[tab](); }).finally(() => {
@@ -367,6 +381,7 @@ byId("who").addEventListener("submit", async (event) => {
   try {
     await enter();
     if (!state.user) throw new Error("say who you are: any name of yours");
+    byId("who-first").hidden = true;
     await load(state.tab);
     if (!byId("fault").textContent) say(`Hello, ${state.user}.`);
   } catch (error) {

@@ -79,6 +79,8 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
+    response_format: dict[str, Any] | None = Field(default=None, description="Passed on to the upstream.")
+    logprobs: bool | None = Field(default=None, description="Not offered.")
     tools: list[Any] | None = Field(default=None, description="Not offered: a completion here is text.")
 
 
@@ -256,6 +258,8 @@ async def chat(service: ServiceOf, principal: PrincipalOf, named: NamedUser, bod
     user = _user(principal, named, body)
     if body.tools:
         raise ApiError(400, "tools: not offered; a completion here is text")
+    if body.logprobs:
+        raise ApiError(400, "logprobs: not offered; field copl of the answer has the reward of each candidate")
     prompt = prompt_of_messages(body.messages)
     num_choices = body.n or 1
     num = max(num_choices, body.candidates or service.options.candidates)

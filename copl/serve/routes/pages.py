@@ -14,7 +14,11 @@ router = APIRouter(include_in_schema=False)
 
 _PAGE = Path(__file__).resolve().parents[1] / "page"
 _TEMPLATES = Environment(loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined)
-_TYPES = {"style.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
+_TYPES = {
+    "style.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 
 
 @router.get("/")
@@ -26,6 +30,11 @@ async def page(service: ServiceOf) -> Response:
 @router.get("/page/style.css")
 async def style() -> Response:
     return _file("style.css")
+
+
+@router.get("/page/icon.svg")
+async def icon() -> Response:
+    return _file("icon.svg")
 
 
 @router.get("/page/page.js")

@@ -61,6 +61,7 @@ class ResponsesRequest(BaseModel):
     tools: list[Any] | None = Field(default=None, description="Not offered: a response here is text.")
     previous_response_id: str | None = Field(default=None, description="Not offered: `input` has the conversation.")
     conversation: Any = Field(default=None, description="Not offered: `input` has the conversation.")
+    text: dict[str, Any] | None = Field(default=None, description="Of its formats only text is offered.")
     background: bool | None = Field(default=None, description="Not offered.")
 
 
@@ -134,6 +135,9 @@ def _refuse_what_is_not_offered(body: ResponsesRequest) -> None:
     for name in ("previous_response_id", "conversation"):
         if getattr(body, name) is not None:
             raise ApiError(400, f"{name}: not offered; send the whole conversation as input")
+    shape = (body.text or {}).get("format")
+    if isinstance(shape, dict) and shape.get("type", "text") != "text":
+        raise ApiError(400, "text.format: not offered; a response here is text")
     if body.background:
         raise ApiError(400, "background: not offered; the response comes with the answer")
 

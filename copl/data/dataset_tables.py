@@ -116,8 +116,9 @@ def raise_faults(faults: list[str]) -> None:
 
 def parsed(path: Path, content: bytes | str, schema: Any) -> Any:
     try:
-        # of one file; pq.read_table looks for more, and loads pandas for that
-        table = pq.ParquetFile(pa.BufferReader(content)).read()
+        # of one file; pq.read_table looks for more, and loads pandas for that. By no other thread, which may hold the
+        # bytes still when the program ends, and would end it with an abort
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, KeyError, OSError) as error:
         return f"{path}: not a table of this format ({str(error).splitlines()[0]}); {AGAIN}"

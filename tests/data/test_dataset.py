@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -102,6 +104,21 @@ def example(texts: tuple[str, str, str] = ("a", "b", "c")) -> PreferenceData:
 def saved(tmp_path: Path) -> Path:
     save_dataset(example(), tmp_path / "set")
     return tmp_path / "set"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux tells of them")
+def test_a_data_set_is_read_without_further_threads(saved: Path) -> None:
+    """One that still holds the bytes of a file when the program ends would end it with an abort."""
+    program = """
+import os, sys
+from pathlib import Path
+from copl.data.dataset import load_dataset
+before = len(os.listdir("/proc/self/task"))
+load_dataset(Path(sys.argv[1]))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(saved)], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_the_description_can_be_read_by_a_person(saved: Path) -> None:

@@ -307,7 +307,7 @@ def _parquet_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterato
             file = pq.ParquetFile(handle)
             names.update(dict.fromkeys(file.schema_arrow.names))
             wanted = _present(columns, file.schema_arrow.names)
-            yield from _numbered(file.iter_batches(batch_size=_BATCH, columns=wanted))
+            yield from _numbered(file.iter_batches(batch_size=_BATCH, columns=wanted, use_threads=False))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from error
 

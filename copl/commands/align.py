@@ -35,7 +35,9 @@ def align(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")] = None,
     aligner: Annotated[str, typer.Option("--aligner", help="Who decides what a user sees.")] = "best-of-n",
     generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "local",
-    user: Annotated[list[str] | None, typer.Option("--user", help="Id of a user; may be repeated.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option("--user", metavar="ID", help="Id of a user; may be repeated.")
+    ] = None,
     users: USERS_OPTION = None,
     support: Annotated[
         Path | None,

@@ -153,7 +153,7 @@ def _size(data: PreferenceData) -> int:
 @app.command("forget")
 def forget(
     data_directory: DATA_ARGUMENT,
-    users: Annotated[list[str], typer.Option("--user", help="Id of a user to forget; may be repeated.")],
+    users: Annotated[list[str], typer.Option("--user", metavar="ID", help="Id of a user to forget; may be repeated.")],
     out: OUT_OPTION,
     overwrite: OVERWRITE_OPTION = False,
     as_json: JSON_OPTION = False,

@@ -30,7 +30,9 @@ def evaluate(
     ] = False,
     aligners: Annotated[
         list[str] | None,
-        typer.Option("--aligner", help="With --policy: who decides; may be repeated. [default: best-of-n]"),
+        typer.Option(
+            "--aligner", metavar="NAME", help="With --policy: who decides; may be repeated. [default: best-of-n]"
+        ),
     ] = None,
     generator: Annotated[
         str | None,

@@ -63,7 +63,7 @@ def run(
     generator: Annotated[str | None, _option("generator")] = None,
     candidates: Annotated[int, _option("candidates", min=1, max=64)] = _DEFAULTS.candidates,
     refresh: Annotated[float, _option("refresh", metavar="SECONDS", min=0)] = _DEFAULTS.refresh,
-    origins: Annotated[list[str] | None, _option("origins", "--allow-origin")] = None,
+    origins: Annotated[list[str] | None, _option("origins", "--allow-origin", metavar="ORIGIN")] = None,
     user_header: Annotated[str, _option("user_header")] = _DEFAULTS.user_header,
     queue: Annotated[int, _option("queue", min=1)] = _DEFAULTS.queue,
     rate: Annotated[float, _option("rate", min=0)] = _DEFAULTS.rate,

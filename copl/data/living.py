@@ -268,12 +268,14 @@ def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
         text = str(entry)
         return "such as" not in text and not names.search(text)
 
+    count = len(set(users))
+    forgotten = "1 user was" if count == 1 else f"{count:,} users were"
     provenance = {
         **data.provenance,
         "counts": {**data.provenance.get("counts", {}), "kept": sum(map(len, kept.values()))},
         "notes": [
             *filter(is_silent, data.provenance.get("notes", ())),
-            f"{len(set(users)):,} users were forgotten; other counts than that of what is kept are of before.",
+            f"{forgotten} forgotten; other counts than that of what is kept are of before.",
         ],
         "findings": list(filter(is_silent, data.provenance.get("findings", ()))),
     }

@@ -19,7 +19,7 @@ def _all_commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[t
         yield from _all_commands(subcommand, (*words, name))
 
 
-def test_flags_stand_without_a_type_and_required_options_first() -> None:
+def test_types_are_those_of_one_value_and_required_options_first() -> None:
     commands = dict(_all_commands(get_command(app)))
     assert {(), ("train",), ("data", "make"), ("plugins", "new"), ("cache", "clear"), ("serve", "token", "new")} < set(
         commands
@@ -29,6 +29,7 @@ def test_flags_stand_without_a_type_and_required_options_first() -> None:
         assert outcome.exit_code == 0, words
         assert "--help" in outcome.output, words
         assert "bool" not in outcome.output.lower(), words
+        assert "list[" not in outcome.output, words
         options = [option for option in command.params if option.param_type_name == "option"]
         required = [option.required for option in options]
         assert required == sorted(required, reverse=True), words

@@ -168,7 +168,7 @@ def test_a_forgotten_user_leaves_no_byte(tmp_path: Path) -> None:
     assert said(again) == {key: name for key, name in said(data).items() if key[0] != "ann-of-the-hill"}
     assert not {"Under the mat.", "No idea."} & set(again.responses.texts)
     assert rows[0]["chosen"] in again.responses.texts  # others have judged it, too
-    assert "1 users were forgotten; other counts than that of what is kept are of before." in again.provenance["notes"]
+    assert "1 user was forgotten; other counts than that of what is kept are of before." in again.provenance["notes"]
 
 
 def test_findings_that_name_a_forgotten_user_go() -> None:

@@ -246,6 +246,46 @@ def test_nobody_is_judged_by_what_was_learnt_of_them_in_another_way(seed: int, p
                 assert not by & set(zip(of_two.user.tolist(), end.tolist(), strict=True))
 
 
+@given(st.integers(0, 10_000), st.sampled_from([1, 3, 9]), st.sampled_from(["pair", "response"]), st.booleans())
+@settings(max_examples=8)
+def test_added_or_made_of_all_the_last_word_counts_and_nothing_leaks(
+    seed: int, prompts: int, strategy: str, timed: bool
+) -> None:
+    """Which opinions are judged by may differ, since what is there does not move; what users say now may not."""
+    rng = np.random.default_rng(seed)
+    rows, more = (anything(rng, 120, prompts=prompts, timed=timed) for _ in range(2))
+    options = CollectedOptions(path=Path("x"), strategy=strategy, unseen_fraction=0.3, support=2)
+    origin = Origin("jsonl", "", "", "")
+
+    def collected(given: list[Row]) -> Collected:
+        return collect_rows(table_of_objects("rows", given, list(range(len(given))), "row"), {})[0]
+
+    data = collected(rows).data(options, origin, where=Path("rows.jsonl"), seed=seed)
+    grown = add_said(data, collected(more).as_set(), name="more")
+    whole = collected([*rows, *more]).data(options, origin, where=Path("rows.jsonl"), seed=seed)
+    assert not [finding for finding in check(grown) if finding.severity == "error"]
+    added, made = (last_words(one) for one in (grown, whole))
+    assert {subject: said for subject, said in added.items() if subject in made} == {
+        subject: said for subject, said in made.items() if subject in added
+    }
+
+
+def last_words(data: PreferenceData) -> dict[tuple[Any, ...], Any]:
+    """What is learnt of each thumb, rating, pair and tie."""
+    words: dict[tuple[Any, ...], Any] = {}
+    for key, split in everything(data).items():
+        if split not in ("train", "support"):
+            continue
+        if not isinstance(key[0], int):
+            user, chosen, rejected = key
+            words["pair", user, frozenset((chosen, rejected))] = chosen
+        elif key[0] in (THUMB, RATING):
+            words[key[0], *key[1:3]] = key[3]
+        else:
+            words["pair", key[1], frozenset(key[2:4])] = key[0]
+    return words
+
+
 def columns(data: PreferenceData, split: str) -> tuple[list[int], ...]:
     part = data.splits.get(split, Comparisons.empty())
     return part.user.tolist(), part.chosen.tolist(), part.rejected.tolist()

@@ -43,8 +43,8 @@ def train(
     from copl.errors import OptionsError
     from copl.plugins import load
     from copl.runs.directory import CONFIG_FILE, former_of, open_run
-    from copl.runs.pipeline import load_data
     from copl.runs.pipeline import train as train_run
+    from copl.runs.pipeline import training_data
     from copl.runs.verdicts import first_verdict
     from copl.system.processes import num_processes
 
@@ -65,11 +65,18 @@ def train(
         raise OptionsError("DATA is missing: name the directory of a data set (`copl data make` writes one)")
     with interruptible(lambda: kept_of_run(out)):
         cache = shared_cache(no_cache)
+        learned = training_data(data, everyone=everyone)
         run, method = train_run(
-            recipe, data, out, open_progress=open_progress, cache=cache, everyone=everyone, former=ancestor
+            recipe,
+            data,
+            out,
+            open_progress=open_progress,
+            cache=cache,
+            everyone=everyone,
+            former=ancestor,
+            data=learned,
         )
         if num_processes() == 1:  # to say so needs the whole model in one place
-            learned = load_data(run, data)[0]
             with open_progress(None) as progress:
                 verdict = first_verdict(run, learned, method, progress=progress, cache=cache)
             show_text(f"By validation alone: {verdict.paragraph}")

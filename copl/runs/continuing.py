@@ -33,12 +33,14 @@ class Former:
         run: the run.
         facts: what the successor's ``run.json`` says of it, but for what became of the parts.
         changes: what has become of what it learnt from.
+        learnt: what there is to learn from now.
         is_same: whether the data say the same as before, in the same order.
     """
 
     run: Run
     facts: FormerFacts
     changes: Changes
+    learnt: LearntRows
     is_same: bool
 
     @classmethod
@@ -79,7 +81,7 @@ class Former:
         for stage in fitted_stages(run.root):  # damage is found before anything is written
             if is_same or stage.name != FEATURES:
                 verify_stage(stage)
-        return cls(run, facts, changes, is_same)
+        return cls(run, facts, changes, now, is_same)
 
     @property
     def weights_of_backbone(self) -> str | None:

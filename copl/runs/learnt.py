@@ -155,11 +155,6 @@ class Changes:
         return cls(new - changed, changed, gone, moved, texts_gone, len(now.said["train"]))
 
 
-def keep_learnt(root: Path, data: PreferenceData) -> None:
-    """Write what a data set holds to learn from into a run directory."""
-    LearntRows.of(data).save(root)
-
-
 def learnt_of(run: Run) -> LearntRows:
     """Return what a run has learnt from: as it was kept, or, of an earlier version, from its data.
 

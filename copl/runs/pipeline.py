@@ -24,7 +24,7 @@ from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray
 from copl.runs.consensus import consensus_margins
 from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, with_parts
 from copl.runs.directory import LOG_FILE, FormerFacts, Run, create_run
-from copl.runs.learnt import keep_learnt
+from copl.runs.learnt import LearntRows
 from copl.runs.recipe import Recipe
 from copl.runs.reference import keep_reference
 from copl.runs.results import References, load_margins, load_references, save_diagnostics, save_margins, write_metrics
@@ -62,6 +62,7 @@ def train(
     cache: Path | None,
     everyone: bool = False,
     former: Run | None = None,
+    data: PreferenceData | None = None,
 ) -> tuple[Run, PreferenceModel]:
     """Train a recipe on a data set into a run directory; what is already there or in the cache is not computed again.
 
@@ -73,12 +74,13 @@ def train(
         cache: directory shared between runs.
         everyone: learn from everyone and everything, with nothing held out but for validation.
         former: a finished run of the same recipe to go on from; what new rows do not touch is taken from it.
+        data: what `training_data` has read there, where that is at hand.
 
     Raises:
         CoplError: the data, the recipe, the backbone, the directory or the former run is unfit, and nothing has been
             written; or another process writes into the directory.
     """
-    data = _training_data(data_directory, everyone)
+    data = training_data(data_directory, everyone=everyone) if data is None else data
     learnt = data.split("train")
     if not len(learnt):
         why = "every user's thumbs and ratings are alike" if learnt.speakers else "split 'train' is empty"
@@ -111,7 +113,12 @@ def _ancestor(former: Run, recipe: Recipe, data: PreferenceData, out: Path, *, e
     return ancestor
 
 
-def _training_data(directory: Path, everyone: bool) -> PreferenceData:
+def training_data(directory: Path, *, everyone: bool) -> PreferenceData:
+    """Read what a run is trained on; with nothing held out where it learns from everyone.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     data = load_dataset(directory)
     return for_everyone(data) if everyone else data
 
@@ -130,7 +137,7 @@ def _fit(
             facts = _fit_from(run, method, data, former, workspace)
         if is_main():
             keep_reference(run.root, data)
-            keep_learnt(run.root, data)
+            (LearntRows.of(data) if former is None else former.learnt).save(run.root)
             workspace.tidy()
     # a stage that several parts of a method ask for is computed for the first and reused by the others
     stages = dict.fromkeys(workspace.reused, "reused") | dict.fromkeys(workspace.computed, "computed")
@@ -177,7 +184,7 @@ def load_data(run: Run, directory: Path | None = None) -> tuple[PreferenceData, 
             f"{place}: not the data set any more that {run.root} was trained on: it has been made anew since; "
             "train on it, or name it with --data to measure the run on it all the same"
         )
-    return _training_data(place, same and run.facts.data.everyone), same
+    return training_data(place, everyone=same and run.facts.data.everyone), same
 
 
 def evaluate(

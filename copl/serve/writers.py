@@ -51,12 +51,14 @@ class Written:
         model: who wrote them.
         prompt_tokens: tokens of the prompt, as far as known.
         completion_tokens: tokens of all answers, as far as known.
+        cut: those of the answers that were at their limit of tokens before their end, as far as known.
     """
 
     texts: tuple[str, ...]
     model: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cut: frozenset[str] = frozenset()
 
 
 class Writer(Protocol):
@@ -142,7 +144,8 @@ class Upstream:
         if not texts:
             raise ApiError(502, "the language model upstream gave no text")
         completion_tokens = sum(answer.completion_tokens for answer in answers)
-        return Written(tuple(texts[:num]), answers[0].model, answers[0].prompt_tokens, completion_tokens)
+        cut = frozenset[str]().union(*(answer.cut for answer in answers))
+        return Written(tuple(texts[:num]), answers[0].model, answers[0].prompt_tokens, completion_tokens, cut)
 
     async def close(self) -> None:
         await self._client.close()
@@ -158,13 +161,17 @@ class _Answer:
     model: str
     prompt_tokens: int
     completion_tokens: int
+    cut: frozenset[str]
 
 
 def _answer(value: Any, model: str) -> _Answer:
     contents = [choice.message.content for choice in value.choices or ()]
+    cut = frozenset(
+        text for text, one in zip(contents, value.choices or (), strict=True) if text and one.finish_reason == "length"
+    )
     texts = tuple(text for text in contents if isinstance(text, str) and text.strip())
     asked, answered = (getattr(value.usage, f"{name}_tokens", None) or 0 for name in ("prompt", "completion"))
-    return _Answer(len(contents), texts, value.model or model, asked, answered)
+    return _Answer(len(contents), texts, value.model or model, asked, answered, cut)
 
 
 def _failed(error: Exception) -> ApiError:

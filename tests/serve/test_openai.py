@@ -185,6 +185,23 @@ def test_a_response_that_cannot_be_is_refused_in_one_line(
     assert "\n" not in body["message"]
 
 
+def test_an_answer_that_was_cut_off_says_so(serving: Callable[..., Running]) -> None:
+    cut = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "First, "}}
+    with upstream(choices=[cut]) as (url, _):
+        service = serving(upstream=url)
+        with openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as client:
+            (choice,) = client.chat.completions.create(
+                model="tiny", messages=ASKED, extra_body={"candidates": 1}
+            ).choices
+            assert (choice.message.content, choice.finish_reason) == ("First,", "length")
+            answer = client.responses.create(model="tiny", input="How?", extra_body={"candidates": 1})
+            assert (answer.status, answer.output_text) == ("incomplete", "First,")
+            assert answer.incomplete_details is not None
+            assert answer.incomplete_details.reason == "max_output_tokens"
+            events = list(client.responses.create(model="tiny", input="How?", stream=True))
+            assert events[-1].type == "response.incomplete"
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny", "copl"]
     assert client.models.retrieve("tiny").id == "tiny"

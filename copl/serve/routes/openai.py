@@ -98,7 +98,7 @@ class Choice(BaseModel):
 
     index: int
     message: AnswerMessage
-    finish_reason: Literal["stop"] = "stop"
+    finish_reason: Literal["stop", "length"] = Field(description="`length`: cut off at its limit of tokens.")
 
 
 @final
@@ -170,6 +170,10 @@ class Completion:
     written: Written
     chosen: Chosen
 
+    def end_of(self, text: str) -> Literal["stop", "length"]:
+        """Return why one of the candidates ends where it does."""
+        return "length" if text in self.written.cut else "stop"
+
 
 def prompt_of_messages(messages: Sequence[ChatMessage], *, of: str = "messages") -> str:
     """Return the prompt of a chat request, whose field `of` the messages are.
@@ -238,10 +242,12 @@ def _readable(written: Written) -> Written:
     Raises:
         ApiError: 502, nothing is left.
     """
-    texts = tuple(canonical_text(text) for text in written.texts if text_fault(text) is None)
+    texts, cut = (
+        [canonical_text(text) for text in some if text_fault(text) is None] for some in (written.texts, written.cut)
+    )
     if not texts:
         raise ApiError(502, "the language model wrote nothing that can be read")
-    return evolve(written, texts=texts)
+    return evolve(written, texts=tuple(texts), cut=frozenset(cut))
 
 
 def _user(principal: Principal, named: str | None, body: ChatRequest) -> str | None:
@@ -269,7 +275,7 @@ async def chat(service: ServiceOf, principal: PrincipalOf, named: NamedUser, bod
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         return StreamingResponse(_stream(made, num_choices, include_usage), media_type="text/event-stream")
     choices = [
-        Choice(index=place, message=AnswerMessage(content=text))
+        Choice(index=place, message=AnswerMessage(content=text), finish_reason=made.end_of(text))
         for place, text in enumerate(made.chosen.candidates[:num_choices])
     ]
     return ChatAnswer(
@@ -300,7 +306,7 @@ async def _stream(made: Completion, num_choices: int, include_usage: bool) -> As
         yield event(place, {"role": "assistant", "content": ""}, None, **more)
         for word in words(text):
             yield event(place, {"content": word})
-        yield event(place, {}, "stop")
+        yield event(place, {}, made.end_of(text))
     if include_usage:
         yield _event({**head, "choices": [], "usage": _usage(made.written).model_dump()})
     yield "data: [DONE]\n\n"

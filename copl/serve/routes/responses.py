@@ -81,7 +81,7 @@ class OutputMessage(BaseModel):
     id: str
     type: Literal["message"] = "message"
     role: Literal["assistant"] = "assistant"
-    status: Literal["completed", "in_progress"] = "completed"
+    status: Literal["completed", "incomplete", "in_progress"] = "completed"
     content: list[OutputText]
 
 
@@ -103,7 +103,8 @@ class ResponsesAnswer(BaseModel):
     id: str = Field(description="What feedback names it by.")
     object: Literal["response"] = "response"
     created_at: int
-    status: Literal["completed", "in_progress"] = "completed"
+    status: Literal["completed", "incomplete", "in_progress"] = "completed"
+    incomplete_details: dict[str, str] | None = None
     model: str
     instructions: str | None = None
     output: list[OutputMessage]
@@ -162,12 +163,17 @@ async def responses(service: ServiceOf, principal: PrincipalOf, named: NamedUser
 
 def _answer(made: Completion, instructions: str | None) -> ResponsesAnswer:
     asked, answered = made.written.prompt_tokens, made.written.completion_tokens
+    text = made.chosen.candidates[0]
+    is_cut = made.end_of(text) == "length"
+    status: Literal["completed", "incomplete"] = "incomplete" if is_cut else "completed"
     return ResponsesAnswer(
+        status=status,
+        incomplete_details={"reason": "max_output_tokens"} if is_cut else None,
         id=made.id,
         created_at=made.created,
         model=made.written.model,
         instructions=instructions,
-        output=[OutputMessage(id=_message_id(made), content=[OutputText(text=made.chosen.candidates[0])])],
+        output=[OutputMessage(id=_message_id(made), status=status, content=[OutputText(text=text)])],
         usage=ResponsesUsage(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered),
         copl=made.chosen,
     )
@@ -180,7 +186,8 @@ def _message_id(made: Completion) -> str:
 async def _stream(made: Completion, instructions: str | None) -> AsyncIterator[str]:
     """Yield the response as server-sent events, its text word by word; it was chosen whole."""
     whole, numbers = _answer(made, instructions), count()
-    begun = whole.model_copy(update={"status": "in_progress", "output": [], "usage": None, "copl": None})
+    nothing: dict[str, Any] = {"output": [], "usage": None, "copl": None, "incomplete_details": None}
+    begun = whole.model_copy(update={"status": "in_progress", **nothing})
     (message,) = whole.output
     place: dict[str, Any] = {"item_id": message.id, "output_index": 0, "content_index": 0}
     part = message.content[0]
@@ -199,4 +206,4 @@ async def _stream(made: Completion, instructions: str | None) -> AsyncIterator[s
     yield event("response.output_text.done", **place, text=part.text, logprobs=[])
     yield event("response.content_part.done", **place, part=part.model_dump())
     yield event("response.output_item.done", output_index=0, item=message.model_dump())
-    yield event("response.completed", response=whole.model_dump())
+    yield event(f"response.{whole.status}", response=whole.model_dump())

@@ -143,11 +143,21 @@ def training_curves(stage: str, panels: Mapping[str, Mapping[str, tuple[FloatArr
                 parts.append(f"{words} from {values[0]:.3g} to {values[-1]:.3g}")
             ax.set_title(label(quantity.replace("_", " ")))
             ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            _show_flat_as_flat(ax)
             if len(series) > 1:
                 ax.legend()
         axes[-1].set_xlabel("step")
         description = f"Training of stage {stage}: {'; '.join(parts)}."
         return Plot(stage, _svg(figure, name, description), description)
+
+
+def _show_flat_as_flat(ax: Axes) -> None:
+    """Have the axis span a thousandth of what is shown at least, in plain figures: less than that is rounding."""
+    low, high = ax.get_ylim()
+    least = 1e-3 * max(abs(low), abs(high))
+    if high - low < least:
+        ax.set_ylim((low + high - least) / 2, (low + high + least) / 2)
+    ax.ticklabel_format(axis="y", style="plain", useOffset=False)
 
 
 def user_map(embeddings: FloatArray, groups: Sequence[str | None], name: str) -> Plot:

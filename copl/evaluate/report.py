@@ -324,7 +324,7 @@ def _by_comparisons(
     found: dict[str, dict[str, list[tuple[str, Measurement]]]] = {}
     for method, ms in measurements.items():
         for m in ms:
-            if m.metric == "accuracy" and m.subset.startswith(_COMPARISONS):
+            if m.metric == "accuracy" and m.subset.startswith(_COMPARISONS) and not says_nothing(m):
                 label = m.subset.removeprefix(_COMPARISONS).replace("-", "\N{EN DASH}")
                 found.setdefault(m.split, {}).setdefault(method, []).append((label, m))
     return found

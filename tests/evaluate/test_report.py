@@ -206,7 +206,33 @@ def test_matplotlib_waits_for_the_first_plot() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_method_without_an_answer_is_no_line_of_a_plot() -> None:
+    subset = "comparisons:5-8"
+    nothing = Measurement("cold", subset, "accuracy", 0.5, 0.5, 0.5, 400)
+    own = {"graph": [nothing, accuracy("test", 0.8, subset)], "copl": [accuracy("cold", 0.7, subset)]}
+    labels = [image["aria-label"] for image in Page(render_report(ReportInputs(measurements=own))).images]
+    assert [label for label in labels if "graph 0.800" in label]
+    assert [label for label in labels if "copl 0.700" in label]
+    assert not [label for label in labels if "graph 0.500" in label]
+
+
 # --- curves ---
+
+
+def test_a_curve_that_moves_by_rounding_alone_is_flat() -> None:
+    from matplotlib.figure import Figure
+
+    from copl.evaluate.plots import _show_flat_as_flat
+
+    for values, span in (([0.657956282, 0.657956283], 0.657956e-3), ([0.5, 0.75], 0.275)):
+        ax = Figure().subplots()
+        ax.plot([1, 2], values)
+        _show_flat_as_flat(ax)
+        low, high = ax.get_ylim()
+        assert high - low == pytest.approx(span, rel=1e-3)
+        assert low < min(values) < max(values) < high
+        ax.figure.draw_without_rendering()
+        assert ax.yaxis.get_major_formatter().get_offset() == ""
 
 
 def test_curves_by_stage_quantity_and_series() -> None:

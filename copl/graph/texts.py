@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _MAX_LANDMARKS = 1024
 _MAX_CODES = 512
 _MAX_TEXTS = 20_000
+_AT_ONCE = 65_536
 _LEAST_EIGENVALUE = 1e-8
 _LEAST = 1e-12
 _CODES = "codes."
@@ -193,7 +194,7 @@ class _Regression:
         """Return the weights [q, D + 1] and, for each response, what the others say of it [R, D + 1]."""
         shrunk = 1 / (self._values.clamp_min(0) + ridge)
         weight = self._axes @ (shrunk[:, None] * self._pull)
-        said = (self._codes.double() @ weight).contiguous()
+        said = torch.cat([part.double() @ weight for part in torch.split(self._codes, _AT_ONCE)])
         projected = self._codes[self._sample].double() @ self._axes
         leverage = (self._weight * (projected.square() @ shrunk)).clamp_max(1 - 1e-9)[:, None]
         own = self._table[self._sample]

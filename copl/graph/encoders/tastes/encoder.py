@@ -27,6 +27,7 @@ from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 _ROUNDS = 12
 _FEW_COMPARISONS = 4000
 _GROWN = 0.1
+_AT_ONCE = 65_536
 
 
 @final
@@ -141,7 +142,8 @@ class _Tastes:
         texts, shared, axes, isotropic = self.texts, self.shared, self.axes, self.strengths.isotropic
         along, anyhow = tastes(evidence_of(texts, shared, train), train.user, graph.num_users, isotropic)
         users = torch.cat([torch.ones(graph.num_users, 1, dtype=torch.float64), along, anyhow], dim=1)
-        responses = torch.cat([texts.double() @ shared.text + shared.own, texts.double()], dim=1)
+        coordinates = torch.cat([part.double() @ shared.text for part in torch.split(texts, _AT_ONCE)]) + shared.own
+        responses = torch.cat([coordinates.float(), texts], dim=1)
         embeddings = node_embeddings(graph, users, responses, torch.zeros(graph.num_responses))
         spread = torch.full((users.shape[1],), isotropic**0.5)
         spread[0], spread[1 : 1 + along.shape[1]] = 0.0, 1.0

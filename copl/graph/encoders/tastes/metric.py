@@ -56,7 +56,8 @@ class Axes:
         order = torch.argsort(values, descending=True)[:size]
         order = order[values[order] > _LEAST_VARIANCE * values.max()]
         total = values[order].sum().sqrt().clamp_min(_LEAST)
-        return cls(codes.double().mean(dim=0), vectors[:, order] / total)
+        sums = torch.stack([part.double().sum(dim=0) for part in torch.split(codes, _AT_ONCE)])
+        return cls(sums.sum(dim=0) / len(codes), vectors[:, order] / total)
 
     def coordinates(self, codes: Tensor) -> Tensor:
         """Return the coordinates [R, D] of texts with codes [R, q], float32."""

@@ -89,6 +89,22 @@ class Pool:
     controversial: Any
 
 
+@final
+@attrs.frozen(eq=False)
+class SimulatedUsers:
+    """Who is asked.
+
+    Attributes:
+        options: how many they are, and how much they are asked.
+        groups: group of each, seen ones first [U].
+        judge: what they answer.
+    """
+
+    options: SyntheticUserOptions
+    groups: Sequence[str | None]
+    judge: Judge
+
+
 def hold_out_prompts(prompts: Sequence[str], share: float, seed: int) -> BoolArray:
     """Return for each pair's prompt [P] whether it is held out; at least one prompt is."""
     code = number_names(prompts)
@@ -172,9 +188,7 @@ def _answers(pool: Pool, judge: Judge, drawn: list[tuple[int, IntArray]]) -> Com
 def synthetic_data(
     name: str,
     pool: Pool,
-    judge: Judge,
-    groups: Sequence[str | None],
-    options: SyntheticUserOptions,
+    users: SimulatedUsers,
     origin: Origin,
     *,
     seed: int,
@@ -186,17 +200,15 @@ def synthetic_data(
     Args:
         name: short name of the data set.
         pool: what they may be asked about.
-        judge: what they answer.
-        groups: group of each user, seen ones first [U].
-        options: how many users, and how much they are asked.
+        users: who they are, and what they answer.
         origin: where the data comes from.
         seed: the same seed gives the same data.
         counts: what was counted on the way to the pool.
         notes: findings in words.
     """
-    splits = ask_users(pool, judge, options, seed=seed)
-    users, responses, splits = compact(user_table(options, groups), pool.responses, splits)
+    splits = ask_users(pool, users.judge, users.options, seed=seed)
+    table, responses, splits = compact(user_table(users.options, users.groups), pool.responses, splits)
     counted = {**counts, "pairs": len(pool.left), "held-out pairs": int(pool.heldout.sum())}
     notes = [*notes, "The users are simulated; their choices follow published ratings or lengths by rule."]
-    provenance = origin.provenance(options, seed=seed, split="pair", counts=counted, notes=notes)
-    return PreferenceData(name, users, responses, splits, provenance)
+    provenance = origin.provenance(users.options, seed=seed, split="pair", counts=counted, notes=notes)
+    return PreferenceData(name, table, responses, splits, provenance)

@@ -16,7 +16,7 @@ import numpy as np
 
 from copl.data.making.lengths import LengthOptions, length_note, too_long
 from copl.data.making.origin import Origin, left_out
-from copl.data.making.rated import Pool, SyntheticUserOptions, hold_out_prompts, synthetic_data
+from copl.data.making.rated import Pool, SimulatedUsers, SyntheticUserOptions, hold_out_prompts, synthetic_data
 from copl.data.making.splits import generator
 from copl.data.pairs import intern_responses
 from copl.data.reading.hub import Published, PublishedOptions, read_published
@@ -122,9 +122,7 @@ class PersonalLlmSource:
         return synthetic_data(
             f"personalllm-{options.context.lower()}",
             Pool(responses, left[keep], right[keep], heldout[keep], np.ones(len(ahead), dtype=np.int8)),
-            lambda user, pair: (ahead[pair] * weights[user]).sum(axis=1) > 0,
-            favourite,
-            options,
+            SimulatedUsers(options, favourite, lambda user, pair: (ahead[pair] * weights[user]).sum(axis=1) > 0),
             ORIGIN,
             seed=seed,
             counts={f"pairs {why}": count for why, count in dropped.items()},

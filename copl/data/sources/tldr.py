@@ -15,7 +15,14 @@ import numpy as np
 
 from copl.data.making.lengths import LengthOptions, length_note, too_long
 from copl.data.making.origin import Origin, left_out
-from copl.data.making.rated import Pool, SyntheticUserOptions, equal_groups, hold_out_prompts, synthetic_data
+from copl.data.making.rated import (
+    Pool,
+    SimulatedUsers,
+    SyntheticUserOptions,
+    equal_groups,
+    hold_out_prompts,
+    synthetic_data,
+)
 from copl.data.pairs import intern_responses
 from copl.data.reading.hub import Published, PublishedOptions, PublishedRows, read_published
 from copl.data.reading.texts import clean
@@ -89,9 +96,7 @@ class TldrSource:
         return synthetic_data(
             f"tldr-{options.context.lower()}",
             pool,
-            lambda user, pair: group[user] == 0,
-            [GROUPS[row] for row in group.tolist()],
-            options,
+            SimulatedUsers(options, [GROUPS[row] for row in group.tolist()], lambda user, pair: group[user] == 0),
             ORIGIN,
             seed=seed,
             counts={f"pairs {why}": count for why, count in dropped.items()},

@@ -18,7 +18,14 @@ import numpy as np
 
 from copl.data.making.lengths import LengthOptions, length_note, too_long
 from copl.data.making.origin import Origin, left_out
-from copl.data.making.rated import Pool, SyntheticUserOptions, equal_groups, hold_out_prompts, synthetic_data
+from copl.data.making.rated import (
+    Pool,
+    SimulatedUsers,
+    SyntheticUserOptions,
+    equal_groups,
+    hold_out_prompts,
+    synthetic_data,
+)
 from copl.data.making.splits import generator
 from copl.data.pairs import intern_responses
 from copl.data.reading.hub import Published, PublishedOptions, require_published
@@ -111,9 +118,11 @@ class UltraFeedbackSource:
         return synthetic_data(
             f"ultrafeedback-{options.variant.lower()}-{options.context.lower()}",
             pool,
-            lambda user, pair: verdict[group[user], pair],
-            [names[row] for row in group.tolist()],
-            attrs.evolve(options, num_context=size),
+            SimulatedUsers(
+                attrs.evolve(options, num_context=size),
+                [names[row] for row in group.tolist()],
+                lambda user, pair: verdict[group[user], pair],
+            ),
             ORIGIN,
             seed=seed,
             counts={"pairs joined": len(rated.prompts), **{f"pairs {why}": count for why, count in dropped.items()}},

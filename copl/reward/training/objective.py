@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Required, TypedDict, Unpack, final
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,39 @@ from copl.records import TokenBatch
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.packing import PackedPairs
 from copl.reward.training.batches import alike
+
+
+class RewardBatch(TypedDict, total=False):
+    """A batch of comparisons, as the collators make it.
+
+    The texts come one by one (`input_ids`, `attention_mask`, `place`, `reader`), as packed pairs (`input_ids`,
+    `segments`, `position_ids`), or as their frozen features (`pooled`, `place`).
+
+    Attributes:
+        users: user embeddings [B, D].
+        weight: weight of each comparison [B].
+        input_ids: tokens of the texts [T, L] or pairs [B, L].
+        attention_mask: mask of the texts [T, L].
+        place: which text is the chosen one of each comparison, then which the rejected one [2 B].
+        reader: which comparison's user reads each text [T].
+        user_rows: row of the user of each comparison [B], where users are trained along.
+        kept: hidden states to go on from [T, L, H] or [B, L, H].
+        segments: which text the tokens of packed pairs belong to [B, L].
+        position_ids: places of the tokens of packed pairs [B, L].
+        pooled: frozen features [T, H].
+    """
+
+    users: Required[Tensor]
+    weight: Required[Tensor]
+    input_ids: Tensor
+    attention_mask: Tensor
+    place: Tensor
+    reader: Tensor
+    user_rows: Tensor
+    kept: Tensor
+    segments: Tensor
+    position_ids: Tensor
+    pooled: Tensor
 
 
 @final
@@ -45,64 +78,35 @@ class BradleyTerryObjective(nn.Module):
         table = self.user_table.detach() * self.model.user_scale + self.model.user_centre
         return table.cpu()
 
-    def forward(
-        self,
-        users: Tensor,
-        weight: Tensor,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        place: Tensor | None = None,
-        reader: Tensor | None = None,
-        user_rows: Tensor | None = None,
-        kept: Tensor | None = None,
-        segments: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        pooled: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the ``loss`` [] and the ``margins`` [B].
-
-        The texts come one by one (`input_ids`, `attention_mask`, `place`, `reader`), as packed pairs (`input_ids`,
-        `segments`, `position_ids`), or as their frozen features (`pooled`, `place`).
-
-        Args:
-            users: user embeddings [B, D].
-            weight: weight of each comparison [B].
-            input_ids: tokens of the texts [T, L] or pairs [B, L].
-            attention_mask: mask of the texts [T, L].
-            place: which text is the chosen one of each comparison, then which the rejected one [2 B].
-            reader: which comparison's user reads each text [T].
-            user_rows: row of the user of each comparison [B], where users are trained along.
-            kept: hidden states to go on from [T, L, H] or [B, L, H].
-            segments: which text the tokens of packed pairs belong to [B, L].
-            position_ids: places of the tokens of packed pairs [B, L].
-            pooled: frozen features [T, H].
-        """
+    def forward(self, **batch: Unpack[RewardBatch]) -> dict[str, Tensor]:
+        """Return the ``loss`` [] and the ``margins`` [B]."""
         model = self.model
-        if self.user_table is not None and user_rows is not None:
-            conditioned = F.embedding(user_rows, self.user_table)
+        if self.user_table is not None and (rows := batch.get("user_rows")) is not None:
+            conditioned = F.embedding(rows, self.user_table)
         else:
-            conditioned = model.condition(users)
+            conditioned = model.condition(batch["users"])
         gate = model.route(conditioned)
         weights = gate.weights if model.gate.num_experts else None
-        if segments is not None and input_ids is not None and position_ids is not None:
-            features = model.pair_features(PackedPairs(input_ids, segments, position_ids), weights, kept)
-        else:
-            assert place is not None
-            if pooled is not None:
-                features = model.scaled(pooled)
-            else:
-                assert input_ids is not None
-                assert attention_mask is not None
-                assert reader is not None
-                own = None if weights is None else F.embedding(reader, weights)
-                features = self._features(TokenBatch(input_ids, attention_mask), own, kept)
-            # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
-            features = F.embedding(place, features)
+        features = self._features_of(batch, weights)
         told = model.told(conditioned, weights)
         rewards = model.head(features, torch.cat([told, told]))
         chosen, rejected = rewards.chunk(2)
         margins = chosen - rejected
-        return {"loss": bradley_terry_loss(margins, weight) + gate.aux_loss, "margins": margins}
+        return {"loss": bradley_terry_loss(margins, batch["weight"]) + gate.aux_loss, "margins": margins}
+
+    def _features_of(self, batch: RewardBatch, weights: Tensor | None) -> Tensor:
+        """Return the features [2 B, H] of the texts of a batch, the chosen ones first."""
+        model, kept = self.model, batch.get("kept")
+        if batch.get("segments") is not None:
+            pairs = PackedPairs(batch["input_ids"], batch["segments"], batch["position_ids"])
+            return model.pair_features(pairs, weights, kept)
+        if batch.get("pooled") is not None:
+            features = model.scaled(batch["pooled"])
+        else:
+            own = None if weights is None else F.embedding(batch["reader"], weights)
+            features = self._features(TokenBatch(batch["input_ids"], batch["attention_mask"]), own, kept)
+        # Not features[place]: with several threads the gradient of indexing adds up in no fixed order.
+        return F.embedding(batch["place"], features)
 
     def _features(self, tokens: TokenBatch, weights: Tensor | None, kept: Tensor | None) -> Tensor:
         """Return the features [T, H] of texts, those of similar length read together."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from copl.records import UserTable
 from copl_baselines.attention import CrossLayer
 from copl_baselines.dpl import DplReward, categorical_loss, mean_variance_loss
-from copl_baselines.episodes import episode
 from copl_baselines.gpo import GpoReward, last_rows
 from copl_baselines.groups import GroupReward
 from copl_baselines.i2e import I2eProxyReward, I2eReward
@@ -221,15 +220,6 @@ def test_vpl_divides_the_comparisons_of_each_user(least: float, expected: set[in
         assert counts[1:] == [1, 1]
         sizes.add(counts[0])
     assert sizes == expected
-
-
-def test_an_episode_shows_some_comparisons_of_each_user_and_never_the_only_one(make_pairs: MakePairs) -> None:
-    batch = make_pairs(torch.zeros(2, 1), [1, 1, 1, 3], [0, 1, 0, 0], [1, 0, 1, 1])
-    for seed in range(10):
-        pairs, shown = episode(batch, 0.0, torch.Generator().manual_seed(seed))
-        assert pairs.users.ids == ("user-1", "user-3")
-        assert int(shown[:3].sum()) in (1, 2)
-        assert not bool(shown[3])
 
 
 def test_pref_is_bradley_terry_with_a_penalty_of_the_coefficients(make_pairs: MakePairs) -> None:

@@ -175,14 +175,17 @@ def _lies_in(place: str, directories: set[str]) -> bool:
     return any(place == directory or place.startswith(f"{directory}/") for directory in directories)
 
 
-SMALL_CORPUS = ["num_seen_users=40", "num_unseen_users=10", "num_prompts=30"]
-SMALL_POLIS = ["pairs_per_user=5", "eval_pairs_per_user=2"]
+DEMOS: list[Path] = []
+"""Where what the demo has made is kept, once a page has run it."""
+
+SMALL_CORPUS = ["num_seen_users=24", "num_unseen_users=8", "num_prompts=28"]
+SMALL_POLIS = ["pairs_per_user=2", "eval_pairs_per_user=1"]
 SMALL_POLICY = ["aligner.max_steps=2", "aligner.num_prompts=4", "aligner.max_new_tokens=4"]
 FEW_STEPS = {
     "stacked": ["encoder.members=latent-groups"],
     "gcf": ["encoder.num_epochs=10"],
     "mf": ["encoder.num_steps=10"],
-    "reward": ["reward.max_steps=2", "reward.eval_every=1", "reward.batch_size=4", "reward.max_length=64"],
+    "reward": ["reward.max_steps=1", "reward.eval_every=1", "reward.batch_size=4", "reward.max_length=64"],
 }
 
 
@@ -225,8 +228,13 @@ class Reader:
                 words.append(
                     "--help"
                 )  # its flags are read; it would go on for ever, and tests/serve/test_docs.py runs it
+            if words == ["demo"] and DEMOS:  # it says the same wherever it is shown
+                shutil.copytree(DEMOS[0], "demo-run")
+                return
             code, _, err = self.run_copl(*words, *self._made_quick(command))
             assert code == (2 if command.is_error else 0), f"{command}\n{err}"
+            if words == ["demo"]:
+                DEMOS.append(Path(shutil.copytree("demo-run", Path.cwd().with_name(f"{Path.cwd().name}-demo"))))
         else:
             assert program in SETUP, f"{command}: not a command that the tests know; they run `copl` and check `make`"
 
@@ -237,6 +245,10 @@ class Reader:
                 return [*self._small_recipe(command), *_sets(f"source.{size}" for size in SMALL_CORPUS)]
             case ["train", *_] if not {"--resume", "--from"} & {flag[0] for flag in command.flags}:
                 return [] if command.is_error else self._small_recipe(command)
+            case ["ablate", *_] if "--dry-run" not in command.words:
+                code, _, err = self.run_copl(*command.words[1:], "--dry-run")  # as the page has it
+                assert code == 0, f"{command}\n{err}"
+                return ["--seeds", "1"]
             case ["data", "make", "facets"]:
                 return _sets(SMALL_CORPUS)
             case ["align", *_] if ("--generator", "local") in command.flags:

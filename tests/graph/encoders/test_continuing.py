@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import attrs
 import numpy as np
 import pytest
@@ -78,35 +80,47 @@ def shifted(rows):
     return attrs.evolve(rows, chosen=rows.chosen - 2, rejected=rows.rejected - 2)
 
 
+@pytest.fixture(scope="module")
+def scratch(world):
+    """Return a function that gives what an encoder learns from the whole graph; learnt once."""
+    return cache(lambda name: fit(name, world[0]))
+
+
+@pytest.fixture(scope="module")
+def before(world):
+    """Return a function that gives what an encoder learns from the earlier graph; learnt once."""
+    return cache(lambda name: fit(name, earlier(world[0])))
+
+
 def scores(embeddings):
     return embeddings.users @ embeddings.responses.T + embeddings.response_bias
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_from_the_same_graph_comes_the_same(name, world):
+def test_from_the_same_graph_comes_the_same(name, world, scratch):
     graph, _ = world
-    former = fit(name, graph)
+    former = scratch(name)
     again = go_on(name, graph, former)
     assert torch.allclose(scores(again), scores(former), atol=1e-4)
     assert again.dim == former.dim
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_from_fewer_comparisons_comes_nearly_what_scratch_gives(name, world):
+def test_from_fewer_comparisons_comes_nearly_what_scratch_gives(name, world, scratch, before):
     graph, heldout = world
-    scratch = fit(name, graph)
-    grown = go_on(name, graph, fit(name, earlier(graph)))
+    whole = scratch(name)
+    grown = go_on(name, graph, before(name))
     assert grown.user_ids == graph.user_ids
     assert grown.response_keys == graph.response_keys
-    assert accuracy(grown, grown.users, heldout) > accuracy(scratch, scratch.users, heldout) - 0.02
+    assert accuracy(grown, grown.users, heldout) > accuracy(whole, whole.users, heldout) - 0.02
     late = heldout.take(heldout.user >= graph.num_users - 2)
     assert accuracy(grown, grown.users, late) > 0.6  # who came late is known
 
 
 @pytest.mark.parametrize("name", ["mf", "stacked"])
-def test_the_order_of_nodes_does_not_matter(name, world):
+def test_the_order_of_nodes_does_not_matter(name, world, before):
     graph, _ = world
-    former = fit(name, earlier(graph))
+    former = before(name)
     rng = np.random.default_rng(5)
     users, responses = rng.permutation(graph.num_users), rng.permutation(graph.num_responses)
     new_user, new_response = np.argsort(users), np.argsort(responses)
@@ -131,7 +145,7 @@ def test_without_validation_comparisons_it_goes_on_too(world):
     assert accuracy(grown, grown.users, heldout) > 0.7
 
 
-def test_generations(world):
+def test_generations(world, scratch):
     """Going on from what went on."""
     graph, heldout = world
     rows = graph.comparisons
@@ -140,8 +154,8 @@ def test_generations(world):
     embeddings: NodeEmbeddings = fit("stacked", some)
     for grown in (most, graph):
         embeddings = go_on("stacked", grown, embeddings)
-    scratch = fit("stacked", graph)
-    assert accuracy(embeddings, embeddings.users, heldout) > accuracy(scratch, scratch.users, heldout) - 0.02
+    whole = scratch("stacked")
+    assert accuracy(embeddings, embeddings.users, heldout) > accuracy(whole, whole.users, heldout) - 0.02
 
 
 @pytest.mark.parametrize("name", ["spectral", "none", "id"])

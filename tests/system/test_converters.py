@@ -4,12 +4,18 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.system.converters import number_names, ranks
+from copl.system.converters import among, number_names, ranks
 
 
 def test_names_are_numbered_as_they_first_occur() -> None:
     assert number_names(["b", "a", "b", "", "a"]).tolist() == [0, 1, 0, 2, 1]
     assert number_names([]).tolist() == []
+
+
+@given(st.lists(st.integers(0, 6)), st.lists(st.integers(0, 6)))
+def test_what_is_known_is_what_numpy_says(values: list[int], known: list[int]) -> None:
+    columns = np.array(values, dtype=np.uint64), np.array(known, dtype=np.uint64)
+    assert among(*columns).tolist() == np.isin(*columns).tolist()
 
 
 def test_the_last_key_orders_first() -> None:

@@ -38,6 +38,16 @@ def _outside() -> list[str]:
     return sorted(pages + [f"benchmarks/results/{p.name}" for p in ROOT.glob("benchmarks/results/*.md")])
 
 
+def _measured() -> list[Any]:
+    """Return the pages of measurements; those of one heading are told apart by the names of their files."""
+    pages = [page for page in _outside() if page.startswith("benchmarks/")]
+    titles = [_title(ROOT / page) for page in pages]
+    return [
+        {f"{title} ({Path(page).stem})": f"{OUTSIDE}/{page}"} if titles.count(title) > 1 else f"{OUTSIDE}/{page}"
+        for page, title in zip(pages, titles, strict=True)
+    ]
+
+
 def on_config(config: Any) -> Any:
     """List decisions, measurements and plugin packages in the navigation as they are there."""
     for section in config.nav:
@@ -45,7 +55,7 @@ def on_config(config: Any) -> Any:
             numbered = sorted(path.name for path in (ROOT / "docs/decisions").glob("[0-9]*.md"))
             section["Decisions"] = ["decisions/index.md", *(f"decisions/{name}" for name in numbered)]
         if "Measured" in section:
-            section["Measured"] += [f"{OUTSIDE}/{page}" for page in _outside() if page.startswith("benchmarks/")]
+            section["Measured"] += _measured()
         if "Reference" in section:
             section["Reference"] += [f"{OUTSIDE}/{page}" for page in _outside() if page.startswith("plugins/")]
     return config

@@ -126,8 +126,9 @@ def test_an_interrupted_study_keeps_its_finished_cells(planted: Path, tmp_path: 
     )
     assert process.stderr is not None
     with process.stderr:
-        said = [process.stderr.readline() for _ in range(2)]
-        assert said[1].startswith("[1/40]")
+        for line in process.stderr:  # of a slow machine it says first what is running
+            if line.startswith("[1/40]"):
+                break
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.wait() == 130, rest

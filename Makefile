@@ -6,8 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Of 22,000 modules that come along few are imported; those are compiled then, and only once.
-INSTALL := $(PIP) install --no-compile -c constraints.txt
+INSTALL := $(PIP) install -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help venv weights demo test lint types contract pytest coverage alone docs docs-build docs-serve release clean

@@ -194,12 +194,17 @@ class _Regression:
         """Return the weights [q, D + 1] and, for each response, what the others say of it [R, D + 1]."""
         shrunk = 1 / (self._values.clamp_min(0) + ridge)
         weight = self._axes @ (shrunk[:, None] * self._pull)
-        said = torch.cat([part.double() @ weight for part in torch.split(self._codes, _AT_ONCE)])
+        said = exact_product(self._codes, weight)
         projected = self._codes[self._sample].double() @ self._axes
         leverage = (self._weight * (projected.square() @ shrunk)).clamp_max(1 - 1e-9)[:, None]
         own = self._table[self._sample]
         said[self._sample] = (said[self._sample] - leverage * own) / (1 - leverage)
         return weight, said
+
+
+def exact_product(texts: Tensor, weight: Tensor) -> Tensor:
+    """Return texts [R, q] @ weight [q, D], both as float64 [R, D], without a copy of all texts in that precision."""
+    return torch.cat([part.double() @ weight for part in torch.split(texts, _AT_ONCE)])
 
 
 def _evenly(count: int, at_most: int) -> Tensor:

@@ -10,19 +10,22 @@ from copl.serve.faults import ApiError
 from copl.serve.writers import WritersLine
 
 
-def test_a_quick_writer_has_as_many_wait_as_there_are_clients() -> None:
+def writer_that_takes(seconds: float) -> WritersLine:
     line = WritersLine()
     for _ in range(30):
-        line.took(0.05)
+        line.took(seconds)
+    return line
+
+
+def test_a_quick_writer_has_as_many_wait_as_there_are_clients() -> None:
+    line = writer_that_takes(0.05)
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(line.waiting())
 
 
 def test_a_slow_writer_refuses_the_ninth_and_says_when_to_ask_again() -> None:
-    line = WritersLine()
-    for _ in range(30):
-        line.took(5.0)
+    line = writer_that_takes(5.0)
     with ExitStack() as stack:
         for _ in range(8):
             stack.enter_context(line.waiting())

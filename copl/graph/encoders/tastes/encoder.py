@@ -17,7 +17,7 @@ from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import with_pass
 from copl.graph.parts import compared_responses
 from copl.graph.recall import Recall
-from copl.graph.texts import TextCodes
+from copl.graph.texts import TextCodes, exact_product
 from copl.graph.training import node_embeddings, trivial_embeddings
 from copl.interfaces import Progress
 from copl.memory import Memory
@@ -27,7 +27,6 @@ from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 _ROUNDS = 12
 _FEW_COMPARISONS = 4000
 _GROWN = 0.1
-_AT_ONCE = 65_536
 
 
 @final
@@ -142,7 +141,7 @@ class _Tastes:
         texts, shared, axes, isotropic = self.texts, self.shared, self.axes, self.strengths.isotropic
         along, anyhow = tastes(evidence_of(texts, shared, train), train.user, graph.num_users, isotropic)
         users = torch.cat([torch.ones(graph.num_users, 1, dtype=torch.float64), along, anyhow], dim=1)
-        coordinates = torch.cat([part.double() @ shared.text for part in torch.split(texts, _AT_ONCE)]) + shared.own
+        coordinates = exact_product(texts, shared.text) + shared.own
         responses = torch.cat([coordinates.float(), texts], dim=1)
         embeddings = node_embeddings(graph, users, responses, torch.zeros(graph.num_responses))
         spread = torch.full((users.shape[1],), isotropic**0.5)

@@ -8,6 +8,7 @@ other exception is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import reprlib
@@ -114,6 +115,24 @@ def of_system(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     reason = reason[:1].lower() + reason[1:]
     return one_line(reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}")
+
+
+def of_json(error: ValueError | RecursionError) -> str:
+    """Return why a text is not JSON, from what `json.loads` raises.
+
+    >>> try:
+    ...     json.loads("9" * 5000)
+    ... except ValueError as error:
+    ...     print(of_json(error))
+    a whole number of thousands of digits
+    """
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeError):
+        return "not text in UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} at line {error.lineno}, column {error.colno}"
+    return "a whole number of thousands of digits" if "int_max_str_digits" in str(error) else str(error)
 
 
 def in_brief(error: BaseException) -> str:

@@ -114,7 +114,9 @@ class ModelUser:
         return self.questions(candidates)[0]
 
     def questions(self, candidates: Sequence[Pair]) -> list[Question]:
-        """Return all candidates, the one whose answer is expected to tell most first, as `next_question` judges.
+        """Return each pair once, the one whose answer is expected to tell most first, as `next_question` judges.
+
+        A pair that is among the candidates twice, either way round, is the first of them.
 
         Raises:
             DataError: there is no candidate, or one that is no prompt with two different responses.
@@ -123,4 +125,8 @@ class ModelUser:
         with self._lock:
             bits = self._state.information(pairs)
         order: list[int] = np.argsort(-bits, kind="stable").tolist()
-        return [Question(place, *candidates[place], float(bits[place])) for place in order]
+        prompts, texts = pairs.responses.prompts[::2], pairs.responses.texts
+        asked = zip(prompts, map(frozenset, zip(texts[::2], texts[1::2], strict=True)), strict=True)
+        first: dict[tuple[str, frozenset[str]], int] = {}
+        firsts = {first.setdefault(pair, place) for place, pair in enumerate(asked)}
+        return [Question(place, *candidates[place], float(bits[place])) for place in order if place in firsts]

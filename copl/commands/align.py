@@ -95,7 +95,6 @@ class _Request:
         faults = [f"--num {self.num}: at least one candidate"] if self.num < 1 else []
         if out and rows and out.resolve() == rows.resolve():
             faults.append(f"--out and --rows: both name {out}; name a file for each")
-        faults += [f"{target}: is a directory; name a file" for target in (out, rows) if target and target.is_dir()]
         if out is None and rows is None:
             faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
         if self.users and self.support:

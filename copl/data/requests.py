@@ -27,6 +27,7 @@ from copl.data.pairs import intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.columns import EncodedColumn, encode, first_places
 from copl.data.reading.faults import Faults
+from copl.data.reading.files import unknown_kind
 from copl.data.reading.rows import RowReader, parse_rows
 from copl.data.reading.table import Table, table_of_objects
 from copl.data.sources.tables import read_table
@@ -270,7 +271,7 @@ def check_score_target(path: Path, *inputs: Path) -> None:
     """
     check_target(path, *inputs)
     if path.suffix.lower() not in _ENDINGS:
-        raise DataError(f"{path}: unknown kind of file {quoted(path.suffix)}; known are {', '.join(_ENDINGS)}")
+        raise unknown_kind(path, ", ".join(_ENDINGS))
 
 
 def require_known(rows: ScoreRows, known: Collection[str]) -> None:

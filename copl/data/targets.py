@@ -23,11 +23,13 @@ _DEPTH = 4
 
 
 def check_target(path: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read, or over a file of a run or of a data set, before anything is computed.
+    """Refuse to write over what is read, a directory, or a file of a run or of a data set, before anything is computed.
 
     Raises:
-        DataError: the target is such a file.
+        DataError: the target is such a file, or a directory.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: is a directory; name a file")
     for given in inputs:
         if path.exists() and given.exists() and path.samefile(given):
             raise DataError(f"{path}: is what is read; choose another file for the output")

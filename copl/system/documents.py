@@ -22,7 +22,7 @@ from cattrs.cols import homogenous_tuple_structure_factory, mapping_structure_fa
 from cattrs.gen import make_dict_structure_fn
 from cattrs.strategies import configure_union_passthrough
 
-from copl.errors import CoplError, RunError, quoted
+from copl.errors import CoplError, RunError, of_json, quoted
 from copl.system.files import write_text
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def parse_document(
     try:
         value = _parsed(content)
     except (ValueError, RecursionError) as reason:
-        raise error(f"{where}: damaged: {_not_json(reason)}; {advice}") from reason
+        raise error(f"{where}: damaged: {of_json(reason)}; {advice}") from reason
     for key, wanted in (version or {}).items():
         there = value.get(key) if isinstance(value, dict) else None
         readable = wanted if isinstance(wanted, tuple) else (wanted,)
@@ -150,16 +150,6 @@ def _whole(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"a whole number of {len(text.lstrip('-'))} digits")
     return int(text)
-
-
-def _not_json(reason: Exception) -> str:
-    if isinstance(reason, RecursionError):
-        return "nested too deeply"
-    if isinstance(reason, UnicodeError):
-        return "not text in UTF-8"
-    if isinstance(reason, json.JSONDecodeError):
-        return f"not JSON at line {reason.lineno}, column {reason.colno}"
-    return str(reason)
 
 
 def _in_words(reason: BaseException, kind: type | None) -> str:

@@ -97,6 +97,15 @@ def test_the_question_is_the_candidate_that_tells_most(graph: Model, data: Prefe
     assert question.information == pytest.approx(max(single))
 
 
+def test_a_pair_that_is_there_twice_is_one_question(graph: Model, data: PreferenceData) -> None:
+    (prompt, first, second), other = (
+        (row["prompt"], row["chosen"], row["rejected"]) for row in rows_of(data, "train", 2, "new")
+    )
+    again = [(f" {prompt}", second, first), ([{"role": "user", "content": prompt}], first, f"{second}\r\n")]
+    candidates = [(prompt, first, second), *again, other]
+    assert sorted(question.index for question in graph.online("new").questions(candidates)) == [0, 3]
+
+
 def test_answers_change_what_is_asked_next(graph: Model, data: PreferenceData) -> None:
     row = rows_of(data, "train", 1, "new")[0]
     candidate = (row["prompt"], row["chosen"], row["rejected"])

@@ -330,7 +330,7 @@ def _pipe(name: str) -> Callable[[Path], None]:
             r"comparisons\.parquet: no such file; make",
         ),
         (lambda d: (d / "dataset.json").unlink(), "not a data set: it has no dataset.json"),
-        (_cut_description, r"dataset\.json: damaged: not JSON at line"),
+        (_cut_description, r"dataset\.json: damaged: not JSON: "),
         (_edit("version", 3), "version is 3, this version of copl reads 1 or 2"),
         (_edit("format", "foreign"), "format is 'foreign', this version of copl reads 'copl dataset'"),
         (_edit("files", {}), r"files: responses\.parquet is not listed"),

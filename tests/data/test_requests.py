@@ -127,8 +127,9 @@ def test_unknown_users_are_named_with_the_first_row_that_asks(tmp_path: Path) ->
 
 
 def test_an_ending_that_scores_cannot_be_written_in() -> None:
-    with pytest.raises(DataError, match=r"unknown kind of file '\.txt'"):
-        check_score_target(Path("out.txt"))
+    for name, fault in (("out.txt", r"unknown kind of file '\.txt'"), ("out", "its name has no ending")):
+        with pytest.raises(DataError, match=fault):
+            check_score_target(Path(name))
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,8 @@ def test_a_wrong_value_is_a_line_with_its_key(changes: dict[str, Any], fault: st
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "not JSON at line 1, column 1"),
-        (b"{", "not JSON at line 1, column 2"),
+        (b"", "not JSON: expecting value at line 1, column 1"),
+        (b"{", "not JSON: expecting property name enclosed in double quotes at line 1, column 2"),
         (b'{"format": 1, "name": "\xff"}', "not text in UTF-8"),
         (b"\xff\xfe{}", "not text in UTF-8"),
         (b"[" * 100_000, "nested too deeply"),

@@ -13,7 +13,7 @@ from copl.data.canonical import kind_of
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text
 from copl.data.reading.texts import clean
-from copl.errors import DataError, quoted
+from copl.errors import DataError, of_json, quoted
 
 
 @final
@@ -67,27 +67,22 @@ def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
         try:
             values = json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not JSON: {_told(error)}; export it again") from None
+            raise DataError(f"{path}: {of_json(error)}; export it again") from None
         return list(enumerate(values, start=1))
     lines: list[tuple[int, Any]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not str.splitlines: that also splits at U+2028 and the like, which JSON allows within text.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             lines.append((number, json.loads(line, parse_constant=_no_number)))
         except (ValueError, RecursionError) as error:
-            faults.add(f"not JSON: {_told(error)}", row=number, label=f"line {number}")
+            faults.add(f"{of_json(error)}", row=number, label=f"line {number}")
     return lines
 
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg.lower()} at line {error.lineno}, column {error.colno}"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def text_of(content: Any) -> str:

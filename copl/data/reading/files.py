@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from copl.errors import DataError
+from copl.errors import DataError, quoted
 
 
 def is_packed(path: Path) -> bool:
@@ -24,6 +24,24 @@ def unpacked_name(path: Path) -> Path:
     ('votes.csv', 'votes.csv')
     """
     return path.with_suffix("") if is_packed(path) else path
+
+
+def unknown_kind(path: Path, known: str) -> DataError:
+    """Return the fault of a file whose name does not tell its kind, or tells one that is none of those `known`.
+
+    >>> print(unknown_kind(Path("votes.txt"), ".jsonl and .csv"))
+    votes.txt: unknown kind of file '.txt'; known are .jsonl and .csv
+    >>> print(unknown_kind(Path("votes"), ".jsonl and .csv"))
+    votes: its name has no ending that would tell what kind of file it is; known are .jsonl and .csv
+    """
+    inner = unpacked_name(path).suffix
+    ending = inner + path.suffix if is_packed(path) else inner
+    what = (
+        f"unknown kind of file {quoted(ending)}"
+        if ending
+        else "its name has no ending that would tell what kind of file it is"
+    )
+    return DataError(f"{path}: {what}; known are {known}")
 
 
 def require_file(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, final
 import attrs
 
 from copl.data.reading.faults import Faults
-from copl.data.reading.files import is_packed, open_bytes, require_file, unpacked_name
+from copl.data.reading.files import is_packed, open_bytes, require_file, unknown_kind, unpacked_name
 from copl.data.reading.parts import csv_parts, json_parts
 from copl.errors import DataError, quoted, suggest
 from copl.options import option
@@ -260,7 +260,7 @@ def _reader(path: Path) -> Read:
     ending = unpacked_name(path).suffix.lower()
     readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows, ".arrow": _arrow_rows}
     if ending not in _ENDINGS:
-        raise DataError(f"{path}: unknown kind of file {quoted(ending)}; known are {', '.join(_ENDINGS)}")
+        raise unknown_kind(path, ", ".join(_ENDINGS))
     read = readers.get(ending, _json_rows)
     return lambda columns, names: read(path, columns, names)
 

@@ -23,7 +23,7 @@ import numpy as np
 from copl.data.canonical import canonical_id
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text
-from copl.errors import DataError, quoted
+from copl.errors import DataError, of_json, quoted
 from copl.records import IntArray
 
 _ROWS = 100_000
@@ -243,6 +243,15 @@ def _objects(numbers: Sequence[int], lines: Sequence[str], *, is_last: bool, fau
     return JsonPart(objects, np.array(numbers, dtype=np.int64))
 
 
+def _not_json(error: ValueError | RecursionError, line: str, is_last: bool) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({of_json(error)})"
+    open_text = error.msg.startswith("Unterminated")
+    if is_last and line.lstrip().startswith("{") and (open_text or not line[error.pos :].strip()):
+        return "the file is cut short in this line"
+    return f"not JSON ({error.msg} at column {error.colno})"
+
+
 def _line(line: str, number: int, faults: Faults, is_last: bool) -> dict[str, Any] | None:
     """Return the object in a line, or None where there is a fault, which is added."""
     label = f"line {number}"
@@ -255,10 +264,7 @@ def _line(line: str, number: int, faults: Faults, is_last: bool) -> dict[str, An
         faults.add(f"{error}; remove one", row=number, label=label)
         return None
     except (ValueError, RecursionError) as error:
-        cut = is_last and line.lstrip().startswith("{")
-        brief = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        reason = "the file is cut short in this line" if cut else f"not JSON ({brief})"
-        faults.add(reason, row=number, label=label)
+        faults.add(_not_json(error, line, is_last), row=number, label=label)
         return None
     if not isinstance(value, dict):
         name = {list: "array", str: "text", bool: "truth value", type(None): "null"}.get(type(value), "number")

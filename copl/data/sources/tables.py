@@ -17,7 +17,7 @@ from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_splits
 from copl.data.pairs import compact, contradictions, first_of, pair_numbers, repeats, superseded
 from copl.data.reading.faults import Faults
-from copl.data.reading.files import is_packed, unpacked_name
+from copl.data.reading.files import is_packed, require_file, unknown_kind, unpacked_name
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, OPTIONAL, REQUIRED, Rows, parse_rows
 from copl.data.reading.scan import scan_csv, scan_jsonl, scan_parquet
 from copl.errors import DataError, quoted
@@ -74,15 +74,13 @@ def read_table(path: Path) -> Table:
         the rows that could be read, and what is wrong with the others.
 
     Raises:
-        DataError: an unknown ending, or a file that cannot be read.
+        DataError: no such file, a directory, an unknown ending, or a file that cannot be read.
     """
-    ending = unpacked_name(path).suffix
-    name = {".ndjson": "jsonl", ".pq": "parquet"}.get(ending.lower(), ending.lower().lstrip("."))
+    require_file(path)
+    ending = unpacked_name(path).suffix.lower()
+    name = {".ndjson": "jsonl", ".pq": "parquet"}.get(ending, ending.lstrip("."))
     if name not in READERS or (is_packed(path) and name == "parquet"):
-        kind = ending + path.suffix if is_packed(path) else ending
-        raise DataError(
-            f"{path}: unknown kind of file {quoted(kind)}; known are .jsonl, .csv (or with .gz) and .parquet"
-        )
+        raise unknown_kind(path, ".jsonl, .csv (or with .gz) and .parquet")
     return READERS[name](path)
 
 

@@ -69,7 +69,9 @@ CASES: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("jsonl", lambda _: lines({**ROW, "user_id": 7.5}), "line 1: user_id: expected text, got a number"),
     ("jsonl", lambda _: lines({**ROW, "rejected": ["b"]}), "line 1: rejected: a list where text belongs"),
     ("jsonl", lambda _: lines(ROW)[:-9], "line 1: the file is cut short in this line"),
-    ("jsonl", lambda _: b"[" * 100_000, "line 1: not JSON"),
+    ("jsonl", lambda _: b"[" * 100_000, "line 1: not JSON (nested too deeply)"),
+    ("jsonl", lambda _: b'{"a": ' + b"9" * 5000 + b"}", "line 1: not JSON (a whole number of thousands of digits)"),
+    ("jsonl", lambda _: b'{"a": 1,, "b": 2}', "line 1: not JSON (Expecting property name"),
     ("csv", lambda _: HEADER.replace(b",", b";") + b"u;p;a;b\n", "separated by semicolons"),
 ]  # fmt: skip
 

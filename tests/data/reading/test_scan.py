@@ -50,7 +50,8 @@ def plain_jsonl(path: Path) -> Table:
         try:
             value = json.loads(line) if line.strip() else None
         except json.JSONDecodeError as error:
-            cut = number == len(lines) and line.lstrip().startswith("{")
+            at_end = error.msg.startswith("Unterminated") or not line[error.pos :].strip()
+            cut = number == len(lines) and line.lstrip().startswith("{") and at_end
             reason = "the file is cut short in this line" if cut else f"not JSON ({error.msg} at column {error.colno})"
             faults.add(reason, row=number, label=label)
             continue

@@ -113,13 +113,19 @@ def test_malformed_feedback_is_a_line_each(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("[]", "there are no entries"),
         ('{"a": 1}\n{"a"', "line 2: not JSON: expecting ':' delimiter at line 1, column 5"),
-        ('[{"rating": NaN}]', "not JSON: NaN is no number; export it again"),
-        ("[" * 100_000, "not JSON: nested too deeply; export it again"),
+        ('[{"rating": NaN}]', "NaN is no number; export it again"),
+        ("[" * 100_000, "nested too deeply; export it again"),
     ],
 )
 def test_files_that_are_no_export(tmp_path: Path, content: str, fault: str) -> None:
     (tmp_path / "f.json").write_text(content)
     assert faults("open-webui", tmp_path / "f.json")[-1] == fault
+
+
+def test_lines_end_where_json_says_so(tmp_path: Path) -> None:
+    bad = '{"a": "one\u2028line\x85 of JSON"}'
+    (tmp_path / "f.json").write_text(f"{bad}\n{bad}\n", encoding="utf-8")
+    assert all("not JSON" not in fault for fault in faults("open-webui", tmp_path / "f.json"))
 
 
 def test_characters_that_no_file_can_keep_are_left_out(tmp_path: Path) -> None:

@@ -250,8 +250,14 @@ def test_rows_given_as_objects() -> None:
 
 
 def test_a_file_of_unknown_kind(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"unknown kind of file '.txt'"):
-        read_support(tmp_path / "a.txt", print)
+    for name, fault in (
+        ("a.txt", "unknown kind of file '.txt'"),
+        ("votes", "its name has no ending"),
+        ("a.", "no ending"),
+    ):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(DataError, match=fault):
+            read_support(tmp_path / name, print)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -271,7 +277,7 @@ def test_a_compressed_file_is_the_file(tmp_path: Path, kind: str) -> None:
 
 def test_compressed_parquet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"unknown kind of file '.parquet.gz'"):
-        read_support(tmp_path / "a.parquet.gz", print)
+        read_support(jsonl(tmp_path / "a.parquet.gz", [row()]), print)
 
 
 def test_the_sources_are_offered_by_name(tmp_path: Path) -> None:

@@ -255,8 +255,7 @@ def choices(bench: Bench, name: str, aligner: MixtureDpoAligner, context: RunCon
         print(f"| {name}, choice | {kind} ({len(users)}) | {cell(found) if found else ''} | | | |", flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Teach, let all aligners answer and print what they gain."""
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--model", default="small")
@@ -274,7 +273,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--own", type=int, default=2, help="users who get policies of their own, and in-context answers"
     )
     parser.add_argument("--teach-only", action="store_true")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Teach, let all aligners answer and print what they gain."""
+    args = _parsed(arguments)
     bench = opened(args)
     model = str(taught(args.model, bench, args.teach, 16 if args.model == "small" else 6))
     if args.teach_only:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, final
 
+import attrs
 import typer
 
 from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, SET_OPTION, shared_cache
 from copl.commands.parts.display import say, show, show_json, show_table, show_text
+from copl.commands.parts.flags import takes_records
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -26,22 +28,26 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-def ablate(
+@final
+@attrs.frozen(kw_only=True)
+class _Request:
+    """What is compared, where, and how it is run."""
+
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="Study in TOML, see docs/ablation.md; flags win over it.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory of the study.")] = None,
+    ] = None
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory of the study.")] = None
     vary: Annotated[
         list[str] | None,
         typer.Option("--vary", metavar="STAGE[.KEY]=A,B", help="Components or values to vary; may be repeated."),
-    ] = None,
+    ] = None
     data: Annotated[
         list[str] | None,
         typer.Option("--data", metavar="DIR[,DIR]", help="Directories of data sets, or names of those of the study."),
-    ] = None,
+    ] = None
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Number of seeds. [default: those of the study, else 1]")
-    ] = None,
+    ] = None
     reference: Annotated[
         str | None,
         typer.Option(
@@ -49,57 +55,77 @@ def ablate(
             help="Variant to compare the others with. [default: that of the study, else the best of those that know no"
             " users, else the first]",
         ),
-    ] = None,
-    assignments: SET_OPTION = None,
+    ] = None
+    assignments: SET_OPTION = None
     engine: Annotated[
         Engine, typer.Option("--engine", help="Where cells run: on this machine, or on a Ray cluster.")
-    ] = Engine.local,
+    ] = Engine.local
     jobs: Annotated[
         int | None,
         typer.Option(
             "--jobs", "-j", help="Cells at a time, which share the cores. [default: 1; with Ray all that fit]"
         ),
-    ] = None,
+    ] = None
     retry: Annotated[
         bool, typer.Option("--retry", help="Run the cells again that failed before, instead of reporting them.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show what would be run.")] = False,
-    as_json: JSON_OPTION = False,
-    no_cache: NO_CACHE_OPTION = False,
-) -> None:
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show what would be run.")] = False
+    as_json: JSON_OPTION = False
+    no_cache: NO_CACHE_OPTION = False
+
+    def plan(self) -> Plan:
+        """Return the study, with what the flags say of it.
+
+        Raises:
+            OptionsError: all faults of file and flags.
+        """
+        from copl.ablate.grid import plan
+        from copl.ablate.study import Flags, load_study
+        from copl.errors import OptionsError
+        from copl.plugins import load
+
+        if self.jobs is not None and self.jobs < 1:
+            raise OptionsError(f"--jobs {self.jobs}: at least one")
+        flags = Flags(self.vary or (), self.data or (), self.seeds, self.reference, self.assignments or ())
+        return plan(load_study(self.config, flags), load())
+
+    def conduct(self, plan: Plan, out: Path) -> Found:
+        """Run what is not finished, and return what all that is finished says."""
+        from copl.ablate.conduct import conduct
+        from copl.plugins import load
+
+        with interruptible(lambda: "finished cells are kept, and the same command runs the others"):
+            return conduct(
+                plan,
+                out,
+                plugins=load(),
+                cache=shared_cache(self.no_cache),
+                engine=self.engine.value,
+                num_jobs=self.jobs,
+                retry=self.retry,
+                say=say,
+            )
+
+
+@takes_records
+def ablate(request: _Request) -> None:
     """Run a grid of recipes over data sets and seeds and compare them; what is finished is not run again.
 
     Exits with 2 when a cell has failed.
     """
-    from copl.ablate.conduct import conduct
-    from copl.ablate.grid import plan as plan_study
     from copl.ablate.search import trials_of
-    from copl.ablate.study import Flags, load_study
     from copl.errors import OptionsError
     from copl.plugins import load
 
-    if jobs is not None and jobs < 1:
-        raise OptionsError(f"--jobs {jobs}: at least one")
-    flags = Flags(vary or (), data or (), seeds, reference, assignments or ())
-    plan = plan_study(load_study(config, flags), load())
-    if dry_run:
+    plan = request.plan()
+    if request.dry_run:
         trials = trials_of(plan, plan.study.search, load()) if plan.study.search else ()
-        _show_plan(plan, len(trials), as_json)
+        _show_plan(plan, len(trials), request.as_json)
         return
-    if out is None:
+    if request.out is None:
         raise OptionsError("--out is missing: name the directory of the study")
-    with interruptible(lambda: "finished cells are kept, and the same command runs the others"):
-        found = conduct(
-            plan,
-            out,
-            plugins=load(),
-            cache=shared_cache(no_cache),
-            engine=engine.value,
-            num_jobs=jobs,
-            retry=retry,
-            say=say,
-        )
-    _show_found(found, plan, out, as_json)
+    found = request.conduct(plan, request.out)
+    _show_found(found, plan, request.out, request.as_json)
     if found.failed:
         raise typer.Exit(2)
 
@@ -139,8 +165,6 @@ def _parts(choices: Iterable[Choice]) -> str:
 
 
 def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
-    import attrs
-
     from copl.ablate.search import search_table
     from copl.ablate.tables import as_table, differences_table
 

@@ -12,6 +12,7 @@ from attrs import frozen
 from copl.commands.parts.arguments import RUN_ARGUMENT, SEED_OPTION, SET_OPTION, USERS_OPTION
 from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say
+from copl.commands.parts.flags import takes_records
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -23,28 +24,32 @@ if TYPE_CHECKING:
     from copl.runs.recipe import Choice
 
 
-def align(
-    run_directory: RUN_ARGUMENT,
+@final
+@frozen(kw_only=True)
+class _Request:
+    """What is answered, for whom and by which components."""
+
+    run_directory: RUN_ARGUMENT
     prompts_file: Annotated[
         Path,
         typer.Argument(
             metavar="PROMPTS",
             help="JSONL, CSV or Parquet rows with a prompt (text or messages), or lines of text.",
         ),
-    ],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")] = None,
-    aligner: Annotated[str, typer.Option("--aligner", help="Who decides what a user sees.")] = "best-of-n",
-    generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "local",
-    user: Annotated[
-        list[str] | None, typer.Option("--user", metavar="ID", help="Id of a user; may be repeated.")
-    ] = None,
-    users: USERS_OPTION = None,
+    ]
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write: one JSON line an answer.")] = None
+    aligner: Annotated[str, typer.Option("--aligner", help="Who decides what a user sees.")] = "best-of-n"
+    generator: Annotated[str, typer.Option("--generator", help="Who writes the candidates.")] = "local"
+    user: Annotated[list[str] | None, typer.Option("--user", metavar="ID", help="Id of a user; may be repeated.")] = (
+        None
+    )
+    users: USERS_OPTION = None
     support: Annotated[
         Path | None,
         typer.Option("--support", help="Newcomers' comparisons, as for `copl adapt`; they are adapted on the spot."),
-    ] = None,
-    everybody: Annotated[bool, typer.Option("--everybody", help="All users of the training.")] = False,
-    num: Annotated[int, typer.Option("--num", "-n", help="Candidates for each prompt.")] = 8,
+    ] = None
+    everybody: Annotated[bool, typer.Option("--everybody", help="All users of the training.")] = False
+    num: Annotated[int, typer.Option("--num", "-n", help="Candidates for each prompt.")] = 8
     rows: Annotated[
         Path | None,
         typer.Option(
@@ -52,35 +57,11 @@ def align(
             help="File to write: the candidates ranked by each user's reward, as rows of prompt, chosen and rejected"
             " that TRL trains policies on; with the aligners dpo and mixture-dpo, whose options say which.",
         ),
-    ] = None,
-    assignments: SET_OPTION = None,
-    seed: SEED_OPTION = None,
-) -> None:
-    """Choose, or write, the answer that each user likes best, and say how sure that is.
+    ] = None
+    assignments: SET_OPTION = None
+    seed: SEED_OPTION = None
 
-    A user nothing is known of gets the unpersonalised answer, and the line says so. Interrupted, the same command goes
-    on where it was.
-    """
-    request = _Request(run_directory, prompts_file, out, rows, users, support, num, seed or 0)
-    chosen = request.checked({"aligner": aligner, "generator": generator}, assignments or ())
-    request.fulfil(chosen, user or (), everybody=everybody)
-
-
-@final
-@frozen
-class _Request:
-    """What the command was asked for, but for whom and by which components."""
-
-    run: Path
-    prompts_file: Path
-    out: Path | None
-    rows: Path | None
-    users: Path | None
-    support: Path | None
-    num: int
-    seed: int
-
-    def checked(self, names: Mapping[str, str], assignments: Sequence[str]) -> dict[str, Choice]:
+    def checked(self) -> dict[str, Choice]:
         """Return the components that were chosen, by kind.
 
         Raises:
@@ -90,6 +71,7 @@ class _Request:
         from copl.errors import OptionsError
 
         out, rows = self.out, self.rows
+        names = {"aligner": self.aligner, "generator": self.generator}
         for target in (path for path in (out, rows) if path):
             check_target(target, self.prompts_file, *(path for path in (self.users, self.support) if path))
         faults = [f"--num {self.num}: at least one candidate"] if self.num < 1 else []
@@ -99,14 +81,14 @@ class _Request:
             faults.append("nothing to write: name a file for answers by --out, or one for rows by --rows")
         if self.users and self.support:
             faults.append("--users and --support: give one of them")
-        chosen = choose_components(names, assignments, faults)
+        chosen = choose_components(names, self.assignments or (), faults)
         if rows is not None and "aligner" in chosen:
             _check_rows(rows, chosen["aligner"], faults)
         if faults:
             raise OptionsError(faults)
         return chosen
 
-    def fulfil(self, chosen: Mapping[str, Choice], named: Sequence[str], *, everybody: bool) -> None:
+    def fulfil(self, chosen: Mapping[str, Choice]) -> None:
         """Write the rows and the answers of those who are named, of newcomers or of everybody."""
         from copl.align.conduct import Assignment
         from copl.align.context import RunContext
@@ -116,19 +98,19 @@ class _Request:
         from copl.model import Model
         from copl.runs.policy import policy_directory
 
-        prompts = read_prompts(self.prompts_file, say)
+        prompts, seed = read_prompts(self.prompts_file, say), self.seed or 0
         said = read_support(self.support, say) if self.support else None
         writer = chosen["generator"].build()
         key = {name: choice.key() for name, choice in chosen.items()} | {"writer": writer.fingerprint()}
-        model = Model.open(self.run)
+        model = Model.open(self.run_directory)
         adapted = model.load_adapted(self.users) if self.users else model.adapt(said) if said is not None else None
-        user_ids = _user_ids(model, named, adapted, everybody=everybody)
+        user_ids = _user_ids(model, self.user or (), adapted, everybody=self.everybody)
         key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
         with interruptible(self._what_is_kept), open_progress(None) as progress:
             directory = policy_directory(model.run, chosen["aligner"])
-            context = RunContext(fitted_run(model), writer, directory, progress, self.seed, adapted, said)
+            context = RunContext(fitted_run(model), writer, directory, progress, seed, adapted, said)
             if self.rows is not None:
-                candidates = writer.candidates(prompts, num=self.num, seed=self.seed, progress=progress)
+                candidates = writer.candidates(prompts, num=self.num, seed=seed, progress=progress)
                 _say_if_short(sum(len(texts) < self.num for texts in candidates), self.num, chosen["generator"])
                 _write_rows(
                     self.rows, AnswerRequests(user_ids, prompts, candidates), context, chosen, model.fingerprint
@@ -140,6 +122,16 @@ class _Request:
         if self.out is None:
             return "nothing was written"
         return f"what is answered is kept beside {self.out}, and the same command goes on from there"
+
+
+@takes_records
+def align(request: _Request) -> None:
+    """Choose, or write, the answer that each user likes best, and say how sure that is.
+
+    A user nothing is known of gets the unpersonalised answer, and the line says so. Interrupted, the same command goes
+    on where it was.
+    """
+    request.fulfil(request.checked())
 
 
 def _write_answers(out: Path, assignment: Assignment, context: RunContext, chosen: Mapping[str, Choice]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from copl.commands.parts.display import say, show_json, show_text
 
 if TYPE_CHECKING:
     from copl.data.requests import Pair, Prompt
+    from copl.following import Question
     from copl.records import ComparisonSet
 
 
@@ -65,7 +67,11 @@ def ask(
         names = ("index", "prompt", "first", "second", "information")
         rows = [(places[q.index], q.prompt, q.first, q.second, q.information) for q in questions]
         show_json([dict(zip(names, row, strict=True)) for row in rows])
-        return
+    else:
+        _show(questions)
+
+
+def _show(questions: Iterable[Question]) -> None:
     for question in questions:
         show_text(_shown(question.prompt))
         for number, response in enumerate((question.first, question.second), start=1):

@@ -9,13 +9,14 @@ import typer
 
 from copl.commands.parts.arguments import JSON_OPTION
 from copl.commands.parts.display import say, show_json
-from copl.commands.parts.recipes import METHOD_OPTION, RecipeFlags, takes_recipe
+from copl.commands.parts.flags import takes_records
+from copl.commands.parts.recipes import METHOD_OPTION, RecipeFlags
 
 app = typer.Typer(no_args_is_help=True, help="Show or write a recipe.")
 
 
 @app.command("show")
-@takes_recipe
+@takes_records
 def show(flags: RecipeFlags, as_json: JSON_OPTION = False) -> None:
     """Print the recipe that these flags and this file give, with every default filled in."""
     from copl.runs.recipe import write_recipe
@@ -39,5 +40,5 @@ def init(
 
     if out.exists():
         raise OptionsError(f"{out}: exists; choose another file")
-    write_text(out, write_recipe(RecipeFlags(None, {"method": method}, (), None).recipe(), help_texts=True))
+    write_text(out, write_recipe(RecipeFlags(method=method).recipe(), help_texts=True))
     say(f"wrote {out}; use it with: copl train DATA --out RUN --config {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, final
 
@@ -12,6 +11,7 @@ import typer
 from copl.commands.parts.arguments import JSON_OPTION, NO_CACHE_OPTION, RUN_ARGUMENT, SET_OPTION, shared_cache
 from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say, show, show_json, show_text
+from copl.commands.parts.flags import takes_records
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -19,38 +19,85 @@ if TYPE_CHECKING:
     from copl.runs.recipe import Choice
 
 
-def evaluate(
-    run_directory: RUN_ARGUMENT,
-    data_directory: Annotated[
-        Path | None, typer.Option("--data", help="Another data set than the one the run was trained on.")
-    ] = None,
+@final
+@attrs.frozen(kw_only=True)
+class _PolicyFlags:
+    """What the command line says of --policy."""
+
     policy: Annotated[
         bool,
         typer.Option("--policy", help="Also measure what users are shown by its true utility, on simulated users."),
-    ] = False,
+    ] = False
     aligners: Annotated[
         list[str] | None,
         typer.Option(
             "--aligner", metavar="NAME", help="With --policy: who decides; may be repeated. [default: best-of-n]"
         ),
-    ] = None,
+    ] = None
     generator: Annotated[
         str | None,
         typer.Option("--generator", help="With --policy: who writes the candidates. [default: facets]"),
-    ] = None,
-    num: Annotated[int, typer.Option("--num", "-n", help="With --policy: candidates for each prompt.")] = 8,
-    num_prompts: Annotated[
-        int | None, typer.Option("--prompts", help="With --policy: at most so many prompts.")
-    ] = None,
+    ] = None
+    num: Annotated[int, typer.Option("--num", "-n", help="With --policy: candidates for each prompt.")] = 8
+    num_prompts: Annotated[int | None, typer.Option("--prompts", help="With --policy: at most so many prompts.")] = None
     num_users: Annotated[
         int | None, typer.Option("--users", help="With --policy: at most so many seen and so many unseen users.")
+    ] = None
+    assignments: SET_OPTION = None
+
+    @property
+    def size(self) -> PolicySize:
+        """How much is measured."""
+        from copl.align.judging import PolicySize
+
+        return PolicySize(self.num, self.num_prompts, self.num_users)
+
+    def chosen(self, *, elsewhere: bool) -> tuple[list[Choice], Choice] | None:
+        """Return the aligners to measure, those asked for first, and who writes; None without --policy.
+
+        Args:
+            elsewhere: the run is measured on another data set than its own.
+
+        Raises:
+            OptionsError: all faults of the options.
+        """
+        from copl.align.judging import REFERENCES
+        from copl.errors import OptionsError
+
+        least = {"--num": (self.num, 2), "--prompts": (self.num_prompts, 1), "--users": (self.num_users, 1)}
+        faults = [
+            f"{flag} {value}: at least {smallest}"
+            for flag, (value, smallest) in least.items()
+            if value is not None and value < smallest
+        ]
+        given = {"--aligner": self.aligners, "--generator": self.generator, "--set": self.assignments}
+        faults += [f"{flag}: give --policy as well" for flag, value in given.items() if value and not self.policy]
+        if self.policy and elsewhere:
+            faults.append(
+                "--policy: users and prompts are those of the data set that the run was trained on; leave --data"
+            )
+        own = tuple(dict.fromkeys(self.aligners or ("best-of-n",))) if self.policy else ()
+        names = [{"aligner": name, "generator": self.generator or "facets"} for name in own]
+        chosen = [choose_components(name, self.assignments or (), faults) for name in names]
+        references = [{"aligner": name} for name in REFERENCES if name not in own] if chosen else []
+        chosen += [choose_components(name, (), faults) for name in references]
+        if faults:
+            raise OptionsError(dict.fromkeys(faults))
+        return ([choice["aligner"] for choice in chosen], chosen[0]["generator"]) if chosen else None
+
+
+@takes_records
+def evaluate(
+    run_directory: RUN_ARGUMENT,
+    *,
+    data_directory: Annotated[
+        Path | None, typer.Option("--data", help="Another data set than the one the run was trained on.")
     ] = None,
-    assignments: SET_OPTION = None,
+    flags: _PolicyFlags,
     as_json: JSON_OPTION = False,
     no_cache: NO_CACHE_OPTION = False,
 ) -> None:
     """Measure a run on held-out comparisons, new responses and unseen users; write metrics.json and report.html."""
-    from copl.align.judging import PolicySize
     from copl.evaluate.tables import side_by_side
     from copl.plugins import load
     from copl.runs.directory import open_run
@@ -60,9 +107,7 @@ def evaluate(
     from copl.runs.reporting import inside_of, report_run
     from copl.runs.verdicts import verdict_of
 
-    size = PolicySize(num, num_prompts, num_users)
-    asked = _Asked(policy, aligners, generator, assignments, data_directory is not None)
-    chosen = _chosen(asked, size)
+    chosen = flags.chosen(elsewhere=data_directory is not None)
     run = open_run(run_directory, load())
     data, same = load_data(run, data_directory)
     run.require_held_out(same)
@@ -72,7 +117,7 @@ def evaluate(
         evaluation = evaluate_run(run, data, plugins=load(), open_progress=open_progress, cache=cache)
         answers = None
         if chosen:
-            answers = evaluate_policy(run, data, *chosen, size=size, open_progress=open_progress, cache=cache)
+            answers = evaluate_policy(run, data, *chosen, size=flags.size, open_progress=open_progress, cache=cache)
         report = report_run(run, data, notes=notes)
     for note in notes:
         say(note)
@@ -85,47 +130,6 @@ def evaluate(
     if answers and answers.num_unread:
         say(f"of {answers.num_written} candidates, the style of {answers.num_unread} cannot be read; nobody saw them")
     if gains:
-        show(side_by_side(gains, title=f"true utility of what is shown, of {num} candidates"))
+        show(side_by_side(gains, title=f"true utility of what is shown, of {flags.num} candidates"))
     show_text(verdict_of(run, data, evaluation.measurements, inside_of(run)).paragraph)
     say(f"report: {report}")
-
-
-@final
-@attrs.frozen
-class _Asked:
-    """What the command line says of --policy."""
-
-    policy: bool
-    aligners: Sequence[str] | None
-    generator: str | None
-    assignments: Sequence[str] | None
-    elsewhere: bool
-
-
-def _chosen(asked: _Asked, size: PolicySize) -> tuple[list[Choice], Choice] | None:
-    """Return the aligners to measure, those asked for first, and who writes; None without --policy.
-
-    Raises:
-        OptionsError: all faults of the options.
-    """
-    from copl.align.judging import REFERENCES
-    from copl.errors import OptionsError
-
-    least = {"--num": (size.num_candidates, 2), "--prompts": (size.num_prompts, 1), "--users": (size.num_users, 1)}
-    faults = [
-        f"{flag} {value}: at least {smallest}"
-        for flag, (value, smallest) in least.items()
-        if value is not None and value < smallest
-    ]
-    given = {"--aligner": asked.aligners, "--generator": asked.generator, "--set": asked.assignments}
-    faults += [f"{flag}: give --policy as well" for flag, value in given.items() if value and not asked.policy]
-    if asked.policy and asked.elsewhere:
-        faults.append("--policy: users and prompts are those of the data set that the run was trained on; leave --data")
-    own = tuple(dict.fromkeys(asked.aligners or ("best-of-n",))) if asked.policy else ()
-    names = [{"aligner": name, "generator": asked.generator or "facets"} for name in own]
-    chosen = [choose_components(name, asked.assignments or (), faults) for name in names]
-    references = [{"aligner": name} for name in REFERENCES if name not in own] if chosen else []
-    chosen += [choose_components(name, (), faults) for name in references]
-    if faults:
-        raise OptionsError(dict.fromkeys(faults))
-    return ([choice["aligner"] for choice in chosen], chosen[0]["generator"]) if chosen else None

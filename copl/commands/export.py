@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,28 +48,26 @@ def export(
     if user is None:
         if merge or users or policy:
             raise OptionsError("--merge, --users and --policy are for one user; name the user with --user")
-        Model.open(run_directory).save_pretrained(out)
-        if as_json:
-            show_json({"directory": str(out)})
-        else:
-            say(f"wrote {out}; Model.from_pretrained opens it")
-        return
+    elif policy and merge:
+        raise OptionsError("--merge is for a reward model; a policy is merged by PEFT's merge_and_unload")
     model = Model.open(run_directory)
-    adapted = model.load_adapted(users) if users else None
-    if policy:
-        if merge:
-            raise OptionsError("--merge is for a reward model; a policy is merged by PEFT's merge_and_unload")
-        written = _write_policy(model, user, out, adapted)
-        if as_json:
-            show_json(written)
+    if user is None:
+        model.save_pretrained(out)
+        facts: Mapping[str, Any] = {"directory": str(out)}
+        said = f"wrote {out}; Model.from_pretrained opens it"
+    else:
+        adapted = model.load_adapted(users) if users else None
+        if policy:
+            facts = _write_policy(model, user, out, adapted)
+            said = f"wrote {out} (rank {facts['rank']}, a LoRA of {facts['base']})"
         else:
-            say(f"wrote {out} (rank {written['rank']}, a LoRA of {written['base']})")
-        return
-    facts = model.export(user, out, adapted=adapted, merge=merge)
+            facts = model.export(user, out, adapted=adapted, merge=merge)
+            what = f"rank {facts['rank']}, {facts['task']}, reward: {facts['reward']}"
+            said = f"wrote {out} ({what}); see {out / 'README.md'}"
     if as_json:
         show_json(facts)
     else:
-        say(f"wrote {out} (rank {facts['rank']}, {facts['task']}, reward: {facts['reward']}); see {out / 'README.md'}")
+        say(said)
 
 
 def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | None) -> dict[str, Any]:

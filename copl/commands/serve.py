@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
 from copl.commands.parts.display import say, show_json, show_table
+from copl.commands.parts.flags import takes_records
 from copl.serve.settings import ServeOptions
 
 if TYPE_CHECKING:
@@ -52,29 +53,37 @@ RUN_OF_STORE: TypeAlias = Annotated[
 ]
 
 
+@final
+@attrs.frozen(kw_only=True)
+class _Flags:
+    """The options of the service that the command line has."""
+
+    store: STORE_OPTION = None
+    host: Annotated[str, _option("host")] = _DEFAULTS.host
+    port: Annotated[int, _option("port")] = _DEFAULTS.port
+    upstream: Annotated[str | None, _option("upstream", metavar="URL")] = None
+    upstream_model: Annotated[str | None, _option("upstream_model")] = None
+    generator: Annotated[str | None, _option("generator")] = None
+    candidates: Annotated[int, _option("candidates", min=1, max=64)] = _DEFAULTS.candidates
+    refresh: Annotated[float, _option("refresh", metavar="SECONDS", min=0)] = _DEFAULTS.refresh
+    origins: Annotated[list[str] | None, _option("origins", "--allow-origin", metavar="ORIGIN")] = None
+    user_header: Annotated[str, _option("user_header")] = _DEFAULTS.user_header
+    queue: Annotated[int, _option("queue", min=1)] = _DEFAULTS.queue
+    rate: Annotated[float, _option("rate", min=0)] = _DEFAULTS.rate
+
+    def options(self) -> ServeOptions:
+        """Return them as the service takes them."""
+        return ServeOptions(**{**attrs.asdict(self), "origins": tuple(self.origins or ())})
+
+
 @app.command(_RUN, epilog="`copl serve RUN` is the same. Tokens of a service: `copl serve token --help`.")
-def run(
-    run_directory: RUN_ARGUMENT,
-    store: STORE_OPTION = None,
-    host: Annotated[str, _option("host")] = _DEFAULTS.host,
-    port: Annotated[int, _option("port")] = _DEFAULTS.port,
-    upstream: Annotated[str | None, _option("upstream", metavar="URL")] = None,
-    upstream_model: Annotated[str | None, _option("upstream_model")] = None,
-    generator: Annotated[str | None, _option("generator")] = None,
-    candidates: Annotated[int, _option("candidates", min=1, max=64)] = _DEFAULTS.candidates,
-    refresh: Annotated[float, _option("refresh", metavar="SECONDS", min=0)] = _DEFAULTS.refresh,
-    origins: Annotated[list[str] | None, _option("origins", "--allow-origin", metavar="ORIGIN")] = None,
-    user_header: Annotated[str, _option("user_header")] = _DEFAULTS.user_header,
-    queue: Annotated[int, _option("queue", min=1)] = _DEFAULTS.queue,
-    rate: Annotated[float, _option("rate", min=0)] = _DEFAULTS.rate,
-) -> None:
+@takes_records
+def run(run_directory: RUN_ARGUMENT, flags: _Flags) -> None:
     """Serve a run: chat completions, rerank, rewards and feedback, with a page at /."""
-    values = {**locals(), "origins": tuple(origins or ())}
-    del values["run_directory"]
     _require_extra()
     from copl.serve.server import serve
 
-    serve(run_directory, ServeOptions(**values), say)
+    serve(run_directory, flags.options(), say)
 
 
 @token_app.command("new")

@@ -6,13 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import attrs
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,9 +18,9 @@ from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
 from copl.errors import DataError
 from copl.judgements import KINDS, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
+from tests.data.example import assert_same, edited, example
 
 TEXT = st.text(max_size=8)
-OWN = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}
 
 
 @st.composite
@@ -67,43 +62,12 @@ def data_sets(draw: st.DrawFn) -> PreferenceData:
     return PreferenceData(draw(TEXT), *tables, splits, provenance, judgements)
 
 
-def assert_same(one: PreferenceData, other: PreferenceData) -> None:
-    assert (one.name, one.users.ids, one.users.groups) == (other.name, other.users.ids, other.users.groups)
-    assert (one.responses.prompts, one.responses.texts) == (other.responses.prompts, other.responses.texts)
-    assert dict(one.provenance) == dict(other.provenance)
-    assert set(one.splits) == set(other.splits)
-    assert set(one.judgements) == set(other.judgements)
-    pairs = [(part, other.splits[name]) for name, part in one.splits.items()]
-    for part, same in [*pairs, *((part, other.judgements[name]) for name, part in one.judgements.items())]:
-        assert isinstance(part, Comparisons | Judgements)
-        for column in attrs.fields(type(part)):
-            first, second = getattr(part, column.name), getattr(same, column.name)
-            assert first.dtype == second.dtype
-            assert np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
-
-
 @settings(max_examples=40)
 @given(data_sets())
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data: PreferenceData) -> None:
     directory = tmp_path_factory.mktemp("data") / "set"
     save_dataset(data, directory)
     assert_same(load_dataset(directory), data)
-
-
-def example(texts: tuple[str, str, str] = ("a", "b", "c")) -> PreferenceData:
-    return PreferenceData(
-        "example",
-        UserTable(["u", "v"], ["g", None]),
-        ResponseTable(["p"] * 3, texts),
-        {"train": Comparisons([0, 1], [0, 1], [1, 2]), "test": Comparisons([0], [2], [1])},
-        {"source": "test"},
-    )
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    save_dataset(example(), tmp_path / "set")
-    return tmp_path / "set"
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux tells of them")
@@ -151,128 +115,6 @@ def test_the_fingerprint_tells_contents_apart(saved: Path, tmp_path: Path) -> No
     assert dataset_fingerprint(saved) != dataset_fingerprint(tmp_path / "other")
 
 
-def test_a_data_set_is_replaced_only_when_asked(saved: Path) -> None:
-    with pytest.raises(DataError, match="holds a data set already"):
-        save_dataset(example(("x", "y", "z")), saved)
-    assert load_dataset(saved).responses.texts == ("a", "b", "c")
-    save_dataset(example(("x", "y", "z")), saved, overwrite=True)
-    assert load_dataset(saved).responses.texts == ("x", "y", "z")
-    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
-
-
-def test_anything_else_is_never_replaced(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "dataset.json").write_text("{}")
-    (tmp_path / "file").write_text("text")
-    for name, message in (("mine", "something else"), ("file", "is a file")):
-        with pytest.raises(DataError, match=message):
-            save_dataset(example(), tmp_path / name, overwrite=True)
-    assert (tmp_path / "mine" / "dataset.json").read_text() == "{}"
-    (tmp_path / "empty").mkdir()
-    save_dataset(example(), tmp_path / "empty")
-    assert_same(load_dataset(tmp_path / "empty"), example())
-
-
-def test_files_that_are_no_part_of_the_data_set_stay(saved: Path) -> None:
-    (saved / "notes.txt").write_text("mine")
-    (saved / "plots").mkdir()
-    save_dataset(example(("x", "y", "z")), saved, overwrite=True)
-    assert load_dataset(saved).responses.texts == ("x", "y", "z")
-    assert (saved / "notes.txt").read_text() == "mine"
-    assert {path.name for path in saved.iterdir()} == OWN | {"notes.txt", "plots"}
-
-
-class KilledError(BaseException):
-    """Stands for the end of the process."""
-
-
-@pytest.mark.parametrize("moves", range(8))
-def test_whenever_it_is_killed_the_old_or_the_new_data_set_is_there(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, moves: int
-) -> None:
-    left = [moves]
-
-    def killed_after(what: Callable[..., Any]) -> Callable[..., Any]:
-        def move(*arguments: Any) -> Any:
-            if not left[0]:
-                raise KilledError
-            left[0] -= 1
-            return what(*arguments)
-
-        return move
-
-    monkeypatch.setattr(Path, "replace", killed_after(Path.replace))
-    monkeypatch.setattr(Path, "rmdir", killed_after(Path.rmdir))
-    with suppress(KilledError):
-        save_dataset(example(("x", "y", "z")), saved, overwrite=True)
-    monkeypatch.undo()
-    texts = load_dataset(saved).responses.texts
-    assert texts == (("a", "b", "c") if moves < 2 else ("x", "y", "z"))
-    assert dataset_fingerprint(saved)
-    with pytest.raises(DataError, match="holds a data set already"):
-        save_dataset(example(), saved)
-    save_dataset(example(("1", "2", "3")), saved, overwrite=True)
-    assert load_dataset(saved).responses.texts == ("1", "2", "3")
-    assert {path.name for path in saved.iterdir()} == OWN
-
-
-def test_of_several_who_write_at_once_each_waits_for_the_one_before(tmp_path: Path) -> None:
-    """One set has judgements and the other one has none, so that a mixture of both would be seen."""
-    texts = [("a", "b", "c"), ("x", "y", "z")]
-    sets = [
-        example(texts[0]),
-        attrs.evolve(example(texts[1]), judgements={"train": Judgements([2], [0], [0], [-1], [1])}),
-    ]
-    save_dataset(sets[0], tmp_path / "one")
-    with ThreadPoolExecutor(4) as pool:
-        for place in ("one", "new", "newer"):
-            writing = [pool.submit(save_dataset, sets[n % 2], tmp_path / place, overwrite=True) for n in range(6)]
-            while not all(one.done() for one in writing):
-                if (tmp_path / place).exists():
-                    read = load_dataset(tmp_path / place)
-                    assert_same(read, sets[texts.index(read.responses.texts)])
-            for one in writing:
-                one.result()
-            assert {path.name for path in (tmp_path / place).iterdir()} == OWN
-    assert {path.name for path in tmp_path.iterdir()} == {"one", "new", "newer"}
-
-
-def test_what_has_changed_since_it_was_read_is_not_replaced(saved: Path) -> None:
-    before = dataset_fingerprint(saved)
-    save_dataset(example(("x", "y", "z")), saved, overwrite=True, instead_of=before)
-    with pytest.raises(DataError, match="has changed the data set since it was read; try again"):
-        save_dataset(example(("1", "2", "3")), saved, overwrite=True, instead_of=before)
-    assert load_dataset(saved).responses.texts == ("x", "y", "z")
-
-
-def test_a_data_set_of_another_version_can_be_replaced(saved: Path) -> None:
-    _edit("version", 0)(saved)
-    save_dataset(example(), saved, overwrite=True)
-    assert_same(load_dataset(saved), example())
-
-
-def test_a_link_to_a_data_set_stays_a_link(saved: Path) -> None:
-    link = saved.parent / "link"
-    link.symlink_to(saved)
-    save_dataset(example(("x", "y", "z")), link, overwrite=True)
-    assert link.is_symlink()
-    assert load_dataset(saved).responses.texts == ("x", "y", "z")
-    assert {path.name for path in saved.parent.iterdir()} == {"set", "link"}
-
-
-def test_a_failure_leaves_nothing_behind(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(pq, "write_table", fail)
-    for directory in (saved, saved.parent / "new"):
-        with pytest.raises(OSError, match="disk full"):
-            save_dataset(example(("x", "y", "z")), directory, overwrite=True)
-    monkeypatch.undo()
-    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
-    assert load_dataset(saved).responses.texts == ("a", "b", "c")
-
-
 def test_half_a_surrogate_pair_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="surrogate"):
         save_dataset(example(("a", "\ud800", "c")), tmp_path / "set")
@@ -289,14 +131,6 @@ def _change(directory: Path) -> None:
     content = bytearray(path.read_bytes())
     content[10] ^= 1
     path.write_bytes(bytes(content))
-
-
-def _edit(key: str, value: object) -> Callable[[Path], None]:
-    def edit(directory: Path) -> None:
-        path = directory / "dataset.json"
-        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: value}), encoding="utf-8")
-
-    return edit
 
 
 def _cut_description(directory: Path) -> None:
@@ -331,21 +165,27 @@ def _pipe(name: str) -> Callable[[Path], None]:
         ),
         (lambda d: (d / "dataset.json").unlink(), "not a data set: it has no dataset.json"),
         (_cut_description, r"dataset\.json: damaged: not JSON: "),
-        (_edit("version", 3), "version is 3, this version of copl reads 1 or 2"),
-        (_edit("format", "foreign"), "format is 'foreign', this version of copl reads 'copl dataset'"),
-        (_edit("files", {}), r"files: responses\.parquet is not listed"),
+        (edited("version", 3), "version is 3, this version of copl reads 1 or 2"),
+        (edited("format", "foreign"), "format is 'foreign', this version of copl reads 'copl dataset'"),
+        (edited("files", {}), r"files: responses\.parquet is not listed"),
         (
-            _edit("counts", {"users": 1, "responses": 1, "splits": {"tarin": 1}}),
+            edited("counts", {"users": 1, "responses": 1, "splits": {"tarin": 1}}),
             "unknown split 'tarin'",
         ),
-        (_edit("counts", {"users": None, "responses": 1, "splits": {}}), "users: expected a whole number, got nothing"),
-        (_edit("provenance", []), "provenance: expected a table of values"),
-        (_edit("provenance", {"notes": 5}), r"provenance: notes: expected a list, got 5"),
-        (_edit("provenance", {"counts": {"ties": "many"}}), r"provenance: counts.*expected a whole number, got 'many'"),
-        (_edit("provenance", {"positions": []}), "provenance: positions"),
-        (_edit("provenance", {"findings": [{"what": "x"}]}), r"provenance: findings\[0\]\.severity: missing"),
+        (
+            edited("counts", {"users": None, "responses": 1, "splits": {}}),
+            "users: expected a whole number, got nothing",
+        ),
+        (edited("provenance", []), "provenance: expected a table of values"),
+        (edited("provenance", {"notes": 5}), r"provenance: notes: expected a list, got 5"),
+        (
+            edited("provenance", {"counts": {"ties": "many"}}),
+            r"provenance: counts.*expected a whole number, got 'many'",
+        ),
+        (edited("provenance", {"positions": []}), "provenance: positions"),
+        (edited("provenance", {"findings": [{"what": "x"}]}), r"provenance: findings\[0\]\.severity: missing"),
         (_put('"name": ' + "1" * 5000), "a whole number of 5000 digits"),
-        (_edit("name", math.nan), "NaN is no number"),
+        (edited("name", math.nan), "NaN is no number"),
         (lambda d: (d / "dataset.json").write_bytes(b"\xff{}"), "not text in UTF-8"),
         (lambda d: (d / "dataset.json").write_text("[" * 100_000), "nested too deeply"),
         (_pipe("dataset.json"), "dataset.json: is a pipe or a device"),
@@ -383,7 +223,7 @@ def _rewrite(directory: Path, name: str, table: object) -> None:
     content = (directory / name).read_bytes()
     files = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))["files"]
     files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    _edit("files", files)(directory)
+    edited("files", files)(directory)
 
 
 def test_rows_that_point_nowhere_are_faults(saved: Path) -> None:

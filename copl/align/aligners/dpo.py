@@ -16,6 +16,7 @@ from copl.plugins import Component
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from copl.align.policies.rows import PreferenceRow
     from copl.align.policies.writer import Writer
     from copl.interfaces import AlignerContext
 
@@ -42,14 +43,13 @@ class DpoAligner:
             return []
         from copl.align.policies.single import speaking
 
-        for user in filter(context.knows, requests.user_ids):
-            self._ensure(user, context)
+        places = {user: self._ensure(user, context) for user in filter(context.knows, requests.user_ids)}
         plain = written(self._writer, requests.prompts, self._options, context.seed)
         texts: dict[str, list[str]] = {}
         for user in requests.user_ids:
             texts[user] = plain
-            if context.knows(user):
-                with speaking(self._writer, self._place(user, context)) as speaker:
+            if user in places:
+                with speaking(self._writer, places[user]) as speaker:
                     texts[user] = written(speaker, requests.prompts, self._options, context.seed)
         return own_answers(requests, texts, plain, context)
 
@@ -59,39 +59,44 @@ class DpoAligner:
 
         return Writer.open(self._options.model)
 
-    def _ensure(self, user: str, context: AlignerContext) -> None:
-        """Train the policy of a user, where it is not there yet; a killed training goes on."""
+    def _ensure(self, user: str, context: AlignerContext) -> Path:
+        """Train the policy of a user, where it is not there yet; a killed training goes on. Return where it lies."""
         directory = self._place(user, context)
         from copl.align.policies.keeping import is_kept
 
         if is_kept(directory):
-            return
+            return directory
         from copl.align.policies.extra import trl
-        from copl.align.policies.material import ranked_rows, said_rows, training_prompts
+        from copl.align.policies.material import ranked_rows, training_prompts
         from copl.align.policies.single import train_policy
         from copl.system.files import locked
 
         options = self._options
         with locked(directory.with_name(f"{directory.name}.lock")):
             if is_kept(directory):  # another process was faster
-                return
+                return directory
             trl()  # an error now, rather than after candidates were written
-            said = said_rows(user, context.comparisons(user)) if options.said else []
             everybody = [user, *sorted(context.method.seen_users())]
             prompts = training_prompts(everybody, options.num_prompts, context)
             ranked = ranked_rows([user], prompts, context, options)
-            train_policy([*said, *ranked], directory, options, seed=context.seed, progress=context.progress)
+            rows = [*self._said(user, context), *ranked]
+            train_policy(rows, directory, options, seed=context.seed, progress=context.progress)
+        return directory
+
+    def _said(self, user: str, context: AlignerContext) -> list[PreferenceRow]:
+        """Return the rows that are a user's own words, none where those do not count."""
+        from copl.align.policies.material import said_rows
+
+        return said_rows(user, context.comparisons(user)) if self._options.said else []
 
     def _place(self, user: str, context: AlignerContext) -> Path:
         """Where the policy of a user lies: another one for another embedding, generator or seed, or other words."""
-        from copl.align.policies.material import said_rows
-
         digest = hashlib.sha256(f"{user}\x00{context.seed}\x00{context.generator.fingerprint()}".encode())
         adapted = context.adapted
         if adapted is not None and user in adapted.user_ids:
             digest.update(adapted.embeddings[adapted.user_ids.index(user)].float().cpu().numpy().tobytes())
             if self._options.said:  # the same embedding may come of a file of users, without what they have said
-                digest.update(repr(said_rows(user, context.comparisons(user))).encode("utf-8", "surrogatepass"))
+                digest.update(repr(self._said(user, context)).encode("utf-8", "surrogatepass"))
         return context.directory / digest.hexdigest()[:24]
 
 

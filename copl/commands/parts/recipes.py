@@ -1,45 +1,40 @@
-"""The flags that make a recipe, for each command that takes one: declared once, given to the command as one record."""
+"""The flags that make a recipe, for each command that takes one."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import typing
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, TypeAlias, final
 
 import attrs
 import typer
 
 from copl.commands.parts.arguments import BACKBONE_OPTION, SEED_OPTION, SET_OPTION
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from copl.runs.recipe import Draft, Recipe
 
-Command = TypeVar("Command", bound=Callable[..., None])
+METHOD_OPTION: TypeAlias = Annotated[str | None, typer.Option("--method", help="Whole method: copl, btl, graph, …")]
 
 
 @final
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class RecipeFlags:
-    """What the command line says of a recipe.
+    """What the command line says of a recipe: a file, which flags win over, the component of each part, options."""
 
-    Attributes:
-        config: TOML file; flags win over it.
-        names: component chosen for each part, None where none is.
-        assignments: ``--set`` texts.
-        seed: the seed, None where none is given.
-    """
-
-    config: Path | None
-    names: Mapping[str, str | None]
-    assignments: Sequence[str]
-    seed: int | None
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Recipe in TOML; flags win over it.")
+    ] = None
+    method: METHOD_OPTION = None
+    encoder: Annotated[str | None, typer.Option("--encoder", help="Graph encoder.")] = None
+    gate: Annotated[str | None, typer.Option("--gate", help="Gate of the experts.")] = None
+    adapter: Annotated[str | None, typer.Option("--adapter", help="Adaptation strategy for unseen users.")] = None
+    backbone: BACKBONE_OPTION = None
+    assignments: SET_OPTION = None
+    seed: SEED_OPTION = None
 
     def any(self) -> bool:
         """Return whether there is any flag."""
-        return bool(self.config or any(self.names.values()) or self.assignments or self.seed is not None)
+        return attrs.evolve(self, assignments=self.assignments or None) != RecipeFlags()
 
     def recipe(self) -> Recipe:
         """Return the resolved recipe.
@@ -68,48 +63,8 @@ class RecipeFlags:
         from copl.plugins import load
         from copl.runs.recipe import merge, parse_assignments, resolve
 
-        chosen = {kind: {"name": name} for kind, name in self.names.items() if name is not None}
-        settings = parse_assignments(self.assignments)
+        named = {kind: getattr(self, kind) for kind in ("method", "encoder", "gate", "adapter", "backbone")}
+        chosen = {kind: {"name": name} for kind, name in named.items() if name is not None}
+        settings = parse_assignments(self.assignments or ())
         seed = self.seed if self.seed is not None else file_seed
         return resolve(merge(document, chosen, settings), load(), seed=seed or 0, explicit={*chosen, *settings})
-
-
-_PARTS: Mapping[str, Any] = {
-    "method": Annotated[str | None, typer.Option("--method", help="Whole method: copl, btl, graph, …")],
-    "encoder": Annotated[str | None, typer.Option("--encoder", help="Graph encoder.")],
-    "gate": Annotated[str | None, typer.Option("--gate", help="Gate of the experts.")],
-    "adapter": Annotated[str | None, typer.Option("--adapter", help="Adaptation strategy for unseen users.")],
-    "backbone": BACKBONE_OPTION,
-}
-_FLAGS: Mapping[str, Any] = {
-    "config": Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Recipe in TOML; flags win over it.")
-    ],
-    **_PARTS,
-    "assignments": SET_OPTION,
-    "seed": SEED_OPTION,
-}
-METHOD_OPTION = _PARTS["method"]
-
-
-def takes_recipe(command: Command) -> Command:
-    """Give a command the flags of a recipe, which it gets as its argument ``flags``."""
-
-    @functools.wraps(command)
-    def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in _FLAGS}
-        names = {name: given[name] for name in _PARTS}
-        flags = RecipeFlags(given["config"], names, given["assignments"] or (), given["seed"])
-        command(flags=flags, **arguments)
-
-    hints = typing.get_type_hints(command, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.name == "flags":
-            parameters += [inspect.Parameter(n, parameter.kind, default=None, annotation=a) for n, a in _FLAGS.items()]
-        else:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
-    run.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del run.__wrapped__  # what it wraps has other arguments
-    return typing.cast("Command", run)

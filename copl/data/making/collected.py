@@ -160,8 +160,7 @@ class Collected:
                 more["moments"] = list(splitter.moments)
         if not len(splits["train"]) + len(judgements["train"]):
             raise DataError(f"{where}: nothing is left to train on; lower the fractions of the other splits")
-        ids = columns.users
-        table = UserTable(ids, [self.groups.get(user) for user in ids])
+        table = self._user_table(columns)
         users, responses, splits, judgements = compact_all(table, columns.responses, splits, judgements)
         counts = Judgements.concat(list(judgements.values())).counts()
         provenance = origin.provenance(
@@ -190,8 +189,10 @@ class Collected:
         self.drop(SAID_AGAIN, int((~current).sum()))
         columns = columns.take(current)
         given, judged = columns.comparisons(columns.kind == COMPARISON), columns.judgements()
-        users = UserTable(columns.users, [self.groups.get(user) for user in columns.users])
-        return with_implied(users, columns.responses, given, judged)
+        return with_implied(self._user_table(columns), columns.responses, given, judged)
+
+    def _user_table(self, columns: SaidColumns) -> UserTable:
+        return UserTable(columns.users, [self.groups.get(user) for user in columns.users])
 
 
 def seconds(value: Any) -> float:

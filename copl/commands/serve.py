@@ -127,7 +127,10 @@ def list_tokens(run_directory: RUN_OF_STORE = None, store: STORE_OPTION = None, 
 
 @token_app.command("revoke")
 def revoke(
-    number: Annotated[int, typer.Argument(metavar="ID", help="Number of the token, from `copl serve token list`.")],
+    number: Annotated[
+        int,
+        typer.Argument(metavar="ID", min=1, max=2**31 - 1, help="Number of the token, from `copl serve token list`."),
+    ],
     run_directory: RUN_OF_STORE = None,
     store: STORE_OPTION = None,
 ) -> None:

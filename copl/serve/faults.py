@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from copl.data.events.log import ConflictError
+from copl.data.events.log import ConflictError, DamagedError
 from copl.errors import CoplError, one_line
 from copl.serve.engine import OverloadedError
 
@@ -105,6 +105,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _api)
     app.add_exception_handler(OverloadedError, _overloaded)
     app.add_exception_handler(ConflictError, _conflict)
+    app.add_exception_handler(DamagedError, _damaged)
     app.add_exception_handler(CoplError, _copl)
     app.add_exception_handler(RequestValidationError, _fields)
     app.add_exception_handler(HTTPException, _http)
@@ -140,6 +141,11 @@ def _http(_: Request, error: Any) -> Any:
 def _store(_: Request, error: Any) -> Any:
     _log.error("the store failed: %s", one_line(str(getattr(error, "orig", error))))
     return refusal(503, "the store cannot be reached; ask again in 2 s", {"Retry-After": "2"})
+
+
+def _damaged(_: Request, error: Any) -> Any:
+    _log.error("%s", error)
+    return refusal(500, "; ".join(error.faults))
 
 
 def _bug(_: Request, error: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import sqlalchemy as sql
 from attrs import frozen
 
-from copl.data.events.log import EventLog
+from copl.data.events.log import DamagedError, EventLog
 from copl.errors import OptionsError, quoted
 
 Scope: TypeAlias = Literal["user", "service", "admin"]
@@ -123,4 +123,6 @@ def _digest(secret: str) -> str:
 
 
 def _token(row: Any) -> Token:
+    if row.scope not in SCOPES or not isinstance(row.created, float):
+        raise DamagedError(f"the store: token {row.id} is damaged; put back a copy of the store")
     return Token(row.id, row.name, row.scope, row.user_id, row.created, row.revoked is not None)

@@ -119,6 +119,18 @@ def test_the_question_is_the_one_of_the_model_and_what_was_answered_is_not_asked
     assert service.http.post("/v1/users/asked/question", json={"candidates": candidates}).status_code == 404
 
 
+def test_what_is_damaged_in_the_store_is_named_and_nobody_else_is_disturbed(service: Running) -> None:
+    compare(service, "unlucky", TEXTS[0], TEXTS[1])
+    compare(service, "lucky", TEXTS[0], TEXTS[1])
+    with service.service.log.writing() as connection:
+        connection.exec_driver_sql("UPDATE copl_events SET body = '{' WHERE user_id = 'unlucky'")
+    answer = service.http.get("/v1/users/unlucky/events")
+    assert answer.status_code == 500
+    assert "is damaged; put back a copy of the store" in answer.json()["error"]["message"]
+    assert service.http.get("/v1/users/lucky/events").status_code == 200
+    service.service.log.forget("unlucky")
+
+
 def test_without_candidates_the_texts_of_the_run_are_asked_about(service: Running) -> None:
     first = service.http.get("/v1/users/pool/question").json()
     body = {"comparisons": [{"prompt": first["prompt"], "chosen": first["second"], "rejected": first["first"]}]}

@@ -126,6 +126,35 @@ def rating_subject(prompt: str, response: str) -> str:
     return "rating:" + response_key(prompt, response)
 
 
+def says_something(kind: str, body: Mapping[str, Any]) -> bool:
+    """Return whether a body holds what an event of its kind is read by; kinds of a later version say nothing here."""
+    match kind:
+        case "comparison":
+            return _are_texts(body, "prompt", "chosen", "rejected")
+        case "rating":
+            return _are_texts(body, "prompt", "response") and _is_number(body.get("rating"))
+        case "edit":
+            return _are_texts(body, "edit")
+        case "thumb":
+            return _is_number(body.get("thumb"))
+        case "choice":
+            return type(body.get("chosen")) is int
+        case "completion":
+            candidates, shown = body.get("candidates"), body.get("shown")
+            if not isinstance(candidates, list) or type(shown) is not int or not 0 <= shown < len(candidates):
+                return False
+            return _are_texts(body, "prompt") and all(isinstance(text, str) for text in candidates)
+    return True
+
+
+def _are_texts(body: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(body.get(name), str) for name in names)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 def in_force(events: Sequence[Event]) -> list[Event]:
     """Return the feedback of one user that is in force, in the order of the log.
 
@@ -178,6 +207,8 @@ def _of_completion(event: Event, completion: Mapping[str, Any]) -> Iterator[Word
         yield Word(event.id, "comparison", prompt, (event.body["edit"], candidates[shown]))
         return
     place = event.body["chosen"] if event.kind == "choice" else shown
+    if not 0 <= place < len(candidates):  # a choice of what is not there
+        return
     others = [text for text in dict.fromkeys(candidates) if text != candidates[place]]
     if event.kind == "choice":
         weight = choice_weight(len(others) + 1)

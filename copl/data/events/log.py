@@ -11,15 +11,15 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from attrs import frozen
 
-from copl.data.events.evidence import Event
-from copl.errors import DataError, OptionsError, one_line, quoted
+from copl.data.events.evidence import Event, says_something
+from copl.errors import CoplError, DataError, OptionsError, one_line, quoted
 
 try:
     import sqlalchemy as sql
@@ -29,6 +29,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.reflection import Inspector
 
 FORMAT = 1
 _PATIENCE = 30.0
@@ -63,6 +64,11 @@ _FORGOTTEN = sql.Table(
     sql.Column("created", sql.Double, nullable=False),
 )
 _FORMAT = sql.Table("copl_format", _metadata, sql.Column("format", sql.Integer, primary_key=True))
+
+
+@final
+class DamagedError(CoplError):
+    """What is kept is not what was written there."""
 
 
 @final
@@ -108,7 +114,7 @@ class EventLog:
 
     Raises:
         OptionsError: there is no such kind of database, or its driver is missing.
-        DataError: it cannot be opened, or was written by another version.
+        DataError: it cannot be opened, was written by another version or program, or a table is missing.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -120,13 +126,30 @@ class EventLog:
 
     def _prepare(self) -> None:
         with self.preparing() as connection:
+            self._require_own(sql.inspect(connection))
             _metadata.create_all(connection)
             formats = connection.execute(sql.select(_FORMAT.c.format)).scalars().all()
             if not formats:
                 connection.execute(sql.insert(_FORMAT).values(format=FORMAT))
             elif list(formats) != [FORMAT]:
                 shown = shown_address(self.url)
-                raise DataError(f"{shown}: events of format {formats[0]}; this version of copl has format {FORMAT}")
+                other = next((one for one in formats if one != FORMAT), FORMAT)
+                raise DataError(f"{shown}: events of format {other}; this version of copl has format {FORMAT}")
+
+    def _require_own(self, there: Inspector) -> None:
+        """Refuse a store of which a table or a column is gone; the tables of others are nobody's business."""
+        names = set(there.get_table_names())
+        if not names & set(_metadata.tables):
+            return
+        lacking = set(_metadata.tables) - names
+        for name in set(_metadata.tables) & names:
+            columns = {column["name"] for column in there.get_columns(name)}
+            lacking |= {f"{name}.{column.name}" for column in _metadata.tables[name].columns} - {
+                f"{name}.{column}" for column in columns
+            }
+        if lacking:
+            shown = shown_address(self.url)
+            raise DataError(f"{shown}: damaged, {_listed(lacking)} is missing; put back a copy of it")
 
     @contextmanager
     def preparing(self) -> Iterator[Connection]:
@@ -273,14 +296,18 @@ class EventLog:
 def address(place: str | Path) -> str:
     """Return the address of a database from an address or the path of a SQLite file."""
     text = str(place)
-    return text if "://" in text else f"sqlite:///{text}"
+    if "://" in text:
+        return text
+    return sql.URL.create("sqlite", database=text).render_as_string()  # a path may hold ? and %, which mean something
 
 
 def shown_address(url: str) -> str:
-    """Return an address without its password."""
+    """Return an address without its password; of a SQLite file its path."""
     try:
-        return sql.make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+        parsed = sql.make_url(url)
+        is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+        return one_line(str(parsed.database)) if is_file else parsed.render_as_string(hide_password=True)
+    except (ArgumentError, NoSuchModuleError):
         return quoted(url.partition("@")[2] or url)
 
 
@@ -290,8 +317,15 @@ def _engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise OptionsError("store: a SQLite store is a file, for what is in memory is lost with the process")
+            if "\x00" in parsed.database:
+                raise OptionsError(f"store {quoted(parsed.database)}: no path of a file")
+            if parsed.query:
+                raise OptionsError(
+                    f"store {shown_address(url)}: a SQLite store has no options such as {_listed(parsed.query)}"
+                )
             if not Path(parsed.database).absolute().parent.is_dir():
                 raise DataError(f"{parsed.database}: no such directory")
+            _require_no_other(Path(parsed.database))
             engine = sql.create_engine(parsed, pool_size=16, max_overflow=64, connect_args={"timeout": _PATIENCE})
             sql.event.listen(engine, "connect", _set_up_sqlite)
             sql.event.listen(engine, "begin", _begin_sqlite)
@@ -308,6 +342,19 @@ def _engine(url: str) -> Engine:
     except ImportError as error:
         raise OptionsError(f"store {shown_address(url)}: the driver {error.name} is missing; install it") from error
     raise OptionsError(f"store {shown_address(url)}: only sqlite and postgresql are known")
+
+
+def _require_no_other(path: Path) -> None:
+    """Refuse a SQLite file of another program before anything is changed in it."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:  # whoever opens it to write says what is wrong
+        return
+    if names and not names & set(_metadata.tables):
+        raise DataError(f"{path}: a database of something else ({_listed(names)}); name another file")
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
@@ -348,9 +395,26 @@ def _told(url: str) -> Iterator[None]:
         raise DataError(f"{shown_address(url)}: cannot be used: {one_line(str(error.orig).strip())}") from error
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(quoted(name) for name in sorted(names)[:5])
+
+
 def _written(body: Mapping[str, Any]) -> str:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _event(row: Any) -> Event:
-    return Event(row.id, row.user_id, row.key, row.part, row.kind, row.subject, json.loads(row.body), row.created)
+    """Return the event of a row.
+
+    Raises:
+        DamagedError: it is none that was written here.
+    """
+    try:
+        body = json.loads(row.body)
+    except (TypeError, ValueError, RecursionError):
+        body = None
+    texts = (row.user_id, row.key, row.kind, row.subject)
+    whole = all(isinstance(text, str) for text in texts) and isinstance(row.created, float)
+    if not (whole and isinstance(body, dict) and says_something(row.kind, body)):
+        raise DamagedError(f"the store: event {row.id} is damaged; put back a copy of the store")
+    return Event(row.id, row.user_id, row.key, row.part, row.kind, row.subject, body, row.created)

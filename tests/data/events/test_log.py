@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from copl.data.events.log import ConflictError, Entry, EventLog, shown_address
+from copl.data.events.evidence import words
+from copl.data.events.log import ConflictError, DamagedError, Entry, EventLog, shown_address
 from copl.errors import CoplError, DataError, OptionsError
 
 
@@ -60,8 +62,8 @@ import sys
 from copl.data.events.log import Entry, EventLog
 log = EventLog(sys.argv[1])
 for n in range(40):
-    log.append("u" + str(n % 3), sys.argv[2] + str(n), [Entry("comparison", "s" + str(n), {"n": n})])
-    log.append("both", str(n), [Entry("comparison", "s" + str(n), {"n": n})])
+    log.append("u" + str(n % 3), sys.argv[2] + str(n), [Entry("withdrawal", "s" + str(n), {"n": n})])
+    log.append("both", str(n), [Entry("withdrawal", "s" + str(n), {"n": n})])
 """
 
 
@@ -104,6 +106,8 @@ def test_what_is_forgotten_is_gone_from_the_files(tmp_path: Path, log: EventLog)
         ("postgresql+nodriver://a:geheim@h/d", "no address of a database"),
         ("postgresql+psycopg://a:geheim@127.0.0.1:1/d", "cannot be used"),
         ("/nowhere/at/all/x.sqlite", "no such directory"),
+        ("a\x00b.sqlite", "no path of a file"),
+        ("sqlite:///a.sqlite?mode=ro", "has no options such as 'mode'"),
     ],
 )
 def test_a_place_that_is_none_is_one_line_without_the_password(place: str, fault: str) -> None:
@@ -122,6 +126,72 @@ def test_a_file_of_another_kind_or_version_is_refused(tmp_path: Path, log: Event
         connection.exec_driver_sql("UPDATE copl_format SET format = 99")
     with pytest.raises(DataError, match="format 99"):
         EventLog(log.url)
+
+
+def changed(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "places.sqlite"
+    changed(path, "CREATE TABLE places (url TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="a database of something else \\('places'\\); name another file"):
+        EventLog(path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {path.name: before}
+
+
+@pytest.mark.parametrize(
+    ("statement", "gone"),
+    [
+        ("DROP TABLE copl_events", "copl_events"),
+        ("DROP TABLE copl_format", "copl_format"),
+        ("DROP TABLE copl_forgotten", "copl_forgotten"),
+        ("ALTER TABLE copl_events RENAME COLUMN created TO made", "copl_events.created"),
+    ],
+)
+def test_a_store_that_has_lost_a_table_is_not_begun_anew(
+    tmp_path: Path, log: EventLog, statement: str, gone: str
+) -> None:
+    log.append("ann", "k", [said("a")])
+    log.close()
+    changed(tmp_path / "events.sqlite", statement)
+    with pytest.raises(DataError, match=f"damaged, '{gone}' is missing; put back a copy of it"):
+        EventLog(log.url)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "body = 'null'", "body = '{'", "body = x'ff00'", "body = '[1]'", "body = '{}'",
+        "created = 'now'", "user_id = x'ff'",
+        """body = '{"prompt": 1, "chosen": "a", "rejected": "b"}'""",
+        """kind = 'rating', body = '{"prompt": "p", "response": "r", "rating": NaN}'""",
+        """kind = 'thumb', body = '{"thumb": "up"}'""",
+        """kind = 'completion', body = '{"prompt": "p", "candidates": ["a"], "shown": 1}'""",
+    ],
+)  # fmt: skip
+def test_a_damaged_event_is_named_and_the_others_are_read(tmp_path: Path, log: EventLog, change: str) -> None:
+    log.append("ann", "k", [said("a"), said("b")])
+    log.append("ben", "k", [said("a")])
+    changed(tmp_path / "events.sqlite", f"UPDATE copl_events SET {change} WHERE id = 2")
+    with pytest.raises(DamagedError, match="event 2 is damaged; put back a copy"):
+        list(log.by_user())
+    assert [event.body["chosen"] for event in log.of_user("ben")] == ["a"]
+
+
+def test_an_event_of_a_kind_to_come_is_read_and_says_nothing(log: EventLog) -> None:
+    log.append("ann", "k", [Entry("gesture", "s", {"wave": 1}), said("a")])
+    assert [word.kind for word in words(log.of_user("ann"))] == ["comparison"]
+
+
+@pytest.mark.parametrize("name", ["what? #1.sqlite", "50%20.sqlite", "sqlite-ü\n.sqlite", "a@b:c.sqlite"])
+def test_a_path_is_that_path(tmp_path: Path, name: str) -> None:
+    EventLog(tmp_path / name).close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_an_address_is_shown_without_its_password() -> None:

@@ -55,12 +55,20 @@ class SavedMixture:
         options: the options it was made with.
         config: PEFT's own configuration of the adapter, plain JSON values.
         tensors: the adapter's weights by PEFT's names.
+        directory: where it was read.
     """
 
     layout: RankLayout
     options: MixtureOptions
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    directory: Path
+
+    @property
+    def num_gates(self) -> int:
+        """Number G of gates whose weights it takes: 1, or as many as there are adapted modules."""
+        num_modules = sum(".lora_A." in name for name in self.tensors)
+        return num_modules if self.options.gates == "per-layer" else 1
 
 
 def write_adapter(directory: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -129,4 +137,4 @@ def read_mixture(directory: Path) -> SavedMixture:
     _check_files(directory, marker.sha256)
     config = {**read_document(directory / CONFIG_FILE, _CONFIG, advice=_AGAIN), "init_lora_weights": True}
     tensors = load_tensors(directory / WEIGHTS_FILE, {}, others={"": ANY_FLOATS}, advice=_AGAIN)
-    return SavedMixture(marker.layout, options, config, tensors.tensors)
+    return SavedMixture(marker.layout, options, config, tensors.tensors, directory)

@@ -17,7 +17,7 @@ PEFT, which loads most of transformers, is imported where a mixture is made, not
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from copl.errors import OptionsError, RunError
-from copl.experts.adapter_files import CONFIG_FILE, read_mixture, write_mixture
+from copl.experts.adapter_files import CONFIG_FILE, SavedMixture, read_mixture, write_mixture
 from copl.experts.dropout import SixteenBitDropout
 from copl.experts.layout import RankLayout
 from copl.experts.options import MixtureOptions
@@ -197,19 +197,28 @@ class MixtureOfLora:
             RunError: a file is missing, damaged, foreign, of another version, or made for another backbone.
             BackboneError: the backbone lacks a target module.
         """
+        return cls.restore(model, read_mixture(directory))
+
+    @classmethod
+    def restore(cls, model: PreTrainedModel, saved: SavedMixture) -> MixtureOfLora:
+        """Put adapters that were read from disk on a backbone, as `load`.
+
+        Raises:
+            RunError: they were made for another backbone, or by a PEFT that this one does not understand.
+            BackboneError: the backbone lacks a target module.
+        """
         from peft import LoraConfig
 
-        saved = read_mixture(directory)
         try:
             config = LoraConfig.from_peft_type(**saved.config)
         except (TypeError, ValueError, KeyError) as error:
-            raise RunError(f"{directory / CONFIG_FILE} cannot be read by this peft: {error}") from error
+            raise RunError(f"{saved.directory / CONFIG_FILE} cannot be read by this peft: {error}") from error
         config.inference_mode = False
         _require_bare(model)
         require_target_modules(model, config.target_modules)
         with torch.random.fork_rng(devices=[]):
             mixture = cls(_adapted(model, config), saved.layout, saved.options)
-        mixture._take(saved.tensors, directory, type(model).__name__)
+        mixture._take(saved, type(model).__name__)
         return mixture
 
     def take_up(self, directory: Path) -> None:
@@ -218,21 +227,21 @@ class MixtureOfLora:
         Raises:
             RunError: a file is missing, damaged, foreign, or of other adapters.
         """
-        self._take(read_mixture(directory).tensors, directory, "the one here")
+        self._take(read_mixture(directory), "the one here")
 
-    def _take(self, tensors: Mapping[str, Tensor], directory: Path, backbone: str) -> None:
+    def _take(self, saved: SavedMixture, backbone: str) -> None:
         from peft import set_peft_model_state_dict
 
         wanted = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        found = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         if different:
             raise RunError(
-                f"{directory} was made for another backbone than {backbone}: {len(different)} of "
+                f"{saved.directory} was made for another backbone than {backbone}: {len(different)} of "
                 f"{len(wanted)} tensors differ, such as {different[0]}: {found.get(different[0], 'absent')} "
                 f"on disk, {wanted.get(different[0], 'absent')} wanted"
             )
-        set_peft_model_state_dict(self.peft_model, dict(tensors))
+        set_peft_model_state_dict(self.peft_model, dict(saved.tensors))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from copl.experts.adapter_files import SavedMixture
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.per_layer import GatePerLayer
 from copl.interfaces import ExpertGate
@@ -66,9 +67,12 @@ class PersonalRewardModel(nn.Module):
     embedding is the centre of the seen users gets the average user's reward. Without user embeddings (D = 0) this is
     the ordinary, unpersonalised reward model.
 
+    A model whose mixture was read from disk opens its backbone when something has to pass it: what is known of texts
+    already is scored by gate and head.
+
     Args:
-        reader: owns the backbone, which already carries the adapters of `mixture`.
-        mixture: the mixture attached to it.
+        reader: owns the backbone.
+        mixture: the mixture attached to that, or one as it was saved, to be put on it when it is needed.
         gate: weight of each routed expert, from the conditioned user; copied where every adapted module has its own.
         head: reward from features and conditioned user.
         users: scaling of user embeddings.
@@ -83,7 +87,7 @@ class PersonalRewardModel(nn.Module):
     def __init__(
         self,
         reader: TextReader,
-        mixture: MixtureOfLora,
+        mixture: MixtureOfLora | SavedMixture,
         gate: ExpertGate,
         head: Head,
         *,
@@ -92,9 +96,11 @@ class PersonalRewardModel(nn.Module):
     ) -> None:
         super().__init__()
         self.reader = reader
-        self.mixture = mixture
-        self.transformer = mixture.peft_model
+        self.num_gates = mixture.num_gates
         self.gate = _gate_for(mixture, gate)
+        self._mixture = mixture
+        if isinstance(mixture, MixtureOfLora):
+            self.adapted = mixture.peft_model
         self.head = head
         for name, scaling in (("user", users), ("feature", features)):
             self.register_buffer(f"{name}_centre", scaling.centre.float())
@@ -104,6 +110,24 @@ class PersonalRewardModel(nn.Module):
     def embedding_dim(self) -> int:
         """Dimension D of the user embeddings; 0 where the model takes no notice of users."""
         return len(self.user_centre)
+
+    @property
+    def mixture(self) -> MixtureOfLora:
+        """The mixture, on the backbone.
+
+        Raises:
+            BackboneError: the backbone is missing or damaged.
+            RunError: the mixture was made for another one.
+        """
+        if isinstance(self._mixture, SavedMixture):
+            self._mixture = MixtureOfLora.restore(self.reader.backbone.model, self._mixture)
+            self.adapted = self._mixture.peft_model.to(self.device).train(self.training)
+        return self._mixture
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The backbone with the adapters of the mixture on it."""
+        return self.mixture.peft_model
 
     @property
     def backbone(self) -> LoadedBackbone:
@@ -181,7 +205,7 @@ class PersonalRewardModel(nn.Module):
         if not self.head.reads_gate:
             return conditioned
         assert weights is not None
-        return weights.reshape(len(weights), self.mixture.num_gates, -1).mean(dim=1)
+        return self._over_gates(weights)
 
     def level(self, told: Tensor) -> Tensor:
         """Return the reward [B] of the average text for users of whom the head is `told` this [B, K].
@@ -228,10 +252,13 @@ class PersonalRewardModel(nn.Module):
         weights = self.gate_weights(users)
         if weights is None:
             return None
-        return weights.reshape(len(weights), self.mixture.num_gates, self.mixture.layout.num_experts).mean(dim=1)
+        return self._over_gates(weights)
+
+    def _over_gates(self, weights: Tensor) -> Tensor:
+        return weights.reshape(len(weights), self.num_gates, weights.shape[1] // self.num_gates).mean(dim=1)
 
 
-def _gate_for(mixture: MixtureOfLora, gate: ExpertGate) -> ExpertGate:
+def _gate_for(mixture: MixtureOfLora | SavedMixture, gate: ExpertGate) -> ExpertGate:
     if mixture.options.gates == "one" or gate.num_experts == 0:
         return gate
     with torch.random.fork_rng(devices=[]):

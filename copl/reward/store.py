@@ -14,8 +14,8 @@ from attrs import frozen
 from torch import Tensor
 
 from copl.errors import OptionsError, RunError
+from copl.experts.adapter_files import read_mixture
 from copl.experts.gates.fixed import NoGate
-from copl.experts.mixture import MixtureOfLora
 from copl.interfaces import ExpertGate
 from copl.options import options_to_dict, parse_options
 from copl.reward.backbones.loaded import LoadedBackbone
@@ -111,7 +111,7 @@ def read_reward_card(directory: Path) -> RewardCard:
 
 
 def load_reward_model(directory: Path, reader: TextReader, gate: Callable[[int], ExpertGate]) -> PersonalRewardModel:
-    """Read a trained reward model.
+    """Read a trained reward model; its backbone is opened when something has to pass it.
 
     Args:
         directory: where `train_reward_model` saved.
@@ -119,35 +119,44 @@ def load_reward_model(directory: Path, reader: TextReader, gate: Callable[[int],
         gate: makes the gate for user embeddings of a given dimension; its weights are read from disk.
 
     Raises:
-        RunError: a file is missing, damaged, from another version, or made for another backbone or gate.
+        RunError: a file is missing, damaged, from another version, or made for another gate; or the backbone is open
+            already, and another one. Else that is said when it is opened.
     """
-    card, backbone = read_reward_card(directory), reader.backbone
-    here = describe_backbone(backbone)
-    faults = [
-        f"{directory} was trained with {name} {card.backbone.get(name)!r}, this backbone has {value!r}; "
-        "choose the backbone of the run"
-        for name, value in here.items()
-        if card.backbone.get(name) != value
-    ]
+    card = read_reward_card(directory)
     made = gate(card.embedding_dim) if card.options.needs_gate else NoGate()
     if made.num_experts != card.num_experts:
-        faults.append(
+        raise RunError(
             f"{directory} was trained with {card.num_experts} experts, this gate has {made.num_experts}; "
             "choose the gate of the run"
         )
-    if faults:
-        raise RunError(faults)
-    mixture = MixtureOfLora.load(backbone.model, directory / _ADAPTER)
+    hidden_size = int(card.backbone["hidden_size"])
     model = PersonalRewardModel(
         reader,
-        mixture,
+        read_mixture(directory / _ADAPTER),
         made,
-        make_head(card.options.head, backbone.hidden_size, card.embedding_dim, card.num_experts),
+        make_head(card.options.head, hidden_size, card.embedding_dim, card.num_experts),
         users=AffineScaling(torch.zeros(card.embedding_dim), torch.ones(card.embedding_dim)),
-        features=AffineScaling(torch.zeros(backbone.hidden_size), torch.ones(backbone.hidden_size)),
+        features=AffineScaling(torch.zeros(hidden_size), torch.ones(hidden_size)),
     )
     _read_tensors(model, directory / _TENSORS)
-    return model.to(backbone.model.device).eval()
+    reader.when_open(lambda backbone: _require_same(directory, card, backbone))
+    return model.to(reader.device).eval()
+
+
+def _require_same(directory: Path, card: RewardCard, backbone: LoadedBackbone) -> None:
+    """Check that a backbone is of the architecture that a model was trained on.
+
+    Raises:
+        RunError: it is another one.
+    """
+    faults = [
+        f"{directory} was trained with {name} {card.backbone.get(name)!r}, this backbone has {value!r}; "
+        "choose the backbone of the run"
+        for name, value in describe_backbone(backbone).items()
+        if card.backbone.get(name) != value
+    ]
+    if faults:
+        raise RunError(faults)
 
 
 def take_up_reward_model(model: PersonalRewardModel, directory: Path) -> None:
@@ -177,7 +186,7 @@ def load_gate(gate: ExpertGate, directory: Path) -> AffineScaling:
 
 def _own_tensors(model: PersonalRewardModel) -> dict[str, Tensor]:
     """Everything but the transformer and its adapters."""
-    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("transformer.")}
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("adapted.")}
 
 
 def _read_tensors(model: PersonalRewardModel, path: Path) -> None:

@@ -1,7 +1,8 @@
 """A new plugin package to start from: `copl plugins new`.
 
-The templates are files below ``templates/``: ``src/<kind>.py.jinja`` is the component, ``tests/<kind>.py.jinja`` its
-tests, the rest is the same for every kind. What they give installs, passes the conformance kit and its own tests.
+The templates are files below ``templates/``: ``src/<kind>.py.jinja`` is the component, ``src/<kind>/`` what of it is
+imported when it is built, ``tests/<kind>.py.jinja`` its tests, the rest is the same for every kind. What they give
+installs, passes the conformance kit and its own tests.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from copl.plugins import KINDS, Plugins
 from copl.system.files import is_free, new_directory, write_text
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_BESIDE = {"gate": ("gate",)}
 
 
 def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[Path]:
@@ -56,6 +58,7 @@ def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[
         "pyproject.toml": "pyproject.toml.jinja",
         "README.md": "README.md.jinja",
         f"src/{module}/__init__.py": f"src/{kind}.py.jinja",
+        **{f"src/{module}/{name}.py": f"src/{kind}/{name}.py.jinja" for name in _BESIDE.get(kind, ())},
         f"tests/test_{component.replace('-', '_')}.py": f"tests/{kind}.py.jinja",
     }
     with new_directory(directory) as fresh:

@@ -74,17 +74,36 @@ def test_a_run_without_texts_is_opened_without_a_library_for_texts(small_run: Pa
     assert set(heavy) <= {"torch"}, heavy
 
 
-def test_a_run_that_reads_texts_places_and_asks_newcomers_without_its_language_model(
-    personal_run: Path, small_data: Path, tmp_path: Path
+def test_texts_that_a_run_has_read_are_scored_asked_and_explained_without_its_language_model(
+    personal_run: Path, trained_run: Path, small_data: Path, tmp_path: Path
 ) -> None:
-    responses = load_dataset(small_data).responses  # all of them were read in training
-    prompt = responses.prompts[0]
-    first, second, *_ = (t for t, own in zip(responses.texts, responses.prompts, strict=True) if own == prompt)
-    said, asked, out = tmp_path / "said.jsonl", tmp_path / "asked.jsonl", tmp_path / "adapted.safetensors"
-    said.write_text(json.dumps({"user_id": "new", "prompt": prompt, "chosen": first, "rejected": second}))
-    asked.write_text(json.dumps({"prompt": prompt, "first": first, "second": second}))
-    commands = [["adapt", str(personal_run), str(said), "--out", str(out)], ["ask", str(personal_run), str(asked)]]
-    for command, (code, heavy, text) in loaded_after(commands).items():
+    data = load_dataset(small_data)  # all its texts were read in training
+    users, responses, own = data.users, data.responses, data.split("train").comparisons
+    seen, prompt = users.ids[own.user[0]], responses.prompts[own.chosen[0]]
+    first, second = responses.texts[own.chosen[0]], responses.texts[own.rejected[0]]
+
+    def rows(name: str, **row: str) -> str:
+        (tmp_path / name).write_text(json.dumps({"prompt": prompt, **row}))
+        return str(tmp_path / name)
+
+    said = rows("said.jsonl", user_id="new", chosen=first, rejected=second)
+    asked = rows("asked.jsonl", first=first, second=second)
+    known = rows("known.jsonl", user_id="new", response=first)
+    of_seen = rows("seen.jsonl", user_id=seen, response=first)
+    unread = rows("unread.jsonl", user_id=seen, response="A text that nobody has read.")
+    run, with_adapters = str(personal_run), str(trained_run)
+    adapted, scores = str(tmp_path / "adapted.safetensors"), str(tmp_path / "scores.jsonl")
+    commands = [
+        ["adapt", run, said, "--out", adapted],
+        ["ask", run, asked],
+        ["score", run, known, "--users", adapted, "--out", scores],
+        ["score", with_adapters, of_seen, "--out", scores],
+        ["explain", run, "--user", "new", "--support", said],
+        ["explain", with_adapters, "--user", seen],
+    ]
+    *light, last = loaded_after([*commands, ["score", with_adapters, unread, "--out", scores]]).items()
+    for command, (code, heavy, text) in light:
         assert code == 0, (command, text)
         assert set(heavy) <= {"torch"}, (command, heavy)
-    assert out.is_file()
+    assert last[1][0] == 0, last[1][2]
+    assert {"transformers", "peft"} <= set(last[1][1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
@@ -30,26 +30,25 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def registered_in(package: Path, kind: str) -> Registered:
-    """Load the component of a package by the entry point it declares, without installing it."""
-    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
-    ((name, module),) = project["entry-points"]["copl"].items()
-    spec = importlib.util.spec_from_file_location(module, package / "src" / module / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    plugin = importlib.util.module_from_spec(spec)
-    sys.modules[module] = plugin  # attrs looks types up there
-    try:
-        spec.loader.exec_module(plugin)
+@pytest.fixture
+def registered_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], Registered]:
+    """Return a function that loads the component of a package by the entry point it declares, without installing it."""
+
+    def register(package: Path, kind: str) -> Registered:
+        project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+        ((name, module),) = project["entry-points"]["copl"].items()
+        monkeypatch.syspath_prepend(str(package / "src"))
         plugins = Plugins()
-        plugins.register(plugin, name, project["name"], project["version"])
+        plugins.register(importlib.import_module(module), name, project["name"], project["version"])
         return plugins.registry(kind).get(name)
-    finally:
-        del sys.modules[module]
+
+    return register
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_component_keeps_its_contract(kind: str, packages: Path, tmp_path: Path) -> None:
+def test_a_new_component_keeps_its_contract(
+    kind: str, packages: Path, tmp_path: Path, registered_in: Callable[[Path, str], Registered]
+) -> None:
     registered = registered_in(packages / f"fresh-{kind}", kind)
     values = {"path": str(write_tiny_model(tmp_path / "model", ["a brief answer"]))} if kind == "backbone" else {}
     results = check_component(registered, kind, values)
@@ -58,9 +57,8 @@ def test_a_new_component_keeps_its_contract(kind: str, packages: Path, tmp_path:
 
 
 def test_new_packages_are_listed_without_torch(packages: Path) -> None:
-    kinds = [kind for kind in KINDS if kind != "gate"]  # a gate is a torch module itself
-    sources = [str(packages / f"fresh-{kind}" / "src") for kind in kinds]
-    program = f"import {', '.join(f'fresh_{kind}' for kind in kinds)}, sys; print('torch' in sys.modules)"
+    sources = [str(packages / f"fresh-{kind}" / "src") for kind in KINDS]
+    program = f"import {', '.join(f'fresh_{kind}' for kind in KINDS)}, sys; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sources, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -109,12 +107,13 @@ def test_the_command_writes_a_package_and_says_what_is_next(
         "copl-my-votes/pyproject.toml",
         "copl-my-votes/README.md",
         "copl-my-votes/src/copl_my_votes/__init__.py",
+        "copl-my-votes/src/copl_my_votes/gate.py",
         "copl-my-votes/tests/test_my_votes.py",
     ]
     assert err.strip() == (
         "next: pip install -e copl-my-votes && copl plugins check my-votes --kind gate && pytest copl-my-votes"
     )
-    assert "class MyVotesGate(ExpertGate)" in (tmp_path / out.split()[2]).read_text()
+    assert "class MyVotesGate(ExpertGate)" in (tmp_path / out.split()[3]).read_text()
 
 
 @pytest.mark.parametrize(

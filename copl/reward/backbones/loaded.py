@@ -66,9 +66,14 @@ class LoadedBackbone:
 
     def on_accelerator(self) -> LoadedBackbone:
         """Move the transformer to this process's GPU, where there is one, in place; return itself."""
-        if torch.cuda.is_available():
-            self.model.to("cuda")
+        if accelerator().type != "cpu":
+            self.model.to(accelerator())
         return self
+
+
+def accelerator() -> torch.device:
+    """Return this process's GPU, or the processor where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def prepare_backbone(

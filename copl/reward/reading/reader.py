@@ -7,7 +7,7 @@ machine share, and a text never met before is read when somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import islice
@@ -22,7 +22,7 @@ from copl.errors import BackboneError
 from copl.experts.mixture import adapters_off
 from copl.interfaces import Backbone, Progress, Workspace
 from copl.records import ResponseTable
-from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, joined_tokens, tokens_of
+from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, accelerator, joined_tokens, tokens_of
 from copl.reward.backbones.standalone import Tokens
 from copl.reward.options import RewardOptions
 from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
@@ -77,6 +77,7 @@ class TextReader:
         self._features, self._states = KeptRows(), KeptRows()
         self._tokens: dict[str, Tokens] = {}
         self._shared: Path | None = None
+        self._checks: list[Callable[[LoadedBackbone], None]] = []
         self._progress: Progress = SilentProgress()
 
     @classmethod
@@ -118,12 +119,25 @@ class TextReader:
             BackboneError: it is missing or damaged.
         """
         loaded: LoadedBackbone = self._source.load()
+        for check in self._checks:
+            check(loaded)
         if not weights_are_split():
             return loaded.on_accelerator()
         from copl.reward.reading.sharding import split_weights
 
         split_weights(loaded)
         return loaded
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is, or will be once it is open."""
+        return self.backbone.model.device if "backbone" in self.__dict__ else accelerator()
+
+    def when_open(self, check: Callable[[LoadedBackbone], None]) -> None:
+        """Have the backbone checked: now, or as soon as it is opened, where whoever wants a text read hears of it."""
+        self._checks.append(check)
+        if "backbone" in self.__dict__:
+            check(self.backbone)
 
     @cached_property
     def trunk(self) -> FrozenTrunk | None:

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,59 +44,78 @@ def steps() -> list[tuple[str, str]]:
 
 FOLLOWER = """
 import json
+import os
+import site
+import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
-from copl.cli import main
+import pytest
 
-for words, expected in json.loads(sys.argv[1]):
-    sys.argv = ["copl", *words]
+import copl.ablate.conduct
+import copl.graph.encoders.mf
+import copl.runs.policy
+import copl.testing
+from copl import cli
+
+
+def obey(program, words):
+    site.addsitedir(sysconfig.get_paths()["purelib"])  # a package that was installed a moment ago
+    if program == "pytest":
+        return int(pytest.main(["-q", "-p", "no:cacheprovider", *words]))
+    sys.argv = [program, *words]
     try:
-        main()
-        code = 0
+        cli.main()
     except SystemExit as stop:
-        code = stop.code or 0
-    assert code == expected, (words, code)
+        return stop.code or 0
+    return 0
+
+
+for program, words, expected in json.loads(sys.argv[1]):
+    print(program, words, flush=True)
+    if program == "write":
+        name, text = words
+        Path(name).write_text(text, encoding="utf-8")
+    elif program == "pip":
+        offline = ["--disable-pip-version-check", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+        subprocess.run([sys.executable, "-m", "pip", *words, *offline], check=True)
+    elif child := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected, (program, words)
+    else:
+        code = 1
+        try:
+            code = obey(program, words)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 """
+"""Does one step after the other; each command runs in a process of its own, forked when the libraries are loaded."""
 
 
-def _made_quick(text: str) -> tuple[list[str], int]:
-    """Return the words of a command of `copl`, made quick, and the code that it has to end with."""
-    _, *words = shlex.split(text, comments=True)
+def _made_quick(name: str, text: str) -> tuple[str, list[str], int]:
+    """Return a step as the follower takes it, made quick: a program, its words and the code it has to end with."""
+    if name:
+        return "write", [name, text], 0
+    program, *words = shlex.split(text, comments=True)
+    assert program in ("copl", "pip", "pytest"), text
     if words[:3] == ["data", "make", "facets"]:
         words += [word for size in SMALL_CORPUS for word in ("--set", size)]
     if "--seeds" in words:
         words += FEWER_SEEDS  # of an option that is given twice, the last holds
-    return words, 2 if "# an error" in text else 0
+    return program, words, 2 if "# an error" in text else 0
 
 
 @pytest.mark.slow
 def test_whoever_follows_the_tutorial_gets_there(
     run: Run, make_environment: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """From an empty directory to the table; only corpus and seeds are made fewer, so that it is quick.
-
-    Commands of `copl` between which no file changes share a process.
-    """
+    """From an empty directory to the table; only corpus and seeds are made fewer, so that it is quick."""
     programs = make_environment(tmp_path)
     reader = tmp_path / "reader"
     reader.mkdir()
-    for is_copl, together in groupby(steps(), key=lambda step: not step[0] and step[1].startswith("copl ")):
-        if is_copl:
-            commands = [_made_quick(text) for _, text in together]
-            run(programs / "python", "-c", FOLLOWER, json.dumps(commands), cwd=reader)
-            continue
-        for name, text in together:
-            if name:
-                (reader / name).write_text(text, encoding="utf-8")
-                continue
-            program, *words = shlex.split(text, comments=True)
-            assert program in ("pip", "pytest"), text
-            if program == "pip":
-                offline = ("--no-deps", "--no-index", "--no-build-isolation")
-                pip = (programs / "python", "-m", "pip", "--disable-pip-version-check", "--quiet")
-                run(*pip, *words, *offline, cwd=reader)
-            else:
-                run(programs / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, cwd=reader)
+    run(programs / "python", "-c", FOLLOWER, json.dumps([_made_quick(*step) for step in steps()]), cwd=reader)
     rows = pq.read_table(reader / "encoders" / "results.parquet").to_pylist()
     assert {row["variant"] for row in rows} == {"svd", "mf", "spectral"}
     assert "| svd |" in (reader / "encoders" / "table.md").read_text(encoding="utf-8")

@@ -118,7 +118,7 @@ def of_system(error: OSError) -> str:
 
 
 def of_json(error: ValueError | RecursionError) -> str:
-    """Return why a text is not JSON, from what `json.loads` raises.
+    """Return why a text is not JSON, from what `json.loads` raises; and what other readers of text raise likewise.
 
     >>> try:
     ...     json.loads("9" * 5000)

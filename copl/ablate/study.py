@@ -45,7 +45,8 @@ from attrs.validators import ge, optional
 from copl.ablate.ranges import MOST_RUNS, Search, parsed, read_search
 from copl.errors import CoplError, OptionsError, quoted, suggest
 from copl.options import option
-from copl.runs.recipe import DEFAULTS, Draft, merge, parse_assignments, read_toml
+from copl.runs.recipe import DEFAULTS, Draft, merge, parse_assignments
+from copl.runs.toml_files import read_toml
 
 NAME = "name"
 """The key of a section that chooses its component."""

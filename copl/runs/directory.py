@@ -17,10 +17,20 @@ from typing import Any, Literal, final
 from attrs import evolve, field, frozen
 
 from copl import __version__
-from copl.errors import RunError, quoted
+from copl.errors import RunError
 from copl.interfaces import PreferenceModel
 from copl.plugins import Plugins, load
-from copl.runs.recipe import Draft, Recipe, as_written, canonical_hash, merge, read_recipe, resolve, write_recipe
+from copl.runs.recipe import (
+    Draft,
+    Recipe,
+    as_written,
+    canonical_hash,
+    differences,
+    merge,
+    read_recipe,
+    resolve,
+    write_recipe,
+)
 from copl.runs.stages import fitted_stages, read_stage, verify_stage
 from copl.system.documents import read_document, write_document
 from copl.system.files import HeldError, held, is_free, is_scratch, new_directory, write_text
@@ -32,6 +42,7 @@ CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
 LOCK_FILE = ".lock"
+_MOVABLE = ("backbone.path:", "backbone.name:")
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "torch-geometric", "numpy", "scipy", "pyarrow")
 
 
@@ -261,17 +272,6 @@ def _components(recipe: Recipe) -> dict[str, ComponentFacts]:
     }
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Return a line for each value that differs between two tables of settings."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return [
-            line
-            for key in sorted(old.keys() | new.keys())
-            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-        ]
-    return [] if old == new else [f"{where}: {quoted(old)} there, {quoted(new)} now"]
-
-
 def _read_facts(root: Path) -> RunFacts:
     path = root / RUN_FILE
     if not root.exists():
@@ -367,12 +367,26 @@ def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
         changes: option values that have changed since, by section, such as where the backbone lies here.
 
     Raises:
-        RunError: it is missing, foreign, damaged or from another version.
+        RunError: it is missing, foreign, damaged, changed or from another version.
         OptionsError: its recipe needs a component or option that is not installed here.
     """
     facts = _read_facts(root)
     draft, seed = read_recipe(root / CONFIG_FILE)
+    _require_same_recipe(root, {"seed": seed, **draft}, facts.recipe)
     return Run(root, resolve(merge(as_written(draft, plugins), changes or {}), plugins, seed=seed or 0), facts)
+
+
+def _require_same_recipe(root: Path, config: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Refuse a run of which one of the two places that hold its recipe was changed: it would answer otherwise.
+
+    Raises:
+        RunError: a line for each value that differs, but for where the backbone lies, whose weights are checked.
+    """
+    changed = [line for line in differences(recipe, config) if not line.startswith(_MOVABLE)]
+    if changed:
+        advice = f"put {CONFIG_FILE} back as it was, or train with it into another directory"
+        where = f"{root / CONFIG_FILE}: is not what the run was made with ({RUN_FILE})"
+        raise RunError([f"{where}: {line}; {advice}" for line in changed])
 
 
 def former_of(run: Run, plugins: Plugins) -> Run | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ from copl.errors import CoplError, OptionsError, quoted, suggest
 from copl.options import describe_options, options_to_dict, parse_options, values_before
 from copl.plugins import KINDS, Plugins, Registered, Registry
 from copl.runs.code import code_digest
+from copl.runs.toml_files import read_toml
 
 if TYPE_CHECKING:
     from copl.expert_gate import ExpertGate
@@ -166,20 +166,6 @@ class Recipe:
             "method": self.method.key(),
             "stages": self.stages.key(*self.stages.parts, *self.stages.sections),
         }
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        OptionsError: the file is missing or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OptionsError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise OptionsError(f"{path}: not a readable TOML file: {error}") from error
 
 
 def is_seed(value: Any) -> bool:
@@ -388,6 +374,17 @@ def write_recipe(recipe: Recipe, *, help_texts: bool = False) -> str:
 def canonical_hash(value: Any) -> str:
     """Return a hash of plain JSON values that does not depend on the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Return a line for each value that differs between two tables of settings."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        ]
+    return [] if old == new else [f"{where}: {quoted(old)} there, {quoted(new)} now"]
 
 
 assert set(DEFAULTS) <= set(KINDS)

@@ -17,6 +17,7 @@ from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.errors import DataError, RunError
 from copl.records import PreferenceData, ResponseTable
 from copl.runs.directory import Run
+from copl.runs.recipe import canonical_hash
 from copl.system.documents import read_document, write_document
 
 REFERENCE_FILE = "reference.json"
@@ -30,6 +31,17 @@ class _Reference:
     format: int
     prompts: Sequence[str]
     texts: Sequence[str]
+    content: str | None = None
+    """A checksum of these; earlier versions kept none."""
+
+    @classmethod
+    def of(cls, table: ResponseTable) -> _Reference:
+        return cls(_FORMAT, table.prompts, table.texts, canonical_hash([*table.prompts, *table.texts]))
+
+    @property
+    def is_whole(self) -> bool:
+        alike = len(self.prompts) == len(self.texts) > 0
+        return alike and self.content in (None, canonical_hash([*self.prompts, *self.texts]))
 
 
 def draw_reference(data: PreferenceData) -> ResponseTable:
@@ -43,7 +55,7 @@ def draw_reference(data: PreferenceData) -> ResponseTable:
 def keep_reference(root: Path, data: PreferenceData) -> None:
     """Write the reference set of a data set into a run directory."""
     table = draw_reference(data)
-    write_document(root / REFERENCE_FILE, _Reference(_FORMAT, table.prompts, table.texts))
+    write_document(root / REFERENCE_FILE, _Reference.of(table))
 
 
 def data_of(run: Run) -> PreferenceData | None:
@@ -71,6 +83,6 @@ def reference_of(run: Run) -> ResponseTable:
             "are not where they were; `copl train` with the same --out adds them"
         )
     read = read_document(path, _Reference, advice="train the run again", version={"format": _FORMAT})
-    if len(read.prompts) != len(read.texts) or not read.texts:
+    if not read.is_whole:
         raise RunError(f"{path}: damaged; train the run again")
     return ResponseTable(read.prompts, read.texts)

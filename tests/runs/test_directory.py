@@ -25,6 +25,7 @@ from copl.runs import directory as directory_module
 from copl.runs.directory import Run, create_run, open_run
 from copl.runs.pipeline import evaluate, load_data, train
 from copl.runs.recipe import Recipe, merge, resolve
+from copl.runs.reference import REFERENCE_FILE, reference_of
 from copl.runs.reporting import Evaluated, report_run
 from copl.system.progress import RunLog, SilentProgress
 
@@ -152,6 +153,51 @@ def test_a_run_that_was_made_before_there_was_an_option_goes_by_what_held_then(
     assert create_run(root, open_run(root, load()).recipe, small_data, "f").root == root  # as `copl train --resume`
     with pytest.raises(RunError, match=r"backbone\.layers: 6 there, 4 now"):
         create_run(root, four, small_data, "f")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "key"),
+    [
+        ("config.toml", "seed = 0", "seed = 1", "seed: 0 there, 1 now"),
+        ("config.toml", "learning_rate = 0.01", "learning_rate = 0.1", "encoder.learning_rate"),
+        ("run.json", '"name": "empirical"', '"name": "mean"', "adapter.name"),
+    ],
+)
+def test_a_run_whose_recipe_was_changed_is_refused(
+    small_run: Path, tmp_path: Path, file: str, old: str, new: str, key: str
+) -> None:
+    root = Path(shutil.copytree(small_run, tmp_path / "run"))
+    text = (root / file).read_text()
+    assert old in text
+    (root / file).write_text(text.replace(old, new, 1))
+    with pytest.raises(RunError, match=key) as raised:
+        open_run(root, load())
+    assert len(raised.value.faults) == 1
+
+
+def test_a_backbone_that_was_moved_may_be_named_anew(small_data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    draft = {"method": {"name": "btl"}, "backbone": {"name": str(tiny_model)}}
+    root = create_run(tmp_path / "run", resolve(draft, load()), small_data, "f").root
+    moved = tiny_model.rename(tiny_model.with_name("moved"))
+    try:
+        text = (root / "config.toml").read_text()
+        (root / "config.toml").write_text(text.replace(str(tiny_model), str(moved)))
+        assert open_run(root, load()).recipe.stages.parts["backbone"].options.path == str(moved)
+    finally:
+        moved.rename(tiny_model)
+
+
+def test_reference_responses_that_were_changed_are_refused(small_run: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(small_run, tmp_path / "run"))
+    kept = json.loads((root / REFERENCE_FILE).read_text())
+    assert len(reference_of(open_run(root, load()))) == len(kept["texts"])
+    kept["texts"][0] += "!"
+    (root / REFERENCE_FILE).write_text(json.dumps(kept))
+    with pytest.raises(RunError, match=r"reference\.json: damaged"):
+        reference_of(open_run(root, load()))
+    del kept["content"]
+    (root / REFERENCE_FILE).write_text(json.dumps(kept))
+    assert reference_of(open_run(root, load())).texts[0].endswith("!")  # of a version that kept no checksum
 
 
 def test_a_finished_run_that_is_killed_while_trained_again_is_not_finished(

@@ -154,11 +154,18 @@ def test_a_written_recipe_is_read_back_as_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("seed = 'x'", "seed must be a whole number"), ("encoder = 3", "must be a table"), ("[", "not a readable TOML")],
+    [
+        ("seed = 'x'", "seed must be a whole number"),
+        ("encoder = 3", "must be a table"),
+        ("[", "not a readable TOML"),
+        ("seed = " + "9" * 5000, "a whole number of thousands of digits"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a = '\udcff'", "not text in UTF-8"),
+    ],
 )
 def test_a_malformed_file_is_refused(tmp_path: Path, text: str, fault: str) -> None:
     path = tmp_path / "r.toml"
-    path.write_text(text)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(OptionsError, match=fault):
         read_recipe(path)
     with pytest.raises(OptionsError, match="no such file"):

@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from copl.data.reading.files import require_file
 from copl.errors import OptionsError, of_json, of_system
 
 
@@ -15,11 +14,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         OptionsError: the file is missing or is not TOML.
-        DataError: it is a directory, a pipe or a device.
     """
-    if not path.exists():
-        raise OptionsError(f"{path}: no such file")
-    require_file(path)
+    if not path.is_file():  # a pipe would keep a reader waiting, a device might never end
+        what = "a directory" if path.is_dir() else "a pipe or a device"
+        raise OptionsError(f"{path}: is {what}; name a file" if path.exists() else f"{path}: no such file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

@@ -86,7 +86,7 @@ release: $(VENV)/.installed ## build wheels and source archives of all packages 
 	for package in . plugins/*/; do $(BIN)/python -m build --no-isolation --outdir dist $$package >/dev/null || exit 1; done
 	$(BIN)/python -m twine check --strict dist/*
 	$(PIP) install --no-deps --target build/installed dist/*.whl
-	cd build && for words in "data make facets --out data --set num_prompts=30" "plugins new copl-own --kind encoder" "plugins list"; do \
+	cd build && for words in "data make facets --out data --set num_prompts=30" "plugins new copl-own --kind encoder" "plugins new copl-mine --kind gate" "plugins list"; do \
 		PYTHONPATH=installed $(CURDIR)/$(BIN)/python -c 'from copl.__main__ import main; main()' $$words >/dev/null || exit 1; done
 
 clean: ## remove everything that make and the tools have made

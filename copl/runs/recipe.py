@@ -260,7 +260,9 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
         raise OptionsError(faults)
     component = method.registered.component
     known = {"method", *component.uses, *component.sections}
-    everywhere = known | set(DEFAULTS) | {s for r in plugins.registry("method") for s in r.component.sections}
+    everywhere = known | set(DEFAULTS)
+    if not everywhere.issuperset(draft):  # else nobody else's package is imported
+        everywhere |= {section for other in plugins.registry("method") for section in other.component.sections}
     for section in draft:
         if section not in everywhere:
             faults.append(

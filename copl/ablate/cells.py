@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +17,17 @@ from attrs import field, frozen
 from copl.ablate.answers import Answers
 from copl.ablate.datasets import DataAt
 from copl.ablate.grid import Plan
-from copl.ablate.shown import measure_shown, shown_file
+from copl.ablate.shown import measure_shown, read_shown, shown_file
 from copl.bradley_terry import mean_log_loss
 from copl.data.dataset import load_dataset
-from copl.errors import CoplError, DataError
+from copl.errors import CoplError, DataError, RunError
 from copl.evaluate.metrics import correct
 from copl.interfaces import PreferenceModel, Progress
 from copl.plugins import Plugins, load
 from copl.records import PreferenceData
 from copl.runs.pipeline import evaluate, train
 from copl.runs.recipe import Recipe, canonical_hash, resolve
-from copl.runs.results import METRICS_FILE
+from copl.runs.results import METRICS_FILE, evaluation_of, load_margins, read_metrics
 from copl.system.documents import parse_document, read_document, to_json, write_document
 from copl.system.files import locked
 from copl.system.progress import NotedProgress, RunLog
@@ -76,6 +77,10 @@ class Cell:
         return self.run.with_name(f"{self.run.name}.failed.json")
 
     @property
+    def lock_file(self) -> Path:
+        return self.run.with_name(f".{self.run.name}.lock")
+
+    @property
     def note_file(self) -> Path:
         """Says what the cell is doing while it runs."""
         return self.run.with_name(f".{self.run.name}.now")
@@ -94,6 +99,26 @@ class Cell:
         if all(path.is_file() for path in results):
             return "finished"
         return "failed" if self.failure_file.is_file() else "missing"
+
+    def damage(self) -> str | None:
+        """Return what keeps the results of a finished cell from being read, or None."""
+        try:
+            if self.is_trial:
+                self.validation()
+                return None
+            splits = {m.split for m in read_metrics(self.run) if (m.metric, m.subset) == ("accuracy", "all")}
+            if lacking := load_margins(evaluation_of(self.run)).keys() - splits:
+                return f"{self.run / METRICS_FILE}: has no accuracy on {', '.join(sorted(lacking))}"
+            if self.answers is not None:
+                read_shown(self.run, self.answers)
+        except RunError as error:
+            return error.faults[0].partition(";")[0]
+        return None
+
+    def discard(self) -> None:
+        """Remove what is there of the run."""
+        with locked(self.lock_file):
+            shutil.rmtree(self.run, ignore_errors=True)
 
     def validation(self) -> Validation:
         """Return how a finished trial was judged.
@@ -194,7 +219,7 @@ def run_cell(cell: Cell) -> Outcome:
 
     Two processes never work on the same cell; the second waits, and finds it finished.
     """
-    with locked(cell.run.with_name(f".{cell.run.name}.lock")):
+    with locked(cell.lock_file):
         if cell.state() == "finished":
             return Outcome()
         cell.failure_file.unlink(missing_ok=True)

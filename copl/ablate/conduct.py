@@ -136,6 +136,10 @@ def _run_waiting(
     cells: Sequence[Cell], what: str, engine: Engine, num_jobs: int | None, *, retry: bool, say: Say
 ) -> Mapping[Cell, Outcome]:
     """Run the cells that are not finished; return those that failed, now or before."""
+    for cell in cells:
+        if cell.state() == "finished" and (damage := cell.damage()) is not None:
+            say(f"{cell}: run again: {damage}")
+            cell.discard()
     failed = {cell: recorded_failure(cell) for cell in cells if cell.state() == "failed" and not retry}
     waiting = [cell for cell in cells if cell.state() != "finished" and cell not in failed]
     num_finished = len(cells) - len(waiting) - len(failed)

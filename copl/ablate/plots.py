@@ -52,7 +52,9 @@ def accuracy_bars(shown: SplitTable) -> str:
                 [column - 0.4 + (number + 0.5) * share for column, _ in there],
                 values,
                 share * 0.92,
-                yerr=reach,
+                yerr=reach
+                if reach is None
+                else np.maximum(reach, 0.0),  # matplotlib takes no value beyond its interval
                 label=label(name),
                 color=PALETTE[number % len(PALETTE)],
                 hatch=("", "//", "..", "xx")[number // len(PALETTE) % 4],

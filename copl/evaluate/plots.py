@@ -269,7 +269,7 @@ def accuracy_by_comparisons(
             ax.errorbar(
                 at,
                 values,
-                yerr=bars,
+                yerr=np.maximum(bars, 0.0),  # matplotlib takes no value beyond its interval
                 color=PALETTE[number % len(PALETTE)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,

@@ -10,7 +10,8 @@ from attrs import evolve, frozen
 from copl.errors import OptionsError, RunError
 from copl.interfaces import PreferenceModel, Progress
 from copl.records import BoolArray, ComparisonSet, PreferenceData
-from copl.runs.directory import FormerFacts, Run
+from copl.runs.directory import Run
+from copl.runs.facts import FormerFacts
 from copl.runs.learnt import Changes, LearntRows, learnt_of
 from copl.runs.recipe import Recipe, differences
 from copl.runs.stages import FEATURES, fitted_stages, read_stage, verify_stage

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 from attrs import evolve, field, frozen
 
@@ -20,6 +20,7 @@ from copl import __version__
 from copl.errors import RunError
 from copl.interfaces import PreferenceModel
 from copl.plugins import Plugins, load
+from copl.runs.facts import RUN_FILE, RUN_FORMAT, ComponentFacts, DataFacts, FormerFacts, RunFacts, read_facts
 from copl.runs.recipe import (
     Draft,
     Recipe,
@@ -32,12 +33,10 @@ from copl.runs.recipe import (
     write_recipe,
 )
 from copl.runs.stages import fitted_stages, read_stage, verify_stage
-from copl.system.documents import read_document, write_document
+from copl.system.documents import write_document
 from copl.system.files import HeldError, held, is_free, is_scratch, new_directory, write_text
 from copl.system.processes import is_main
 
-RUN_FORMAT = 1
-RUN_FILE = "run.json"
 CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
@@ -58,91 +57,6 @@ def _installed_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-@final
-@frozen
-class DataFacts:
-    """The data set a run was made on.
-
-    Attributes:
-        path: where it was.
-        fingerprint: equal exactly when its files are.
-        everyone: whether it was learned whole, with nothing held out (`copl.data.making.everyone`).
-    """
-
-    path: str
-    fingerprint: str
-    everyone: bool = False
-
-
-@final
-@frozen
-class ComponentFacts:
-    """A component of a run and the package it came from."""
-
-    name: str
-    package: str
-    version: str
-    reference: str
-
-
-@final
-@frozen
-class FormerFacts:
-    """The run that another one went on from (``--from``).
-
-    Attributes:
-        path: where it was.
-        fingerprint: of what it had fitted (`Run.fingerprint`).
-        data: fingerprint of the data set it was made on.
-        new: comparisons and judgements to learn from that it had not met.
-        changed: those about which users have changed their minds.
-        gone: those that are not there any more.
-        settled_on: how many comparisons and judgements settings were chosen on; beyond that, all begins anew once.
-        parts: what became of each part: ``continued``, ``unchanged``, or why it began anew; empty until it is finished.
-    """
-
-    path: str
-    fingerprint: str
-    data: str
-    new: int
-    changed: int
-    gone: int
-    settled_on: int
-    parts: Mapping[str, str] = field(factory=dict)
-
-
-@final
-@frozen
-class RunFacts:
-    """What ``run.json`` says.
-
-    Attributes:
-        format: version of this format.
-        status: whether the run is finished.
-        created: when it was begun.
-        command: the command line it was begun with.
-        data: the data set it was made on.
-        recipe: the recipe, as in ``config.toml``.
-        components: by kind.
-        versions: of everything a result may depend on, when it was last trained.
-        seconds: how long training took; None until it is finished.
-        stages: by name, whether each stage was computed or reused.
-        former: the run that it goes on from, where it does.
-    """
-
-    format: int
-    status: Literal["started", "finished"]
-    created: str
-    command: str
-    data: DataFacts
-    recipe: Mapping[str, Any]
-    components: Mapping[str, ComponentFacts]
-    versions: Mapping[str, str]
-    seconds: float | None = None
-    stages: Mapping[str, str] = field(factory=dict)
-    former: FormerFacts | None = None
 
 
 @final
@@ -225,7 +139,7 @@ class Run:
             stages: by name, whether each was computed or reused.
             former: what became of the run that it goes on from.
         """
-        now = _read_facts(self.root)
+        now = read_facts(self.root)
         if now.status == "finished":
             return self
         facts = evolve(
@@ -239,6 +153,12 @@ class Run:
         )
         write_document(self.root / RUN_FILE, facts)
         return Run(self.root, self.recipe, facts)
+
+    def note_measured(self, checksum: str) -> None:
+        """Keep the checksum of ``metrics.json``, which is about to be written."""
+        now = read_facts(self.root)
+        if now.measured != checksum:
+            write_document(self.root / RUN_FILE, evolve(now, measured=checksum))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -272,16 +192,6 @@ def _components(recipe: Recipe) -> dict[str, ComponentFacts]:
     }
 
 
-def _read_facts(root: Path) -> RunFacts:
-    path = root / RUN_FILE
-    if not root.exists():
-        raise RunError(f"{root}: no such run directory")
-    if not path.is_file():
-        raise RunError(f"{root}: not a run directory (it has no {RUN_FILE})")
-    advice = "train again into another directory, or install the version that wrote it"
-    return read_document(path, RunFacts, advice=advice, version={"format": RUN_FORMAT})
-
-
 def create_run(
     root: Path,
     recipe: Recipe,
@@ -309,7 +219,7 @@ def create_run(
     config = recipe.to_dict()
     written = write_recipe(recipe)
     if not is_free(root) and not _is_unborn(root, written):
-        facts = _read_facts(root)
+        facts = read_facts(root)
         tables = {section: dict(values) for section, values in facts.recipe.items() if isinstance(values, Mapping)}
         faults = differences({**facts.recipe, **as_written(tables, load())}, config)
         if facts.data.fingerprint != fingerprint:
@@ -370,7 +280,7 @@ def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
         RunError: it is missing, foreign, damaged, changed or from another version.
         OptionsError: its recipe needs a component or option that is not installed here.
     """
-    facts = _read_facts(root)
+    facts = read_facts(root)
     draft, seed = read_recipe(root / CONFIG_FILE)
     _require_same_recipe(root, {"seed": seed, **draft}, facts.recipe)
     return Run(root, resolve(merge(as_written(draft, plugins), changes or {}), plugins, seed=seed or 0), facts)

@@ -23,7 +23,8 @@ from copl.plugins import Plugins
 from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
 from copl.runs.consensus import consensus_margins
 from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, with_parts
-from copl.runs.directory import LOG_FILE, FormerFacts, Run, create_run
+from copl.runs.directory import LOG_FILE, Run, create_run
+from copl.runs.facts import FormerFacts
 from copl.runs.learnt import LearntRows
 from copl.runs.recipe import Recipe
 from copl.runs.reference import keep_reference
@@ -235,7 +236,7 @@ def evaluate(
         stage = workspace.stage(EVALUATION, key=key, compute=compute)
         margins = load_margins(stage)
         measurements = measure(margins, data, plugins, seed=run.recipe.seed, references=load_references(stage))
-        write_metrics(run.root, measurements)
+        write_metrics(run, measurements)
     return Evaluation(tuple(measurements), margins)
 
 

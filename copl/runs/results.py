@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
@@ -11,8 +12,11 @@ from attrs import frozen
 
 from copl.errors import RunError
 from copl.records import Diagnostics, FloatArray, Measurement
+from copl.runs.directory import Run
+from copl.runs.facts import read_facts
 from copl.runs.stages import EVALUATION, STAGE_FILE, verify_stage
-from copl.system.documents import read_document, write_document
+from copl.system.documents import read_document, to_json, write_document
+from copl.system.files import sha256, write_text
 from copl.system.tensors import ANY_FLOATS, floats, load_arrays, save_tensors
 
 METRICS_FILE = "metrics.json"
@@ -108,18 +112,24 @@ def load_diagnostics(directory: Path) -> Diagnostics:
     return Diagnostics(words.user_ids, notes=words.notes, **arrays)
 
 
-def write_metrics(root: Path, measurements: Sequence[Measurement]) -> None:
+def write_metrics(run: Run, measurements: Sequence[Measurement]) -> None:
     """Write measurements as ``metrics.json``: one record a measurement."""
-    write_document(root / METRICS_FILE, measurements)
+    text = to_json(measurements, indent=1) + "\n"
+    run.note_measured(hashlib.sha256(text.encode()).hexdigest())  # first: where there are metrics, this is said of them
+    write_text(run.root / METRICS_FILE, text)
 
 
 def read_metrics(root: Path) -> list[Measurement]:
     """Read ``metrics.json``.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: it is missing, damaged or changed.
     """
-    return list(read_document(root / METRICS_FILE, _MEASUREMENTS, advice=_AGAIN))
+    path = root / METRICS_FILE
+    measurements = read_document(path, _MEASUREMENTS, advice=_AGAIN)
+    if read_facts(root).measured not in (None, sha256(path)):
+        raise RunError(f"{path}: is not what the last evaluation has written (its checksum differs); {_AGAIN}")
+    return list(measurements)
 
 
 _MEASUREMENTS: type[tuple[Measurement, ...]] = tuple[Measurement, ...]

@@ -11,7 +11,8 @@ from attrs import evolve
 
 from copl.errors import RunError, in_brief
 from copl.evaluate.tables import held_out, markdown_text, methods_table, to_markdown
-from copl.runs.directory import CONFIG_FILE, RUN_FILE, Run
+from copl.runs.directory import CONFIG_FILE, Run
+from copl.runs.facts import RUN_FILE
 from copl.runs.learnt import LEARNT_FILE
 from copl.runs.reference import REFERENCE_FILE
 from copl.runs.results import METRICS_FILE, read_metrics

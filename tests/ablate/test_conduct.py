@@ -137,6 +137,23 @@ def test_a_finished_study_is_not_run_again(
     assert contents(out) == before
 
 
+def test_a_cell_that_was_damaged_is_run_again_and_its_numbers_are_the_same(
+    study: tuple[Plan, Path, Found, list[str]], run_plan: RunPlan, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(study[1], tmp_path / "copy"))
+    table = (out / "table.md").read_bytes()
+    cells = sorted(path for path in (out / "cells").glob("*/*") if path.is_dir())
+    (cells[0] / "metrics.json").write_text("[]")
+    (cells[1] / "evaluation" / "margins.safetensors").write_bytes(b"no tensors")
+    (cells[2] / "run.json").write_text("{}")
+    one = json.loads((cells[3] / "metrics.json").read_text())
+    (cells[3] / "metrics.json").write_text(json.dumps([{**m, "value": 0.999} for m in one]))
+    _, said = run_plan(study[0], out)
+    assert len([line for line in said if "run again: " in line]) == 4
+    assert "8 cells: 4 finished, 0 failed, 4 to run" in said
+    assert (out / "table.md").read_bytes() == table
+
+
 def test_one_more_seed_runs_only_what_is_new(
     study: tuple[Plan, Path, Found, list[str]], make_plan: MakePlan, run_plan: RunPlan, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from copl.plugins import load
 from copl.records import AdaptedUsers, PreferenceData
 from copl.runs import directory as directory_module
 from copl.runs.directory import Run, create_run, open_run
+from copl.runs.facts import RunFacts
 from copl.runs.pipeline import evaluate, load_data, train
 from copl.runs.recipe import Recipe, merge, resolve
 from copl.runs.reference import REFERENCE_FILE, reference_of
@@ -175,6 +176,19 @@ def test_a_run_whose_recipe_was_changed_is_refused(
     assert len(raised.value.faults) == 1
 
 
+def test_measurements_that_were_changed_are_refused_until_they_are_made_anew(small_run: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(small_run, tmp_path / "run"))
+    before = (root / "metrics.json").read_bytes()
+    run = open_run(root, load())
+    for changed in (before.replace(b'"value": 0.', b'"value": 0.9', 1), b"[]", before + b"\n"):
+        (root / "metrics.json").write_bytes(changed)
+        with pytest.raises(RunError, match=r"metrics\.json: is not what the last evaluation has written"):
+            report_run(run, load_data(run)[0])
+    evaluate(run, load_data(run)[0], plugins=load(), open_progress=silent, cache=None)
+    assert (root / "metrics.json").read_bytes() == before
+    report_run(run, load_data(run)[0])
+
+
 def test_a_backbone_that_was_moved_may_be_named_anew(small_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     draft = {"method": {"name": "btl"}, "backbone": {"name": str(tiny_model)}}
     root = create_run(tmp_path / "run", resolve(draft, load()), small_data, "f").root
@@ -262,7 +276,7 @@ def edited(path: Path, change: Callable[[Any], object]) -> bytes:
     return before
 
 
-@pytest.mark.parametrize("key", [field.name for field in attrs.fields(directory_module.RunFacts)])
+@pytest.mark.parametrize("key", [field.name for field in attrs.fields(RunFacts)])
 @pytest.mark.parametrize("value", [None, 7.5, [], {"a": {"b": None}}, "text"])
 def test_a_wrong_value_in_run_json_is_a_line_with_its_key(
     key: str, value: Any, graph_run: Path, run_copl: RunCopl
@@ -272,10 +286,11 @@ def test_a_wrong_value_in_run_json_is_a_line_with_its_key(
         code, _, err = run_copl("report", graph_run)
     finally:
         (graph_run / "run.json").write_bytes(before)
-    fits = isinstance(value, type(json.loads(before)[key])) and key not in ("status", "data", "components")
-    if not (fits or (key == "seconds" and value is None) or (key in ("stages",) and value == {})):
+    fits = isinstance(value, type(json.loads(before)[key])) and key not in ("status", "data", "components", "measured")
+    if not (fits or (key in ("seconds", "measured") and value is None) or (key in ("stages",) and value == {})):
         assert code == 2, value
-        assert all(line.startswith(f"copl: {graph_run / 'run.json'}: {key}") for line in err.splitlines()), err
+        file = "metrics.json" if key == "measured" and value == "text" else f"run.json: {key}"
+        assert all(line.startswith(f"copl: {graph_run}/{file}") for line in err.splitlines()), err
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"\xff", b"[" * 90_000, b'{"format": 1}', b"1" * 6000])
@@ -288,11 +303,8 @@ def test_own_json_that_is_none_is_a_line(content: bytes, name: str, graph_run: P
         code, out, err = run_copl("report", graph_run)
     finally:
         path.write_bytes(before)
-    if (content, name) == (b"[]", "metrics.json"):  # no measurements, which is no fault
-        assert code == 0
-    else:
-        assert (code, out) == (2, "")
-        assert all(line.startswith(f"copl: {path}") for line in err.splitlines()), err
+    assert (code, out) == (2, "")
+    assert all(line.startswith(f"copl: {path}") for line in err.splitlines()), err
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def _cell(row: Mapping[str, Any], name: str, convert: values.Convert) -> Any:
     if name not in row:
         raise ValueFaultError(f"{name}: missing")
     try:
-        return convert(values.messages_in_text(row[name]) if name == "prompt" else row[name])
+        return values.in_text(convert)(row[name])
     except ValueFaultError as fault:
         raise ValueFaultError(f"{name}: {fault}") from None
 

@@ -196,10 +196,8 @@ class RowReader:
     def text(self, name: str) -> EncodedColumn:
         """Return a column of text in its one spelling; values at fault are left out and have been reported."""
         column = encode(self._table.columns[self._names[name]])
-        # where a file does not tell text from lists, chat messages stand there as JSON text
-        spoken = name == "prompt" and not column.is_typed
         convert = values.TEXTS[name]
-        texts, wrong = _converted(column, lambda value: convert(values.messages_in_text(value) if spoken else value))
+        texts, wrong = _converted(column, convert if column.is_typed else values.in_text(convert))
         self._report_values(name, column, wrong, f"missing{suggest(name, self._unread_columns())}")
         if name == "user_id":
             self._check_kinds(column)

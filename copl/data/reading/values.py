@@ -197,6 +197,23 @@ def messages_in_text(value: Any) -> Any:
     return messages if message_fault(messages) is None else value
 
 
+def in_text(convert: Convert) -> Convert:
+    """Return a converter for a file that does not tell text from lists, where chat messages stand as JSON text.
+
+    A response is taken for a message where it is one of the assistant and no more, for an answer may well be JSON.
+    """
+    if convert is prompt:
+        return lambda value: prompt(messages_in_text(value))
+    return (lambda value: response(_answer_in_text(value))) if convert is response else convert
+
+
+def _answer_in_text(value: Any) -> Any:
+    messages = messages_in_text(value)
+    if messages is value:
+        return value
+    return messages if [message["role"] for message in messages] == ["assistant"] else value
+
+
 def fault_of(convert: Convert, value: Any) -> str | None:
     """Return what is wrong with a value, or None."""
     try:

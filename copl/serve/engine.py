@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from attrs import define, field, frozen
 
+from copl.system.abreast import compute_abreast
+
 if TYPE_CHECKING:
     from copl.serve.served import Asked, Rewarded, Served
 
@@ -153,6 +155,7 @@ class Engine:
 
     def _run(self) -> None:
         _give_way()
+        compute_abreast()
         while True:
             with self._changed:
                 while not self._stopped and not (self._jobs and self._served is not None):

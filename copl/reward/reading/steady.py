@@ -27,7 +27,8 @@ from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, apart
 from copl.reward.backbones.memory import memory_argument, memory_of
 from copl.reward.reading.kept import UnevenRows
 from copl.reward.reading.passes import Read, length_batches
-from copl.reward.reading.trunk import FrozenTrunk
+from copl.reward.reading.trunk import FrozenTrunk, KeptStates
+from copl.system.abreast import abreast
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -38,6 +39,8 @@ Call = Callable[[dict[str, Any], "IntArray"], Any]
 _WIDTH = 8
 _ROWS = 64
 _FAMILY = 4
+_MANY = 2048
+"""Tokens of texts that are worth reading side by side."""
 
 
 @final
@@ -81,6 +84,7 @@ def steady_reads(
     """
     model = backbone.model
     upper = upper or trunk is None or states is not None
+    prompts = prompts and states is None
     with ExitStack() as stack:
         kept = None
         if trunk is not None and states is None:
@@ -94,10 +98,25 @@ def steady_reads(
             with trunk.replaying(states.padded_to(rows, inputs["attention_mask"].shape[1]).to(model.device)):
                 return model(**inputs)
 
-        for batch in steady_pass(backbone, encoded, call, kept, prompts=prompts and states is None):
-            pooled = pool(batch.hidden, batch.attention_mask, backbone.pooling).float().cpu() if upper else None
-            below = None if batch.states is None else batch.states[batch.attention_mask.bool()].cpu()
-            yield Read(batch.places, pooled, below)
+        def reads(places: IntArray) -> list[Read]:
+            made = []
+            for batch in steady_pass(backbone, encoded.take(places), call, kept, prompts=prompts):
+                pooled = pool(batch.hidden, batch.attention_mask, backbone.pooling).float().cpu() if upper else None
+                below = None if batch.states is None else batch.states[batch.attention_mask.bool()].cpu()
+                made.append(Read(places[batch.places], pooled, below))
+            return made
+
+        # the layers above are told what to go on from one call at a time; a few texts are quicker by all processors
+        is_one = states is not None or model.device.type != "cpu" or len(encoded.ids) < _MANY
+        for some in abreast(reads, [np.arange(len(encoded))] if is_one else _parts(encoded, prompts=prompts)):
+            yield from some
+
+
+def _parts(encoded: EncodedResponses, *, prompts: bool) -> list[IntArray]:
+    """Return the places of texts whose passes on a processor have nothing to do with those of others."""
+    if prompts:
+        return [members for _, members in _families(encoded, None, always=True)]
+    return [places for places, _ in steady_batches(encoded)]
 
 
 def steady_batches(encoded: EncodedResponses, start: int = 0) -> Iterator[tuple[IntArray, int]]:
@@ -126,7 +145,7 @@ def steady_pass(
     backbone: LoadedBackbone,
     encoded: EncodedResponses,
     call: Call,
-    kept: list[Tensor] | None = None,
+    kept: KeptStates | None = None,
     *,
     prompts: bool,
     kinds: IntArray | None = None,
@@ -144,7 +163,7 @@ def steady_pass(
     if not prompts:
         yield from _whole(backbone, encoded, call, kept)
         return
-    for start, members in _families(encoded, kinds, backbone.model.device.type == "cpu"):
+    for start, members in _families(encoded, kinds, always=backbone.model.device.type == "cpu"):
         part = encoded.take(members)
         if not start:
             for batch in _whole(backbone, part, _among(call, members), kept):
@@ -167,7 +186,7 @@ def steady_pass(
 
 
 def _whole(
-    backbone: LoadedBackbone, encoded: EncodedResponses, call: Call, kept: list[Tensor] | None
+    backbone: LoadedBackbone, encoded: EncodedResponses, call: Call, kept: KeptStates | None
 ) -> Iterator[TextBatch]:
     for places, width in steady_batches(encoded):
         rows = rows_of(places, width)
@@ -199,7 +218,7 @@ def shares_prompts(backbone: LoadedBackbone) -> bool:
     return apart(parts, whole) <= tolerance_of(model.dtype)
 
 
-def _families(encoded: EncodedResponses, kinds: IntArray | None, always: bool) -> Iterator[tuple[int, IntArray]]:
+def _families(encoded: EncodedResponses, kinds: IntArray | None, *, always: bool) -> Iterator[tuple[int, IntArray]]:
     """Yield the places of texts that have all tokens before the response in common, with the number of those.
 
     Where a small family is not to go by itself, as on an accelerator, which is quicker with many texts at once, it goes

@@ -7,6 +7,7 @@ module list and take the hidden states as first argument. `check_replay` proves 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, final
@@ -20,6 +21,28 @@ from copl.reward.backbones.loaded import apart
 
 _TOLERANCE = 1e-4  # whatever the precision: the same sums in the same order
 _SPECIMEN = 12  # tokens
+
+
+@final
+class KeptStates(threading.local):
+    """Hidden states that were kept in calls of the model; each thread has those of its own calls."""
+
+    def __init__(self) -> None:
+        self._states: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, place: int) -> Tensor:
+        return self._states[place]
+
+    def append(self, states: Tensor) -> None:
+        """Keep the states [B, L, H] of one more call."""
+        self._states.append(states)
+
+    def pop(self) -> Tensor:
+        """Return the states of the latest call, and keep them no more."""
+        return self._states.pop()
 
 
 @final
@@ -53,9 +76,9 @@ class FrozenTrunk:
         self._beside: tuple[None, ...] | None = None
 
     @contextmanager
-    def keeping(self) -> Iterator[list[Tensor]]:
+    def keeping(self) -> Iterator[KeptStates]:
         """Collect the hidden states that enter the first adapted layer in every call of the model."""
-        kept: list[Tensor] = []
+        kept = KeptStates()
 
         def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             kept.append((args[0] if args else kwargs["hidden_states"]).detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from copl.records import ResponseTable
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses, pool
 from copl.reward.options import RewardOptions
-from copl.reward.reading import kept
+from copl.reward.reading import kept, steady
+from copl.reward.reading.kept import UnevenRows
 from copl.reward.reading.reader import TextReader
 from copl.reward.reading.steady import shares_prompts, steady_batches
+from copl.system.abreast import compute_abreast
 
 Make = Callable[[str], LoadedBackbone]
 WORDS = " ".join(f"w{n}" for n in range(30))
@@ -43,6 +46,31 @@ def test_a_text_has_the_same_features_alone_and_in_any_company(
             hidden = backbone.model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
         plain = pool(hidden, tokens.attention_mask, backbone.pooling)[0]
         torch.testing.assert_close(together[row], plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "trainable_layers"), [("bert", 0), ("bert", 1), ("llama", 0), ("llama", 1)])
+def test_texts_that_are_read_side_by_side_have_the_same_states(
+    kind: str, trainable_layers: int, make_backbone: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steady, "_MANY", 0)
+    one, other = (reader_of(make_backbone(kind), trainable_layers) for _ in range(2))
+
+    def read() -> tuple[torch.Tensor, UnevenRows | None]:
+        compute_abreast()
+        return other.features(TABLE, ROWS), other.states(TABLE, ROWS)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            features, states = thread.submit(read).result(60)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(features, one.features(TABLE, ROWS), atol=1e-6, rtol=0)
+    expected = one.states(TABLE, ROWS)
+    assert (states is None) == (expected is None) == (trainable_layers == 0)
+    if states is not None and expected is not None:
+        torch.testing.assert_close(states.flat(ROWS), expected.flat(ROWS), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

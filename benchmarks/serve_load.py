@@ -5,7 +5,8 @@
 
 Part 1 has clients score, rerank, vote and complete without a pause, each text a new one, and asks `/healthz` all along.
 Throughput is set against the same number of texts of the same lengths scored in one offline batch, in another process
-on as many threads. Part 2 kills the process with -9 at random moments under votes and counts what was acknowledged.
+on as many threads. A vote is about two texts, which nobody asks the score of but which the service reads as well, for
+the user's state at the next request: they are told apart. Part 2 kills the process with -9 at random moments under votes and counts what was acknowledged.
 The server's clients run on the same machine, so its figures are those of what they leave to it.
 """
 
@@ -38,6 +39,7 @@ from copl.system.files import write_text
 
 _WORDS = ("a", "water", "heat", "stir", "wait", "slowly", "pan", "egg", "bread", "first", "then", "example")
 _TEXTS = 4
+_HEALTH_EVERY = 0.1
 _PROMPT = "How can I pay off my credit card faster?"
 
 _OFFLINE = """
@@ -65,6 +67,7 @@ class Outcome:
 
     statuses: Counter[str] = field(factory=Counter)
     num_texts: int = 0
+    num_voted: int = 0
     seconds: float = 0.0
     processor: float = 0.0
     clients: float = 0.0
@@ -140,6 +143,7 @@ def _client(client: Client, first: int, until: float, outcome: Outcome) -> None:
             outcome.num_texts += size if status == 200 else 0
             if number % 8 == 7 and status == 200:
                 outcome.acknowledged.add(f"vote-{number}")
+                outcome.num_voted += 2
         number += 1
 
 
@@ -148,7 +152,7 @@ def _ask_health(client: Client, until: float, outcome: Outcome) -> None:
         started = time.perf_counter()
         client.ask("/healthz")
         outcome.health.append(time.perf_counter() - started)
-        time.sleep(0.02)
+        time.sleep(_HEALTH_EVERY)
 
 
 def load(run: Path, store: Path, num_clients: int, seconds: float) -> Outcome:
@@ -242,15 +246,17 @@ def main() -> None:
         offline, offline_processor = map(float, told.split())
         store = Path(scratch) / "kills.sqlite"
         killed = _kept(store, kills(arguments.run, store, arguments.kills)) if arguments.kills else "not done"
-    online = outcome.num_texts / outcome.seconds
+    online, read = outcome.num_texts / outcome.seconds, outcome.num_texts + outcome.num_voted
     rows = [
         ("requests by status", ", ".join(f"{status}: {number}" for status, number in sorted(outcome.statuses.items()))),
         ("texts scored a second", f"{online:.1f}"),
         ("the same in one offline batch, without clients", f"{offline:.1f}"),
         ("share", f"{online / offline:.2f}"),
+        ("texts of votes beside, a second", f"{outcome.num_voted / outcome.seconds:.1f}"),
+        ("share, with the texts of votes", f"{read / outcome.seconds / offline:.2f}"),
         (
-            "processor time a text, all that the service does and offline",
-            f"{1000 * outcome.processor / max(1, outcome.num_texts):.1f} and {1000 * offline_processor:.1f} ms",
+            "processor time a text, with those of votes, all that the service does; and offline",
+            f"{1000 * outcome.processor / max(1, read):.1f} and {1000 * offline_processor:.1f} ms",
         ),
         ("the clients beside, a text", f"{1000 * outcome.clients / max(1, outcome.num_texts):.1f} ms"),
         ("latency, median and 99 %", " and ".join(f"{np.quantile(outcome.latencies, q):.3f} s" for q in (0.5, 0.99))),

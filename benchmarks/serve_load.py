@@ -6,8 +6,9 @@
 Part 1 has clients score, rerank, vote and complete without a pause, each text a new one, and asks `/healthz` all along.
 Throughput is set against the same number of texts of the same lengths scored in one offline batch, in another process
 on as many threads. A vote is about two texts, which nobody asks the score of but which the service reads as well, for
-the user's state at the next request: they are told apart. Part 2 kills the process with -9 at random moments under votes and counts what was acknowledged.
-The server's clients run on the same machine, so its figures are those of what they leave to it.
+the user's state at the next request: they are told apart. Part 2 kills the process with -9 at random moments under
+votes and counts what was acknowledged. The server's clients run on the same machine, so its figures are those of what
+they leave to it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +22,11 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text(enc
 def url(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the program, which writes answers itself."""
     store = tmp_path_factory.mktemp("store") / "events.sqlite"
-    with process(run, store, "--generator", "facets") as (_, address):
+    with process(run, store, "--generator", "facets") as (_, address), httpx.Client(base_url=address) as client:
         for _ in range(1200):
-            if httpx.get(f"{address}/readyz").status_code == 200:
+            if client.get("/readyz").status_code == 200:
                 break
+            time.sleep(0.1)
         yield address
 
 

@@ -47,8 +47,18 @@ def own_file(kind: str, directory: Path) -> Path:
     return path
 
 
+QUICK: dict[str, dict[str, Any]] = {
+    "gcf": {"start": "spectral", "num_epochs": 20},
+    "stacked": {"members": "tastes,latent-groups"},
+    **{name: {"num_epochs": 20} for name in ("lightgcn", "ngcf", "signed-gcn", "gat")},
+}
+"""What encoders promise, they promise after a few steps as well."""
+
+
 def values_for(kind: str, name: str, directory: Path) -> dict[str, Any]:
-    """Return values for the options a component requires."""
+    """Return values for the options a component requires, and for those that make it quick."""
+    if kind == "encoder":
+        return QUICK.get(name, {})
     if kind == "source" and name in {"jsonl", "csv", "parquet"}:
         return {"path": str(own_file(name, directory))}
     shared = {"polis": SHARED / "polis" / "american-assembly.bowling-green", "llmfao": SHARED / "llmfao"}

@@ -40,7 +40,7 @@ Planted = tuple[PreferenceData, UserVectors]
 KINDS = ["gemma", "gemma3", "llama", "qwen2", "qwen3", "bert"]
 CHAT = "{% for m in messages %}<turn> {{ m['role'] }} : {{ m['content'] }} <end> {% endfor %}"
 OPTIONS = RewardOptions(
-    warm_start=False, max_steps=3, batch_size=8, eval_every=2, max_length=64, learning_rate=3e-3, trainable_layers=0
+    warm_start=False, max_steps=3, batch_size=8, eval_every=3, max_length=64, learning_rate=3e-3, trainable_layers=0
 )
 DIALOGUE = [
     {"role": "user", "content": "w1 w2"},

@@ -38,7 +38,7 @@ WARM = RewardOptions(
 )
 
 
-QUICK = attrs.evolve(WARM, warm_start=False)
+QUICK = attrs.evolve(WARM, warm_start=False, eval_every=8)
 
 
 class Bench:

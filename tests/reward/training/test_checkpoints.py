@@ -48,7 +48,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_a_killed_run_ends_as_if_it_had_not_been(
     step: int, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
 ) -> None:
-    options = attrs.evolve(QUICK, max_steps=12, gradient_accumulation=2)
+    options = attrs.evolve(QUICK, max_steps=12, eval_every=4, gradient_accumulation=2)
     bench.train(tmp_path / "whole", preferences, options)
     with killed_at("_step", step):
         bench.train(tmp_path / "killed", preferences, options)
@@ -86,7 +86,7 @@ def test_checkpoints_hold_only_what_is_trained(
     bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
 ) -> None:
     with killed_at("_step", 6):
-        bench.train(tmp_path, preferences)
+        bench.train(tmp_path, preferences, attrs.evolve(QUICK, eval_every=4))
     (file,) = (tmp_path / SCRATCH).iterdir()
     adapters = sum(tensor.numel() for name, tensor in load_file(file).items() if name.startswith("now/"))
     frozen = sum(p.numel() * 4 for p in bench.make_backbone("bert").model.parameters())
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
     part: str, said: str, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
 ) -> None:
     with killed_at("_step", 6):
-        bench.train(tmp_path, preferences)
+        bench.train(tmp_path, preferences, attrs.evolve(QUICK, eval_every=4))
     (file,) = (tmp_path / SCRATCH).iterdir()
     tensors = load_file(file)
     if part:
@@ -107,4 +107,4 @@ def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
     else:
         file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(RunError, match=f"{said}.*delete it to start training over"):
-        bench.train(tmp_path, preferences)
+        bench.train(tmp_path, preferences, attrs.evolve(QUICK, eval_every=4))

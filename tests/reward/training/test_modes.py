@@ -133,7 +133,7 @@ def test_chosen_layers_alone_are_adapted(train_tiny: Train, preferences: Planted
         adapted("both", (0, 2), 2)
 
 
-@pytest.mark.parametrize("options", [attrs.evolve(QUICK, max_steps=40, eval_every=10), FROZEN], ids=["adapt", "frozen"])
+@pytest.mark.parametrize("options", [attrs.evolve(QUICK, max_steps=40, eval_every=40), FROZEN], ids=["adapt", "frozen"])
 def test_users_can_be_trained_along(
     options: RewardOptions,
     train_tiny: Train,

@@ -129,7 +129,7 @@ def test_so_many_comparisons_are_drawn_in_their_order() -> None:
 def test_experts_train_under_the_shared_head_and_the_better_model_is_kept(
     train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path, listener: Any
 ) -> None:
-    options = attrs.evolve(OPTIONS, learning_rate=1e-2, max_steps=60)
+    options = attrs.evolve(OPTIONS, learning_rate=1e-2, max_steps=60, eval_every=30)
     train_tiny(tmp_path, *preferences, options, gate="softmax", progress=listener)
     training = read_reward_card(tmp_path).training
     refit = training["refit"]
@@ -166,7 +166,7 @@ def test_a_routed_head_tells_users_apart_by_their_experts_alone(
     mode: str, gate: str, train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path
 ) -> None:
     data, users = preferences
-    options = attrs.evolve(OPTIONS, head="routed", mode=mode)
+    options = attrs.evolve(OPTIONS, head="routed", mode=mode, eval_every=30)
     model = train_tiny(tmp_path, data, users, options, gate=gate, seed=3)  # which texts are held out: 6 of 40
     pairs, rows = data.splits["test"], np.arange(len(data.splits["test"]))
     vectors = users.values[torch.from_numpy(pairs.user)]
@@ -185,7 +185,7 @@ def test_a_routed_head_tells_users_apart_by_their_experts_alone(
 def test_without_experts_head_and_adapters_train_together(
     train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path
 ) -> None:
-    train_tiny(tmp_path, *preferences, OPTIONS, gate="none")
+    train_tiny(tmp_path, *preferences, attrs.evolve(OPTIONS, max_steps=3), gate="none")
     training = read_reward_card(tmp_path).training
     assert training["refit"] is None
     assert training["curve"][0]["validation_loss"] < 0.6  # the whole head is there from the start

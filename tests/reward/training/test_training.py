@@ -38,7 +38,7 @@ def test_the_personal_model_knows_what_each_group_wants(
 
 
 def test_experts_alone_learn_the_groups(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
-    options = attrs.evolve(QUICK, head="linear", max_steps=60, eval_every=10, batch_size=16)
+    options = attrs.evolve(QUICK, head="linear", max_steps=60, eval_every=30, batch_size=16)
     model = bench.train(tmp_path, preferences, options)
     assert accuracy(model, preferences) > 0.75
     users = preferences[1].values
@@ -272,7 +272,7 @@ def test_progress_shows_the_curve(bench: Bench, preferences: Planted, tmp_path: 
         def log(self, stage: str, **values: Any) -> None:
             records.append({"stage": stage, **values})
 
-    bench.train(tmp_path, preferences, progress=Listener())
+    bench.train(tmp_path, preferences, attrs.evolve(QUICK, eval_every=4), progress=Listener())
     looks = [r for r in records if r.get("step", 0) > 0]
     assert [r["step"] for r in looks] == [4, 8]
     assert all({"stage", "loss", "validation_loss", "validation_accuracy"} <= r.keys() for r in looks)

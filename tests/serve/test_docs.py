@@ -22,7 +22,10 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text(enc
 def url(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the program, which writes answers itself."""
     store = tmp_path_factory.mktemp("store") / "events.sqlite"
-    with process(run, store, "--generator", "facets") as (_, address), httpx.Client(base_url=address) as client:
+    with (
+        process(run, store, "--generator", "facets") as (_, address),
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         for _ in range(1200):
             if client.get("/readyz").status_code == 200:
                 break

@@ -128,7 +128,8 @@ def judge(measurements: Iterable[Measurement], facts: TrainingFacts, splits: Seq
     ]
     said = [*_chance(accuracies), *_personal(compared), *_unmeasured(accuracies, splits)]
     if any(judgement.kind in _DOUBTFUL for judgement in said):
-        said += _shortages(facts, accuracies)
+        knows_nobody = any(judgement.kind == "no-users" for judgement in said)
+        said += _shortages(facts, accuracies, _ENOUGH_FOR_OTHERS if knows_nobody else _ENOUGH)
     elif facts.gate is not None and any(judgement.kind == "personal" for judgement in said):
         said.append(Judgement("cause", f"Its experts do not do it: {facts.gate}."))
     return Verdict(tuple(said))
@@ -219,8 +220,12 @@ def _unmeasured(accuracies: dict[str, Measurement], splits: Sequence[str]) -> It
         )
 
 
-def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement]) -> Iterator[Judgement]:
-    """Say what there is too little of, then what would help."""
+_ENOUGH = "There is data enough: these users may want the same, or their comparisons may not tell what they want."
+_ENOUGH_FOR_OTHERS = "There is data enough for a method that knows users, such as copl."
+
+
+def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement], enough: str) -> Iterator[Judgement]:
+    """Say what there is too little of, then what would help; `enough` is said where there is nothing."""
     helps = []
     for cause, remedy in _causes(facts):
         yield Judgement("cause", cause)
@@ -229,7 +234,6 @@ def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement]) -> Iter
     if few:
         counts = _and([f"{m.count:,} comparisons of {split_title(m.split)}" for m in few])
         yield Judgement("cause", f"It was judged by few comparisons: {counts}.")
-    enough = "There is data enough: these users may want the same, or their comparisons may not tell what they want."
     yield Judgement("remedy", f"What would help: {_and(helps)}." if helps else enough)
 
 
@@ -255,7 +259,7 @@ def _listed(accuracies: Sequence[Measurement]) -> str:
 def _points(differences: Sequence[Measurement]) -> str:
     return _and(
         [
-            f"{split_title(m.split)}, {100 * m.value:+.1f} points ({100 * m.low:+.1f} to {100 * m.high:+.1f})"
+            f"{split_title(m.split)} ({100 * m.value:+.1f} points, {100 * m.low:+.1f} to {100 * m.high:+.1f})"
             for m in differences
         ]
     )

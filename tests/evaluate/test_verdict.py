@@ -30,8 +30,8 @@ def test_a_personal_model_is_called_so_and_nothing_else_is_said() -> None:
     measured = [m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.12))]
     verdict = judge(measured, PLENTY)
     assert verdict.paragraph == (
-        "Personal for seen users, +12.0 points (+10.0 to +14.0), new prompts, +12.0 points (+10.0 to +14.0) and unseen "
-        "users, +12.0 points (+10.0 to +14.0) ahead of its own average user."
+        "Personal for seen users (+12.0 points, +10.0 to +14.0), new prompts (+12.0 points, +10.0 to +14.0) and unseen "
+        "users (+12.0 points, +10.0 to +14.0) ahead of its own average user."
     )
 
 
@@ -48,8 +48,8 @@ def test_to_tell_users_apart_is_not_enough_where_the_consensus_is_as_good() -> N
     measured += [accuracy("cold", 0.8), ahead("cold", 0.12), ahead("cold", 0.07, versus=CONSENSUS)]
     assert kinds(measured) == ["personal", "no-gain", "unmeasured", "remedy"]
     assert (
-        "It tells users apart, but is not seen to be better than the consensus of all users for seen users, "
-        "+1.0 points (-1.0 to +3.0)." in judge(measured, PLENTY).paragraph
+        "It tells users apart, but is not seen to be better than the consensus of all users for seen users "
+        "(+1.0 points, -1.0 to +3.0)." in judge(measured, PLENTY).paragraph
     )
 
 
@@ -58,7 +58,7 @@ def test_what_lies_below_the_consensus_is_never_personal() -> None:
     said = judge(measured, PLENTY)
     assert [judgement.kind for judgement in said.judgements] == ["below-consensus", "unmeasured", "remedy"]
     assert said.judgements[0].sentence == (
-        "Worse than the consensus of all users, which knows nobody, for seen users, -5.0 points (-7.0 to -3.0)."
+        "Worse than the consensus of all users, which knows nobody, for seen users (-5.0 points, -7.0 to -3.0)."
     )
 
 
@@ -68,9 +68,9 @@ def test_the_splits_it_is_not_personal_on_are_named_with_what_would_help() -> No
     facts = TrainingFacts(num_users=40, num_comparisons=120, median_comparisons=3.0, outside=0.5)
     verdict = judge(measured, facts)
     text = verdict.paragraph
-    assert text.startswith("Personal for seen users, +10.0 points")
-    assert "for new prompts, +1.0 points (-1.0 to +3.0) against its own average user." in text
-    assert "when taken for its own average user, for unseen users, -5.0 points (-7.0 to -3.0)." in text
+    assert text.startswith("Personal for seen users (+10.0 points")
+    assert "for new prompts (+1.0 points, -1.0 to +3.0) against its own average user." in text
+    assert "when taken for its own average user, for unseen users (-5.0 points, -7.0 to -3.0)." in text
     assert "few users to learn from: 40." in text
     assert "half have 3 training comparisons or fewer" in text
     assert (
@@ -114,6 +114,8 @@ def test_a_method_that_takes_no_notice_of_users_is_said_to_be_none() -> None:
     said = judge([*(accuracy(split, 0.7) for split in FULL), *level], PLENTY)
     assert [judgement.kind for judgement in said.judgements] == ["no-users"]
     assert said.paragraph == "Not personal: it answers everybody as it answers its own average user."
+    lost = judge([*(accuracy(split, 0.5) for split in FULL), *level], PLENTY)
+    assert lost.paragraph.endswith("average user. There is data enough for a method that knows users, such as copl.")
 
 
 def test_empty_splits_are_said_to_be_empty() -> None:

@@ -187,16 +187,14 @@ def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, 
     Raises:
         OptionsError: nobody is.
     """
-    from copl.data.canonical import canonical_id
+    from copl.data.requests import user_named
     from copl.errors import OptionsError, quoted, suggest
 
     seen = model.method.seen_users()
     newcomers = adapted.user_ids if adapted else ()
-    ids = [canonical_id(name) for name in named] or list(newcomers)
+    ids = [user_named(name) for name in named] or list(newcomers)
     if everybody:
         ids += sorted(seen)
-    if not all(ids):
-        raise OptionsError("--user: an empty id")
     if not ids:
         raise OptionsError("nobody to answer: name users by --user, newcomers by --users or --support, or --everybody")
     known = {*seen, *newcomers}

@@ -42,8 +42,7 @@ def ask(
 
     Each of several questions is judged by itself: after an answer, ask anew.
     """
-    from copl.data.canonical import canonical_id
-    from copl.data.requests import read_candidates, read_support
+    from copl.data.requests import read_candidates, read_support, user_named
     from copl.errors import DataError, OptionsError
     from copl.model import Model
     from copl.records import NOBODY
@@ -51,7 +50,7 @@ def ask(
     if count < 1:
         raise OptionsError(f"--count {count}: at least one")
     pairs = read_candidates(candidates, say)
-    user = None if user is None else canonical_id(user)
+    user = None if user is None else user_named(user)
     said = None if support is None else _of_user(read_support(support, say), user, support)
     asked = NOBODY if user is None else user
     if said is not None:

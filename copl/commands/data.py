@@ -159,12 +159,12 @@ def forget(
     as_json: JSON_OPTION = False,
 ) -> None:
     """Leave users out of a data set, with the texts that only they judged; everything else stays as it is."""
-    from copl.data.canonical import canonical_id
     from copl.data.living import forget_users
+    from copl.data.requests import user_named
 
     _require_free(out, overwrite)
     data, instead_of = _to_change(data_directory, out)
-    _write(forget_users(data, list(map(canonical_id, users))), out, overwrite, as_json, instead_of)
+    _write(forget_users(data, list(map(user_named, users))), out, overwrite, as_json, instead_of)
 
 
 def _to_change(directory: Path, out: Path) -> tuple[PreferenceData, str | None]:

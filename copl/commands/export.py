@@ -76,13 +76,13 @@ def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | No
     from copl.align.policies.keeping import is_kept
     from copl.align.policies.mixture import MixturePolicy
     from copl.align.policies.options import CARD
-    from copl.data.canonical import canonical_id
+    from copl.data.requests import user_named
     from copl.errors import OptionsError, RunError, quoted, suggest
     from copl.records import UserTable
     from copl.runs.policy import policies_of
     from copl.system.files import is_free
 
-    name = canonical_id(user)
+    name = user_named(user)
     known = [*model.method.seen_users(), *(adapted.user_ids if adapted else ())]
     if name not in known:
         raise OptionsError(

@@ -97,16 +97,20 @@ def new(
     store: STORE_OPTION = None,
 ) -> None:
     """Make a token; it is shown this once, only its hash is kept."""
-    from copl.data.canonical import canonical_id
+    _require_extra()
+    from copl.data.requests import user_named
+    from copl.serve.tokens import check_scope
 
-    print(_tokens(run_directory, store).new(scope, user=None if user is None else canonical_id(user), name=name))
+    speaker = None if user is None else user_named(user)
+    check_scope(scope, speaker)
+    print(_tokens(run_directory, store).new(scope, user=speaker, name=name))
     say("it cannot be shown again; clients send it as `Authorization: Bearer …` (their API key)")
 
 
 @token_app.command("list")
 def list_tokens(run_directory: RUN_OF_STORE = None, store: STORE_OPTION = None, as_json: JSON_OPTION = False) -> None:
     """List the tokens."""
-    tokens = _tokens(run_directory, store).all()
+    tokens = _tokens(run_directory, store, is_there=True).all()
     heads = ("id", "name", "scope", "user", "created", "state")
     rows = [
         (
@@ -135,11 +139,12 @@ def revoke(
     store: STORE_OPTION = None,
 ) -> None:
     """Make a token useless, at once."""
-    _tokens(run_directory, store).revoke(number)
+    _tokens(run_directory, store, is_there=True).revoke(number)
     say(f"token {number} is revoked")
 
 
-def _tokens(run_directory: Path | None, store: str | None) -> Tokens:
+def _tokens(run_directory: Path | None, store: str | None, *, is_there: bool = False) -> Tokens:
+    """Open the tokens of a store, which has to be there already or is made."""
     _require_extra()
     from copl.data.events.log import EventLog
     from copl.errors import OptionsError, RunError
@@ -152,6 +157,8 @@ def _tokens(run_directory: Path | None, store: str | None) -> Tokens:
         if not (run_directory / "run.json").is_file():
             raise RunError(f"{run_directory}: not a run directory (it has no run.json)")
         store = str(default_store(run_directory))
+    if is_there and "://" not in store and not Path(store).exists():
+        raise OptionsError(f"{store}: no such store; `copl serve` and `copl serve token new` make one")
     return Tokens(EventLog(store))
 
 

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from attrs import frozen
 
-from copl.data.canonical import Foreign, ValueFaultError, canonical_id
+from copl.data.canonical import Foreign, ValueFaultError
 from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
 from copl.data.making.collected import SAID_AGAIN
@@ -34,7 +34,7 @@ from copl.data.sources.tables import read_table
 from copl.data.targets import check_target
 from copl.errors import DataError, quoted, suggest
 from copl.evidence import in_force
-from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
+from copl.records import NOBODY, Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.system.files import write_atomically
 
 if TYPE_CHECKING:
@@ -101,15 +101,28 @@ def _requests_of(table: Table) -> tuple[ScoreRequests, Sequence[str]]:
 
 
 def known_by(user: str | int) -> str:
-    """Return the id that rows of a user have.
+    """Return the id that rows of a user have; `NOBODY` is nobody's.
 
     Raises:
-        DataError: this is neither text nor a whole number.
+        DataError: no row can have such an id.
     """
+    return NOBODY if user == NOBODY else _id_of("user", user)
+
+
+def user_named(flag: str) -> str:
+    """Return the id of a user that is named on the command line by ``--user``.
+
+    Raises:
+        DataError: no row can have such an id.
+    """
+    return _id_of("--user", flag)
+
+
+def _id_of(name: str, user: Any) -> str:
     try:
-        return canonical_id(user)
+        return values.user_id(user)
     except ValueFaultError as fault:
-        raise DataError(f"user: {fault}") from None
+        raise DataError(f"{name}: {fault}") from None
 
 
 def score_request(user: Any, prompt: Prompt, responses: Sequence[str]) -> ScoreRequests:

@@ -68,10 +68,7 @@ class Tokens:
         Raises:
             OptionsError: there is no such scope, or the user does not go with it.
         """
-        if scope not in SCOPES:
-            raise OptionsError(f"scope {quoted(scope)}: expected {', '.join(SCOPES)}")
-        if (scope == "user") != (user is not None):
-            raise OptionsError("a token of scope user speaks for one user, and no other token for one: check --user")
+        check_scope(scope, user)
         secret = _PREFIX + secrets.token_urlsafe(32)
         row = {"name": name, "digest": _digest(secret), "scope": scope, "user_id": user, "created": time.time()}
         with self._log.writing() as connection:
@@ -116,6 +113,18 @@ class Tokens:
         gone = {"user_id": None, "name": "", "revoked": time.time()}
         with self._log.writing() as connection:
             connection.execute(sql.update(_TOKENS).where(_TOKENS.c.user_id == user).values(gone))
+
+
+def check_scope(scope: str, user: str | None) -> None:
+    """Refuse a scope that there is not, or a user that does not go with it.
+
+    Raises:
+        OptionsError: it is so.
+    """
+    if scope not in SCOPES:
+        raise OptionsError(f"scope {quoted(scope)}: expected {', '.join(SCOPES)}")
+    if (scope == "user") != (user is not None):
+        raise OptionsError("a token of scope user speaks for one user, and no other token for one: check --user")
 
 
 def _digest(secret: str) -> str:

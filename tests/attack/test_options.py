@@ -53,7 +53,8 @@ VALUES = {
         ["data", "rows.jsonl", "--out", "data"], ["data", "rows.jsonl", "--out", "new", "--set", "x=1"],
         ["data", "rows.jsonl", "--out", "rows.jsonl"],
     ],
-    "data forget": [["data", "--user", "nobody at all", "--out", "new"], ["absent", "--user", "u", "--out", "new"]],
+    "data forget": [["data", "--user", "nobody at all", "--out", "new"],
+        ["data", "--user", "\udc80", "--out", "new"], ["absent", "--user", "u", "--out", "new"]],
     "plugins show": [["encoder", "mff"], ["encodr", "mf"], ["encoder", ""], ["", ""], ["encoder", "\x1b[31m"]],
     "plugins list": [["encodr"], ["\n"]],
     "plugins check": [["nothing"], ["mf", "--set", "embedding_dim=-1"], ["mf", "--kind", "gates"],
@@ -79,6 +80,7 @@ VALUES = {
     "ask": [
         ["run", "absent.jsonl"], ["run", "rows.jsonl"], ["run", "rows.jsonl", "--count", "0"],
         ["run", "rows.jsonl", "--count", HUGE], ["absent", "rows.jsonl"], ["run", "rows.jsonl", "--support", "absent"],
+        ["run", "rows.jsonl", "--user", ""], ["run", "rows.jsonl", "--user", "\0"], ["run", "."], ["run", "run"],
     ],
     "export": [
         ["absent", "--out", "new"], ["run", "--out", "new", "--user", "nobody at all"], ["run", "--out", "data"],
@@ -92,8 +94,17 @@ VALUES = {
         ["--data", "data", "--dry-run", "--reference", "nobody"], ["run/config.toml", "--dry-run"], ["rows.jsonl"],
     ],
     "demo --out new": [["--backbone", "./nowhere"], ["--set", "reward"], ["--seed", "-1"], ["--set", "source.x=1"]],
-    "align": [["absent"], ["run", "--out"]],
-    "serve": [["absent"]],
+    "align": [
+        ["absent"], ["run", "--out"],
+        ["run", "rows.jsonl", "--user", "\0", "--out", "a.jsonl", "--generator", "facets"],
+    ],
+    "serve": [["absent"], ["absent", "--store", "data"]],
+    "serve token new --scope user": [
+        ["--user", "", "--store", "s.sqlite"], ["--user", "\0", "--store", "s.sqlite"], ["run", "--store", "a\0b"],
+        ["--scope", "king", "--store", "s.sqlite"],
+    ],
+    "serve token list": [["--store", "data"], ["--store", "absent.sqlite"], ["--store", "rows.jsonl"], ["absent"], []],
+    "serve token revoke": [[HUGE, "--store", "s.sqlite"], ["x", "--store", "s.sqlite"]],
     "nothing": [[]],
 }  # fmt: skip
 CASES = [(command, extra) for command, extras in VALUES.items() for extra in extras]

@@ -185,7 +185,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
         (["--num", 0, "--aligner", "best-of-m"], ["--num 0: at least one candidate", "unknown aligner 'best-of-m'"]),
         (["--set", "alignr.x=1", "--set", "aligner.x=1"], ["--set alignr: unknown section", "unknown option 'x'"]),
         (["--set", "nonsense"], ["--set nonsense: expected stage.key=value"]),
-        (["--user", " "], ["--user: an empty id"]),
+        (["--user", " "], ["--user: empty text"]),
         ([], ["nobody to answer: name users by --user"]),
         (["--users", "a", "--support", "b"], ["--users and --support: give one of them"]),
         (["--users", "no-such.safetensors"], ["no-such.safetensors: missing"]),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from ipaddress import ip_address
 from typing import Any, TypeAlias, final
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers, MutableHeaders
 
@@ -68,6 +69,10 @@ class Limits:
         host = headers.get("host", "")
         if self._is_open() and not _is_own(_name(host)):
             return refusal(421, "this service is for its own machine: ask localhost")
+        try:
+            unquote_to_bytes(scope.get("raw_path", b"")).decode("utf-8")
+        except UnicodeDecodeError:  # read with a stand-in for what is no character, two users would be one
+            return refusal(400, "the address is not in UTF-8: write it percent-encoded")
         origin = headers.get("origin")
         if origin and origin not in self._origins and origin.partition("://")[2] != host:
             return refusal(403, "a page of another host may not ask; --allow-origin names those that may")

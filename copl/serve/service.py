@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, TypeAlias, TypeVar, final
 
 from anyio import to_thread
@@ -115,19 +116,23 @@ class Service:
         """Do something with the model, on its thread."""
         return await _wait(self.engine.call(function, size))
 
-    async def append(self, user: str, key: str | None, entries: Sequence[Entry]) -> Appended:
+    async def append(
+        self, user: str, key: str | None, entries: Sequence[Entry], *, began: float | None = None
+    ) -> Appended:
         """Add what a user said to the log.
 
         Args:
             user: the user.
             key: the idempotency key, if the client gave one.
             entries: what was said.
+            began: as for `copl.data.events.log.EventLog.append`.
         """
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             raise ApiError(422, f"idempotency key: expected 1 to {_LONGEST_KEY} characters")
         if key is not None and ("\x00" in key or not key.isprintable()):
             raise ApiError(422, "idempotency key: expected printable characters")
-        appended = await self.store(self.log.append, user, key or f"own-{secrets.token_hex(16)}", list(entries))
+        own_key = key or f"own-{secrets.token_hex(16)}"
+        appended = await self.store(partial(self.log.append, user, own_key, list(entries), began=began))
         if appended.is_new:
             for event in appended.events:
                 if event.kind != "completion":

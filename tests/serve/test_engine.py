@@ -17,6 +17,7 @@ from copl.serve.served import Asked, History
 from copl.serve.server import listen
 from copl.serve.settings import ServeOptions
 from tests.serve.running import Running
+from tests.serve.upstream import upstream
 
 PROMPT = "How do I boil an egg?"
 
@@ -123,6 +124,25 @@ def test_too_much_is_refused_with_a_time_to_come_again(serving: Callable[..., Ru
             assert 1 <= int(refused.headers["Retry-After"]) <= 60
             assert "2 requests wait" in refused.json()["error"]["message"]
         assert all(len(answer.result(60)) == 3 for answer in answers), "what was accepted is answered"
+
+
+def test_an_answer_that_was_on_its_way_to_somebody_who_is_forgotten_is_not_kept(
+    serving: Callable[..., Running],
+) -> None:
+    asked = {"messages": [{"role": "user", "content": PROMPT}], "user": "ann"}
+    with upstream() as (url, _), ThreadPoolExecutor(2) as pool:
+        service = serving(upstream=url)
+        with busy(service):
+            answer = pool.submit(service.http.post, "/v1/chat/completions", json=asked)
+            assert waiting(service, 1)
+            forgotten = pool.submit(service.http.delete, "/v1/users/ann")
+            assert waiting(service, 2)
+        assert (answer.result(60).status_code, forgotten.result(60).status_code) == (200, 200)
+        said = {"completion_id": answer.result().json()["id"], "chosen": 0}
+        assert service.http.post("/v1/feedback", json=said).status_code == 404
+        assert service.service.log.of_user("ann") == []
+        assert service.http.post("/v1/chat/completions", json=asked).status_code == 200
+        assert len(service.service.log.of_user("ann")) == 1, "who comes again is kept again"
 
 
 def test_refused_requests_and_faults_are_counted(serving: Callable[..., Running]) -> None:

@@ -171,13 +171,15 @@ class EventLog:
                 with connection.begin():
                     yield connection
 
-    def append(self, user: str, key: str, entries: Sequence[Entry]) -> Appended:
+    def append(self, user: str, key: str, entries: Sequence[Entry], *, began: float | None = None) -> Appended:
         """Add what one request said, all of it or nothing; the same request again adds nothing.
 
         Args:
             user: the user's id.
             key: the request's idempotency key.
             entries: what was said, in order.
+            began: when the request began, in seconds since 1970, where it took a while: nothing is added for a user who
+                was forgotten since.
 
         Raises:
             ConflictError: the key was used before by this user, for something else.
@@ -190,6 +192,8 @@ class EventLog:
         ]  # fmt: skip
         try:
             with self.writing() as connection:
+                if began is not None and self._is_forgotten_since(connection, user, began):
+                    return Appended((), False)
                 before = self._of_request(connection, user, key)
                 if not before:
                     for row in rows:
@@ -204,6 +208,11 @@ class EventLog:
         if same != [(row["kind"], row["subject"], row["body"]) for row in rows]:
             raise ConflictError
         return Appended(tuple(before), False)
+
+    def _is_forgotten_since(self, connection: Connection, user: str, began: float) -> bool:
+        asked = sql.select(_FORGOTTEN.c.created).where(_FORGOTTEN.c.digest == user_digest(user))
+        forgotten: float | None = connection.execute(asked).scalar()
+        return forgotten is not None and forgotten >= began
 
     def _of_request(self, connection: Connection, user: str, key: str) -> list[Event]:
         asked = sql.select(_EVENTS).where(_EVENTS.c.user_id == user, _EVENTS.c.key == key).order_by(_EVENTS.c.part)

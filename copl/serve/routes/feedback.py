@@ -23,10 +23,18 @@ class FeedbackRequest(Strict):
 
     completion_id: str = Field(description="Id of a chat completion.", min_length=1, max_length=100)
     chosen: int | None = Field(
-        default=None, ge=0, description="The best candidate, by its place: it is preferred to every other one."
+        default=None,
+        ge=0,
+        strict=True,
+        description="The best candidate, by its place: it is preferred to every other one.",
     )
     rating: float | None = Field(
-        default=None, ge=-1, le=1, allow_inf_nan=False, description="A thumb for the answer shown: 1 up, -1 down."
+        default=None,
+        ge=-1,
+        le=1,
+        allow_inf_nan=False,
+        strict=True,
+        description="A thumb for the answer shown: 1 up, -1 down.",
     )
     edit: Text | None = Field(default=None, description="A better answer: it is preferred to the one shown.")
     withdraw: Literal[True] | None = Field(default=None, description="Take back all that was said of it.")

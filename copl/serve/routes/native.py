@@ -65,7 +65,7 @@ class Rating(Strict):
 
     prompt: PromptField
     response: Text
-    rating: float = Field(allow_inf_nan=False, description="The higher the better.")
+    rating: float = Field(allow_inf_nan=False, strict=True, description="The higher the better.")
 
 
 @final

@@ -207,7 +207,7 @@ async def complete(
         settings: as `copl.serve.writers.Writer.write` takes them.
         kind: what its id begins with.
     """
-    options = service.options
+    options, began = service.options, time.time()
     check_texts([], [prompt], max_text=options.max_text, max_texts=options.max_texts)
     if service.writer is None:
         raise ApiError(400, "nobody writes answers here: start with --upstream URL")
@@ -230,7 +230,7 @@ async def complete(
         "rewards": chosen.rewards, "average": average, "model": written.model, "run": chosen.run,
     }  # fmt: skip
     if user is not None:  # what nobody could say anything of, and nobody could have forgotten, is not kept
-        await service.append(user, None, [Entry("completion", own_id, kept)])
+        await service.append(user, None, [Entry("completion", own_id, kept)], began=began)
     differs = chosen.candidates[0] != chosen.candidates[chosen.unpersonalised]
     service.metrics.answers.labels(str(differs).lower()).inc()
     return Completion(own_id, created, written, chosen)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import says_nothing, split_order, split_title
-from copl.evaluate.verdict import AVERAGE_USER, above_chance, below_chance
+from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS, above_chance, below_chance
 from copl.records import Measurement
 
 
@@ -68,7 +68,7 @@ def differences_to_tell(measurements: Mapping[str, Sequence[Measurement]]) -> It
             if m.metric == "accuracy_difference" and m.split not in silent:
                 other = m.subset.removeprefix(VERSUS)
                 if other != AVERAGE_USER:
-                    yield method, other, m
+                    yield method, f"the {CONSENSUS}" if other == CONSENSUS else other, m
                 elif m.low or m.high:
                     yield method, f"its own {AVERAGE_USER}", m
 

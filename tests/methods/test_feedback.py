@@ -96,7 +96,7 @@ def test_a_half_life_is_chosen_where_tastes_turn(tmp_path: Path, run_copl: RunCo
     accuracy = {}
     for choose in ("false", "true"):
         run = tmp_path / choose
-        recipe = ("--method", "graph", "--encoder", "mf", "--set", f"method.choose_half_life={choose}")
+        recipe = ("--method", "graph", "--encoder", "spectral", "--set", f"method.choose_half_life={choose}")
         code, _, err = run_copl("train", str(tmp_path / "data"), "--out", str(run), *recipe)
         assert code == 0, err
         code, shown, err = run_copl("evaluate", str(run), "--json")

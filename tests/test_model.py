@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from copl import Model
-from copl.data.dataset import save_dataset
+from copl.data.dataset import load_dataset, save_dataset
 from copl.data.reading.rows import parse_rows
 from copl.data.reading.table import table_of_objects
 from copl.data.sources.tables import RowOptions, data_of_rows
-from copl.errors import DataError
+from copl.errors import DataError, RunError
 from copl.interfaces import Progress
 from copl.model import UnknownUserWarning
 from copl.plugins import load
+from copl.records import AdaptedUsers
 from copl.runs.pipeline import train
 from copl.runs.recipe import resolve
 from copl.system.progress import RunLog, SilentProgress
@@ -106,3 +107,12 @@ def test_keys_of_rows_that_are_not_read_are_warned_of(model: Model) -> None:
     row = {"user_id": "n", "prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1], "wieght": 3}
     with pytest.warns(UserWarning, match=r"Column 'wieght' .* was not read \(did you mean 'weight'\?\)"):
         model.adapt([row])
+
+
+def test_rewards_that_are_no_numbers_are_refused(small_run: Path) -> None:
+    model = Model.open(small_run)
+    nowhere = model.method.space.trained.users[:1] * float("nan")  # type: ignore[attr-defined]
+    users = AdaptedUsers(("u",), nowhere, ("",), np.zeros(1), np.zeros(1))
+    known = load_dataset(model.run.data_directory).responses
+    with pytest.raises(RunError, match="no finite numbers"):
+        model.score("u", known.prompts[0], list(known.texts[:1]), adapted=users)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from copl.data.events.log import shown_address
+from copl.data.events.database import shown_address
 from copl.errors import OptionsError, of_system
 from copl.serve.app import create_app, create_service
 from copl.serve.settings import ServeOptions

@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import numpy as np
 import pytest
 
 from copl import Model
 from copl.data.dataset import load_dataset, save_dataset
 from copl.errors import DataError, RunError
 from copl.plugins import load
-from copl.records import AdaptedUsers, PreferenceData
+from copl.records import PreferenceData
 from copl.runs import directory as directory_module
 from copl.runs.directory import Run, create_run, open_run
 from copl.runs.facts import RunFacts
 from copl.runs.pipeline import evaluate, load_data, train
 from copl.runs.recipe import Recipe, merge, resolve
 from copl.runs.reference import REFERENCE_FILE, reference_of
-from copl.runs.reporting import Evaluated, report_run
+from copl.runs.reporting import report_run
 from copl.system.progress import RunLog, SilentProgress
 
 if TYPE_CHECKING:
@@ -347,15 +346,6 @@ def test_measuring_on_other_data_is_said_and_never_happens_unasked(
         report_run(run, load_dataset(small_data))
 
 
-def test_runs_of_different_data_are_not_compared(small_data: Path, tmp_path: Path) -> None:
-    options = {"num_seen_users": 40, "num_unseen_users": 10, "num_prompts": 30}
-    save_dataset(load().registry("source").create("facets", options).load(seed=5), tmp_path / "other")
-    for name, data in (("a", small_data), ("b", tmp_path / "other")):
-        evaluated(trained(data, tmp_path / "runs" / name), load_dataset(data))
-    with pytest.raises(RunError, match=r"runs/b: evaluated on other data"):
-        Evaluated.read(tmp_path / "runs")
-
-
 def test_adapted_users_belong_to_one_run(graph_run: Path, small_data: Path, run_copl: RunCopl, tmp_path: Path) -> None:
     model, other = Model.open(graph_run), Model.open(trained(small_data, tmp_path / "other", seed=2).root)
     twin = Model.open(trained(small_data, tmp_path / "twin").root)
@@ -393,14 +383,6 @@ def test_equal_runs_leave_equal_files(graph_run: Path, small_data: Path, tmp_pat
     again = evaluated(trained(small_data, tmp_path / "again"), load_dataset(small_data)).root
     for path in [*files_of_stages(graph_run), *graph_run.glob("evaluation/*"), graph_run / "metrics.json"]:
         assert (again / path.relative_to(graph_run)).read_bytes() == path.read_bytes(), path
-
-
-def test_rewards_that_are_no_numbers_are_refused(graph_run: Path) -> None:
-    model = Model.open(graph_run)
-    average = AdaptedUsers(("u",), model.method.space.trained.users[:1] * float("nan"), ("",), np.zeros(1), np.zeros(1))  # type: ignore[attr-defined]
-    trained_prompt = load_dataset(open_run(graph_run, load()).data_directory).responses
-    with pytest.raises(RunError, match="no finite numbers"):
-        model.score("u", trained_prompt.prompts[0], list(trained_prompt.texts[:1]), adapted=average)
 
 
 def test_a_stage_that_was_killed_before_it_got_its_name_is_no_part_of_the_fitted_method(

@@ -9,13 +9,14 @@ import pytest
 
 from benchmarks import demo_record
 from benchmarks.records import read_record
-from copl.data.dataset import load_dataset
+from copl.data.dataset import load_dataset, save_dataset
+from copl.errors import RunError
 from copl.evaluate.tables import split_title
 from copl.evaluate.verdict import CONSENSUS
 from copl.plugins import load
 from copl.records import Measurement
 from copl.runs.directory import open_run
-from copl.runs.reporting import compared
+from copl.runs.reporting import Evaluated, compared
 
 
 def test_gains_are_over_the_best_that_knows_no_users(
@@ -65,3 +66,15 @@ def test_gains_are_over_the_best_that_knows_no_users(
         for gain in gains
         if gain.split != "validation"
     }
+
+
+def test_runs_of_different_data_are_not_compared(
+    run_copl: Callable[..., tuple[int, str, str]], small_data: Path, tmp_path: Path
+) -> None:
+    options = {"num_seen_users": 40, "num_unseen_users": 10, "num_prompts": 30}
+    save_dataset(load().registry("source").create("facets", options).load(seed=5), tmp_path / "other")
+    for name, data in (("a", small_data), ("b", tmp_path / "other")):
+        assert run_copl("train", data, "--out", tmp_path / "runs" / name, "--method", "length")[0] == 0
+        assert run_copl("evaluate", tmp_path / "runs" / name)[0] == 0
+    with pytest.raises(RunError, match=r"runs/b: evaluated on other data"):
+        Evaluated.read(tmp_path / "runs")

@@ -56,7 +56,8 @@ class EventsSource:
         Raises:
             DataError: the store cannot be read, or nobody said anything yet.
         """
-        from copl.data.events.log import EventLog, address
+        from copl.data.events.database import address
+        from copl.data.events.log import EventLog
 
         store = self._options.store
         if "://" not in store and not Path(store).is_file():

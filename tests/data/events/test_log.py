@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from copl.data.events.database import shown_address
 from copl.data.events.evidence import words
-from copl.data.events.log import ConflictError, DamagedError, Entry, EventLog, shown_address
+from copl.data.events.log import ConflictError, DamagedError, Entry, EventLog
 from copl.errors import CoplError, DataError, OptionsError
 
 

@@ -140,6 +140,6 @@ def test_stores_that_are_made_at_once_do_not_disturb_each_other(postgresql: str)
 def test_ids_are_given_in_the_order_of_a_users_events(postgresql: str) -> None:
     log = EventLog(postgresql)
     for number in range(5):
-        log.append("order", str(number), [Entry("comparison", "s", {"n": number})] * 1)
+        log.append("order", str(number), [Entry("withdrawal", "s", {"n": number})])
     assert [event.body["n"] for event in log.of_user("order")] == list(range(5))
     log.close()

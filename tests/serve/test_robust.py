@@ -191,7 +191,7 @@ def test_a_run_that_cannot_be_served_leaves_the_one_before(
         (["token", "new", "RUN", "--scope", "user"], "--user"),
         (["token", "new", "RUN", "--scope", "root"], "expected user, service, admin"),
         (["token", "new"], "name the RUN"),
-        (["token", "revoke", "7", "RUN"], "there is none in force"),
+        (["token", "revoke", "7", "RUN"], "no such store"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(
@@ -219,4 +219,7 @@ def test_tokens_are_made_listed_and_revoked(
     assert '"user": "ann"' in out
     assert secret.strip() not in out
     assert run_copl("serve", "token", "revoke", 1, *store)[0] == 0
+    code, _, err = run_copl("serve", "token", "revoke", 1, *store)
+    assert code == 2
+    assert "token 1: there is none in force" in err
     assert "revoked" in run_copl("serve", "token", "list", *store)[1]

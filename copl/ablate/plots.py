@@ -12,7 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from copl.ablate.tables import SplitTable
-from copl.evaluate.plots import PALETTE, glyphs_of_the_page, label
+from copl.evaluate.plots import PALETTE, glyphs_of_the_page, label, whiskers
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -47,14 +47,12 @@ def accuracy_bars(shown: SplitTable) -> str:
         for number, (name, entries) in enumerate(shown.rows.items()):
             there = [(column, entry) for column, entry in enumerate(entries) if entry is not None]
             values = np.array([entry.value for _, entry in there])
-            reach = [values - [e.low for _, e in there], [e.high for _, e in there] - values] if there else None
+            lows_here, highs_here = [entry.low for _, entry in there], [entry.high for _, entry in there]
             ax.bar(
                 [column - 0.4 + (number + 0.5) * share for column, _ in there],
                 values,
                 share * 0.92,
-                yerr=reach
-                if reach is None
-                else np.maximum(reach, 0.0),  # matplotlib takes no value beyond its interval
+                yerr=whiskers(values, lows_here, highs_here) if there else None,
                 label=label(name),
                 color=PALETTE[number % len(PALETTE)],
                 hatch=("", "//", "..", "xx")[number // len(PALETTE) % 4],
@@ -62,7 +60,7 @@ def accuracy_bars(shown: SplitTable) -> str:
                 linewidth=0,
                 error_kw={"elinewidth": 1.0, "capsize": 2.0},
             )
-            lows += [entry.low for _, entry in there]
+            lows += lows_here
         ax.set_ylim(bottom=max(0.0, min(lows) - _MARGIN))
         ax.set_xticks(range(len(shown.columns)), [label(column) for column in shown.columns])
         ax.set_ylabel("accuracy")

@@ -81,6 +81,11 @@ class Plot:
     description: str
 
 
+def whiskers(values: FloatArray, lows: Sequence[float], highs: Sequence[float]) -> FloatArray:
+    """Return how far intervals reach below and above their values [2, N]; 0 where a value lies beyond its interval."""
+    return np.maximum([values - lows, highs - values], 0.0)
+
+
 def label(name: str) -> str:
     """Return a name as a label: one line, not too long, and never empty or hidden, as matplotlib takes some to be."""
     text = one_line(name)
@@ -265,11 +270,10 @@ def accuracy_by_comparisons(
         for number, (method, found) in enumerate(results.items()):
             at = np.array([labels.index(count) for count, _ in found]) + 0.08 * (number - (len(results) - 1) / 2)
             values = np.array([m.value for _, m in found])
-            bars = [values - [m.low for _, m in found], [m.high for _, m in found] - values]
             ax.errorbar(
                 at,
                 values,
-                yerr=np.maximum(bars, 0.0),  # matplotlib takes no value beyond its interval
+                yerr=whiskers(values, [m.low for _, m in found], [m.high for _, m in found]),
                 color=PALETTE[number % len(PALETTE)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,

@@ -77,7 +77,7 @@ def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
         try:
             lines.append((number, json.loads(line, parse_constant=_no_number)))
         except (ValueError, RecursionError) as error:
-            faults.add(f"{of_json(error)}", row=number, label=f"line {number}")
+            faults.add(of_json(error), row=number, label=f"line {number}")
     return lines
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,28 @@ def overview_table(rows: Sequence[Row], differences: Sequence[Row]) -> Published
     ((_, table),) = accuracy_tables(*as_columns)
     header = ("method", *(split_title(split) for split in table.header[1:]))
     return PublishedTable("Accuracy, on average", header, table.rows)
+
+
+def front_table(overview: PublishedTable, ours: str) -> PublishedTable:
+    """Return what a visitor needs of an overview: ours, and by column the best that knows users and that knows none.
+
+    What is told what no method knows stays as the bound. Of equals the one is shown that is shown already.
+    """
+    chosen = {f"`{ours}`", *TOLD}
+    others = [row for row in overview.rows if row[0] not in chosen]
+    for knows_users in (True, False):
+        for column in range(1, len(overview.header)):
+            figures = {row[0]: _figure(row[column]) for row in others if ("†" not in "".join(row)) == knows_users}
+            best = [name for name, figure in figures.items() if figure == max(figures.values())]
+            if not chosen.intersection(best):
+                chosen.update(best[:1])
+    return evolve(overview, rows=tuple(row for row in overview.rows if row[0] in chosen))
+
+
+def _figure(cell: str) -> float:
+    """Return the figure that a cell begins with; below all others where it has none."""
+    match = re.match(r"[01]?\.\d+", cell.strip("*"))
+    return float(match.group()) if match else -1.0
 
 
 def _place(row: Row) -> Place:
@@ -247,7 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     winners = other_winners(rows, wanted.ours)
     notes = [f"Seeds {', '.join(map(str, facts['seeds']))}.", *winners]
     record = new_record(facts["title"], facts["command"], code=CODE, notes=notes)
-    write_record(evolve(record, tables=tables), wanted.results / f"{wanted.name}.json")
+    front = front_table(tables["overview"], wanted.ours)
+    write_record(evolve(record, tables={**tables, "front": front}), wanted.results / f"{wanted.name}.json")
     if wanted.record_only:
         print(wanted.results / f"{wanted.name}.json")
         return

@@ -6,13 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from copl.evaluate.paired import VERSUS
 from copl.evaluate.tables import says_nothing, split_order, split_title
-from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS, above_chance, below_chance
+from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
 from copl.records import Measurement
-
-
-def findings(measurements: Mapping[str, Sequence[Measurement]]) -> list[str]:
-    """Return the findings of an evaluation, most important first; `measurements` are by name of the method."""
-    return [*_best(measurements), *_differences(measurements)]
 
 
 def percent(value: float) -> str:
@@ -24,32 +19,8 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _best(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
-    """Say for each split which method is right most often."""
-    overall = [
-        (method, m)
-        for method, ms in measurements.items()
-        for m in ms
-        if (m.metric, m.subset) == ("accuracy", "all") and not says_nothing(m)
-    ]
-    for split in split_order([m.split for _, m in overall]):
-        here = sorted(((m, method) for method, m in overall if m.split == split), key=lambda pair: -pair[0].value)
-        (best, name), others = here[0], here[1:]
-        sentence = (
-            f"On {split_title(split)}, {name} is right about {percent(best.value)} of {best.count:,} comparisons "
-            f"({100 * best.low:.1f} to {percent(best.high)})"
-        )
-        if below_chance(best):
-            sentence += ", which is below chance"
-        elif not above_chance(best):
-            sentence += ", not to be told apart from chance"
-        if others:
-            sentence += "; " + ", ".join(f"{other} {percent(m.value)}" for m, other in others)
-        yield sentence + "."
-
-
-def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
-    """Say for each split and method which others it is ahead of, behind, or not to be told apart from."""
+def findings(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
+    """Say for each split and method, by name, which others it is ahead of, behind, or not to be told apart from."""
     found = list(differences_to_tell(measurements))
     for split in split_order([m.split for *_, m in found]):
         for method in dict.fromkeys(method for method, _, m in found if m.split == split):

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from copl.evaluate.curves import training_panels
 from copl.evaluate.examples import Example
-from copl.evaluate.findings import differences_to_tell, findings, percent
+from copl.evaluate.findings import differences_to_tell, percent
 from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
 from copl.evaluate.verdict import CONSENSUS, above_chance, ahead_of, below_chance
 from copl.records import Measurement
@@ -92,7 +92,7 @@ class ReportInputs:
         data: description of the data, as rows of a name and a value.
         examples: what two users want, and the model knew.
         facts: how the run was made: command, versions, seed, data hash; plain JSON values.
-        notes: further findings, in words.
+        notes: what there is to know beside the figures, in words.
         answers: what users are shown and what it is worth to them, where that was measured.
         why: what makes the scores of some users.
     """
@@ -147,6 +147,18 @@ class _Results:
 
 
 @final
+@frozen
+class _Differences:
+    """The table of differences: methods and whom they are compared with as rows, splits as columns.
+
+    A cell is the difference and its interval in words, None where there is none.
+    """
+
+    splits: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[tuple[str, str] | None, ...]], ...]
+
+
+@final
 @frozen(eq=False)
 class _Section:
     """Plots under one heading.
@@ -173,9 +185,9 @@ def render_report(inputs: ReportInputs) -> str:
     return environment.from_string(template).render(
         title=inputs.title,
         verdicts=inputs.verdicts,
-        findings=[*findings(headline.measurements), *inputs.notes],
+        notes=inputs.notes,
         results=_results(headline.measurements),
-        differences=list(_differences(headline.measurements)),
+        differences=_differences(headline.measurements),
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
         sections=_sections(headline),
         answers=inputs.answers,
@@ -221,14 +233,22 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
     return _Results(tuple(split_title(split) for split in splits), rows)
 
 
-def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield method, baseline, split, difference and interval, in points; in each split the largest one first."""
-    found = list(differences_to_tell(measurements))
-    for split in split_order([m.split for *_, m in found]):
-        here = [row for row in found if row[-1].split == split]
-        for method, other, m in sorted(here, key=lambda row: -row[-1].value):
-            interval = f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
-            yield method, other, split_title(split), f"{100 * m.value:+.1f}", interval
+def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> _Differences | None:
+    """Return how far each method is ahead of others on the same comparisons, in points."""
+    by_pair: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
+    for method, other, m in differences_to_tell(measurements):
+        shown = f"{100 * m.value:+.1f}", f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
+        by_pair.setdefault((method, other), {})[m.split] = shown
+    rows: list[tuple[str, list[str], dict[str, tuple[str, str]]]] = []
+    for (method, other), cells in by_pair.items():
+        same = (row for row in rows if row[0] == method and cells.items() <= row[2].items())
+        if (twin := next(same, None)) is None:
+            rows.append((method, [other], cells))
+        else:  # a run of the consensus beside the consensus that the evaluation trained: one row for both
+            twin[1].append(other)
+    splits = split_order([split for *_, cells in rows for split in cells])
+    shown_rows = tuple((m, " and ".join(others), tuple(map(cells.get, splits))) for m, others, cells in rows)
+    return _Differences(tuple(map(split_title, splits)), shown_rows) if rows else None
 
 
 def _sections(inputs: ReportInputs) -> list[_Section]:

@@ -79,6 +79,8 @@ def cell(measurement: Measurement) -> str:
     "'\\u2013'"
     >>> cell(Measurement("test", "all", "log_loss", 1.5, 1.25, 2.0, 100))
     '1.500 (1.250-2.000)'
+    >>> cell(Measurement("cold", "all", "utility_gain", 0.014, -0.149, 0.176, 100))
+    '.014 (-.149 to .176)'
     >>> cell(Measurement("test", "versus:btl", "accuracy_difference", 0.02, -0.01, 0.05, 100))
     '+.020 (-.010 to +.050)'
     """
@@ -86,7 +88,7 @@ def cell(measurement: Measurement) -> str:
         return "\N{EN DASH}"
     signed = measurement.metric.endswith("_difference")
     value, low, high = (number(v, signed=signed) for v in (measurement.value, measurement.low, measurement.high))
-    return f"{value} ({low}{' to ' if signed else '-'}{high})"
+    return f"{value} ({low}{' to ' if signed or measurement.low < 0 else '-'}{high})"
 
 
 def says_nothing(measurement: Measurement) -> bool:

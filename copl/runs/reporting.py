@@ -29,6 +29,8 @@ from copl.system.progress import read_log
 _EMPTY = Diagnostics()
 _LENGTH = 160
 """Characters of a text that a line of an explanation shows."""
+_NUM_SHOWN = 3
+"""Answers of a source that an explanation shows; the others are one line."""
 
 
 @final
@@ -101,7 +103,7 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
     Args:
         evaluated: the runs; the inside of the first one that has any is shown.
         out: file to write.
-        notes: what there is to say beside the findings.
+        notes: what there is to say beside the figures.
     """
     runs, data, measurements = evaluated.runs, evaluated.data, evaluated.measurements
     insides = {name: inside_of(run) for name, run in runs.items()}
@@ -174,7 +176,8 @@ def _read(prompt: str) -> str:
 
 
 def _why(reasons: Reasons) -> Why:
-    lines = [(f"{line.amount:+.3f}", line.words, line.is_detail) for line in reasons.lines(length=_LENGTH)]
+    shown = reasons.lines(num_shown=_NUM_SHOWN, length=_LENGTH)
+    lines = [(f"{line.amount:+.3f}", line.words, line.is_detail) for line in shown]
     sure = f"{reasons.user} chooses the first with a chance of {reasons.probability:.0%}"
     return Why(
         reasons.user, _read(reasons.prompt), reasons.title(_LENGTH), f"{reasons.score:+.3f}", tuple(lines),

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import results_page
 from benchmarks.pages import figures_of
-from benchmarks.records import read_record
+from benchmarks.records import PublishedTable, read_record
 from copl.ablate.conduct import Found
 from copl.ablate.grid import Plan
 from copl.evaluate.tables import number
@@ -49,6 +49,8 @@ def test_the_page_quotes_the_record_and_the_record_the_study(
         assert f"<!-- table: tiny/{title} -->" in page.read_text()
         assert record.tables[title].rows
     table = record.tables["unseen-users"]
+    assert set(record.tables["front"].rows) <= set(record.tables["overview"].rows)
+    assert "tiny/front" not in page.read_text()  # that is for the front page
     (mf,) = [row for row in table.rows if row[0] == "`mf`"]
     value = next(r["value"] for r in rows if (r["variant"], r["data"], r["split"]) == ("mf", "two", "heldout"))
     assert number(value) in mf[table.header.index("two")]
@@ -76,3 +78,20 @@ def test_where_others_are_ahead_is_said_with_by_how_much() -> None:
         "On votes, seen users, ahead of `copl` (.800): `vpl` by .025, `gpo` by .001."
     ]
     assert results_page.other_winners(rows, "vpl") == []
+
+
+def test_the_front_page_shows_ours_the_best_of_each_kind_and_the_bound() -> None:
+    rows = {
+        "`ours`": (".700 ± .010", ".600 ± .010"),
+        "`graph`": (".690 ± .010", "\N{EN DASH}"),
+        "`none`": (".600 ± .010†", ".550 ± .010"),
+        "`btl`": (".590 ± .010", ".560 ± .010†"),
+        "`length`": (".500 ± .010", ".510 ± .010"),
+        "`first`": (".695 ± .010", ".620 ± .010"),
+        "`equal`": ("**.710** ± .010", ".620 ± .010"),
+        "`group-oracle`": (".900 ± .010", ".900 ± .010"),
+    }
+    overview = PublishedTable("On average", ("method", "seen users", "new prompts"), [(k, *v) for k, v in rows.items()])
+    shown = results_page.front_table(overview, "ours")
+    assert [row[0] for row in shown.rows] == ["`ours`", "`none`", "`btl`", "`equal`", "`group-oracle`"]
+    assert all(row[1:] == rows[row[0]] for row in shown.rows)

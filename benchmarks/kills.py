@@ -7,16 +7,21 @@ killed: every file byte for byte, but for times (`benchmarks/kills_content.py` s
 them. At random moments the same is done by the clock. The commands are those of `benchmarks/kills_commands.py`.
 
     python -m benchmarks.kills --out benchmarks/results/kills.md [--every N] [--random N] [--commands A,B] [--limit S]
+        [--more] [--own]
 
-``--every N`` kills before each Nth event only, so that a short run still meets all parts of the program. Processes are
-forked from one that has imported the program and done nothing with it, so that most of the time is the command's.
+``--every N`` kills before each Nth event only, so that a short run still meets all parts of the program; ``--more``
+adds to the table that is there. Processes are forked from one that has imported the program, and what a first run of a
+command imported, and done nothing with it, so that most of the time is the command's; with ``--own`` each is a process
+of its own instead, as a user's is.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -24,16 +29,21 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
 
 from benchmarks.kills_commands import COMMANDS, Command, prepare
 from benchmarks.kills_content import content, strays
+from benchmarks.measured import commit
 
 EQUAL = "equal"
 OPENS_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+IMPORTED = {"accelerate", "copl", "matplotlib", "peft", "pyarrow", "torch", "transformers"}
+"""Packages whose modules are imported once for all processes that are forked."""
+OWN_PROCESS = "--own"
 WATCHED = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"}
 
 
@@ -58,7 +68,9 @@ class Attack:
         if status:
             raise RuntimeError(f"{command.name}: exit {status}: {said}")
         seconds = time.monotonic() - began
-        return cls(command, inputs, place, content(place), tuple(names.read_text().splitlines()), seconds)
+        events, modules = (tuple(part.split()) for part in names.read_text().split("\n\n"))
+        load_modules(modules)
+        return cls(command, inputs, place, content(place), events, seconds)
 
     def killed(self, event: int = 0, seconds: float = 0.0) -> str:
         """Kill the command before an event, or after some seconds; return the verdict on the one that is run again."""
@@ -108,7 +120,10 @@ def _start(arguments: list[str], place: Path, names: Path | None = None, before:
         os.dup2(said, 1)
         os.dup2(said, 2)
         os.environ["COPL_CACHE"] = str(place / "cache")
-        status = _run(arguments, place, names, before)
+        if OWN_PROCESS in sys.argv and names is None:
+            call = f"import sys; from benchmarks.kills import run; sys.exit(run({arguments}, sys.argv[1], {before}))"
+            os.execv(sys.executable, [sys.executable, "-c", call, str(place)])
+        status = run(arguments, str(place), before, names)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:  # noqa: BLE001 - a forked process must not return into its parent's code
@@ -125,8 +140,15 @@ def _wait(process: int) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")[-2000:] if said.exists() else ""
 
 
-def _run(arguments: list[str], place: Path, names: Path | None, before: int) -> int:
-    """Run the program in this process, with a hook that counts its file events and kills it before one of them."""
+def run(arguments: list[str], place: str, before: int, names: Path | None = None) -> int:
+    """Run the program in this process, with a hook that counts its file events and kills it before one of them.
+
+    Args:
+        arguments: of the command.
+        place: file events below this directory count.
+        before: number of the event to be killed before; 0 for none.
+        names: where the events and the imported modules are written.
+    """
     from copl import cli
 
     root, counted = os.path.realpath(place), list[str]()
@@ -156,7 +178,7 @@ def _run(arguments: list[str], place: Path, names: Path | None, before: int) -> 
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     if names is not None:
-        names.write_text("\n".join(counted))
+        names.write_text("\n".join(counted) + "\n\n" + "\n".join(list(sys.modules)))
     return status
 
 
@@ -190,14 +212,25 @@ def load_the_program() -> None:
     import accelerate  # noqa: F401
     import peft  # noqa: F401
     import torch
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     from copl import cli, model  # noqa: F401
     from copl.plugins import load
 
     torch.set_num_threads(1)
+    get_checkpoint_conversion_mapping("llama")  # compiles a thousand patterns, once a process
     load()
-    if (threads := len(os.listdir("/proc/self/task"))) > 1:
-        print(f"{threads} threads before the first fork", file=sys.stderr)
+
+
+def load_modules(names: Iterable[str]) -> None:
+    """Import what a command was seen to import, so that those forked from here on need not."""
+    for name in names:
+        if name.partition(".")[0] in IMPORTED and name not in sys.modules:
+            with suppress(ImportError):
+                importlib.import_module(name)
+    threads = [Path("/proc/self/task", task, "comm").read_text().strip() for task in os.listdir("/proc/self/task")]
+    if len(others := [name for name in threads if name != "jemalloc_bg_thd"]) > 1:
+        raise RuntimeError(f"threads before a fork: {others}")
 
 
 def main() -> None:
@@ -210,8 +243,11 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--limit", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true")
+    parser.add_argument(OWN_PROCESS, action="store_true")
     arguments = parser.parse_args()
-    lines = ["# Kills", "", f"`python {' '.join(['-m', 'benchmarks.kills', *sys.argv[1:]])}`", ""]
+    lines = [*arguments.out.read_text().splitlines(), ""] if arguments.more else ["# Kills", ""]
+    lines += [f"`python -m benchmarks.kills {shlex.join(sys.argv[1:])}` at commit {commit()}", ""]
     lines += ["| command | killed | run again | how often |", "| :-- | :-- | :-- | --: |"]
     load_the_program()
     with tempfile.TemporaryDirectory() as directory:

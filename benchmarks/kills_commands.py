@@ -21,7 +21,8 @@ from copl.plugins import load
 from copl.testing.tiny_model import write_tiny_model
 
 root = Path(sys.argv[1])
-options = {"num_seen_users": 20, "num_unseen_users": 5, "num_prompts": 30}
+options = {"num_seen_users": 8, "num_unseen_users": 3, "num_prompts": 14, "num_train": 5, "num_validation": 1,
+           "num_test": 1, "num_cold": 1, "num_support": 4, "num_heldout": 4}
 data = load().registry("source").create("facets", options).load(seed=0)
 save_dataset(data, root / "data")
 prompts, texts = data.responses.prompts, data.responses.texts

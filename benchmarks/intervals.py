@@ -2,24 +2,25 @@
 
     python -m benchmarks.intervals
 
-Made-up comparisons whose truth is known. A user adds to the chance of being right, a prompt does, a run does, and the
+Made-up comparisons whose truth is known. A user adds to the chance of being right, a text does, a run does, and the
 rest is the chance in a single answer; each is drawn anew in every trial. `single` is the interval of one run
-(`copl.evaluate.bootstrap.crossed_mean`), beside that over users alone; `seeds` is a paired difference over several runs
-(`copl.ablate.statistics.pooled_difference`), where users and prompts are the same in all runs, or others in each.
-Effects are uniform, so that chances stay between 0 and 1 and their mean is known exactly.
+(`copl.evaluate.bootstrap.crossed_mean`), beside that over users alone; `seeds` is a paired difference over several
+runs (`copl.ablate.statistics.pooled_difference`) whose users and texts are the same in all runs, or others in each;
+`shapes` is the same for runs whose effects have another distribution than the normal one. Effects of users and texts
+are uniform, so that chances stay between 0 and 1 and their mean is known exactly; differences are symmetric about zero.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-from attrs import evolve
+from attrs import evolve, frozen
 
 from benchmarks.measured import RESULTS
 from benchmarks.records import PublishedTable, new_record, write_record
@@ -27,15 +28,26 @@ from copl.ablate.statistics import SeedDifferences, pooled_difference
 from copl.evaluate.bootstrap import crossed_mean
 
 CODE = ("benchmarks/intervals.py", "copl/evaluate/bootstrap.py", "copl/ablate/statistics.py")
+_ENTROPY = 20261129
 _ANSWERS = 6
 """Comparisons of each user."""
-_ACCURACY = 0.65
+_RESAMPLES = 400
+"""Of an interval of one run; they say where it lies about the mean, not how wide it is."""
 _CHANGES = 0.2
 """Share of comparisons that one method gets right and the other does not, each way."""
 
 
-def _effects(rng: np.random.Generator, deviation: float, number: int) -> Any:
+def _uniform(rng: np.random.Generator, deviation: float, number: int) -> Any:
     return deviation * 3**0.5 * (2 * rng.random(number) - 1)
+
+
+SHAPES: dict[str, Callable[[np.random.Generator, float], float]] = {
+    "normal": lambda rng, deviation: deviation * rng.standard_normal(),
+    "uniform": lambda rng, deviation: float(_uniform(rng, deviation, 1)[0]),
+    "two values": lambda rng, deviation: deviation * rng.choice((-1.0, 1.0)),
+    "Student's t, 3 degrees": lambda rng, deviation: deviation * rng.standard_t(3) / 3**0.5,
+}
+"""Distributions of the effects of runs."""
 
 
 def _texts(rng: np.random.Generator, number: int, size: int, in_pairs: bool) -> tuple[Any, Any]:
@@ -47,104 +59,143 @@ def _texts(rng: np.random.Generator, number: int, size: int, in_pairs: bool) -> 
     return np.stack([one, other], axis=1), lambda effects: (effects[one] + effects[other]) / 2**0.5
 
 
-def single(
-    num_users: int, num_texts: int, user_sd: float, text_sd: float, *, in_pairs: bool, trials: int, resamples: int
-) -> tuple[float, float, float]:
+@final
+@frozen
+class Sampled:
+    """How many users and texts, how much each adds, and whether a comparison is about one text or two."""
+
+    num_users: int
+    num_texts: int
+    user_sd: float
+    text_sd: float
+    in_pairs: bool
+
+    def __str__(self) -> str:
+        return f"{self.num_users} users, {self.num_texts} {'responses' if self.in_pairs else 'prompts'}"
+
+
+def single(sampled: Sampled, accuracy: float, *, rng: np.random.Generator, trials: int) -> tuple[float, float, float]:
     """Return how often the interval over users and texts covers the truth, how often that over users, and its reach."""
-    rng = np.random.default_rng(num_users + 7 * num_texts)
-    users = np.repeat(np.arange(num_users), _ANSWERS)
+    users = np.repeat(np.arange(sampled.num_users), _ANSWERS)
     covers, alone, reach = 0, 0, 0.0
-    for trial in range(trials):
-        texts, of = _texts(rng, num_texts, len(users), in_pairs)
-        chance = _ACCURACY + _effects(rng, user_sd, num_users)[users] + of(_effects(rng, text_sd, num_texts))
-        right = (rng.random(len(users)) < chance).astype(np.float64)
-        _, low, high = crossed_mean(right, [users, texts], seed=trial, num_resamples=resamples)
-        covers += low <= _ACCURACY <= high
+    for _ in range(trials):
+        texts, of = _texts(rng, sampled.num_texts, len(users), sampled.in_pairs)
+        by_user, by_text = (
+            _uniform(rng, sampled.user_sd, sampled.num_users),
+            _uniform(rng, sampled.text_sd, sampled.num_texts),
+        )
+        right = (rng.random(len(users)) < accuracy + by_user[users] + of(by_text)).astype(np.float64)
+        _, low, high = crossed_mean(right, [users, texts], seed=0, num_resamples=_RESAMPLES)
+        covers += low <= accuracy <= high
         reach += (high - low) / 2 / trials
-        _, low, high = crossed_mean(right, [users], seed=trial, num_resamples=resamples)
-        alone += low <= _ACCURACY <= high
+        _, low, high = crossed_mean(right, [users], seed=0, num_resamples=_RESAMPLES)
+        alone += low <= accuracy <= high
     return covers / trials, alone / trials, reach
 
 
-def seeds(
-    num_seeds: int,
-    num_users: int,
-    num_texts: int,
-    deviations: Sequence[float],
-    *,
-    anew: bool,
-    trials: int,
-    resamples: int,
-) -> tuple[float, float]:
-    """Return how often the interval of a difference that is zero covers zero, and how often p < .05.
+@final
+@frozen
+class Runs:
+    """Several runs of a study: how many, how much each differs, and whether each has other users and texts."""
 
-    `deviations` are those of a run, of a user and of a prompt; `anew` draws other users and prompts for each run.
-    """
-    rng = np.random.default_rng(num_seeds + 11 * num_users + 13 * anew)
-    run_sd, user_sd, text_sd = deviations
-    size = num_users * _ANSWERS
-    covers, false = 0, 0
-    for trial in range(trials):
-        pieces = []
-        user_effects, text_effects = _effects(rng, user_sd, num_users), _effects(rng, text_sd, num_texts)
-        for run in range(num_seeds):
-            if anew:
-                user_effects, text_effects = _effects(rng, user_sd, num_users), _effects(rng, text_sd, num_texts)
-            users, texts = np.repeat(np.arange(num_users), _ANSWERS), rng.integers(num_texts, size=size)
-            effect = (_effects(rng, run_sd, 1)[0] + user_effects[users] + text_effects[texts]) / 2
-            drawn = rng.random(size)
-            values = (drawn < _CHANGES + effect).astype(np.float64) - (drawn > 1 - (_CHANGES - effect))
-            mark = f"{run} " if anew else ""
-            names = ([f"{mark}{row}" for row in column.tolist()] for column in (users, texts))
-            pieces.append(SeedDifferences(values, *names))
-        found = pooled_difference(pieces, seed=trial, num_resamples=resamples)
-        low, high = found.bounds
+    num_seeds: int
+    run_sd: float
+    anew: bool
+    shape: str = "normal"
+
+    def __str__(self) -> str:
+        return f"{self.num_seeds} seeds, users and texts {'drawn for each' if self.anew else 'the same'}"
+
+
+def seeds(runs: Runs, sampled: Sampled, *, rng: np.random.Generator, trials: int) -> tuple[float, float, float]:
+    """Return how often the interval of a difference that is zero covers zero, how often p < .05, and its reach."""
+    covers, false, reach = 0, 0, 0.0
+    for _ in range(trials):
+        pooled = pooled_difference([*_differences(runs, sampled, rng)])
+        low, high = pooled.bounds
         covers += low <= 0 <= high
-        false += found.p_value < 0.05
-    return covers / trials, false / trials
+        false += pooled.p_value < 0.05
+        reach += (high - low) / 2 / trials
+    return covers / trials, false / trials, reach
 
 
-def single_rows(trials: int, resamples: int) -> Iterator[tuple[str, ...]]:
+def _differences(runs: Runs, sampled: Sampled, rng: np.random.Generator) -> Iterator[SeedDifferences]:
+    users = np.repeat(np.arange(sampled.num_users), _ANSWERS)
+    by_user, by_text = np.zeros(0), np.zeros(0)
+    for run in range(runs.num_seeds):
+        if runs.anew or not run:
+            by_user = _uniform(rng, sampled.user_sd, sampled.num_users)
+            by_text = _uniform(rng, sampled.text_sd, sampled.num_texts)
+        texts, of = _texts(rng, sampled.num_texts, len(users), sampled.in_pairs)
+        effect = (SHAPES[runs.shape](rng, runs.run_sd) + by_user[users] + of(by_text)) / 2
+        drawn = rng.random(len(users))
+        values = (drawn < _CHANGES + effect).astype(np.float64) - (drawn > 1 - (_CHANGES - effect))
+        names = [f"{run if runs.anew else ''} {row}" for row in range(max(sampled.num_users, sampled.num_texts))]
+        named: Any = [names[row] for row in texts.ravel().tolist()]
+        if sampled.in_pairs:
+            named = [*zip(named[::2], named[1::2], strict=True)]
+        yield SeedDifferences(values, [names[row] for row in users.tolist()], named)
+
+
+def _generators() -> Iterator[np.random.Generator]:
+    """Yield a generator for each row, none of which draws what another does."""
+    for row in np.random.SeedSequence(_ENTROPY).spawn(1000):
+        yield np.random.default_rng(row)
+
+
+def single_rows(trials: int) -> Iterator[tuple[str, ...]]:
+    rngs = _generators()
     sizes, deviations = (
         product((30, 100, 400), (15, 60)),
         ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1), (0.05, 0.15)),
     )
-    for (num_users, num_texts), (user_sd, text_sd), in_pairs in product(sizes, deviations, (False, True)):
-        if in_pairs and num_users == 30:
-            continue
-        both, alone, reach = single(
-            num_users, num_texts, user_sd, text_sd, in_pairs=in_pairs, trials=trials, resamples=resamples
-        )
-        texts = f"{num_texts} {'responses' if in_pairs else 'prompts'}"
+    cases = [(Sampled(*size, *sds, pair), 0.65) for size, sds, pair in product(sizes, deviations, (False, True))]
+    cases += [(Sampled(100, texts, sd, sd, False), 0.9) for texts, sd in product((15, 60), (0.0, 0.025))]
+    for sampled, accuracy in cases:
+        both, alone, reach = single(sampled, accuracy, rng=next(rngs), trials=trials)
         yield (
-            f"{num_users} users, {texts}",
-            f"{user_sd:g}",
-            f"{text_sd:g}",
+            str(sampled),
+            f"{accuracy:g}",
+            f"{sampled.user_sd:g}",
+            f"{sampled.text_sd:g}",
             f"{100 * both:.1f}",
             f"{100 * alone:.1f}",
             f"{reach:.3f}",
         )
 
 
-def seed_rows(trials: int, resamples: int) -> Iterator[tuple[str, ...]]:
-    deviations = [(0.0, 0.0), (0.08, 0.08)]
+def seed_rows(trials: int) -> Iterator[tuple[str, ...]]:
+    rngs = iter([*_generators()][500:])
+    deviations = [(0.0, 0.0), (0.08, 0.0), (0.0, 0.08), (0.08, 0.08)]
     for num_seeds, anew, effects, run_sd in product((3, 5), (True, False), deviations, (0.0, 0.02, 0.05)):
-        size = {"num_seeds": num_seeds, "num_users": 100, "num_texts": 40}
-        covers, false = seeds(**size, deviations=(run_sd, *effects), anew=anew, trials=trials, resamples=resamples)
-        yield (
-            f"{num_seeds} seeds, users and prompts {'drawn for each' if anew else 'the same'}",
-            f"{run_sd:g}",
-            f"{effects[0]:g}",
-            f"{effects[1]:g}",
-            f"{100 * covers:.1f}",
-            f"{100 * false:.1f}",
-        )
+        if anew and effects[0] != effects[1]:
+            continue  # all of it is in the seeds' means
+        for in_pairs in (False,) if anew else (False, True):
+            sampled = Sampled(100, 40, *effects, in_pairs)
+            covers, false, reach = seeds(Runs(num_seeds, run_sd, anew), sampled, rng=next(rngs), trials=trials)
+            yield (
+                str(Runs(num_seeds, run_sd, anew)),
+                "responses" if in_pairs else "prompts",
+                f"{run_sd:g}",
+                f"{effects[0]:g}",
+                f"{effects[1]:g}",
+                f"{100 * covers:.1f}",
+                f"{100 * false:.1f}",
+                f"{reach:.3f}",
+            )
+
+
+def shape_rows(trials: int) -> Iterator[tuple[str, ...]]:
+    rngs = iter([*_generators()][900:])
+    for num_seeds, shape in product((3, 5), SHAPES):
+        runs = Runs(num_seeds, 0.05, True, shape)
+        covers, false, _ = seeds(runs, Sampled(100, 40, 0.0, 0.0, False), rng=next(rngs), trials=trials)
+        yield str(num_seeds), shape, f"{100 * covers:.1f}", f"{100 * false:.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.intervals", description=__doc__)
-    parser.add_argument("--trials", type=int, default=1000, help="trials of each row")
-    parser.add_argument("--resamples", type=int, default=400, help="bootstrap resamples of each interval")
+    parser.add_argument("--trials", type=int, default=4000, help="trials of each row")
     parser.add_argument("--out", type=Path, default=RESULTS / "intervals.json", help="file of the record")
     wanted = parser.parse_args(arguments)
     error = 100 * (0.95 * 0.05 / wanted.trials) ** 0.5
@@ -157,13 +208,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = {
         "single": PublishedTable(
             "One run: how often a 95 % interval covers the truth",
-            ("what was sampled", "user sd", "text sd", "users and texts, %", "users alone, %", "half width"),
-            [*single_rows(wanted.trials, wanted.resamples)],
+            (
+                "what was sampled",
+                "accuracy",
+                "user sd",
+                "text sd",
+                "users and texts, %",
+                "users alone, %",
+                "half width",
+            ),
+            [*single_rows(wanted.trials)],
         ),
         "seeds": PublishedTable(
-            "Several runs: a paired difference where there is none, 100 users and 40 prompts",
-            ("runs", "run sd", "user sd", "prompt sd", "covered, %", "p < .05, %"),
-            [*seed_rows(wanted.trials, wanted.resamples)],
+            "Several runs: a paired difference where there is none, 100 users and 40 texts",
+            ("runs", "texts", "run sd", "user sd", "text sd", "covered, %", "p < .05, %", "half width"),
+            [*seed_rows(wanted.trials)],
+        ),
+        "shapes": PublishedTable(
+            "Runs whose effects (sd .05) have another distribution than the normal one, users and texts drawn for each",
+            ("seeds", "effects of runs", "covered, %", "p < .05, %"),
+            [*shape_rows(wanted.trials)],
         ),
     }
     write_record(evolve(record, tables=tables), wanted.out)

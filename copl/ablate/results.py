@@ -26,9 +26,6 @@ from copl.system.files import write_atomically
 AVERAGE = "average"
 """What the mean over data sets is called."""
 
-_NUM_RESAMPLES = 1000
-"""Resamples behind an interval of one accuracy."""
-
 SIGNIFICANT = 0.05
 """Level that corrected p-values are held against."""
 
@@ -191,14 +188,14 @@ def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], marg
                     if cell is not None and (right := margins.right(cell, split)) is not None
                 ]
                 if len(by_seed) == len(plan.study.seeds):
-                    parts[name] = pooled_difference(by_seed, seed=plan.study.seeds[0], num_resamples=_NUM_RESAMPLES)
-                    found[variant.name, name, split] = Estimate(parts[name].value, *parts[name].bounds)
+                    parts[name] = pooled_difference(by_seed)
+                    found[variant.name, name, split] = Estimate(parts[name].value, *parts[name].interval)
                     if len(by_seed) == 1:  # the very interval that an evaluation of the run has shown
                         (alone,) = measured[variant.name, name, split].values()
                         found[variant.name, name, split] = Estimate(alone.value, alone.low, alone.high)
             if len(names) > 1 and len(parts) == len(names):
                 mean = mean_difference(parts)
-                found[variant.name, AVERAGE, split] = Estimate(mean.value, *mean.bounds)
+                found[variant.name, AVERAGE, split] = Estimate(mean.value, *mean.interval)
     return found
 
 
@@ -245,14 +242,14 @@ def differences(
     for split in _splits(results):
         for variant in (v.name for v in plan.variants if v.name not in apart):
             parts: dict[str, PairedDifference] = {}
-            for number, spec in enumerate(plan.study.data):
+            for spec in plan.study.data:
                 own = found.get((variant, spec.name, split))
                 if own is not None and is_no_answer(own.value, own.low, own.high):
                     continue
                 reference = versus.get((spec.name, split), "")
                 by_seed = list(_paired(runs, margins, (variant, reference), spec.name, split, plan.study.seeds))
                 if by_seed:
-                    parts[spec.name] = pooled_difference(by_seed, seed=number)
+                    parts[spec.name] = pooled_difference(by_seed)
                     rows.append((variant, spec.name, split, reference, parts[spec.name], len(by_seed)))
             if len(parts) > 1 and len(parts) == len(measured_on[split]):
                 against = {versus[name, split] for name in parts}

@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import frozen
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
-from copl.evaluate.bootstrap import Spread, crossed_resamples, interval, spread
+from copl.evaluate.bootstrap import Spread, added, spread, spread_between
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, IntArray
 
-NUM_RESAMPLES = 10_000
-"""Resamples behind a p-value."""
-
-_FEW = 10
-"""Below so many resamples on the far side of zero, a p-value is that of the tail of a distribution as wide as they."""
+_LEVEL = 0.05
+_NOTHING = Spread(0.0, float("inf"))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -37,7 +33,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         raise ValueError(f"an interval over runs needs at least two, got {len(values)}")
     array = np.asarray(values, dtype=np.float64)
-    quantile = float(student.ppf(0.975, len(array) - 1))
+    quantile = float(stdtrit(len(array) - 1, 0.975))
     return float(array.mean()), quantile * float(array.std(ddof=1)) / float(np.sqrt(len(array)))
 
 
@@ -77,73 +73,68 @@ class SeedDifferences:
 
 
 @final
-@frozen(eq=False)
+@frozen
 class PairedDifference:
     """By how much a method is ahead of another on one split of one data set, or on the mean of several.
 
     Attributes:
         value: difference of accuracy.
-        resampled: the same in each resample of users and texts [NUM_RESAMPLES].
-        by_seed: the same for each seed [S].
-        degrees: degrees of freedom of the resamples' width.
+        within: its variance over users and texts, were runs otherwise alike and independent.
+        by_seed: the difference of each seed [S].
+        shared: the covariance of two seeds, by the users and texts they share.
     """
 
     value: float
-    resampled: FloatArray
+    within: Spread
     by_seed: tuple[float, ...] = ()
-    degrees: float = float("inf")
+    shared: Spread = _NOTHING
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval: the wider one of those over seeds alone and over seeds and what they share (`widths`)."""
+        reach = max(width.reach for width in self.widths)
+        return self.value - reach, self.value + reach
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The 95 % interval: that of the resamples, or of Student's t over seeds where that is wider."""
-        low, high = interval(self.value, self.resampled)
-        if len(self.by_seed) < 2:
-            return low, high
-        mean, half = t_interval(self.by_seed)
-        return min(low, mean - half), max(high, mean + half)
+        """The interval, which holds zero wherever the p-value is .05 or more.
+
+        It would not where nothing varies but those asked are too few for the sign test; then it reaches to zero.
+        """
+        low, high = self.interval
+        return (low, high) if self.p_value < _LEVEL else (min(low, 0.0), max(high, 0.0))
 
     @property
     def p_value(self) -> float:
-        """Two-sided: the larger of that of the resamples and that of Student's t over seeds.
+        """Two-sided, the larger one of the two: below .05 where `bounds` leave out zero."""
+        return max(width.p_value(self.value) for width in self.widths)
 
-        That of the resamples is twice the share on the far side of zero, those at zero among them. Where fewer than ten
-        are there, their share says little, and could never survive a correction for hundreds of differences; then it
-        is the tail of Student's t with the resamples' standard deviation, if smaller.
+    @property
+    def widths(self) -> Sequence[Spread]:
+        """The variances that the value is held against.
+
+        With one seed, over users and texts. With more, V_s, that of the seeds' means with S - 1 degrees of freedom;
+        and V_s + X, with X what the seeds share. Seeds may agree by luck: V_s is at least V_w / t(.975, S - 1)^2, V_w
+        that within seeds, so that no interval reaches less far than a standard error over users and texts.
         """
-        return max(self._resampled_p_value(), _student_p_value(self.by_seed))
-
-    def _resampled_p_value(self) -> float:
-        far = min(int((self.resampled <= 0).sum()), int((self.resampled >= 0).sum()))
-        counted = min(1.0, 2 * (far + 1) / (len(self.resampled) + 1))
-        width = float(self.resampled.std(ddof=1))
-        if far >= _FEW or not width:
-            return counted
-        width *= float(norm.ppf(0.975) / student.ppf(0.975, self.degrees))  # what `crossed_resamples` has widened it by
-        return min(counted, 2 * float(student.sf(abs(self.value) / width, self.degrees)))
+        num_seeds = len(self.by_seed)
+        if num_seeds < 2:
+            return (self.within,)
+        least = self.within.variance / float(stdtrit(num_seeds - 1, 0.975)) ** 2
+        seeds = Spread(max(float(np.var(self.by_seed, ddof=1)) / num_seeds, least), num_seeds - 1)
+        return (seeds, added([seeds, self.shared])) if seeds.variance else (self.within,)
 
 
-def _student_p_value(by_seed: Sequence[float]) -> float:
-    if len(by_seed) < 2:
-        return 0.0
-    values = np.asarray(by_seed)
-    width = float(values.std(ddof=1)) / len(values) ** 0.5
-    return 2 * float(student.sf(abs(float(values.mean())) / width, len(values) - 1)) if width else 0.0
+def pooled_difference(by_seed: Sequence[SeedDifferences]) -> PairedDifference:
+    """Return the mean of the seeds' mean differences, with what it varies by.
 
-
-def pooled_difference(
-    by_seed: Sequence[SeedDifferences], *, seed: int, num_resamples: int = NUM_RESAMPLES
-) -> PairedDifference:
-    """Return the mean of the seeds' mean differences, resampling users and texts.
-
-    Comparisons depend on each other where they share a user or a text, in one seed or in two, and the resamples are as
-    wide as that makes them (`copl.evaluate.bootstrap`). What makes whole runs differ beyond what their users and texts
-    explain is added: V = V_b + max(0, V_s - V_w), with V_b the variance over users and texts, V_s that of the seeds'
-    means and V_w the part of V_b within seeds. With one seed the result says nothing about other seeds.
+    Comparisons depend on each other where they share a user or a text, in one seed or in two
+    (`copl.evaluate.bootstrap`). What makes whole runs differ is in the variance of the seeds' means, but not the luck
+    that all of them have in common; that is estimated from comparisons of different seeds. With one seed the result
+    says nothing about other seeds.
 
     Args:
         by_seed: the differences of each seed, at least one comparison each.
-        seed: the same seed draws the same resamples.
-        num_resamples: how many.
 
     Raises:
         ValueError: there are no comparisons.
@@ -151,16 +142,15 @@ def pooled_difference(
     if not by_seed or not all(len(d.values) for d in by_seed):
         raise ValueError("there are no comparisons to pool")
     means = tuple(float(d.values.mean()) for d in by_seed)
-    value = float(np.mean(means))
-    run = np.repeat(np.arange(len(by_seed)), [len(d.values) for d in by_seed])
-    weights = np.concatenate([np.full(len(d.values), 1 / (len(by_seed) * len(d.values))) for d in by_seed])
-    apart = np.concatenate([d.values - mean for d, mean in zip(by_seed, means, strict=True)])
+    num_seeds = len(by_seed)
+    run = np.repeat(np.arange(num_seeds), [len(d.values) for d in by_seed])
+    apart = [(d.values - mean) / (num_seeds * len(d.values)) for d, mean in zip(by_seed, means, strict=True)]
     sampled = _sampled(by_seed)
-    width = _over_seeds(apart * weights, sampled, run, means)
-    resampled = crossed_resamples(
-        value + apart, sampled, seed=seed, num_resamples=num_resamples, weights=weights, variance=width
-    )
-    return PairedDifference(value, resampled, means, width.degrees)
+    within = added([spread(apart[k], [kind[run == k] for kind in sampled]) for k in range(num_seeds)])
+    if num_seeds == 1:
+        return PairedDifference(means[0], within)
+    shared = spread_between(np.concatenate(apart), sampled, run)
+    return PairedDifference(float(np.mean(means)), within, means, shared)
 
 
 def _sampled(by_seed: Sequence[SeedDifferences]) -> list[IntArray]:
@@ -179,25 +169,20 @@ def _numbered(names: Sequence[str]) -> IntArray:
     return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
 
 
-def _over_seeds(deviations: FloatArray, sampled: Sequence[IntArray], run: IntArray, means: Sequence[float]) -> Spread:
-    over_all = spread(deviations, sampled)
-    if len(means) < 2:
-        return over_all
-    within = [spread(deviations[run == k], [kind[run == k] for kind in sampled]) for k in range(len(means))]
-    seeds = float(np.var(means, ddof=1)) / len(means)
-    beyond = max(0.0, seeds - sum(part.variance for part in within))
-    variance = over_all.variance + beyond
-    unsure = over_all.variance**2 / over_all.degrees + beyond**2 / (len(means) - 1)
-    return Spread(variance, max(1.0, variance**2 / unsure)) if unsure else over_all
-
-
 def mean_difference(parts: Mapping[str, PairedDifference]) -> PairedDifference:
-    """Return the mean of differences on several data sets, each counting the same; their resamples are independent."""
+    """Return the mean of differences on several data sets, each counting the same.
+
+    Data sets share no users and no texts; runs of one seed are held together. Where data sets have other numbers of
+    seeds, each brings the variance it has by itself.
+    """
     several = list(parts.values())
-    resampled = np.mean([part.resampled for part in several], axis=0)
-    alike = len({len(part.by_seed) for part in several}) == 1
-    by_seed = np.mean([part.by_seed for part in several], axis=0).tolist() if alike else []
-    variances = np.array([part.resampled.var() for part in several])
-    unsure = float(np.sum(variances**2 / [part.degrees for part in several]))
-    degrees = float(variances.sum()) ** 2 / unsure if unsure else float("inf")
-    return PairedDifference(float(np.mean([part.value for part in several])), resampled, tuple(by_seed), degrees)
+    value = float(np.mean([part.value for part in several]))
+    if len({len(part.by_seed) for part in several}) > 1:
+        return PairedDifference(value, _mean([max(part.widths, key=lambda w: w.reach) for part in several]))
+    by_seed = tuple(np.mean([part.by_seed for part in several], axis=0).tolist())
+    within, shared = (_mean([getattr(part, name) for part in several]) for name in ("within", "shared"))
+    return PairedDifference(value, within, by_seed, shared)
+
+
+def _mean(parts: Sequence[Spread]) -> Spread:
+    return added([Spread(part.variance / len(parts) ** 2, part.degrees) for part in parts])

@@ -146,17 +146,17 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
     """Return in sentences how the tables are to be read."""
     seeds = plan.study.seeds
     lines = [
-        f"Means over {len(seeds)} seeds ± half the width of the 95 % interval: over users and prompts by bootstrap, or "
-        "over seeds by Student's t, whichever is wider."
+        f"Means over {len(seeds)} seeds ± half the width of the 95 % interval: by Student's t over seeds, and over the "
+        "users and prompts that seeds share."
         if len(seeds) > 1
         else f"One seed ({seeds[0]}); in brackets the 95 % interval of the run (bootstrap over users and prompts), "
         "which says nothing about other seeds.",
     ]
     if found:
-        seeds_too = ", or Student's t over seeds where that is less sure" if len(seeds) > 1 else ""
+        sampled = "seeds, and users and prompts they share" if len(seeds) > 1 else "users and prompts"
         lines.append(
             f"†: {_named(plan.reference)}. ↑ and ↓: significantly above and below it (paired over the same "
-            f"comparisons; users and prompts resampled{seeds_too}; p < .05 after Holm's correction for all "
+            f"comparisons, by Student's t over {sampled}; p < .05 after Holm's correction for all "
             f"{len(found)} differences of this study). How large a difference is matters more than its p-value."
         )
     if best:

@@ -2,11 +2,12 @@
 
 Who was asked and what they were asked about were both drawn from larger populations, and a figure is meant for those.
 So users are resampled, and texts are resampled, and the two deviations add up. The sum would count twice what neither
-a user nor a text explains, the chance in a single answer; its width is therefore set to that of the variance over all
-pairs of comparisons that share a user or a text, each pair once (Cameron, Gelbach and Miller 2011, "Robust inference
-with multiway clustering", Journal of Business & Economic Statistics 29; for comparisons of two texts Aronow, Samii and
-Assenova 2015, "Cluster-robust variance estimation for dyadic data", Political Analysis 23). Resampling both at once
-(Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1) counts that chance three times.
+a user nor a text explains, the chance in a single answer; its width is therefore set to that of Student's t, for the
+variance over all pairs of comparisons that share a user or a text, each pair once (Cameron, Gelbach and Miller 2011,
+"Robust inference with multiway clustering", Journal of Business & Economic Statistics 29; for comparisons of two texts
+Aronow, Samii and Assenova 2015, "Cluster-robust variance estimation for dyadic data", Political Analysis 23).
+Resampling both at once (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1) counts that chance three
+times.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from copl.records import ComparisonSet, FloatArray, IntArray
 
 _DRAWS_AT_ONCE = 4_000_000
+_SPARSE = 32
+"""Up to so many numbers for each comparison are counted instead of sorted."""
 _DRAWS_KEPT = 16_000_000
 """Metrics of a split resample the same clusters by the same seed; up to so many draws, of a byte each, are kept."""
 
@@ -84,13 +87,14 @@ def sampled_from(pairs: ComparisonSet) -> tuple[IntArray, IntArray]:
 
 
 @final
-@frozen(eq=False)
+@frozen
 class Spread:
     """The variance of a mean over what was sampled.
 
     Attributes:
         variance: estimated variance of the mean.
-        degrees: degrees of freedom of that estimate (Satterthwaite 1946), at least 1.
+        degrees: degrees of freedom of that estimate (Satterthwaite 1946), at least 1; where nothing varies, one less
+            than there are clusters.
     """
 
     variance: float
@@ -103,14 +107,33 @@ class Spread:
 
         return float(stdtrit(self.degrees, 0.975)) * float(np.sqrt(self.variance))
 
+    def p_value(self, value: float) -> float:
+        """Return the two-sided p-value of a mean by Student's t: below .05 where it is farther from 0 than `reach`.
+
+        Where nothing varies, all clusters are on one side of zero: the sign test of that.
+        """
+        if not self.variance:
+            return min(1.0, 2.0**-self.degrees) if value else 1.0
+        from scipy.special import stdtr
+
+        return 2 * float(stdtr(self.degrees, -abs(value) / self.variance**0.5))
+
+
+def added(parts: Sequence[Spread]) -> Spread:
+    """Return the variance of a sum of what is independent, with the degrees of freedom of Satterthwaite (1946)."""
+    variance = sum(part.variance for part in parts)
+    unsure = sum(part.variance**2 / part.degrees for part in parts)
+    return Spread(variance, variance**2 / unsure if unsure else min(part.degrees for part in parts))
+
 
 def spread(deviations: FloatArray, sampled: Sequence[IntArray]) -> Spread:
     """Return the variance of a mean whose comparisons deviate from it by so much.
 
-    V = max(V_1, V_2, V_1 + V_2 - V_12), with V_k the sum of d_i d_j over all i, j that share a cluster of the k-th
-    kind, V_12 over those that share one of both kinds, each times C / (C - 1) for its C clusters. A kind with a single
-    cluster says nothing about how clusters differ and is left out; where none is left, comparisons count as
-    independent.
+    V = V_12 + max(0, V_1 - V_12) + max(0, V_2 - V_12), with V_k the sum of d_i d_j over all i, j that share a cluster
+    of the k-th kind, V_12 over those that share one of both kinds, each times C / (C - 1) for its C clusters; without
+    the zeros it is V_1 + V_2 - V_12 of Cameron, Gelbach and Miller. Each part is as unsure as its clusters are few, by
+    what it adds to V (`_Shared.unsure`). A kind with a single cluster says nothing about how clusters differ and is
+    left out; where none is left, comparisons count as independent.
 
     Args:
         deviations: (value - mean) times weight over total weight [N].
@@ -118,16 +141,38 @@ def spread(deviations: FloatArray, sampled: Sequence[IntArray]) -> Spread:
     """
     kinds = _several(sampled, len(deviations))
     shares = [_Shared.of(deviations, kind) for kind in kinds]
+    fewest = max(1.0, min(share.num_clusters for share in shares) - 1)
     if len(shares) == 1:
-        (only,) = shares
-        return Spread(only.variance, max(1.0, only.num_clusters - 1))
+        return Spread(shares[0].variance, fewest)
     noise = _Shared.of(deviations, *kinds)
-    one, other = shares
-    variance = max(one.variance, other.variance, one.variance + other.variance - noise.variance)
+    variance = noise.variance + sum(share.beyond(noise) for share in shares)
     if not variance:
-        return Spread(0.0, float(len(deviations)))
-    unsure = sum(s.variance**2 / max(1.0, s.num_clusters - 1) for s in (one, other, noise))
+        return Spread(0.0, fewest)
+    unsure = noise.variance**2 / max(1.0, noise.num_clusters - 1) + sum(share.unsure(noise) for share in shares)
     return Spread(variance, max(1.0, variance**2 / unsure))
+
+
+def spread_between(deviations: FloatArray, sampled: Sequence[IntArray], run: IntArray) -> Spread:
+    """Return the covariance of two runs' means: what comparisons of different runs share, users, texts or both.
+
+    X = max(0, X_1 + X_2 - X_12) S / (S - 1), with X_k the part of V_k (see `spread`) from i and j of different runs; S
+    runs have S (S - 1) of S^2 pairs. Runs that share no user and no text have none. Its degrees of freedom are one less
+    than the clusters of the kind that has fewest.
+
+    Args:
+        deviations: (value - mean of its run) times weight over total weight [N].
+        sampled: as for `spread`, numbered alike over runs.
+        run: the run of each comparison, 0 to S - 1, two or more [N].
+    """
+    kinds = _several(sampled, len(deviations))
+    shared = [_Shared.of(deviations, kind) for kind in kinds]
+    between = [s.over(_Shared.of(deviations, kind, run)) for s, kind in zip(shared, kinds, strict=True)]
+    if len(kinds) > 1:
+        both = _Shared.of(deviations, *kinds)
+        between.append(-both.over(_Shared.of(deviations, *kinds, run)))
+    num_runs = int(run.max()) + 1
+    fewest = min(s.num_clusters for s in shared)
+    return Spread(max(0.0, sum(between)) * num_runs / (num_runs - 1), max(1.0, fewest - 1))
 
 
 def _several(sampled: Sequence[IntArray], size: int) -> list[IntArray]:
@@ -138,10 +183,20 @@ def _several(sampled: Sequence[IntArray], size: int) -> list[IntArray]:
 @final
 @frozen
 class _Shared:
-    """What comparisons that share a cluster add to a variance; `num_clusters` counts clusters as if all of a size."""
+    """What comparisons that share a cluster add to a variance.
 
-    variance: float
+    Attributes:
+        total: sum of d_i d_j over all i, j that share a cluster.
+        factor: for the clusters lost to the mean.
+        num_clusters: clusters, counted as if all of a size.
+        noise_degrees: degrees of freedom of `total` where comparisons are independent: C - 1, but C / 4 where each is
+            about two clusters (tr(M)^2 / tr(M^2) for M the matrix of which comparisons share one).
+    """
+
+    total: float
+    factor: float
     num_clusters: float
+    noise_degrees: float
 
     @classmethod
     def of(cls, deviations: FloatArray, *kinds: IntArray) -> _Shared:
@@ -149,20 +204,45 @@ class _Shared:
         ends = next((kind for kind in kinds if kind.ndim == 2), None)
         if ends is None:
             code = _code(kinds)
-            total = np.square(np.bincount(code, deviations)).sum()
+            total = float(np.square(np.bincount(code, deviations)).sum())
             sizes, lost = np.bincount(code), 1
         else:
             others = [kind for kind in kinds if kind.ndim == 1]
             left, right = (_joined(ends, others, column) for column in (0, 1))
-            _, code = np.unique(np.concatenate([left, right]), return_inverse=True)
-            total = np.square(np.bincount(code, np.tile(deviations, 2))).sum()
+            code = _renumbered(np.concatenate([left, right]))
+            total = float(np.square(np.bincount(code, np.tile(deviations, 2))).sum())
             # two comparisons of the same two texts share both, and were counted for each
             both = _code([*others, ends.min(axis=1), ends.max(axis=1)])
-            total -= np.square(np.bincount(both, deviations)).sum()
+            total -= float(np.square(np.bincount(both, deviations)).sum())
             sizes, lost = np.bincount(code), 2
         number = float(sizes.sum()) ** 2 / float(np.square(sizes.astype(np.float64)).sum())
         whole = len(sizes)
-        return cls(max(0.0, float(total)) * (whole / max(1, whole - lost)) ** lost, number)
+        noise_degrees = max(1.0, number - 1 if lost == 1 else number / 4)
+        return cls(total, (whole / max(1, whole - lost)) ** lost, number, noise_degrees)
+
+    @property
+    def variance(self) -> float:
+        return max(0.0, self.total) * self.factor
+
+    def over(self, part: _Shared) -> float:
+        """Return what is left of the variance without that part of it."""
+        return (self.total - part.total) * self.factor
+
+    def beyond(self, noise: _Shared) -> float:
+        """Return by how much the variance exceeds what single answers explain."""
+        return max(0.0, self.variance - noise.variance)
+
+    def unsure(self, noise: _Shared) -> float:
+        """Return half the variance of what this part adds to a variance, after Satterthwaite.
+
+        What clusters add has C - 1 degrees of freedom, the noise in it `noise_degrees`. The part counts by the share of
+        it that is beyond noise: the noise itself is in all parts, and is known from many cells.
+        """
+        if not (beyond := self.beyond(noise)):
+            return 0.0
+        within = min(self.variance, noise.variance)
+        deviation = beyond / max(1.0, self.num_clusters - 1) ** 0.5 + within / self.noise_degrees**0.5
+        return float(beyond / self.variance * deviation**2)
 
 
 def _joined(ends: IntArray, others: Sequence[IntArray], column: int) -> IntArray:
@@ -173,11 +253,20 @@ def _joined(ends: IntArray, others: Sequence[IntArray], column: int) -> IntArray
 
 def _code(kinds: Sequence[IntArray]) -> IntArray:
     """Return one number for each combination of clusters, from 0 without gaps [N]."""
-    code: IntArray = np.unique(kinds[0], return_inverse=True)[1]
+    code = _renumbered(kinds[0])
     for kind in kinds[1:]:
-        _, place = np.unique(kind, return_inverse=True)
-        _, code = np.unique(code * (int(place.max()) + 1) + place, return_inverse=True)
+        place = _renumbered(kind)
+        code = _renumbered(code * (int(place.max()) + 1) + place)
     return code
+
+
+def _renumbered(code: IntArray) -> IntArray:
+    """Return numbers from 0 without gaps in the order of the codes, as `numpy.unique` does; unsorted where it may."""
+    if len(code) and 0 <= int(code.min()) <= int(code.max()) < _SPARSE * len(code):
+        rank: IntArray = np.cumsum(np.bincount(code) > 0) - 1
+        return rank[code]
+    inverse: IntArray = np.unique(code, return_inverse=True)[1]
+    return inverse
 
 
 def crossed_resamples(
@@ -187,12 +276,11 @@ def crossed_resamples(
     seed: int,
     num_resamples: int,
     weights: FloatArray | None = None,
-    variance: Spread | None = None,
 ) -> FloatArray:
     """Return the mean of `values` in each of many resamples of what was sampled [num_resamples].
 
-    Clusters of each kind are drawn with replacement, apart; the deviations of the mean add up and are scaled to the
-    variance of `spread`, by the quantile of Student's t where clusters are few. No resample lies outside the values.
+    Clusters of each kind are drawn with replacement, apart; the deviations of the mean add up and are scaled so that
+    the middle 95 % of them are as wide as `spread` says. No resample lies outside the values.
 
     Args:
         values: what is averaged [N].
@@ -200,28 +288,23 @@ def crossed_resamples(
         seed: the same seed draws the same resamples.
         num_resamples: how many.
         weights: how much each value counts [N]; all the same where None.
-        variance: what to scale to instead.
     """
     weights = np.ones(len(values)) if weights is None else weights
     mean = float(weights @ values / weights.sum())
-    deviations = weights * (values - mean) / weights.sum()
-    deviation, drawn = np.zeros(num_resamples), 0.0
+    deviation = np.zeros(num_resamples)
     for number, kind in enumerate(_several(sampled, len(values))):
         ends = kind.ndim
-        code = np.unique(kind.T.ravel(), return_inverse=True)[1]
+        code = _renumbered(kind.T.ravel())
         sums, sizes = (np.bincount(code, np.tile(column, ends)) for column in (weights * values, weights))
         ratios = resampled_ratios(
             sums.astype(np.float64), sizes.astype(np.float64), seed=seed + 7919 * number, num_resamples=num_resamples
         )
         deviation += ends * (ratios - mean)
-        drawn += float(np.square(np.bincount(code, np.tile(deviations, ends))).sum())
-    wanted = variance or spread(deviations, sampled)
-    if not drawn:
+    low, high = np.percentile(deviation, [2.5, 97.5])
+    if not high > low:
         return np.full(num_resamples, mean)
-    from scipy.special import ndtri
-
-    scale = wanted.reach / (float(ndtri(0.975)) * drawn**0.5)
-    resampled: FloatArray = np.clip(mean + scale * deviation, values.min(), values.max())
+    reach = spread(weights * (values - mean) / weights.sum(), sampled).reach
+    resampled: FloatArray = np.clip(mean + 2 * reach / (high - low) * deviation, values.min(), values.max())
     return resampled
 
 

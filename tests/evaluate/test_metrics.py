@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from copl.errors import OptionsError
 from copl.evaluate import metrics
-from copl.evaluate.bootstrap import crossed_mean, resampled_ratios, sampled_from, spread
+from copl.evaluate.bootstrap import (
+    Spread,
+    added,
+    crossed_mean,
+    resampled_ratios,
+    sampled_from,
+    spread,
+    spread_between,
+)
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.options import parse_options
@@ -176,26 +184,92 @@ def test_same_seed_same_interval_however_the_resamples_are_cut(monkeypatch: pyte
     assert not np.allclose(resampled_ratios(*columns, seed=8, num_resamples=300), whole)
 
 
-def test_the_variance_counts_pairs_that_share_a_user_or_a_text_once() -> None:
-    """Against the sum over all pairs, plainly, with crossed prompts and with pairs of responses."""
-    generator = np.random.default_rng(4)
+def crossed(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """60 comparisons: users, prompts, pairs of responses, and deviations that sum to zero."""
+    generator = np.random.default_rng(seed)
     users, prompts = generator.integers(7, size=60), generator.integers(5, size=60)
     ends = np.stack([prompts, (prompts + generator.integers(1, 5, size=60)) % 5], axis=1)
     deviations = generator.normal(size=60)
-    deviations -= deviations.mean()
+    return users, prompts, ends, deviations - deviations.mean()
+
+
+def shared_cluster(kind: np.ndarray) -> np.ndarray:
+    """Whether two comparisons share a cluster, for all pairs [60, 60]."""
+    ends = kind.reshape(60, -1)
+    matrix: np.ndarray = (ends[:, None, :, None] == ends[None, :, None, :]).any(axis=(2, 3))
+    return matrix
+
+
+def lost(*kinds: np.ndarray) -> float:
+    """The factor for clusters that are lost to the mean."""
+    cells = {pair for end in np.atleast_2d(kinds[-1].T) for pair in zip(*kinds[:-1], end, strict=True)}
+    return float((len(cells) / (len(cells) - kinds[-1].ndim)) ** kinds[-1].ndim)
+
+
+def test_the_variance_counts_pairs_that_share_a_user_or_a_text_once() -> None:
+    """Against the sum over all pairs, plainly, with crossed prompts and with pairs of responses."""
+    users, prompts, ends, deviations = crossed(4)
 
     def plain(*same: np.ndarray) -> float:
-        return float(deviations @ np.logical_and.reduce(same) @ deviations)
+        return max(0.0, float(deviations @ np.logical_and.reduce(same) @ deviations))
 
-    by_user = users[:, None] == users[None]
-    by_prompt = prompts[:, None] == prompts[None]
-    by_end = (ends[:, None, :, None] == ends[None, :, None, :]).any(axis=(2, 3))
-    for by_text, texts, factor in ((by_prompt, prompts, 5 / 4), (by_end, ends, (5 / 3) ** 2)):
-        both = len(np.unique(np.concatenate([np.stack([users, end], 1) for end in np.atleast_2d(texts.T)]), axis=0))
-        noise = (both / (both - texts.ndim)) ** texts.ndim
-        one, other = max(0.0, plain(by_user)) * 7 / 6, max(0.0, plain(by_text)) * factor
-        expected = max(one, other, one + other - max(0.0, plain(by_user, by_text)) * noise)
+    for texts in (prompts, ends):
+        by_user, by_text = shared_cluster(users), shared_cluster(texts)
+        one, other = plain(by_user) * lost(users), plain(by_text) * lost(texts)
+        noise = plain(by_user, by_text) * lost(users, texts)
+        expected = noise + max(0.0, one - noise) + max(0.0, other - noise)
         assert spread(deviations, [users, texts]).variance == pytest.approx(expected)
+
+
+def test_what_runs_share_is_in_pairs_of_different_runs() -> None:
+    """Against the sum over all pairs, plainly: three runs over the same users and texts."""
+    users, prompts, ends, _ = crossed(5)
+    run = np.arange(60) % 3
+    taste = np.random.default_rng(6).normal(size=7)[users]  # users are the same luck in all runs
+    deviations = taste - np.bincount(run, taste)[run] / 20
+    other_run = run[:, None] != run[None]
+
+    def plain(*same: np.ndarray) -> float:
+        return float(deviations @ np.logical_and.reduce([*same, other_run]) @ deviations)
+
+    for texts in (prompts, ends):
+        by_user, by_text = shared_cluster(users), shared_cluster(texts)
+        total = plain(by_user) * lost(users) + plain(by_text) * lost(texts)
+        total -= plain(by_user, by_text) * lost(users, texts)
+        between = spread_between(deviations, [users, texts], run)
+        assert total > 0
+        assert between.variance == pytest.approx(total * 3 / 2)
+        sizes = np.bincount(np.asarray(texts).ravel())
+        assert between.degrees == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum() - 1)
+    others = [users + 7 * run, prompts + 5 * run]
+    assert spread_between(deviations, others, run).variance == 0.0
+
+
+def test_few_clusters_leave_few_degrees_of_freedom() -> None:
+    """Where texts decide everything their number does; where nothing but chance does, the cells do."""
+    users, prompts = np.divmod(np.arange(1600), 8)
+    decided = np.where(prompts < 5, 0.375, -0.625) / 1600
+    assert spread(decided, [users, prompts]).degrees == pytest.approx(7, rel=0.02)
+    chance = np.random.default_rng(0).choice([-1.0, 1.0], size=1600)
+    assert spread((chance - chance.mean()) / 1600, [users, prompts]).degrees > 28
+    assert added([Spread(3.0, 6), Spread(1.0, 2)]).degrees == pytest.approx(16 / (9 / 6 + 1 / 2))  # Satterthwaite
+
+
+def test_an_interval_is_as_wide_as_the_variance_says() -> None:
+    users, prompts, _, deviations = crossed(7)
+    _, low, high = crossed_mean(deviations, [users, prompts], seed=0, num_resamples=300)
+    width = spread(deviations / 60, [users, prompts])
+    assert high - low == pytest.approx(2 * width.reach)
+    assert width.p_value(width.reach) == pytest.approx(0.05)
+    assert width.p_value(-2 * width.reach) < 0.05 < width.p_value(width.reach / 2)
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=40), st.integers(1, 50_000))
+def test_clusters_are_numbered_as_sorting_would(codes: list[int], factor: int) -> None:
+    numbers = np.array(codes) * factor  # with gaps too wide for counting, too
+    once = spread(np.arange(len(codes)) - (len(codes) - 1) / 2, [numbers])
+    dense = np.unique(numbers, return_inverse=True)[1]
+    assert spread(np.arange(len(codes)) - (len(codes) - 1) / 2, [dense]) == once
 
 
 def test_prompts_that_everybody_judges_are_what_was_sampled() -> None:

@@ -165,8 +165,8 @@ def _sampled(by_seed: Sequence[SeedDifferences]) -> list[IntArray]:
 
 
 def _numbered(names: Sequence[str]) -> IntArray:
-    number: dict[str, int] = {}
-    return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
+    number = {name: row for row, name in enumerate(dict.fromkeys(names))}
+    return np.fromiter(map(number.__getitem__, names), dtype=np.int64, count=len(names))
 
 
 def mean_difference(parts: Mapping[str, PairedDifference]) -> PairedDifference:

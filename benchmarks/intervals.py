@@ -193,9 +193,15 @@ def shape_rows(trials: int) -> Iterator[tuple[str, ...]]:
         yield str(num_seeds), shape, f"{100 * covers:.1f}", f"{100 * false:.1f}"
 
 
+def _shown(rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        print(*row, sep=" | ", file=sys.stderr, flush=True)
+        yield row
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.intervals", description=__doc__)
-    parser.add_argument("--trials", type=int, default=4000, help="trials of each row")
+    parser.add_argument("--trials", type=int, default=2000, help="trials of each row")
     parser.add_argument("--out", type=Path, default=RESULTS / "intervals.json", help="file of the record")
     wanted = parser.parse_args(arguments)
     error = 100 * (0.95 * 0.05 / wanted.trials) ** 0.5
@@ -217,17 +223,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "users alone, %",
                 "half width",
             ),
-            [*single_rows(wanted.trials)],
+            [*_shown(single_rows(wanted.trials))],
         ),
         "seeds": PublishedTable(
             "Several runs: a paired difference where there is none, 100 users and 40 texts",
             ("runs", "texts", "run sd", "user sd", "text sd", "covered, %", "p < .05, %", "half width"),
-            [*seed_rows(wanted.trials)],
+            [*_shown(seed_rows(wanted.trials))],
         ),
         "shapes": PublishedTable(
             "Runs whose effects (sd .05) have another distribution than the normal one, users and texts drawn for each",
             ("seeds", "effects of runs", "covered, %", "p < .05, %"),
-            [*shape_rows(wanted.trials)],
+            [*_shown(shape_rows(wanted.trials))],
         ),
     }
     write_record(evolve(record, tables=tables), wanted.out)

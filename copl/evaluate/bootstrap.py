@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from copl.records import ComparisonSet, FloatArray, IntArray
 
 _DRAWS_AT_ONCE = 4_000_000
-_SPARSE = 32
-"""Up to so many numbers for each comparison are counted instead of sorted."""
+_SPARSE, _COUNTED = 32, 4_000_000
+"""Numbers up to so many for each comparison, and at most so many, are counted instead of sorted."""
 _DRAWS_KEPT = 16_000_000
 """Metrics of a split resample the same clusters by the same seed; up to so many draws, of a byte each, are kept."""
 
@@ -262,7 +262,7 @@ def _code(kinds: Sequence[IntArray]) -> IntArray:
 
 def _renumbered(code: IntArray) -> IntArray:
     """Return numbers from 0 without gaps in the order of the codes, as `numpy.unique` does; unsorted where it may."""
-    if len(code) and 0 <= int(code.min()) <= int(code.max()) < _SPARSE * len(code):
+    if len(code) and 0 <= int(code.min()) <= int(code.max()) < min(_SPARSE * len(code), _COUNTED):
         rank: IntArray = np.cumsum(np.bincount(code) > 0) - 1
         return rank[code]
     inverse: IntArray = np.unique(code, return_inverse=True)[1]

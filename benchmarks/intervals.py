@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, final
@@ -130,11 +131,14 @@ def _differences(runs: Runs, sampled: Sampled, rng: np.random.Generator) -> Iter
         effect = (SHAPES[runs.shape](rng, runs.run_sd) + by_user[users] + of(by_text)) / 2
         drawn = rng.random(len(users))
         values = (drawn < _CHANGES + effect).astype(np.float64) - (drawn > 1 - (_CHANGES - effect))
-        names = [f"{run if runs.anew else ''} {row}" for row in range(max(sampled.num_users, sampled.num_texts))]
-        named: Any = [names[row] for row in texts.ravel().tolist()]
-        if sampled.in_pairs:
-            named = [*zip(named[::2], named[1::2], strict=True)]
-        yield SeedDifferences(values, [names[row] for row in users.tolist()], named)
+        names = _names(run if runs.anew else 0, max(sampled.num_users, sampled.num_texts))
+        named = names[texts].tolist()
+        yield SeedDifferences(values, names[users].tolist(), [*map(tuple, named)] if sampled.in_pairs else named)
+
+
+@cache
+def _names(run: int, number: int) -> Any:
+    return np.array([f"{run} {row}" for row in range(number)], dtype=object)
 
 
 def _generators() -> Iterator[np.random.Generator]:
@@ -145,11 +149,9 @@ def _generators() -> Iterator[np.random.Generator]:
 
 def single_rows(trials: int) -> Iterator[tuple[str, ...]]:
     rngs = _generators()
-    sizes, deviations = (
-        product((30, 100, 400), (15, 60)),
-        ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1), (0.05, 0.15)),
-    )
-    cases = [(Sampled(*size, *sds, pair), 0.65) for size, sds, pair in product(sizes, deviations, (False, True))]
+    sizes = ((30, 15, False), (100, 15, False), (100, 15, True), (100, 60, False), (100, 60, True), (400, 60, False))
+    deviations = ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1), (0.05, 0.15))
+    cases = [(Sampled(users, texts, *sds, pair), 0.65) for (users, texts, pair), sds in product(sizes, deviations)]
     cases += [(Sampled(100, texts, sd, sd, False), 0.9) for texts, sd in product((15, 60), (0.0, 0.025))]
     for sampled, accuracy in cases:
         both, alone, reach = single(sampled, accuracy, rng=next(rngs), trials=trials)
@@ -170,7 +172,7 @@ def seed_rows(trials: int) -> Iterator[tuple[str, ...]]:
     for num_seeds, anew, effects, run_sd in product((3, 5), (True, False), deviations, (0.0, 0.02, 0.05)):
         if anew and effects[0] != effects[1]:
             continue  # all of it is in the seeds' means
-        for in_pairs in (False, True) if not anew and effects[0] == effects[1] else (False,):
+        for in_pairs in (False, True) if not anew and all(effects) else (False,):
             sampled = Sampled(100, 40, *effects, in_pairs)
             covers, false, reach = seeds(Runs(num_seeds, run_sd, anew), sampled, rng=next(rngs), trials=trials)
             yield (
@@ -201,7 +203,7 @@ def _shown(rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.intervals", description=__doc__)
-    parser.add_argument("--trials", type=int, default=2000, help="trials of each row")
+    parser.add_argument("--trials", type=int, default=1500, help="trials of each row")
     parser.add_argument("--out", type=Path, default=RESULTS / "intervals.json", help="file of the record")
     wanted = parser.parse_args(arguments)
     error = 100 * (0.95 * 0.05 / wanted.trials) ** 0.5

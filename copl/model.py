@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -28,14 +29,15 @@ from attrs import evolve
 
 from copl.adapt.store import load_adapted, save_adapted
 from copl.data.reading.rows import read_comparison_rows
-from copl.data.requests import Pair, Prompt, known_by, row_requests, score_request, table_requests
-from copl.errors import DataError, UnknownUserWarning
+from copl.data.requests import Pair, Prompt, known_by, question_pairs, row_requests, score_request, table_requests
+from copl.errors import DataError, RunError, UnknownUserWarning
 from copl.explaining import Reasons, RunTexts
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
+from copl.runs.learnt import LearntRows, learnt_of
 from copl.runs.recipe import ANY_BACKBONE
 from copl.runs.sharing import fetch_portable, publish, save_portable
 from copl.scoring import RunScores
@@ -368,6 +370,27 @@ class Model:
         if isinstance(comparisons, ComparisonSet) or comparisons:
             followed.add_rows(comparisons)
         return followed
+
+    def answered(self, user: str | int, candidates: Sequence[Pair]) -> list[bool]:
+        """Return which candidates the run has learnt the user's answer to; none where the run does not say.
+
+        Args:
+            user: the user's id.
+            candidates: prompts with two responses each, at least one.
+
+        Raises:
+            DataError: there is no candidate, or one is wrong.
+        """
+        asked = question_pairs(known_by(user), candidates)
+        answers: list[bool] = [False] * len(asked) if self._learnt is None else self._learnt.answered(asked).tolist()
+        return answers
+
+    @cached_property
+    def _learnt(self) -> LearntRows | None:
+        try:
+            return learnt_of(self.run)
+        except RunError:  # a published run does not hold it, and its data are elsewhere
+            return None
 
     def next_question(
         self,

@@ -38,9 +38,10 @@ def ask(
     count: Annotated[int, typer.Option("--count", "-n", help="Number of questions, the best one first.")] = 1,
     as_json: JSON_OPTION = False,
 ) -> None:
-    """Choose the comparison whose answer tells most about a user; what the user has answered is not asked again.
+    """Choose the comparison whose answer tells most about a user.
 
-    Each of several questions is judged by itself: after an answer, ask anew.
+    What the user has answered, in training or since, is not asked again. Each of several questions is judged by itself:
+    after an answer, ask anew.
     """
     from copl.data.requests import read_candidates, read_support, user_named
     from copl.errors import DataError, OptionsError
@@ -55,11 +56,16 @@ def ask(
     asked = NOBODY if user is None else user
     if said is not None:
         asked = said.users.ids[0]
+    model = Model.open(run_directory)
     answered = set() if said is None else _answered(said)
-    places = [place for place, pair in enumerate(pairs) if _key(pair) not in answered]
+    places = [
+        place
+        for place, (pair, in_training) in enumerate(zip(pairs, model.answered(asked, pairs), strict=True))
+        if not in_training and _key(pair) not in answered
+    ]
     if not places:
         raise DataError(f"{candidates}: the user has answered all {len(pairs)} of them")
-    questions = Model.open(run_directory).online(asked, said).questions([pairs[place] for place in places])[:count]
+    questions = model.online(asked, said).questions([pairs[place] for place in places])[:count]
     if not questions[0].information:
         say("no question tells anything about this user: no response was annotated in training, or all is known")
     if as_json:

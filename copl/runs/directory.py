@@ -41,7 +41,7 @@ CONFIG_FILE = "config.toml"
 LOG_FILE = "log.jsonl"
 REPORT_FILE = "report.html"
 LOCK_FILE = ".lock"
-_MOVABLE = ("backbone.path:", "backbone.name:")
+_MOVABLE = frozenset({"backbone.path", "backbone.name"})
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "torch-geometric", "numpy", "scipy", "pyarrow")
 
 
@@ -292,7 +292,7 @@ def _require_same_recipe(root: Path, config: Mapping[str, Any], recipe: Mapping[
     Raises:
         RunError: a line for each value that differs, but for where the backbone lies, whose weights are checked.
     """
-    changed = [line for line in differences(recipe, config) if not line.startswith(_MOVABLE)]
+    changed = differences(recipe, config, but=_MOVABLE)
     if changed:
         advice = f"put {CONFIG_FILE} back as it was, or train with it into another directory"
         where = f"{root / CONFIG_FILE}: is not what the run was made with ({RUN_FILE})"

@@ -79,6 +79,13 @@ class LearntRows:
         lacking[count:] = np.isin(rows.user[count:], said.judgements.user[judged])
         return lacking
 
+    def answered(self, asked: ComparisonSet) -> BoolArray:
+        """Return which pairs of responses their users have compared, either way round, or called a tie [N]."""
+        users, responses = hashes(asked.users.ids, _SALT), hashes(asked.responses.keys, _SALT)
+        rows = asked.comparisons
+        places = _place(users[rows.user], responses[rows.chosen], responses[rows.rejected])
+        return np.isin(places, np.concatenate([self.places[split] for split in LEARNT]))
+
     def save(self, root: Path) -> None:
         """Write what was learnt from into a run directory."""
         tensors: dict[str, Any] = {"texts": self.texts}

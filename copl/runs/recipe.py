@@ -378,15 +378,15 @@ def canonical_hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """Return a line for each value that differs between two tables of settings."""
+def differences(old: Any, new: Any, where: str = "", *, but: frozenset[str] = frozenset()) -> list[str]:
+    """Return a line for each value that differs between two tables of settings, but for those at some places."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
             line
             for key in sorted(old.keys() | new.keys())
-            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key, but=but)
         ]
-    return [] if old == new else [f"{where}: {quoted(old)} there, {quoted(new)} now"]
+    return [] if old == new or where in but else [f"{where}: {quoted(old)} there, {quoted(new)} now"]
 
 
 assert set(DEFAULTS) <= set(KINDS)

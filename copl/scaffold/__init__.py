@@ -10,6 +10,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from copl.plugins import KINDS, Plugins
 from copl.system.files import is_free, new_directory, write_text
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_BESIDE = {"gate": ("gate",)}
+_TEMPLATES = resources.files("copl.scaffold").joinpath("templates")
 
 
 def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[Path]:
@@ -58,7 +59,7 @@ def new_plugin(name: str, kind: str, directory: Path, plugins: Plugins) -> list[
         "pyproject.toml": "pyproject.toml.jinja",
         "README.md": "README.md.jinja",
         f"src/{module}/__init__.py": f"src/{kind}.py.jinja",
-        **{f"src/{module}/{name}.py": f"src/{kind}/{name}.py.jinja" for name in _BESIDE.get(kind, ())},
+        **{f"src/{module}/{name.removesuffix('.jinja')}": f"src/{kind}/{name}" for name in _beside(kind)},
         f"tests/test_{component.replace('-', '_')}.py": f"tests/{kind}.py.jinja",
     }
     with new_directory(directory) as fresh:
@@ -74,6 +75,12 @@ def component_name(package: str) -> str:
     ('nearest', 'nearest')
     """
     return package.removeprefix("copl-") or package
+
+
+def _beside(kind: str) -> list[str]:
+    """Return the names of the templates of modules that stand beside the component's own, where a kind has such."""
+    folder = _TEMPLATES / "src" / kind
+    return sorted(template.name for template in folder.iterdir()) if folder.is_dir() else []
 
 
 def _is_importable(module: str) -> bool:

@@ -13,6 +13,7 @@ from copl import __version__
 from copl.data.events.log import EventLog
 from copl.errors import OptionsError, RunError
 from copl.serve import faults
+from copl.serve.addresses import Addresses
 from copl.serve.engine import Engine
 from copl.serve.histories import Histories
 from copl.serve.identity import Gate
@@ -41,18 +42,7 @@ _TAGS = {
     "operators": "For whoever runs the service; needs a token of scope admin.",
     "health": "For monitors.",
 }
-_ROUTES = (
-    training,
-    tastes,
-    native,
-    feedback,
-    openai,
-    responses,
-    ranking,
-    operators,
-    health,
-    pages,
-)  # a user's id ends a path
+_ROUTES = (training, tastes, native, feedback, openai, responses, ranking, operators, health, pages)
 
 
 def create_service(
@@ -111,6 +101,7 @@ def create_app(service: Service) -> FastAPI:
     for module in _ROUTES:
         app.include_router(module.router)
     options = service.options
+    app.add_middleware(Addresses)
     if options.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -104,6 +104,8 @@ class Counted:
         try:
             await self._app(scope, receive, noting)
         finally:
-            route = getattr(scope.get("route"), "path", "none")  # never the path itself: ids stay out of the figures
+            route = getattr(
+                scope.get("route"), "path_format", "none"
+            )  # never the path itself: ids stay out of the figures
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.latency.labels("request").observe(perf_counter() - started)

@@ -225,7 +225,7 @@ class Served:
         return answers
 
     def questions(self, history: History, candidates: Sequence[Pair]) -> list[Question]:
-        """Return what to ask a user, the most telling first; as given where the method takes no notice of users.
+        """Return what to ask a user, the most telling first, without what training has learnt the user's answer to.
 
         Raises:
             CoplError: a candidate is wrong, or the method takes no notice of users.
@@ -233,7 +233,8 @@ class Served:
         followed = self.state(history).followed
         if followed is None:
             raise CoplError("the run's method takes no notice of users: there is nothing to ask")
-        return followed.questions(candidates)
+        answered = self.model.answered(history.name, candidates)
+        return [question for question in followed.questions(candidates) if not answered[question.index]]
 
 
 def _together(users: Sequence[AdaptedUsers]) -> AdaptedUsers | None:

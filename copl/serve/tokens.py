@@ -10,25 +10,12 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import sqlalchemy as sql
 from attrs import frozen
 
-from copl.data.events.log import DamagedError, EventLog
+from copl.data.events.log import TOKENS, DamagedError, EventLog
 from copl.errors import OptionsError, quoted
 
 Scope: TypeAlias = Literal["user", "service", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _PREFIX = "copl_"
-
-_metadata = sql.MetaData()
-_TOKENS = sql.Table(
-    "copl_tokens",
-    _metadata,
-    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
-    sql.Column("name", sql.Text, nullable=False),
-    sql.Column("digest", sql.Text, nullable=False, unique=True),
-    sql.Column("scope", sql.Text, nullable=False),
-    sql.Column("user_id", sql.Text),
-    sql.Column("created", sql.Double, nullable=False),
-    sql.Column("revoked", sql.Double),
-)
 
 
 @final
@@ -59,8 +46,6 @@ class Tokens:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        with log.preparing() as connection:
-            _metadata.create_all(connection)
 
     def new(self, scope: str, *, user: str | None = None, name: str = "") -> str:
         """Make a token and return it; it is shown this once and cannot be read back.
@@ -72,13 +57,13 @@ class Tokens:
         secret = _PREFIX + secrets.token_urlsafe(32)
         row = {"name": name, "digest": _digest(secret), "scope": scope, "user_id": user, "created": time.time()}
         with self._log.writing() as connection:
-            connection.execute(sql.insert(_TOKENS).values(row))
+            connection.execute(sql.insert(TOKENS).values(row))
         return secret
 
     def find(self, secret: str) -> Token | None:
         """Return the token that is in force by this secret."""
         # Comparing hashes of 256 random bits leaks nothing that would help to guess one.
-        asked = sql.select(_TOKENS).where(_TOKENS.c.digest == _digest(secret), _TOKENS.c.revoked.is_(None))
+        asked = sql.select(TOKENS).where(TOKENS.c.digest == _digest(secret), TOKENS.c.revoked.is_(None))
         with self._log.engine.connect() as connection:
             row = connection.execute(asked).first()
         return None if row is None else _token(row)
@@ -86,12 +71,12 @@ class Tokens:
     def any(self) -> bool:
         """Return whether there was ever a token; a service without one is open to its own machine."""
         with self._log.engine.connect() as connection:
-            return connection.execute(sql.select(_TOKENS.c.id).limit(1)).first() is not None
+            return connection.execute(sql.select(TOKENS.c.id).limit(1)).first() is not None
 
     def all(self) -> list[Token]:
         """Return all tokens, the oldest first."""
         with self._log.engine.connect() as connection:
-            return [_token(row) for row in connection.execute(sql.select(_TOKENS).order_by(_TOKENS.c.id))]
+            return [_token(row) for row in connection.execute(sql.select(TOKENS).order_by(TOKENS.c.id))]
 
     def revoke(self, number: int) -> None:
         """Make a token useless.
@@ -99,7 +84,7 @@ class Tokens:
         Raises:
             OptionsError: there is no such token.
         """
-        change = sql.update(_TOKENS).where(_TOKENS.c.id == number, _TOKENS.c.revoked.is_(None))
+        change = sql.update(TOKENS).where(TOKENS.c.id == number, TOKENS.c.revoked.is_(None))
         with self._log.writing() as connection:
             count = connection.execute(change.values(revoked=time.time())).rowcount
         if not count:
@@ -112,7 +97,7 @@ class Tokens:
         """
         gone = {"user_id": None, "name": "", "revoked": time.time()}
         with self._log.writing() as connection:
-            connection.execute(sql.update(_TOKENS).where(_TOKENS.c.user_id == user).values(gone))
+            connection.execute(sql.update(TOKENS).where(TOKENS.c.user_id == user).values(gone))
 
 
 def check_scope(scope: str, user: str | None) -> None:

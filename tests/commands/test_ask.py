@@ -92,14 +92,28 @@ def test_what_was_said_counts_and_is_not_asked_again(
 def test_a_user_seen_in_training_is_asked_from_training_on(
     run_copl: RunCopl, run: Path, data: PreferenceData, tmp_path: Path
 ) -> None:
-    pairs = _pairs(data, 6)
+    rows = data.split("train").comparisons
+    seen = data.users.ids[int(rows.user[0])]
+    known = [
+        {int(part.chosen[row]), int(part.rejected[row])}
+        for part in (rows, data.split("validation").comparisons)
+        for row in range(len(part))
+        if part.user[row] == rows.user[0]
+    ]
+    own = [place for place in range(60) if {int(rows.chosen[place]), int(rows.rejected[place])} in known]
+    pairs = _pairs(data, 60)
+    pairs[0] = {"prompt": pairs[0]["prompt"], "first": pairs[0]["second"], "second": pairs[0]["first"]}
     candidates = _write(tmp_path / "candidates.jsonl", pairs)
-    seen = data.users.ids[int(data.split("train").comparisons.user[0])]
-    found = json.loads(run_copl("ask", run, candidates, "--user", seen, "--json")[1])
+    found = json.loads(run_copl("ask", run, candidates, "--user", seen, "-n", 99, "--json")[1])
     asked = [(pair["prompt"], pair["first"], pair["second"]) for pair in pairs]
-    question = Model.open(run).next_question(seen, asked)
-    assert found[0]["index"] == question.index
-    assert found[0]["information"] == pytest.approx(question.information)
+    questions = Model.open(run).online(seen).questions(asked)
+    assert {q.index for q in questions} >= {0}
+    assert [q["index"] for q in found] == [q.index for q in questions if q.index not in own]  # trained on, not asked
+    assert found[0]["information"] == pytest.approx(next(q for q in questions if q.index not in own).information)
+
+    everything = _write(tmp_path / "own.jsonl", [pairs[place] for place in own])
+    assert "has answered all" in run_copl("ask", run, everything, "--user", seen)[2]
+    assert run_copl("ask", run, everything, "--user", "somebody else")[0] == 0
 
 
 def test_questions_that_tell_nothing_are_called_so(run_copl: RunCopl, run: Path, tmp_path: Path) -> None:

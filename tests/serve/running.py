@@ -31,6 +31,14 @@ class Running:
         """Make a token and return the headers that send it."""
         return {"Authorization": f"Bearer {self.service.tokens.new(scope, user=user)}"}
 
+    def counted(self, **labels: str) -> float:
+        """Return how many requests were counted, which is done when an answer is already on its way."""
+        for _ in range(1000):
+            if number := self.service.metrics.value("copl_requests_total", **labels):
+                return number
+            time.sleep(0.01)
+        return 0.0
+
 
 @contextmanager
 def running(run: Path, options: ServeOptions, *, wait: bool = True) -> Iterator[Running]:

@@ -145,22 +145,13 @@ def test_an_answer_that_was_on_its_way_to_somebody_who_is_forgotten_is_not_kept(
         assert len(service.service.log.of_user("ann")) == 1, "who comes again is kept again"
 
 
-def counted(service: Running, **labels: str) -> float:
-    """Return how many requests were counted, which is done when an answer is already on its way."""
-    for _ in range(1000):
-        if number := service.service.metrics.value("copl_requests_total", **labels):
-            return number
-        threading.Event().wait(0.01)
-    return 0.0
-
-
 def test_refused_requests_and_faults_are_counted(serving: Callable[..., Running]) -> None:
     service = serving(max_body=1000)
     assert service.http.post("/score", content=b" " * 2000).status_code == 413
-    assert counted(service, route="none", status="413") == 1
+    assert service.counted(route="none", status="413") == 1
     service.service.log.count_by_day = None  # type: ignore[method-assign,assignment]  # a bug of ours
     assert service.http.get("/v1/admin/overview").status_code == 500
-    assert counted(service, route="/v1/admin/overview", status="500") == 1
+    assert service.counted(route="/v1/admin/overview", status="500") == 1
 
 
 def test_before_the_model_is_loaded_the_port_answers_and_what_is_said_is_stored(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from copl import Model
+from copl.data.dataset import load_dataset
 from tests.serve.running import Running
 
 PROMPT, TEXTS = "How do I boil an egg?", ["Eight minutes.", "Place the egg in cold water. Then wait.", "Ask a cook!"]
@@ -140,6 +141,19 @@ def test_without_candidates_the_texts_of_the_run_are_asked_about(service: Runnin
     assert second["confidence"] > first["confidence"]
 
 
+def test_a_trained_user_is_not_asked_what_training_knows(service: Running, model: Model, small_data: Path) -> None:
+    data = load_dataset(small_data)
+    rows, table = data.split("train").comparisons, data.responses
+    user, chosen, rejected = data.users.ids[int(rows.user[0])], int(rows.chosen[0]), int(rows.rejected[0])
+    pair = {"prompt": table.prompts[chosen], "first": table.texts[rejected], "second": table.texts[chosen]}
+    other = {"prompt": PROMPT, "first": TEXTS[0], "second": TEXTS[1]}
+    asked = service.http.post(f"/v1/users/{user}/question", json={"candidates": [pair, other]}).json()
+    assert (asked["index"], asked["first"]) == (1, TEXTS[0])
+    alone = {"candidates": [pair]}
+    assert service.http.post(f"/v1/users/{user}/question", json=alone).status_code == 404
+    assert service.http.post("/v1/users/somebody else/question", json=alone).status_code == 200
+
+
 def test_whoever_is_forgotten_is_the_average_user_even_if_trained(
     serving: Callable[..., Running], model: Model
 ) -> None:
@@ -176,13 +190,54 @@ def test_what_training_has_heard_already_is_not_counted_again(service: Running, 
     assert scores(service, user) == before
 
 
-@pytest.mark.parametrize("user", ["a/b", "ü ñ", "%2e%2e", "a?b=c", "x" * 256, "<script>", "' OR 1=1 --", "🙂"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        "a/b",
+        "a/events",
+        "a/events/1",
+        "%2F",
+        "%252f",
+        "ü ñ",
+        "%2e%2e",
+        "a?b=c",
+        "x" * 256,
+        "<script>",
+        "' OR 1=1 --",
+        "🙂",
+    ],
+)
 def test_ids_of_any_kind_are_users(service: Running, user: str) -> None:
     from urllib.parse import quote
 
     path = quote(user, safe="")
     compare(service, path, TEXTS[0], TEXTS[1])
     assert service.http.get(f"/v1/users/{path}").json()["num_events"] == 1
+
+
+def test_what_lies_below_a_user_is_no_user(service: Running) -> None:
+    compare(service, "below", TEXTS[0], TEXTS[1])
+    compare(service, "below%2Fevents", TEXTS[0], TEXTS[1])
+    for path in ("below/events", "below/comparisons"):
+        answer = service.http.delete(f"/v1/users/{path}")
+        assert answer.status_code == 405, path
+        assert "DELETE" not in answer.headers["Allow"]
+    for path in ("below/nothing", "below/events/1/2", "", "/"):
+        assert service.http.delete(f"/v1/users/{path}").status_code == 404, path
+    assert {service.http.get(f"/v1/users/{user}").json()["num_events"] for user in ("below", "below%2Fevents")} == {1}
+    forgotten = service.http.delete("/v1/users/below%2Fevents").json()
+    assert (forgotten["user"], forgotten["num_events"]) == ("below/events", 1)
+    assert service.http.get("/v1/users/below").json()["num_events"] == 1
+
+
+def test_head_answers_as_get_without_a_body(service: Running) -> None:
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/me", "/", "/v1/users/head/events", "/v1/nothing", "/rerank"):
+        asked, told = service.http.get(path), service.http.head(path)
+        assert told.status_code == asked.status_code, path
+        assert told.content == b""
+        same = ("Content-Type", "Content-Length", "X-Content-Type-Options", "Allow")
+        if path != "/metrics":  # they count these requests
+            assert [told.headers.get(name) for name in same] == [asked.headers.get(name) for name in same]
 
 
 def test_prompts_are_text_or_messages_of_one_spelling(service: Running) -> None:

@@ -94,3 +94,9 @@ def case(kind: str, found: Registered) -> Any:
 def test_a_component_of_our_own_keeps_its_contract(kind: str, found: Registered, tmp_path: Path) -> None:
     results = check_component(found, kind, values_for(kind, found.component.name, tmp_path))
     assert {result.name: result.detail for result in results if not result.passed} == {}
+
+
+def test_an_encoder_whose_members_read_no_texts_keeps_the_contract() -> None:
+    found = load().registry("encoder").get("stacked")
+    results = check_component(found, "encoder", {"members": "latent-groups"})
+    assert {result.name: result.detail for result in results if not result.passed} == {}

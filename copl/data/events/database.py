@@ -9,13 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copl.errors import DataError, OptionsError, one_line, quoted
+import sqlalchemy as sql
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-try:
-    import sqlalchemy as sql
-    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-except ImportError as error:
-    raise OptionsError("a log of events needs SQLAlchemy: pip install 'copl[serve]'") from error
+from copl.errors import DataError, OptionsError, one_line, quoted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine

@@ -15,17 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+import sqlalchemy as sql
 from attrs import frozen
+from sqlalchemy.exc import IntegrityError
 
 from copl.data.events.database import address, engine_of, listed, shown_address, told
 from copl.data.events.evidence import Event, says_something
-from copl.errors import CoplError, DataError, OptionsError
-
-try:
-    import sqlalchemy as sql
-    from sqlalchemy.exc import IntegrityError
-except ImportError as error:
-    raise OptionsError("a log of events needs SQLAlchemy: pip install 'copl[serve]'") from error
+from copl.errors import CoplError, DataError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -61,6 +57,18 @@ _FORGOTTEN = sql.Table(
     sql.Column("created", sql.Double, nullable=False),
 )
 _FORMAT = sql.Table("copl_format", _metadata, sql.Column("format", sql.Integer, primary_key=True))
+TOKENS = sql.Table(
+    "copl_tokens",
+    _metadata,
+    sql.Column("id", sql.Integer, primary_key=True, autoincrement=True),
+    sql.Column("name", sql.Text, nullable=False),
+    sql.Column("digest", sql.Text, nullable=False, unique=True),
+    sql.Column("scope", sql.Text, nullable=False),
+    sql.Column("user_id", sql.Text),
+    sql.Column("created", sql.Double, nullable=False),
+    sql.Column("revoked", sql.Double),
+)
+"""Who may ask; one of the tables of a store, for a store that has lost it would be open to everybody."""
 
 
 @final
@@ -122,7 +130,9 @@ class EventLog:
             self._prepare()
 
     def _prepare(self) -> None:
-        with self.preparing() as connection:
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":  # where two that make the same table at once do not wait
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_PREPARING)))
             self._require_own(sql.inspect(connection))
             _metadata.create_all(connection)
             formats = connection.execute(sql.select(_FORMAT.c.format)).scalars().all()
@@ -147,14 +157,6 @@ class EventLog:
         if lacking:
             shown = shown_address(self.url)
             raise DataError(f"{shown}: damaged, {listed(lacking)} is missing; put back a copy of it")
-
-    @contextmanager
-    def preparing(self) -> Iterator[Connection]:
-        """Open a transaction that makes tables where there are none; one at a time among all processes."""
-        with self.writing() as connection:
-            if connection.dialect.name == "postgresql":  # where two that make the same table at once do not wait
-                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_PREPARING)))
-            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

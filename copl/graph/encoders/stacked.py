@@ -79,6 +79,7 @@ class Stacked(GoesOn):
         names = [name for name in dict.fromkeys(self._options.members) if name != "tastes" or self._has_texts(graph)]
         if not names:
             raise OptionsError("encoder.stacked.members: tastes reads texts, and this method has none; name others too")
+        graph = self._as_read(graph)
         train, validation = held_out(graph, seed)
         if not len(train):
             return trivial_embeddings(graph, 1)
@@ -109,6 +110,7 @@ class Stacked(GoesOn):
 
     def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Go on with the members that were kept, by the weights that were found."""
+        graph = self._as_read(graph)
         names: list[Member] = recall.memory.facts["members"]
         _, validation = held_out(graph, seed)
         if len(validation) > len(graph.validation):  # what is held out for the choice has been learnt from by now
@@ -132,6 +134,10 @@ class Stacked(GoesOn):
             if without - loss < self._options.worthwhile * max(loss, _SMALL_LOSS):
                 members, loss, weights = fewer, without, own
         return members, weights
+
+    def _as_read(self, graph: PreferenceGraph) -> PreferenceGraph:
+        """Return the graph, without its texts where no member reads any: then nothing may depend on them."""
+        return graph if self.reads_texts else attrs.evolve(graph, response_features=None)
 
     def _has_texts(self, graph: PreferenceGraph) -> bool:
         return self.reads_texts and graph.response_features is not None

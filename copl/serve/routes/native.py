@@ -167,7 +167,7 @@ def _limited(service: Service, texts: list[str], prompts: list[str]) -> None:
     check_texts(texts, prompts, max_text=options.max_text, max_texts=options.max_texts)
 
 
-@router.post("/{user:path}/score", summary="Score responses for a user")
+@router.post("/{user:segment}/score", summary="Score responses for a user")
 async def score(service: ServiceOf, principal: PrincipalOf, user: UserPath, body: ScoreRequest) -> ScoreAnswer:
     name, prompt = _own(principal, user), prompt_of(body.prompt)
     _limited(service, body.responses, [prompt])
@@ -183,7 +183,7 @@ async def score(service: ServiceOf, principal: PrincipalOf, user: UserPath, body
 
 
 @router.post(
-    "/{user:path}/comparisons",
+    "/{user:segment}/comparisons",
     summary="Say which of two responses is better",
     responses=links(withdraw=WITHDRAW, score=SCORE),
 )
@@ -207,7 +207,7 @@ async def compare(
     return await _said(service, name, idempotency_key, entries)
 
 
-@router.post("/{user:path}/ratings", summary="Give responses a number each", responses=links(withdraw=WITHDRAW))
+@router.post("/{user:segment}/ratings", summary="Give responses a number each", responses=links(withdraw=WITHDRAW))
 async def rate(
     service: ServiceOf,
     principal: PrincipalOf,
@@ -231,7 +231,7 @@ async def _said(service: Service, user: str, key: str | None, entries: list[Entr
 
 
 @router.post(
-    "/{user:path}/question", summary="Which of these pairs to ask the user about", responses=links(answer=ANSWER)
+    "/{user:segment}/question", summary="Which of these pairs to ask the user about", responses=links(answer=ANSWER)
 )
 async def choose_question(
     service: ServiceOf, principal: PrincipalOf, user: UserPath, body: QuestionRequest
@@ -246,7 +246,7 @@ async def choose_question(
 
 
 @router.get(
-    "/{user:path}/question",
+    "/{user:segment}/question",
     summary="What to ask the user next, about answers written now or texts of the run",
     responses=links(answer=ANSWER),
 )
@@ -282,17 +282,17 @@ async def _question(service: Service, user: str, pairs: list[Pair]) -> QuestionA
     events = await service.store(service.log.of_user, user)
     answered = {event.subject for event in in_force(events) if event.kind == "comparison"}
     places = [n for n, (prompt, *two) in enumerate(pairs) if pair_subject(prompt_of(prompt), *two) not in answered]
-    if not places:
-        raise ApiError(404, f"the user has answered all {len(pairs)} candidates")
 
     def best(served: Any) -> tuple[Any, float]:
-        asked = served.questions(history, [pairs[place] for place in places])
-        return asked[0], served.state(history).confidence
+        asked = served.questions(history, [pairs[place] for place in places]) if places else []
+        return next(iter(asked), None), served.state(history).confidence
 
     try:
-        question, confidence = await service.with_model(best, 2 * len(places))
+        question, confidence = await service.with_model(best, max(2 * len(places), 1))
     except CoplError as error:
         raise ApiError(422, "; ".join(error.faults)) from None
+    if question is None:
+        raise ApiError(404, f"the user has answered all {len(pairs)} candidates")
     prompt = question.prompt
     return QuestionAnswer(
         user=user,
@@ -306,7 +306,7 @@ async def _question(service: Service, user: str, pairs: list[Pair]) -> QuestionA
 
 
 @router.get(
-    "/{user:path}/events",
+    "/{user:segment}/events",
     summary="Everything a user said or was shown",
     responses=links(
         withdraw=link(
@@ -335,7 +335,7 @@ def _shown(event: Event, is_in_force: bool) -> EventAnswer:
     )
 
 
-@router.delete("/{user:path}/events/{event}", summary="Withdraw an answer")
+@router.delete("/{user:segment}/events/{event}", summary="Withdraw an answer")
 async def withdraw(
     service: ServiceOf,
     principal: PrincipalOf,
@@ -353,7 +353,7 @@ async def withdraw(
     return await _said(service, name, idempotency_key, [Entry("withdrawal", said.subject, {"kind": said.kind})])
 
 
-@router.get("/{user:path}", summary="What is known of a user")
+@router.get("/{user:segment}", summary="What is known of a user")
 async def see(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> UserAnswer:
     name = _own(principal, user)
     history = await service.history(name)
@@ -372,7 +372,7 @@ async def see(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> Use
 
 
 @router.delete(
-    "/{user:path}",
+    "/{user:segment}",
     summary="Forget a user",
     responses=links(see=link("see", "What is known of a user who was forgotten.", user="$response.body#/user")),
 )

@@ -70,7 +70,7 @@ async def me(service: ServiceOf, principal: PrincipalOf, named: NamedUser) -> Me
 UserPath = Annotated[str, Path(description="The user's id.", min_length=1, examples=["ann"])]
 
 
-@router.get("/users/{user:path}/examples", summary="What the user is believed to like, in examples")
+@router.get("/users/{user:segment}/examples", summary="What the user is believed to like, in examples")
 async def examples(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> ExamplesAnswer:
     name = user_id(user)
     principal.speaks_for(name)
@@ -94,7 +94,7 @@ async def examples(service: ServiceOf, principal: PrincipalOf, user: UserPath) -
     return ExamplesAnswer(user=name, examples=shown[:_NUM_EXAMPLES])
 
 
-@router.get("/users/{user:path}/map", summary="Where the user lies among the trained users")
+@router.get("/users/{user:segment}/map", summary="Where the user lies among the trained users")
 async def show_map(service: ServiceOf, principal: PrincipalOf, user: UserPath) -> MapAnswer:
     name = user_id(user)
     principal.speaks_for(name)

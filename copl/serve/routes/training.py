@@ -73,7 +73,7 @@ async def openrlhf(
     return await _remote(service, body, users)
 
 
-@router.post("/users/{user:path}/openrlhf", summary="Remote reward (OpenRLHF) of one user")
+@router.post("/users/{user:segment}/openrlhf", summary="Remote reward (OpenRLHF) of one user")
 async def openrlhf_of_user(
     service: ServiceOf,
     principal: PrincipalOf,

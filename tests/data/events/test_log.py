@@ -151,6 +151,7 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
         ("DROP TABLE copl_events", "copl_events"),
         ("DROP TABLE copl_format", "copl_format"),
         ("DROP TABLE copl_forgotten", "copl_forgotten"),
+        ("DROP TABLE copl_tokens", "copl_tokens"),
         ("ALTER TABLE copl_events RENAME COLUMN created TO made", "copl_events.created"),
     ],
 )
@@ -199,3 +200,9 @@ def test_an_address_is_shown_without_its_password() -> None:
     assert shown_address("postgresql+psycopg://me:geheim@h/d") == "postgresql+psycopg://me:***@h/d"
     with pytest.raises(OptionsError):
         EventLog("sqlite:///:memory:")
+
+
+def test_without_sqlalchemy_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['sqlalchemy'] = None; import copl.data.events.evidence"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1].endswith("a log of events needs SQLAlchemy: pip install 'copl[serve]'")

@@ -95,6 +95,15 @@ def test_default_finds_the_groups(component):
     assert accuracy(embeddings, heldout) > 0.93
 
 
+@pytest.mark.parametrize("name", ["lightgcn", "ngcf", "signed-gcn", "gat"])
+def test_defaults_of_other_networks_find_the_groups(name):
+    graph, heldout = planted(num_users=40, num_pairs=16)
+    component = load().registry("encoder").get(name).component
+    embeddings = build(component).fit(graph, seed=0, progress=SilentProgress())
+    assert all(values.isfinite().all() for values in (embeddings.users, embeddings.responses, embeddings.response_bias))
+    assert accuracy(embeddings, heldout) > max(consensus(graph, heldout) + 0.05, 0.75)
+
+
 @pytest.mark.parametrize(
     "values",
     [

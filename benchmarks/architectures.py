@@ -4,7 +4,11 @@
 
 Each is a tiny model with random weights, saved and opened as people's models are. The exported classifier has to score
 as `copl` does, whatever the type of the checkpoint, the template, the side of the padding, marks inside texts and their
-length, or be refused with a reason; so it is with everything else. A cell that says FAULT is one.
+length, or be refused with a reason; so it is with everything else. A cell that says FAULT is one. Scores are equal if
+they are at most 1e-4 of the largest apart, or no further than four times what that very model moves when each of its
+weights changes by one unit in the last place: what is exported holds products of weights that are rounded once more, so
+it cannot come nearer, and double precision after that changes nothing. Cells that need this bar give the difference,
+and how far the model moves by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from benchmarks.measured import RESULTS, markdown_table
+from benchmarks.measured import RESULTS, commit, markdown_table
+from benchmarks.model_folders import FOLDERS, refusal
 from benchmarks.tiny_models import SPECIAL, byte_tokenizer, model_types, prefix_space_tokenizer, tiny_model
 from copl.data.canonical import canonical_text
 from copl.data.chat import encode_prompt
@@ -49,6 +54,7 @@ from copl.reward.scoring import score_responses
 YES = "yes"
 _MAX_LENGTH = 96
 _TOLERANCE = 1e-4
+_ROUNDINGS = 4
 _USER = torch.tensor([0.7, -0.4])
 _TALK = [("user", "a b?"), ("assistant", "<think>c</think> d"), ("user", "e")]
 MESSAGES = [{"role": role, "content": content} for role, content in _TALK]
@@ -140,7 +146,34 @@ def exported(model: PersonalRewardModel, clean: LoadedBackbone, directory: Path,
     own = scores(model, list(range(len(TEXTS))))
     theirs = [reward(prompt, response) for prompt, response in TEXTS]
     worst = float(np.abs(own - theirs).max())
-    return YES if worst <= _TOLERANCE * max(1.0, float(np.abs(own).max())) else f"FAULT: {worst:.1e} apart"
+    if worst <= _TOLERANCE * max(1.0, float(np.abs(own).max())):
+        return YES
+    moved = sensitivity(model, own)
+    return f"{YES} ({worst:.1e}; {moved:.1e})" if worst <= _ROUNDINGS * moved else f"FAULT: {worst:.1e} apart"
+
+
+@torch.no_grad()
+def sensitivity(model: PersonalRewardModel, rewards: Any, num_draws: int = 3) -> float:
+    """How far rewards move where every weight of the transformer changes by one unit in the last place, up or down.
+
+    Args:
+        model: the reward model; left as it was.
+        rewards: of all texts.
+        num_draws: the largest of so many random changes is taken.
+    """
+    worst = 0.0
+    parameters = [parameter for parameter in model.backbone.model.parameters() if parameter.is_floating_point()]
+    before = [parameter.clone() for parameter in parameters]
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(num_draws):
+        for parameter, weights in zip(parameters, before, strict=True):
+            sides = torch.randint(0, 2, weights.shape, generator=generator) * 2.0 - 1.0
+            parameter.copy_(torch.nextafter(weights.float(), sides * torch.inf))
+        moved = scores(model, list(range(len(TEXTS))))
+        worst = max(worst, float(np.abs(moved - rewards).max()))
+    for parameter, weights in zip(parameters, before, strict=True):
+        parameter.copy_(weights)
+    return worst
 
 
 def alone(model: PersonalRewardModel) -> str:
@@ -220,15 +253,15 @@ def examine(model_type: str, root: Path) -> dict[str, str]:
 COLUMNS = ("opens", "adapters", "no dropout", "kept states", "alone", *CASES)
 
 
-def table(found: dict[str, dict[str, str]]) -> str:
-    """Return what became of all architectures as a page."""
+def table(found: dict[str, dict[str, str]], folders: dict[str, str]) -> str:
+    """Return what became of all architectures, and of folders that are no backbone, as a page."""
     judged = [cells for cells in found.values() if not cells["opens"].startswith("not tried")]
-    whole = sum(all(cells.get(name) == YES for name in CASES) for cells in judged)
+    whole = sum(all(cells.get(name, "").startswith(YES) for name in CASES) for cells in judged)
     faults = sum("FAULT" in cell for cells in judged for cell in cells.values())
     notes: dict[str, int] = {}
 
     def shown(cell: str) -> str:
-        if cell == YES or not cell or not cell.startswith(("refused", "FAULT", "not tried")):
+        if not cell.startswith(("refused", "FAULT", "not tried")):
             return cell
         return f"{cell.partition(':')[0]} [{notes.setdefault(cell, len(notes) + 1)}]"
 
@@ -236,14 +269,20 @@ def table(found: dict[str, dict[str, str]]) -> str:
     lines = [
         f"# Architectures of transformers {transformers.__version__}",
         "",
+        f"`python -m benchmarks.architectures` at commit {commit()}.",
+        "",
         " ".join((__doc__ or "").split("\n\n")[2].split()),
         "",
         f"{len(found)} architectures that read text; {len(judged)} could be made tiny and were tried; {whole} of them "
-        f"are exported with equal scores (to 1e-4) in all cases, {faults} cells are faults.",
+        f"are exported with equal scores in all cases, {faults} cells are faults.",
         "",
         *markdown_table(("architecture", *COLUMNS), rows),
         "",
         *(f"{number}. {note}" for note, number in notes.items()),
+        "",
+        "Folders that are no backbone:",
+        "",
+        *markdown_table(("folder", "what is said"), list(folders.items())),
     ]
     return "\n".join(lines) + "\n"
 
@@ -260,7 +299,10 @@ def main(arguments: list[str] | None = None) -> None:
             start = time.process_time()
             found[name] = examine(name, Path(root))
             print(f"{name} ({time.process_time() - start:.1f} s): {found[name]}", flush=True)
-    given.out.write_text(table(found), encoding="utf-8")
+        folders = {
+            name: refusal(write, Path(root, f"folder-{n}")) for n, (name, (write, _)) in enumerate(FOLDERS.items())
+        }
+    given.out.write_text(table(found, folders), encoding="utf-8")
 
 
 if __name__ == "__main__":

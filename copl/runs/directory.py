@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import sys
 import time
@@ -159,6 +160,11 @@ class Run:
         now = read_facts(self.root)
         if now.measured != checksum:
             write_document(self.root / RUN_FILE, evolve(now, measured=checksum))
+
+    def discard(self) -> None:
+        """Remove what a refused training has left, if it has fitted nothing: another recipe may go there then."""
+        if is_main() and not fitted_stages(self.root):
+            shutil.rmtree(self.root, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

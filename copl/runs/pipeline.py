@@ -13,7 +13,7 @@ import numpy as np
 
 from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.data.making.everyone import for_everyone
-from copl.errors import CoplError, DataError, OptionsError, PluginError, RunError, quoted
+from copl.errors import BackboneError, CoplError, DataError, OptionsError, PluginError, RunError, quoted
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
@@ -31,6 +31,7 @@ from copl.runs.reference import keep_reference
 from copl.runs.results import References, load_margins, load_references, save_diagnostics, save_margins, write_metrics
 from copl.runs.stages import EVALUATION, fitted_stages
 from copl.runs.workspace import RunWorkspace
+from copl.system.files import is_free
 from copl.system.processes import is_main, num_processes, rank, wait
 
 OpenProgress = Callable[[Path | None], AbstractContextManager[Progress]]
@@ -81,6 +82,7 @@ def train(
         CoplError: the data, the recipe, the backbone, the directory or the former run is unfit, and nothing has been
             written; or another process writes into the directory.
     """
+    is_new = is_free(out)
     data = training_data(data_directory, everyone=everyone) if data is None else data
     learnt = data.split("train")
     if not len(learnt):
@@ -101,7 +103,12 @@ def train(
             )
         wait()
     with run.locked():
-        return _fit(run, data, open_progress, cache, ancestor)
+        try:
+            return _fit(run, data, open_progress, cache, ancestor)
+        except (BackboneError, DataError, OptionsError):
+            if is_new:
+                run.discard()
+            raise
 
 
 def _ancestor(former: Run, recipe: Recipe, data: PreferenceData, out: Path, *, everyone: bool) -> Former:

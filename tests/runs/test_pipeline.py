@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from benchmarks.model_folders import FOLDERS
 from copl import Model
 from copl.data.dataset import load_dataset
-from copl.errors import DataError, RunError
+from copl.errors import BackboneError, DataError, RunError
 from copl.model import UnknownUserWarning
 from copl.plugins import load
 from copl.runs.directory import open_run
@@ -162,3 +163,12 @@ def test_data_without_training_comparisons_is_refused_before_anything_is_written
     with pytest.raises(DataError, match="no comparisons to train on"):
         _train(_recipe(tiny_model), tmp_path / "d", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_backbone_that_is_refused_leaves_no_run_that_is_in_the_way(small_data: Path, tmp_path: Path) -> None:
+    backbone, out = tmp_path / "model", tmp_path / "run"
+    backbone.mkdir()
+    FOLDERS["T5"][0](backbone)
+    with pytest.raises(BackboneError, match="encoder-decoder"):
+        _train(_recipe(backbone), small_data, out)
+    assert not out.exists()

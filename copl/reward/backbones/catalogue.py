@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen, validators
 from copl.errors import BackboneError, in_brief
 from copl.options import option
 from copl.plugins import Component
-from copl.reward.backbones.checkpoints import FILES, fingerprint_directory, missing_files, quiet
+from copl.reward.backbones.checkpoints import FILES, fingerprint_directory, missing_files, quiet, require_complete
 from copl.reward.backbones.names import PACKAGED_WRITER
 from copl.reward.backbones.packaged import PackagedFiles, cached_directory, dequantised
 from copl.runs.recipe import ANY_BACKBONE
@@ -195,9 +195,11 @@ class HuggingFace:
         """Return a hash of the model's files.
 
         Raises:
-            BackboneError: the model cannot be found.
+            BackboneError: the model cannot be found, or lacks files.
         """
-        return "hf:" + fingerprint_directory(self.directory())
+        directory = self.directory()
+        require_complete(directory)
+        return "hf:" + fingerprint_directory(directory)
 
     def load(self) -> LoadedBackbone:
         """Load the model; the network is used only where files are not here yet.
@@ -224,6 +226,8 @@ class HuggingFace:
 
     def _snapshot(self, path: Path) -> Path:
         name = self._options.path
+        if path.is_file():
+            raise BackboneError(f"{path} is a file; name the directory with config.json, weights and tokenizer")
         if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
             raise BackboneError(
                 f"there is no model directory {path}; put it back, or open the run with "

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copl.errors import BackboneError
+from copl.errors import BackboneError, quoted
 from copl.system.files import sha256
 
 if TYPE_CHECKING:
@@ -31,6 +31,16 @@ _VOCABULARIES = (
 _COUNTS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads")
 _FEW_LAYERS = 256  # some models run the same layers again
 _WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+_OTHER_WEIGHTS = {
+    "*.gguf": "for llama.cpp",
+    "*.bin": "as a pickle",
+    "*.pt": "as a pickle",
+    "*.pth": "as a pickle",
+    "*.ckpt": "as a pickle",
+    "*.h5": "for TensorFlow",
+    "*.msgpack": "for Flax",
+    "*.onnx": "for ONNX",
+}
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.codes", "*.tiktoken")
 """What a model directory is read from: configuration, weights, tokenizer and chat templates."""
 
@@ -72,7 +82,19 @@ def require_complete(directory: Path) -> None:
     """
     lacking = missing_files(directory)
     if lacking:
-        raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}")
+        advice = _other_weights(directory)
+        raise BackboneError(f"{directory} is no complete model: it lacks {', '.join(lacking)}{advice}")
+
+
+def _other_weights(directory: Path) -> str:
+    """What to do about weights in a format that is not read; empty where there are none."""
+    for pattern, kept in _OTHER_WEIGHTS.items():
+        if first := min((path.name for path in directory.glob(pattern)), default=None):
+            return (
+                f"; {quoted(first)} holds weights {kept}, which copl does not read: open them by transformers and "
+                "write them by model.save_pretrained and tokenizer.save_pretrained"
+            )
+    return ""
 
 
 def _shards(directory: Path) -> list[str]:

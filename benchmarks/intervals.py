@@ -8,6 +8,7 @@ rest is the chance in a single answer; each is drawn anew in every trial. `singl
 runs (`copl.ablate.statistics.pooled_difference`) whose users and texts are the same in all runs, or others in each;
 `shapes` is the same for runs whose effects have another distribution than the normal one. Effects of users and texts
 are uniform, so that chances stay between 0 and 1 and their mean is known exactly; differences are symmetric about zero.
+Finished rows are kept beside the record (``.jsonl``) and skipped next time.
 """
 
 from __future__ import annotations
@@ -15,25 +16,31 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from attrs import evolve, frozen
 
-from benchmarks.measured import RESULTS
+from benchmarks.intervals_at_once import Pooled, pooled
+from benchmarks.measured import RESULTS, Cells, code_digest
 from benchmarks.records import PublishedTable, new_record, write_record
 from copl.ablate.statistics import SeedDifferences, pooled_difference
 from copl.evaluate.bootstrap import crossed_mean, spread
 
-CODE = ("benchmarks/intervals.py", "copl/evaluate/bootstrap.py", "copl/ablate/statistics.py")
+_MEASURED = ("copl/evaluate/bootstrap.py", "copl/ablate/statistics.py")
+CODE = ("benchmarks/intervals.py", "benchmarks/intervals_at_once.py", *_MEASURED)
+_Row: TypeAlias = "tuple[tuple[str, ...], Callable[[], tuple[float, float, float]]]"
+"""The first columns of a row, and what simulates the others."""
 _ENTROPY = 20261129
 _ANSWERS = 6
 """Comparisons of each user."""
 _RESAMPLES = 200
 """Of an interval of one run; they say where it lies about the mean, not how wide it is."""
+_AT_ONCE, _COMPARED = 50, 5
+"""Trials that are simulated at once, and how many of the first are held against `pooled_difference`."""
 _CHANGES = 0.2
 """Share of comparisons that one method gets right and the other does not, each way."""
 
@@ -109,31 +116,55 @@ class Runs:
 
 
 def seeds(runs: Runs, sampled: Sampled, *, rng: np.random.Generator, trials: int) -> tuple[float, float, float]:
-    """Return how often the interval of a difference that is zero covers zero, how often p < .05, and its reach."""
+    """Return how often the interval of a difference that is zero covers zero, how often p < .05, and its reach.
+
+    Raises:
+        ValueError: `pooled` and `pooled_difference` do not say the same.
+    """
     covers, false, reach = 0, 0, 0.0
-    for _ in range(trials):
-        pooled = pooled_difference([*_differences(runs, sampled, rng)])
-        low, high = pooled.bounds
-        covers += low <= 0 <= high
-        false += pooled.p_value < 0.05
-        reach += (high - low) / 2 / trials
+    users = np.repeat(np.arange(sampled.num_users), _ANSWERS)
+    for start in range(0, trials, _AT_ONCE):
+        values, texts = _differences(runs, sampled, users, rng, min(_AT_ONCE, trials - start))
+        found = pooled(values, users, texts, shared=not runs.anew)
+        if not start:
+            _compare(found, values, users, texts, runs)
+        covers += int((abs(found.value) <= found.reach).sum())
+        false += int((found.p_value < 0.05).sum())
+        reach += float(found.reach.sum()) / trials
     return covers / trials, false / trials, reach
 
 
-def _differences(runs: Runs, sampled: Sampled, rng: np.random.Generator) -> Iterator[SeedDifferences]:
-    users = np.repeat(np.arange(sampled.num_users), _ANSWERS)
-    by_user, by_text = np.zeros(0), np.zeros(0)
-    for run in range(runs.num_seeds):
-        if runs.anew or not run:
-            by_user = _uniform(rng, sampled.user_sd, sampled.num_users)
-            by_text = _uniform(rng, sampled.text_sd, sampled.num_texts)
-        texts, of = _texts(rng, sampled.num_texts, len(users), sampled.in_pairs)
-        effect = (SHAPES[runs.shape](rng, runs.run_sd) + by_user[users] + of(by_text)) / 2
-        drawn = rng.random(len(users))
-        values = (drawn < _CHANGES + effect).astype(np.float64) - (drawn > 1 - (_CHANGES - effect))
-        names = _names(run if runs.anew else 0, max(sampled.num_users, sampled.num_texts))
-        named = names[texts].tolist()
-        yield SeedDifferences(values, names[users].tolist(), [*map(tuple, named)] if sampled.in_pairs else named)
+def _differences(runs: Runs, sampled: Sampled, users: Any, rng: np.random.Generator, trials: int) -> tuple[Any, ...]:
+    """Draw differences of no mean difference [S, T, N] and the texts they are about, [S, T, N] or [S, T, N, 2]."""
+    values, texts = [], []
+    for _ in range(trials):
+        by_user, by_text = np.zeros(0), np.zeros(0)
+        for run in range(runs.num_seeds):
+            if runs.anew or not run:
+                by_user = _uniform(rng, sampled.user_sd, sampled.num_users)
+                by_text = _uniform(rng, sampled.text_sd, sampled.num_texts)
+            drawn, of = _texts(rng, sampled.num_texts, len(users), sampled.in_pairs)
+            effect = (SHAPES[runs.shape](rng, runs.run_sd) + by_user[users] + of(by_text)) / 2
+            chance = rng.random(len(users))
+            values.append((chance < _CHANGES + effect).astype(np.float64) - (chance > 1 - (_CHANGES - effect)))
+            texts.append(drawn)
+    shape = (trials, runs.num_seeds)
+    return tuple(np.stack(part).reshape(*shape, *part[0].shape).swapaxes(0, 1) for part in (values, texts))
+
+
+def _compare(found: Pooled, values: Any, users: Any, texts: Any, runs: Runs) -> None:
+    for trial in range(min(_COMPARED, values.shape[1])):
+        parts = []
+        for run in range(runs.num_seeds):
+            names = _names(run if runs.anew else 0, int(max(users.max(), texts.max())) + 1)
+            named = names[texts[run, trial]].tolist()
+            about = [*map(tuple, named)] if texts.ndim == 4 else named
+            parts.append(SeedDifferences(values[run, trial], names[users].tolist(), about))
+        single = pooled_difference(parts)
+        low, high = single.interval
+        ours = found.value[trial] - found.reach[trial], found.value[trial] + found.reach[trial], found.p_value[trial]
+        if not np.allclose(ours, (low, high, single.p_value), rtol=1e-9, atol=1e-12):
+            raise ValueError(f"trial {trial}: {ours} at once, {(low, high, single.p_value)} by pooled_difference")
 
 
 @cache
@@ -147,95 +178,83 @@ def _generators() -> Iterator[np.random.Generator]:
         yield np.random.default_rng(row)
 
 
-def single_rows(trials: int) -> Iterator[tuple[str, ...]]:
+def single_rows(trials: int) -> Iterator[_Row]:
     rngs = _generators()
     sizes = ((30, 15, False), (100, 15, False), (100, 15, True), (100, 60, False), (100, 60, True), (400, 60, False))
     deviations = ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1), (0.05, 0.15))
     cases = [(Sampled(users, texts, *sds, pair), 0.65) for (users, texts, pair), sds in product(sizes, deviations)]
     cases += [(Sampled(100, texts, sd, sd, False), 0.9) for texts, sd in product((15, 60), (0.0, 0.025))]
     for sampled, accuracy in cases:
-        both, alone, reach = single(sampled, accuracy, rng=next(rngs), trials=trials)
-        yield (
-            str(sampled),
-            f"{accuracy:g}",
-            f"{sampled.user_sd:g}",
-            f"{sampled.text_sd:g}",
-            f"{100 * both:.1f}",
-            f"{100 * alone:.1f}",
-            f"{reach:.3f}",
-        )
+        case = (str(sampled), f"{accuracy:g}", f"{sampled.user_sd:g}", f"{sampled.text_sd:g}")
+        yield case, partial(single, sampled, accuracy, rng=next(rngs), trials=trials)
 
 
-def seed_rows(trials: int) -> Iterator[tuple[str, ...]]:
+def seed_rows(trials: int) -> Iterator[_Row]:
     rngs = iter([*_generators()][500:])
     deviations = [(0.0, 0.0), (0.08, 0.0), (0.0, 0.08), (0.08, 0.08)]
     for num_seeds, anew, effects, run_sd in product((3, 5), (True, False), deviations, (0.0, 0.02, 0.05)):
         if anew and effects[0] != effects[1]:
             continue  # all of it is in the seeds' means
+        runs, numbers = Runs(num_seeds, run_sd, anew), (f"{run_sd:g}", *(f"{effect:g}" for effect in effects))
         for in_pairs in (False, True) if not anew and all(effects) else (False,):
-            sampled = Sampled(100, 40, *effects, in_pairs)
-            covers, false, reach = seeds(Runs(num_seeds, run_sd, anew), sampled, rng=next(rngs), trials=trials)
-            yield (
-                str(Runs(num_seeds, run_sd, anew)),
-                "responses" if in_pairs else "prompts",
-                f"{run_sd:g}",
-                f"{effects[0]:g}",
-                f"{effects[1]:g}",
-                f"{100 * covers:.1f}",
-                f"{100 * false:.1f}",
-                f"{reach:.3f}",
-            )
+            case = (str(runs), "responses" if in_pairs else "prompts", *numbers)
+            yield case, partial(seeds, runs, Sampled(100, 40, *effects, in_pairs), rng=next(rngs), trials=trials)
 
 
-def shape_rows(trials: int) -> Iterator[tuple[str, ...]]:
+def shape_rows(trials: int) -> Iterator[_Row]:
     rngs = iter([*_generators()][900:])
     for num_seeds, shape in product((3, 5), SHAPES):
         runs = Runs(num_seeds, 0.05, True, shape)
-        covers, false, _ = seeds(runs, Sampled(100, 40, 0.0, 0.0, False), rng=next(rngs), trials=trials)
-        yield str(num_seeds), shape, f"{100 * covers:.1f}", f"{100 * false:.1f}"
+        simulate = partial(seeds, runs, Sampled(100, 40, 0.0, 0.0, False), rng=next(rngs), trials=trials)
+        yield (str(num_seeds), shape), simulate
 
 
-def _shown(rows: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    for row in rows:
-        print(*row, sep=" | ", file=sys.stderr, flush=True)
-        yield row
+def _kept(rows: Iterator[_Row], trials: int, cells: Cells) -> Iterator[tuple[str, ...]]:
+    """Yield each row: its first columns, two shares in percent and a reach; those of an earlier start are kept."""
+    code = code_digest(*_MEASURED)
+    for case, simulate in rows:
+        cell = {"case": case, "trials": trials, "code": code}
+        result = cells.get(cell)
+        if result is None:
+            one, other, reach = simulate()
+            result = {"cells": [f"{100 * one:.1f}", f"{100 * other:.1f}", f"{reach:.3f}"]}
+            cells.keep(cell, result)
+        print(*case, *result["cells"], sep=" | ", file=sys.stderr, flush=True)
+        yield *case, *result["cells"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.intervals", description=__doc__)
-    parser.add_argument("--trials", type=int, default=1500, help="trials of each row")
+    parser.add_argument("--trials", type=int, default=1500, help="trials of each row of one run")
+    parser.add_argument("--trials-over-seeds", type=int, default=2500, help="trials of each row of several runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "intervals.json", help="file of the record")
     wanted = parser.parse_args(arguments)
-    error = 100 * (0.95 * 0.05 / wanted.trials) ** 0.5
+    several = wanted.trials_over_seeds
+    one_error, error = (100 * (0.95 * 0.05 / trials) ** 0.5 for trials in (wanted.trials, several))
     notes = [
-        f"{wanted.trials:,} trials a row: the standard error of 95 % is {error:.1f}.",
+        f"{wanted.trials:,} trials a row of one run: the standard error of 95 % is {one_error:.1f}.",
+        f"{several:,} trials a row of several runs: the standard error of 95 % is {error:.1f}.",
         f"Every user judges {_ANSWERS} comparisons.",
     ]
     command = " ".join(["python -m benchmarks.intervals", *(sys.argv[1:] if arguments is None else arguments)])
     record = new_record("Whether intervals hold", command, code=CODE, notes=notes)
+    cells = Cells(wanted.out.with_suffix(".jsonl"))
+    held, found = ("covered, %", "p < .05, %", "half width"), ("users and texts, %", "users alone, %", "half width")
     tables = {
         "single": PublishedTable(
             "One run: how often a 95 % interval covers the truth",
-            (
-                "what was sampled",
-                "accuracy",
-                "user sd",
-                "text sd",
-                "users and texts, %",
-                "users alone, %",
-                "half width",
-            ),
-            [*_shown(single_rows(wanted.trials))],
+            ("what was sampled", "accuracy", "user sd", "text sd", *found),
+            [*_kept(single_rows(wanted.trials), wanted.trials, cells)],
         ),
         "seeds": PublishedTable(
             "Several runs: a paired difference where there is none, 100 users and 40 texts",
-            ("runs", "texts", "run sd", "user sd", "text sd", "covered, %", "p < .05, %", "half width"),
-            [*_shown(seed_rows(wanted.trials))],
+            ("runs", "texts", "run sd", "user sd", "text sd", *held),
+            [*_kept(seed_rows(several), several, cells)],
         ),
         "shapes": PublishedTable(
             "Runs whose effects (sd .05) have another distribution than the normal one, users and texts drawn for each",
-            ("seeds", "effects of runs", "covered, %", "p < .05, %"),
-            [*_shown(shape_rows(wanted.trials))],
+            ("seeds", "effects of runs", *held),
+            [*_kept(shape_rows(several), several, cells)],
         ),
     }
     write_record(evolve(record, tables=tables), wanted.out)

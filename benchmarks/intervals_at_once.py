@@ -1,0 +1,148 @@
+"""The interval of a paired difference over several runs, for many trials at once.
+
+`copl.ablate.statistics.pooled_difference` takes some milliseconds, most of them for names and for numbering, and a
+simulation asks it a hundred thousand times. Here is the same arithmetic on arrays of trials; `benchmarks.intervals`
+holds both against each other on the first trials of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias, final
+
+import numpy as np
+from attrs import frozen
+from scipy.special import stdtr, stdtrit
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
+
+@final
+@frozen(eq=False)
+class Pooled:
+    """What is said of each trial: the mean, how far its interval reaches, and its p-value [T]."""
+
+    value: Array
+    reach: Array
+    p_value: Array
+
+
+def pooled(values: Array, users: Array, texts: Array, *, shared: bool) -> Pooled:
+    """Return what `pooled_difference` says of each trial.
+
+    Args:
+        values: differences of each run in each trial [S, T, N], S two or more.
+        users: the user of each comparison, the same in all runs and trials [N], from 0.
+        texts: the prompt of each comparison [S, T, N], or its two responses [S, T, N, 2], from 0.
+        shared: whether a number is the same user or text in all runs.
+    """
+    num_seeds, _, size = values.shape
+    means = values.mean(axis=2)
+    kinds = [*_kinds((values - means[..., None]) / (num_seeds * size), users, texts)]
+    least = _within(kinds) / stdtrit(num_seeds - 1, 0.975) ** 2
+    seeds = np.maximum(means.var(axis=0, ddof=1) / num_seeds, least)
+    between, degrees = _between(kinds) if shared else (np.zeros_like(seeds), np.ones_like(seeds))
+    both = seeds + between
+    freedom = both**2 / (seeds**2 / (num_seeds - 1) + between**2 / degrees)
+    value = means.mean(axis=0)
+    widths = ((seeds, np.full_like(seeds, num_seeds - 1)), (both, freedom))
+    return Pooled(
+        value,
+        np.max([stdtrit(df, 0.975) * np.sqrt(variance) for variance, df in widths], axis=0),
+        np.max([2 * stdtr(df, -abs(value) / np.sqrt(variance)) for variance, df in widths], axis=0),
+    )
+
+
+@final
+@frozen(eq=False)
+class _Kind:
+    """What comparisons that share a cluster of a kind add to a variance.
+
+    Attributes:
+        alone: sum of d_i d_j over all i, j of one run that share a cluster [S, T].
+        together: the same over all runs, whose clusters are the same [T].
+        factor_alone: for the clusters lost to the mean [S, T].
+        factor: the same over all runs [T].
+        num_clusters: clusters, counted as if all of a size [T].
+    """
+
+    alone: Array
+    together: Array
+    factor_alone: Array
+    factor: Array
+    num_clusters: Array
+
+    @classmethod
+    def of(cls, apart: Array, *ends: Array, pair: Array | None = None) -> _Kind:
+        """Count comparisons by cluster.
+
+        Args:
+            apart: deviations [S, T, N].
+            ends: the cluster of each comparison, or the two it is about [S, T, N], from 0.
+            pair: the two clusters as one number [S, T, N].
+        """
+        num_seeds, num_trials, _ = apart.shape
+        number = int(max(end.max() for end in ends)) + 1
+        start = np.arange(num_seeds * num_trials).reshape(num_seeds, num_trials, 1) * number
+        places, shape = [(start + end).ravel() for end in ends], (num_seeds, num_trials, number)
+        flat, cells = np.ascontiguousarray(apart).ravel(), start.size * number
+        by_cluster = np.sum([np.bincount(place, flat, minlength=cells) for place in places], axis=0).reshape(shape)
+        sizes = np.sum([np.bincount(place, minlength=cells) for place in places], axis=0).reshape(shape)
+        alone, together = np.square(by_cluster).sum(axis=2), np.square(by_cluster.sum(axis=0)).sum(axis=1)
+        if pair is not None:  # two comparisons of the same two clusters were counted for each
+            alone = alone - np.stack([_squares(apart[[run]], pair[[run]]) for run in range(num_seeds)])
+            together = together - _squares(apart, pair)
+        lost, whole = len(ends), sizes.sum(axis=0).astype(np.float64)
+        return cls(
+            alone,
+            together,
+            _factor((sizes > 0).sum(axis=2), lost),
+            _factor((whole > 0).sum(axis=1), lost),
+            whole.sum(axis=1) ** 2 / np.square(whole).sum(axis=1),
+        )
+
+
+def _factor(number: Array, lost: int) -> Array:
+    factor: Array = (number / (number - lost)) ** lost
+    return factor
+
+
+def _squares(apart: Array, code: Array) -> Array:
+    """Return the sum of squared sums of the deviations of one code, over the runs of each trial [T]."""
+    num_trials = apart.shape[1]
+    key = (np.arange(num_trials)[:, None] * (int(code.max()) + 1) + code).ravel()
+    order = np.argsort(key, kind="stable")
+    first = np.flatnonzero(np.diff(key[order], prepend=-1))
+    sums = np.add.reduceat(apart.ravel()[order], first)
+    trial = np.broadcast_to(np.arange(num_trials)[:, None], apart.shape).ravel()[order][first]
+    squares: Array = np.bincount(trial, np.square(sums), minlength=num_trials)
+    return squares
+
+
+def _kinds(apart: Array, users: Array, texts: Array) -> Iterator[_Kind]:
+    """Yield users, texts, and what is of one user and one text."""
+    number = int(texts.max()) + 1
+    of_user = np.broadcast_to(users, apart.shape)
+    yield _Kind.of(apart, of_user)
+    if texts.ndim == 3:
+        yield _Kind.of(apart, texts)
+        yield _Kind.of(apart, of_user * number + texts)
+        return
+    one, other, pair = texts[..., 0], texts[..., 1], texts.min(axis=3) * number + texts.max(axis=3)
+    yield _Kind.of(apart, one, other, pair=pair)
+    yield _Kind.of(apart, of_user * number + one, of_user * number + other, pair=of_user * number**2 + pair)
+
+
+def _within(kinds: list[_Kind]) -> Array:
+    """Return the variance over users and texts within runs [T]."""
+    one, other, noise = (np.maximum(0.0, kind.alone) * kind.factor_alone for kind in kinds)
+    variance: Array = (noise + np.maximum(0.0, one - noise) + np.maximum(0.0, other - noise)).sum(axis=0)
+    return variance
+
+
+def _between(kinds: list[_Kind]) -> tuple[Array, Array]:
+    """Return the covariance of two runs, and its degrees of freedom [T]."""
+    num_seeds = len(kinds[0].alone)
+    one, other, both = ((kind.together - kind.alone.sum(axis=0)) * kind.factor for kind in kinds)
+    shared: Array = np.maximum(0.0, one + other - both) * num_seeds / (num_seeds - 1)
+    return shared, np.maximum(1.0, np.minimum(kinds[0].num_clusters, kinds[1].num_clusters) - 1)

@@ -32,9 +32,11 @@ print(json.dumps(loaded))
 """
 
 
-def loaded_after(commands: list[list[str]]) -> dict[str, tuple[int, list[str], str]]:
+def loaded_after(
+    commands: list[list[str]], watched: tuple[str, ...] = (*WATCHED, OTHERS)
+) -> dict[str, tuple[int, list[str], str]]:
     """Run the commands in one process; return the exit code, what heavy is loaded after it, and the text of each."""
-    program = PROGRAM.replace("WATCHED", repr(json.dumps([*WATCHED, OTHERS])))
+    program = PROGRAM.replace("WATCHED", repr(json.dumps(watched)))
     arguments = [sys.executable, "-c", program, json.dumps(commands)]
     result: dict[str, tuple[int, list[str], str]] = json.loads(
         subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
@@ -65,6 +67,20 @@ def test_commands_without_a_model_load_no_torch(small_data: Path, small_run: Pat
     for command, (code, heavy, text) in loaded_after(commands).items():
         assert code == 0, (command, text)
         assert set(heavy) <= {OTHERS}, command
+
+
+def test_what_can_be_chosen_is_listed_without_a_library_for_tables(tmp_path: Path) -> None:
+    commands = [
+        ["--help"],
+        ["config", "show"],
+        ["config", "init", str(tmp_path / "copl.toml")],
+        ["plugins", "show", "source", "events"],
+        ["plugins", "show", "source", "subset"],
+        ["plugins", "list"],
+        ["data", "sources"],
+    ]
+    for command, (code, heavy, text) in loaded_after(commands, ("pyarrow", "scipy", "matplotlib", "jinja2")).items():
+        assert (code, heavy) == (0, []), (command, text)
 
 
 def test_a_run_without_texts_is_opened_without_a_library_for_texts(small_run: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import bdtrc
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray
@@ -27,6 +26,8 @@ def one_sided_users(
         false_discovery: expected share of users named by chance among those named.
         share: smallest share of the favoured side.
     """
+    from scipy.special import bdtrc
+
     count = np.bincount(user, minlength=num_users)
     left = np.bincount(user[picked_left], minlength=num_users)
     favoured = np.maximum(left, count - left)

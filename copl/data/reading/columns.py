@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import attrs
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from copl.data.canonical import Foreign
@@ -95,6 +93,9 @@ class ColumnEncoder:
 
     def add_array(self, array: Any) -> None:
         """Add an Arrow array."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         if pa.types.is_string_view(array.type):  # Arrow cannot take from one
@@ -145,6 +146,8 @@ class ColumnEncoder:
 
 def _python_values(array: Any) -> list[Any]:
     """Return the values of an Arrow array; those that Python has no type for, such as nanoseconds, as `Foreign`."""
+    import pyarrow as pa
+
     try:
         if getattr(array.type, "unit", "") == "ns":  # pandas has a type for these, where it is installed
             raise ValueError("Python has no type for nanoseconds")
@@ -159,6 +162,8 @@ def _python_values(array: Any) -> list[Any]:
 
 def encode(column: Any) -> EncodedColumn:
     """Return a column of a table as codes: an Arrow array, or a sequence of Python's values."""
+    import pyarrow as pa  # options of sources stand on this module, and listing them needs no Arrow
+
     if isinstance(column, EncodedColumn):
         return column
     encoder = ColumnEncoder()

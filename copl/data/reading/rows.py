@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from copl.data.canonical import ValueFaultError
 from copl.data.pairs import intern_responses, intern_users
@@ -265,6 +263,9 @@ class RowReader:
 
     def weights(self) -> FloatArray:
         """Return the weight of each row, 1 where it has none."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         given = self._table.columns.get(self._names["weight"])
         if not isinstance(given, pa.Array | pa.ChunkedArray) or not pa.types.is_floating(given.type):
             column = self.optional("weight", values.weight)

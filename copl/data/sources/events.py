@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
-from copl.data.adding import add_said
-from copl.data.dataset import load_dataset
-from copl.data.living import forget_users
 from copl.data.making.collected import Collected
 from copl.data.making.mixed import collect_rows
 from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
@@ -77,7 +74,10 @@ class EventsSource:
 
 
 def _added(base: Path, said: Collected, forgotten: frozenset[str], notes: tuple[str, ...]) -> PreferenceData:
+    from copl.data.adding import add_said
+    from copl.data.dataset import load_dataset
     from copl.data.events.log import user_digest
+    from copl.data.living import forget_users
 
     data = load_dataset(base)
     gone = [user for user in data.users.ids if user_digest(user) in forgotten] if forgotten else []

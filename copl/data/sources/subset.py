@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, final
 import attrs
 import numpy as np
 
-from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.data.making.dealing import speaking, with_something_learnt
 from copl.data.making.splits import SPLIT_VERSION, drop_stranded, generator
 from copl.data.pairs import compact_all, openings, pair_numbers
@@ -112,6 +111,8 @@ class SubsetSource:
         Raises:
             DataError: the data set is missing or damaged, or nothing is left to train on.
         """
+        from copl.data.dataset import dataset_fingerprint, load_dataset
+
         options = self._options
         data = load_dataset(options.path)
         splits, judgements = take_subset(data, options, seed=seed)

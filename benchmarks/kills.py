@@ -1,23 +1,27 @@
 """Kills commands at every file event and at random moments, runs them again, and compares what they leave to the bit.
 
 A file event is the making, renaming, linking or removing of a file or directory, or the opening of one for writing, as
-Python's audit hooks tell them. A first run of a command counts them; then, for each one, a process is killed (SIGKILL)
-right before it, and the same command is run again to its end. What it leaves must be what the run leaves that nobody
+Python's audit hooks tell them. A first run of a command counts them, and copies before each one all that lies there,
+which is what a process leaves that is killed (SIGKILL) there: what was not handed to the system by then is lost either
+way. From each copy the same command is run again to its end. What it leaves must be what the run leaves that nobody
 killed: every file byte for byte, but for times (`benchmarks/kills_content.py` says which), and no stray file beside
-them. At random moments the same is done by the clock. The commands are those of `benchmarks/kills_commands.py`.
+them. Before every 10th event a process is killed indeed, to see that it leaves what was copied, and the command is run
+again on that. At random moments processes are killed by the clock. The commands are those of
+`benchmarks/kills_commands.py`.
 
     python -m benchmarks.kills --out benchmarks/results/kills.md [--every N] [--random N] [--commands A,B] [--limit S]
         [--more] [--own]
 
-``--every N`` kills before each Nth event only, so that a short run still meets all parts of the program; ``--more``
-adds to the table that is there. Processes are forked from one that has imported the program, and what a first run of a
-command imported, and done nothing with it, so that most of the time is the command's; with ``--own`` each is a process
-of its own instead, as a user's is.
+``--every N`` takes each Nth event only, so that a short run still meets all parts of the program; ``--more`` adds to
+the table that is there. Processes are forked from one that has imported the program, and what a first run of a command
+imported, and done nothing with it, so that most of the time is the command's; with ``--own`` each is a process of its
+own instead, as a user's is, and each is killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import random
@@ -44,33 +48,43 @@ OPENS_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 IMPORTED = {"accelerate", "copl", "matplotlib", "peft", "pyarrow", "torch", "transformers"}
 """Packages whose modules are imported once for all processes that are forked."""
 OWN_PROCESS = "--own"
+REAL = 10
+"""Of so many events before one a process is killed; before the others what lies there is copied."""
 WATCHED = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"}
 
 
 @attrs.frozen
 class Attack:
-    """One command, where it runs, and what it leaves when nobody kills it."""
+    """One command, where it runs, and what it leaves when nobody kills it, or somebody does (``states``, by event)."""
 
     command: Command
     inputs: Path
     place: Path
+    states: Path
     expected: dict[str, str]
     events: tuple[str, ...]
     seconds: float
 
     @classmethod
     def on(cls, command: Command, inputs: Path, place: Path) -> Attack:
-        """Run the command to its end, counting its file events."""
+        """Run the command to its end, counting its file events and copying what lies there before each."""
         _clear(command, inputs, place)
-        names = place.parent / "events.txt"
+        names, states = place.parent / "events.txt", place.parent / "states"
+        shutil.rmtree(states, ignore_errors=True)
         began = time.monotonic()
-        status, said = _wait(_start(command.arguments(inputs, place), place, names=names))
+        status, said = _wait(_start(command.arguments(inputs, place), place, names=names, states=states))
         if status:
             raise RuntimeError(f"{command.name}: exit {status}: {said}")
         seconds = time.monotonic() - began
         events, modules = (tuple(part.split()) for part in names.read_text().split("\n\n"))
         load_modules(modules)
-        return cls(command, inputs, place, content(place), events, seconds)
+        return cls(command, inputs, place, states, content(place), events, seconds)
+
+    def copied(self, event: int) -> str:
+        """Put back what lay there before an event, and return the verdict on the command that is run again."""
+        shutil.rmtree(self.place)
+        shutil.copytree(self.states / str(event), self.place, symlinks=True)
+        return self._verdict()
 
     def killed(self, event: int = 0, seconds: float = 0.0) -> str:
         """Kill the command before an event, or after some seconds; return the verdict on the one that is run again."""
@@ -82,6 +96,8 @@ class Attack:
         status, said = _wait(process)
         if status not in (0, -signal.SIGKILL):
             return f"not killed: exit {status}: {said}"
+        if event and content(self.place) != content(self.states / str(event)):
+            return "killed, it leaves something else than what was copied"
         return self._verdict()
 
     def _verdict(self) -> str:
@@ -109,7 +125,9 @@ def _clear(command: Command, inputs: Path, place: Path) -> None:
         shutil.copytree(inputs / command.works_on, place / command.works_on)
 
 
-def _start(arguments: list[str], place: Path, names: Path | None = None, before: int = 0) -> int:
+def _start(
+    arguments: list[str], place: Path, names: Path | None = None, before: int = 0, states: Path | None = None
+) -> int:
     """Fork a process that runs the program on what lies below a place, and return its number."""
     process = os.fork()
     if process:
@@ -123,7 +141,7 @@ def _start(arguments: list[str], place: Path, names: Path | None = None, before:
         if OWN_PROCESS in sys.argv and names is None:
             call = f"import sys; from benchmarks.kills import run; sys.exit(run({arguments}, sys.argv[1], {before}))"
             os.execv(sys.executable, [sys.executable, "-c", call, str(place)])
-        status = run(arguments, str(place), before, names)
+        status = run(arguments, str(place), before, names, states)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:  # noqa: BLE001 - a forked process must not return into its parent's code
@@ -140,7 +158,7 @@ def _wait(process: int) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), said.read_text(errors="replace")[-2000:] if said.exists() else ""
 
 
-def run(arguments: list[str], place: str, before: int, names: Path | None = None) -> int:
+def run(arguments: list[str], place: str, before: int, names: Path | None = None, states: Path | None = None) -> int:
     """Run the program in this process, with a hook that counts its file events and kills it before one of them.
 
     Args:
@@ -148,6 +166,7 @@ def run(arguments: list[str], place: str, before: int, names: Path | None = None
         place: file events below this directory count.
         before: number of the event to be killed before; 0 for none.
         names: where the events and the imported modules are written.
+        states: where what lies in ``place`` is copied to before each event.
     """
     from copl import cli
 
@@ -167,6 +186,8 @@ def run(arguments: list[str], place: str, before: int, names: Path | None = None
         elif event not in WATCHED or not any(inside(values)):
             return
         counted.append(event)
+        if states is not None:
+            shutil.copytree(root, states / str(len(counted)), symlinks=True)
         if len(counted) == before:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -187,13 +208,14 @@ def attack(command: Command, arguments: argparse.Namespace, inputs: Path, place:
     one = Attack.on(command, inputs, place)
     moments = list(range(1 + arguments.offset, len(one.events) + 1, arguments.every))
     at_events, at_random = Counter[str](), Counter[str]()
-    results = {f"before {len(moments)} of {len(one.events)} file events": at_events}
+    real = moments if arguments.own else moments[::REAL]
+    results = {f"before {len(moments)} of {len(one.events)} file events, {len(real)} of them by SIGKILL": at_events}
     until = time.monotonic() + arguments.limit
     for event in moments:
         if time.monotonic() > until:
             at_events["left out for want of time"] = len(moments) - moments.index(event)
             break
-        said = one.killed(event=event)
+        said = one.killed(event=event) if event in real else one.copied(event)
         at_events[said] += 1
         if said != EQUAL:
             print(f"{command.name}: before event {event} ({one.events[event - 1]}): {said}", file=sys.stderr)
@@ -228,6 +250,7 @@ def load_modules(names: Iterable[str]) -> None:
         if name.partition(".")[0] in IMPORTED and name not in sys.modules:
             with suppress(ImportError):
                 importlib.import_module(name)
+    gc.freeze()  # else every process that is forked copies all that is collected
     threads = [Path("/proc/self/task", task, "comm").read_text().strip() for task in os.listdir("/proc/self/task")]
     if len(others := [name for name in threads if name != "jemalloc_bg_thd"]) > 1:
         raise RuntimeError(f"threads before a fork: {others}")

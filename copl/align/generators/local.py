@@ -29,6 +29,9 @@ class LocalOptions:
     revision: str | None = option(None, help="branch, tag or commit of a Hugging Face id")
     dtype: Literal["float32", "bfloat16", "float16"] = option("float32", help="floating-point type of the weights")
     max_tokens: int = option(128, help="longest candidate, in tokens", validator=ge(1))
+    max_prompt: int = option(
+        2048, help="tokens of a prompt that are read; a longer one loses its beginning", validator=ge(1)
+    )
     temperature: float = option(
         1.0, help="below 1 likelier words, above 1 rarer ones; 0 always the likeliest", validator=ge(0.0)
     )
@@ -79,14 +82,19 @@ class LocalGenerator:
 
         options, writer = self._options, self._writer
         how = SamplingOptions(options.temperature, options.top_p, options.max_tokens)
-        asked = [writer.question(told_first(prompt, options.system), options.max_tokens) for prompt in prompts]
+        room = writer.room(options.max_tokens, options.max_prompt)
+        asked = [writer.prompt_ids(told_first(prompt, options.system), room + 1) for prompt in prompts]
+        if num_cut := sum(len(question) > room for question in asked):
+            prompts_are = "one prompt is" if num_cut == 1 else f"{num_cut} prompts are"
+            finding = f"{prompts_are} longer than {room} tokens, so the beginning was left out; max_prompt sets the limit"
+            progress.log("write candidates", finding=finding)
         written: list[tuple[str, ...]] = []
         with progress.task("write candidates", total=len(prompts) * num) as task:
             for prompt, question in zip(prompts, asked, strict=True):
                 texts: list[str] = []
                 for start in range(0, num, options.batch_size):
                     places = range(start, min(start + options.batch_size, num))
-                    texts += writer.write(question, [stream(seed, prompt, place) for place in places], how)
+                    texts += writer.write(question[-room:], [stream(seed, prompt, place) for place in places], how)
                     task.advance(len(places))
                 written.append(tuple(texts))
         return written

@@ -23,6 +23,8 @@ from copl.reward.backbones.checkpoints import fingerprint_directory, quiet
 from copl.reward.backbones.language_models import language_model_directory
 from copl.reward.backbones.standalone import chat_template
 
+LONGEST_PROMPT = 2048
+"""Tokens of a prompt that are read, where nothing else is said: more take minutes on a processor, and memory."""
 _NO_WORDS = "..."
 """Stands for a response that is blank."""
 
@@ -159,11 +161,15 @@ class Writer:
         likelihoods: Tensor = (taken * own[:, 1:].to(device)).sum(1)
         return likelihoods
 
-    def question(self, prompt: str, max_tokens: int) -> list[int]:
-        """Return a prompt as tokens where so many are to follow; one that is too long loses its beginning.
+    def room(self, max_tokens: int, max_prompt: int = LONGEST_PROMPT) -> int:
+        """Return how many tokens a prompt may have where so many are to follow.
+
+        Args:
+            max_tokens: tokens that are to be written.
+            max_prompt: the most that are read, however many the model could read.
 
         Raises:
-            BackboneError: the chat template refuses it, or so many tokens leave no room for any prompt.
+            BackboneError: so many tokens leave no room for any prompt.
         """
         room = self.max_positions - max_tokens
         if room < 1:
@@ -171,7 +177,15 @@ class Writer:
                 f"{self.directory.name} reads {self.max_positions} tokens, which leaves no room for a prompt beside"
                 f" {max_tokens} tokens to write"
             )
-        return self.prompt_ids(prompt, room)
+        return min(room, max_prompt)
+
+    def question(self, prompt: str, max_tokens: int) -> list[int]:
+        """Return a prompt as tokens where so many are to follow; one that is too long loses its beginning.
+
+        Raises:
+            BackboneError: the chat template refuses it, or so many tokens leave no room for any prompt.
+        """
+        return self.prompt_ids(prompt, self.room(max_tokens))
 
     def write(self, question: Sequence[int], streams: Sequence[np.random.Generator], how: SamplingOptions) -> list[str]:
         """Return a response for each stream of random numbers, in its one spelling; an ellipsis where it is blank.

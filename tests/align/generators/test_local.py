@@ -13,7 +13,7 @@ from copl.align.policies.writer import Writer
 from copl.align.prompts import told_first
 from copl.errors import BackboneError
 from copl.options import parse_options
-from copl.system.progress import SilentProgress
+from copl.system.progress import LineProgress, SilentProgress
 
 CHAT = '[{"role":"system","content":"Be brief."},{"role":"user","content":"tea?"}]'
 TEMPLATE = (
@@ -68,6 +68,22 @@ def test_a_long_prompt_loses_its_begin(tiny_model: Path) -> None:
     long = "bread " * 500 + "rise"
     assert len(Writer.open(tiny_model).question(long, 12)) == 128 - 12
     assert all(write(tiny_model, [long], num=1)[0])
+
+
+def test_a_prompt_of_any_length_is_read_to_a_limit_and_that_is_said(tiny_model: Path) -> None:
+    said: list[str] = []
+    huge = "bread " * 60_000
+    written = [
+        generator(tiny_model, max_prompt=5).candidates([prompt], num=2, seed=0, progress=LineProgress(said.append))
+        for prompt in (huge + "does tea rise?", "bread does tea rise?")
+    ]
+    assert all(written)
+    assert [line for line in said if "max_prompt" in line] == [
+        "write candidates: one prompt is longer than 5 tokens, so the beginning was left out; max_prompt sets the limit"
+    ] * 2
+    short = generator(tiny_model, max_prompt=20)
+    assert Writer.open(tiny_model).room(12, 20) == 20
+    assert short.fingerprint() != generator(tiny_model).fingerprint()
 
 
 @pytest.mark.parametrize(

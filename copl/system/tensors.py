@@ -41,15 +41,17 @@ class Expected:
     Attributes:
         kind: floating-point numbers, whole numbers, truth values, or any of these.
         shape: its size in each direction, such as ``("U", "D")``; None where any shape will do.
+        types: the types of numbers that will do; None for all of the kind.
     """
 
     kind: Literal["float", "int", "bool", "any"]
     shape: tuple[Size, ...] | None
+    types: frozenset[str] | None = None
 
 
 def floats(*shape: Size) -> Expected:
-    """Finite floating-point numbers of a shape."""
-    return Expected("float", shape)
+    """Finite floating-point numbers of a shape, in single or double precision: half of it is never written."""
+    return Expected("float", shape, _PRECISE)
 
 
 def integers(*shape: Size) -> Expected:
@@ -58,6 +60,7 @@ def integers(*shape: Size) -> Expected:
 
 
 _HEADER = "copl"
+_PRECISE = frozenset({"float64", "float32"})
 
 ANY_FLOATS = Expected("float", None)
 """Finite floating-point numbers of any shape."""
@@ -74,9 +77,10 @@ _ANY_TYPE = frozenset[str]().union(*(types for _, types in _KINDS.values()))
 
 
 def like(tensor: Tensor) -> Expected:
-    """What has the kind and the shape of `tensor`."""
+    """What has the type and the shape of `tensor`."""
     kinds: tuple[Literal["float", "int", "bool"], ...] = ("float", "int", "bool")
-    return Expected(next(kind for kind in kinds if _type_of(tensor) in _KINDS[kind][1]), tuple(tensor.shape))
+    kind = next(kind for kind in kinds if _type_of(tensor) in _KINDS[kind][1])
+    return Expected(kind, tuple(tensor.shape), frozenset({_type_of(tensor)}))
 
 
 def _type_of(tensor: Any) -> str:
@@ -243,8 +247,9 @@ def _load(
 
 def _faults(name: str, tensor: Any, wanted: Expected, sizes: dict[str, int]) -> Iterator[str]:
     words, types = _KINDS.get(wanted.kind, ("numbers or truth values", _ANY_TYPE))
-    if _type_of(tensor) not in types:
-        yield f"{name}: expected {words}, got {_type_of(tensor)}"
+    if _type_of(tensor) not in (wanted.types or types):
+        of_type = "" if wanted.types is None else f" ({' or '.join(sorted(wanted.types))})"
+        yield f"{name}: expected {words}{of_type}, got {_type_of(tensor)}"
         return
     if wanted.shape is not None:
         known = [sizes.get(size, size) if isinstance(size, str) else size for size in wanted.shape]

@@ -14,7 +14,7 @@ from attrs import frozen
 from safetensors.torch import save_file
 
 from copl.errors import DataError, RunError
-from copl.system.tensors import ANY_FLOATS, Expected, floats, integers, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, floats, integers, like, load_tensors, save_tensors
 
 EXPECTED = {"users": floats("U", "D"), "counts": integers("U"), "met": Expected("bool", ("U", 2))}
 
@@ -59,7 +59,14 @@ def test_equal_tensors_give_equal_files(tmp_path: Path) -> None:
     ("changes", "fault"),
     [
         ({"users": None}, "users is missing"),
-        ({"users": torch.zeros(3, 2, dtype=torch.int64)}, "users: expected floating-point numbers, got int64"),
+        (
+            {"users": torch.zeros(3, 2, dtype=torch.int64)},
+            "users: expected floating-point numbers (float32 or float64), got int64",
+        ),
+        (
+            {"users": torch.zeros(3, 2, dtype=torch.float16)},
+            "users: expected floating-point numbers (float32 or float64), got float16",
+        ),
         ({"counts": torch.zeros(3)}, "counts: expected whole numbers, got float32"),
         ({"met": torch.zeros(3, 2)}, "met: expected truth values, got float32"),
         ({"users": torch.zeros(4)}, "users: expected shape [3, D], got [4]"),
@@ -79,6 +86,17 @@ def test_what_is_not_what_was_meant_is_a_line(
     with pytest.raises(RunError) as caught:
         load_tensors(path, EXPECTED, advice="train again")
     assert caught.value.faults == (f"{path}: {fault}; train again",)
+
+
+def test_what_is_read_like_a_tensor_has_its_type_and_its_shape(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    for here, there in ((torch.float32, torch.float64), (torch.bfloat16, torch.float32), (torch.int64, torch.int32)):
+        expected = {"one": like(torch.zeros(2, dtype=here))}
+        save_file({"one": torch.ones(2, dtype=here)}, path)
+        assert load_tensors(path, expected, advice="-")["one"].dtype == here
+        save_file({"one": torch.ones(2, dtype=there)}, path)
+        with pytest.raises(RunError, match=f"one: expected .* \\({str(here)[6:]}\\), got {str(there)[6:]}"):
+            load_tensors(path, expected, advice="-")
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:

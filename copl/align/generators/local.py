@@ -85,9 +85,9 @@ class LocalGenerator:
         room = writer.room(options.max_tokens, options.max_prompt)
         asked = [writer.prompt_ids(told_first(prompt, options.system), room + 1) for prompt in prompts]
         if num_cut := sum(len(question) > room for question in asked):
-            prompts_are = "one prompt is" if num_cut == 1 else f"{num_cut} prompts are"
-            finding = f"{prompts_are} longer than {room} tokens, so the beginning was left out; max_prompt sets the limit"
-            progress.log("write candidates", finding=finding)
+            which = "one prompt is" if num_cut == 1 else f"{num_cut} prompts are"
+            cut = "so the beginning was left out; max_prompt sets the limit"
+            progress.log("write candidates", finding=f"{which} longer than {room} tokens, {cut}")
         written: list[tuple[str, ...]] = []
         with progress.task("write candidates", total=len(prompts) * num) as task:
             for prompt, question in zip(prompts, asked, strict=True):

@@ -26,7 +26,7 @@ from copl.options import options_to_dict
 from copl.reward.training.checkpoint import load_optimizer_state, load_trainable, optimizer_state, trainable
 from copl.runs.recipe import canonical_hash
 from copl.system.progress import SilentProgress
-from copl.system.tensors import ANY_FLOATS, Expected, floats, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, like, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,7 +220,7 @@ class MixtureTraining:
         """Go on from the checkpoint, where there is one of the same training; return the losses so far."""
         if self._checkpoint is None or not self._checkpoint.is_file():
             return []
-        expected = {_NOW + name: floats(*tensor.shape) for name, tensor in trainable(self.policy).items()}
+        expected = {_NOW + name: like(tensor) for name, tensor in trainable(self.policy).items()}
         expected |= {_READ: Expected("int", None), _MARGINS: ANY_FLOATS}
         try:
             file = load_tensors(self._checkpoint, expected, others={_OPTIMIZER: ANY_FLOATS}, advice="")

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from copl.system.files import is_scratch, sha256, write_atomically
-from copl.system.tensors import floats, integers, load_tensors, save_tensors
+from copl.system.tensors import Expected, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from copl.records import IntArray
@@ -26,7 +26,10 @@ _IN_MEMORY_BYTES = 512 << 20
 _BYTES_BESIDE = 400  # of a text's key and tensor, beside its rows
 _ON_DISK_BYTES = 8 << 30
 _SUFFIX = ".safetensors"
-_SINGLE = {"keys": integers("N", "K"), "values": floats("N", "H")}
+_SINGLE = {
+    "keys": Expected("int", ("N", "K"), frozenset({"uint8"})),
+    "values": Expected("float", ("N", "H"), frozenset({"float32"})),
+}
 
 
 @final

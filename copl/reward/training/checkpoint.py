@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from copl.reward.training.curve import CurvePoint
 from copl.system.processes import gathered, is_main, rank
-from copl.system.tensors import ANY_FLOATS, Expected, floats, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, like, load_tensors, save_tensors
 
 _ADVICE = "delete it to start training over"
 _ANY_INTEGERS = Expected("int", None)
@@ -67,7 +67,7 @@ class Checkpoint:
         Raises:
             RunError: the file is damaged, or of another model.
         """
-        expected = {part + name: floats(*tensor.shape) for name, tensor in trained.items() for part in (_NOW, _BEST)}
+        expected = {part + name: like(tensor) for name, tensor in trained.items() for part in (_NOW, _BEST)}
         others = {_OPTIMIZER: ANY_FLOATS, _RANDOM: _ANY_INTEGERS}
         file = load_tensors(path, expected, advice=_ADVICE, others=others)
         curve = file.read_header(_Header, advice=_ADVICE).curve

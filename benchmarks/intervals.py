@@ -30,8 +30,9 @@ from benchmarks.records import PublishedTable, new_record, write_record
 from copl.ablate.statistics import SeedDifferences, pooled_difference
 from copl.evaluate.bootstrap import crossed_mean, spread
 
-_MEASURED = ("copl/evaluate/bootstrap.py", "copl/ablate/statistics.py")
-CODE = ("benchmarks/intervals.py", "benchmarks/intervals_at_once.py", *_MEASURED)
+_SINGLE = ("copl/evaluate/bootstrap.py",)
+_SEVERAL = (*_SINGLE, "copl/ablate/statistics.py")
+CODE = ("benchmarks/intervals.py", "benchmarks/intervals_at_once.py", *_SEVERAL)
 _Row: TypeAlias = "tuple[tuple[str, ...], Callable[[], tuple[float, float, float]]]"
 """The first columns of a row, and what simulates the others."""
 _ENTROPY = 20261129
@@ -190,7 +191,7 @@ def single_rows(trials: int) -> Iterator[_Row]:
 
 
 def seed_rows(trials: int) -> Iterator[_Row]:
-    rngs = iter([*_generators()][500:])
+    rngs = iter([*_generators()][600:])
     deviations = [(0.0, 0.0), (0.08, 0.0), (0.0, 0.08), (0.08, 0.08)]
     for num_seeds, anew, effects, run_sd in product((3, 5), (True, False), deviations, (0.0, 0.02, 0.05)):
         if anew and effects[0] != effects[1]:
@@ -209,18 +210,26 @@ def shape_rows(trials: int) -> Iterator[_Row]:
         yield (str(num_seeds), shape), simulate
 
 
-def _kept(rows: Iterator[_Row], trials: int, cells: Cells) -> Iterator[tuple[str, ...]]:
-    """Yield each row: its first columns, two shares in percent and a reach; those of an earlier start are kept."""
-    code = code_digest(*_MEASURED)
-    for case, simulate in rows:
-        cell = {"case": case, "trials": trials, "code": code}
-        result = cells.get(cell)
-        if result is None:
-            one, other, reach = simulate()
-            result = {"cells": [f"{100 * one:.1f}", f"{100 * other:.1f}", f"{reach:.3f}"]}
-            cells.keep(cell, result)
-        print(*case, *result["cells"], sep=" | ", file=sys.stderr, flush=True)
-        yield *case, *result["cells"]
+@final
+@frozen(eq=False)
+class Kept:
+    """Rows that are finished, by what they are, their trials and the code they measure."""
+
+    cells: Cells
+    trials: int
+    code: str
+
+    def of(self, rows: Iterator[_Row]) -> Iterator[tuple[str, ...]]:
+        """Yield each row: its first columns, two shares in percent and a reach; those of an earlier start are kept."""
+        for case, simulate in rows:
+            cell = {"case": case, "trials": self.trials, "code": self.code}
+            result = self.cells.get(cell)
+            if result is None:
+                one, other, reach = simulate()
+                result = {"cells": [f"{100 * one:.1f}", f"{100 * other:.1f}", f"{reach:.3f}"]}
+                self.cells.keep(cell, result)
+            print(*case, *result["cells"], sep=" | ", file=sys.stderr, flush=True)
+            yield *case, *result["cells"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -239,22 +248,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = " ".join(["python -m benchmarks.intervals", *(sys.argv[1:] if arguments is None else arguments)])
     record = new_record("Whether intervals hold", command, code=CODE, notes=notes)
     cells = Cells(wanted.out.with_suffix(".jsonl"))
+    single_kept = Kept(cells, wanted.trials, code_digest(*_SINGLE))
+    kept = Kept(cells, several, code_digest(*_SEVERAL))
     held, found = ("covered, %", "p < .05, %", "half width"), ("users and texts, %", "users alone, %", "half width")
     tables = {
         "single": PublishedTable(
             "One run: how often a 95 % interval covers the truth",
             ("what was sampled", "accuracy", "user sd", "text sd", *found),
-            [*_kept(single_rows(wanted.trials), wanted.trials, cells)],
+            [*single_kept.of(single_rows(wanted.trials))],
         ),
         "seeds": PublishedTable(
             "Several runs: a paired difference where there is none, 100 users and 40 texts",
             ("runs", "texts", "run sd", "user sd", "text sd", *held),
-            [*_kept(seed_rows(several), several, cells)],
+            [*kept.of(seed_rows(several))],
         ),
         "shapes": PublishedTable(
             "Runs whose effects (sd .05) have another distribution than the normal one, users and texts drawn for each",
             ("seeds", "effects of runs", *held),
-            [*_kept(shape_rows(several), several, cells)],
+            [*kept.of(shape_rows(several))],
         ),
     }
     write_record(evolve(record, tables=tables), wanted.out)

@@ -43,7 +43,7 @@ def pooled(values: Array, users: Array, texts: Array, *, shared: bool) -> Pooled
     seeds = np.maximum(means.var(axis=0, ddof=1) / num_seeds, least)
     between, degrees = _between(kinds) if shared else (np.zeros_like(seeds), np.ones_like(seeds))
     both = seeds + between
-    freedom = both**2 / (seeds**2 / (num_seeds - 1) + between**2 / degrees)
+    freedom = both**2 / (seeds * both / (num_seeds - 1) + between**2 / degrees)
     value = means.mean(axis=0)
     widths = ((seeds, np.full_like(seeds, num_seeds - 1)), (both, freedom))
     return Pooled(

@@ -114,15 +114,21 @@ class PairedDifference:
         """The variances that the value is held against.
 
         With one seed, over users and texts. With more, V_s, that of the seeds' means with S - 1 degrees of freedom;
-        and V_s + X, with X what the seeds share. Seeds may agree by luck: V_s is at least V_w / t(.975, S - 1)^2, V_w
-        that within seeds, so that no interval reaches less far than a standard error over users and texts.
+        and V = V_s + X, with X what the seeds share, and V^2 / (X^2 / d + V_s V / (S - 1)) degrees of freedom: a little
+        below Satterthwaite's, which has V_s^2 there and trusts the shares of few seeds too much. Seeds may agree by
+        luck: V_s is at least V_w / t(.975, S - 1)^2, V_w that within seeds, so that no interval reaches less far than a
+        standard error over users and texts.
         """
         num_seeds = len(self.by_seed)
         if num_seeds < 2:
             return (self.within,)
         least = self.within.variance / float(stdtrit(num_seeds - 1, 0.975)) ** 2
         seeds = Spread(max(float(np.var(self.by_seed, ddof=1)) / num_seeds, least), num_seeds - 1)
-        return (seeds, added([seeds, self.shared])) if seeds.variance else (self.within,)
+        if not seeds.variance:
+            return (self.within,)
+        variance, shared = seeds.variance + self.shared.variance, self.shared
+        unsure = shared.variance**2 / shared.degrees + seeds.variance * variance / seeds.degrees
+        return seeds, Spread(variance, variance**2 / unsure)
 
 
 def pooled_difference(by_seed: Sequence[SeedDifferences]) -> PairedDifference:

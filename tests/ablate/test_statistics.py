@@ -107,6 +107,16 @@ def test_seeds_that_agree_by_luck_are_no_surer_than_a_standard_error() -> None:
     assert found.p_value == pytest.approx(2 * float(stdtr(2, -0.5 / (error / 4.30265))), rel=1e-4)
 
 
+def test_what_seeds_share_counts_with_its_degrees_of_freedom() -> None:
+    """V_s = .0012 / 3 with 2 degrees, X = .0008 with 30: V = .0012, df = V^2 / (X^2 / 30 + V_s V / 2) = 5.510."""
+    found = PairedDifference(0.1, Spread(0.0, 9), (0.1 - 0.0012**0.5, 0.1, 0.1 + 0.0012**0.5), Spread(0.0008, 30))
+    alone, both = found.widths
+    assert (alone.variance, alone.degrees) == (pytest.approx(0.0004), 2)
+    assert both.variance == pytest.approx(0.0012)
+    assert both.degrees == pytest.approx(5.510, abs=1e-3)
+    assert found.p_value == max(alone.p_value(0.1), both.p_value(0.1))
+
+
 def drawn(number: int) -> list[SeedDifferences]:
     return [draw(30, 0.05, seed) for seed in range(number)]
 

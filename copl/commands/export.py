@@ -75,11 +75,10 @@ def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | No
     from copl.align.aligners.mixture_dpo import embeds_users
     from copl.align.policies.keeping import is_kept
     from copl.align.policies.mixture import MixturePolicy
-    from copl.align.policies.options import CARD
     from copl.data.requests import user_named
     from copl.errors import OptionsError, RunError, quoted, suggest
     from copl.records import UserTable
-    from copl.runs.policy import policies_of
+    from copl.runs.policy import kept_policies
     from copl.system.files import is_free
 
     name = user_named(user)
@@ -90,11 +89,11 @@ def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | No
         )
     if not is_free(out):
         raise OptionsError(f"{out}: already there; choose another --out")
-    policies = sorted(policies_of(model.run).glob(f"mixture-dpo-*/*/{CARD}"), key=lambda card: card.stat().st_mtime_ns)
+    policies = kept_policies(model.run, "mixture-dpo")
     if not policies:
         raise RunError(f"{model.run.root}: has no policy for everybody; `copl align --aligner mixture-dpo` trains one")
-    is_kept(policies[-1].parent)  # or it says what is wrong with it
-    trained = MixturePolicy.load(policies[-1].parent)
+    is_kept(policies[-1])  # or it says what is wrong with it
+    trained = MixturePolicy.load(policies[-1])
     vector = embeds_users(model.method).user_vectors(UserTable.ungrouped([name]), adapted)[0]
     rank = trained.export(vector, out)
     return {"user": name, "directory": str(out), "rank": rank, "base": str(trained.writer.directory)}

@@ -19,6 +19,7 @@ from copl.align.judging import (
     Written,
     prompts_to_ask,
 )
+from copl.align.policies.options import CARD
 from copl.evaluate.policy import newcomers_table, policy_table
 from copl.evaluate.report import AnswerCards, AnswersPage
 from copl.evaluate.tables import number
@@ -30,6 +31,7 @@ from copl.runs.recipe import Choice, canonical_hash
 from copl.runs.stages import CANDIDATES, POLICY, STAGE_FILE, read_stage, verify_stage
 from copl.runs.workspace import RunWorkspace
 from copl.system.documents import read_document, write_document
+from copl.system.files import is_scratch
 
 _FILE = "policy.json"
 _CANDIDATES_FILE = "candidates.json"
@@ -50,6 +52,16 @@ def policies_of(run: Run) -> Path:
 def policy_directory(run: Run, aligner: Choice) -> Path:
     """Return where an aligner keeps what it makes for a run: one place for each setting of its options."""
     return policies_of(run) / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
+
+
+def kept_policies(run: Run, aligner: str) -> list[Path]:
+    """Return the directories of the policies that an aligner keeps for a run, whatever its settings, the newest last.
+
+    What a killed training was just writing is none of them.
+    """
+    root = policies_of(run)
+    cards = [card for card in root.glob(f"{aligner}-*/*/{CARD}") if not is_scratch(card.relative_to(root))]
+    return [card.parent for card in sorted(cards, key=lambda card: card.stat().st_mtime_ns)]
 
 
 def evaluate_policy(

@@ -62,11 +62,10 @@ class _Job:
 @final
 @frozen
 class Load:
-    """What the engine has to do: requests and texts that wait, and texts it scores a second."""
+    """What the engine has to do: requests and texts that wait."""
 
     num_jobs: int
     num_texts: int
-    texts_per_second: float
 
 
 @final
@@ -99,7 +98,7 @@ class Engine:
     def load(self) -> Load:
         """What waits."""
         with self._changed:
-            return Load(len(self._jobs), sum(job.size for job in self._jobs), self._speed)
+            return Load(len(self._jobs), sum(job.size for job in self._jobs))
 
     def start(self) -> None:
         """Begin to work."""

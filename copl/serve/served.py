@@ -145,11 +145,6 @@ class Served:
         except CoplError:
             self.takes_notice = False
 
-    @property
-    def num_seen(self) -> int:
-        """Number of users known from training."""
-        return len(self._seen)
-
     def state(self, history: History) -> UserState:
         """Return what is known of a user; a function of the model and of what the user said alone."""
         if self._is_current(history):

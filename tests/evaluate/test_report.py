@@ -165,10 +165,16 @@ def test_same_inputs_same_report(inputs: ReportInputs) -> None:
     assert render_report(inputs) == render_report(inputs)
 
 
+PLOTTED = ("measurements", "curves", "user_ids", "user_embeddings", "groups", "expert_weights")
+
+
 @pytest.mark.parametrize("part", [field.name for field in attrs.fields(ReportInputs)])
 def test_any_part_may_be_missing(inputs: ReportInputs, part: str) -> None:
-    default = getattr(ReportInputs(), part)
-    Page(render_report(attrs.evolve(inputs, **{part: default})))
+    nothing = ReportInputs()
+    if part not in PLOTTED:  # then no picture tells the difference, and pictures take time
+        inputs = attrs.evolve(inputs, **{name: getattr(nothing, name) for name in PLOTTED if name != "measurements"})
+        inputs = attrs.evolve(inputs, measurements={"copl": [accuracy("test", 0.8)]})
+    Page(render_report(attrs.evolve(inputs, **{part: getattr(nothing, part)})))
 
 
 def test_a_report_of_nothing() -> None:
@@ -291,7 +297,7 @@ def _curves(*stages: str) -> list[dict[str, object]]:
     return [{"stage": stage, "step": step, "loss": 1 / (step + 1)} for stage in stages for step in range(3)]
 
 
-@pytest.mark.parametrize("count", range(1, 8))
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
 def test_rows_of_figures_are_full(count: int) -> None:
     html = render_report(ReportInputs(curves=_curves(*(f"stage {number}" for number in range(count)))))
     sixths = [int(found) for found in re.findall(r'style="--sixths:(\d)"', html)]

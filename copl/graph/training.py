@@ -87,20 +87,28 @@ def learnable(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Compariso
 
 
 def held_out(graph: PreferenceGraph, seed: int) -> tuple[Comparisons, Comparisons]:
-    """Return what `learnable` does, with enough to stop by: a tenth is held out too where validation is scarce."""
+    """Return what `learnable` does, with enough to judge by: a tenth is held out too where validation is scarce.
+
+    Where users have too few to spare, some are held out all they said: what everybody says of a response is judged
+    then, which beats judging by what was learnt from.
+    """
     train, validation = learnable(graph, seed)
     if len(validation) >= min(_ENOUGH, _HOLDOUT * len(train)):
         return train, validation
-    train, held = _hold_out(train, seed)
+    train, held = _hold_out(train, seed, last_ones=True)
     return train, Comparisons.concat([validation, held])
 
 
-def _hold_out(train: Comparisons, seed: int) -> tuple[Comparisons, Comparisons]:
+def _hold_out(train: Comparisons, seed: int, *, last_ones: bool = False) -> tuple[Comparisons, Comparisons]:
+    """Hold out a tenth, as long as every user keeps one; `last_ones`: and then some of these."""
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(train))
     first = shuffled[np.unique(train.user[shuffled], return_index=True)[1]]  # one of each user stays
     spare = np.setdiff1d(shuffled, first, assume_unique=True)
-    held = rng.choice(spare, min(len(spare), int(_HOLDOUT * len(train))), replace=False)
+    wanted = int(_HOLDOUT * len(train))
+    held = rng.choice(spare, min(len(spare), wanted), replace=False)
+    if last_ones:
+        held = np.concatenate([held, rng.choice(first, wanted - len(held), replace=False)])
     mask = np.zeros(len(train), dtype=np.bool_)
     mask[held] = True
     return train.take(~mask), train.take(mask)

@@ -69,6 +69,11 @@ class StackedOptions:
         help="how many comparisons' worth of evidence draws the weights to equal ones",
         validator=attrs.validators.ge(0),
     )
+    least_held_out: int = option(
+        100,
+        help="held-out comparisons below which members are not weighed: the first stands alone",
+        validator=attrs.validators.ge(0),
+    )
 
 
 @final
@@ -87,10 +92,11 @@ class TastesOptions:
         help="least variance of the coefficients of a direction of taste",
         validator=attrs.validators.gt(0),
     )
-    own: float = option(
-        0.1,
-        help="variance of what comparisons of a response say beyond its text",
-        validator=attrs.validators.gt(0),
+    own: tuple[float, ...] = option(
+        (0.03, 0.1, 1.0),
+        help="variances, to choose from by validation loss, of what comparisons of a response say beyond its text; the"
+        " middle one where nothing is held out",
+        validator=_some_positive,
     )
     num_axes: int = option(
         256,

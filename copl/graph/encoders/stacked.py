@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, final
 
@@ -88,7 +88,7 @@ class Stacked(GoesOn):
         members = _Members(inner, compared_responses(graph.comparisons), judge, seed, progress)
         kept: dict[Member, NodeEmbeddings] = {}
         best, weights = float("inf"), np.ones(0)
-        for name in self._tried(names, len(train)):
+        for name in self._tried(names, graph, len(train), len(validation)):
             embeddings = members.fit(name)
             loss, accuracy, tried = self._weigh([*kept.values(), embeddings], judge)
             progress.log(
@@ -103,9 +103,9 @@ class Stacked(GoesOn):
             kept[name], best, weights = embeddings, loss, tried
         if self._has_texts(graph):
             kept, weights = self._with_tastes(kept, members.fit("tastes"), judge)
-        if "latent-groups" in kept and len(validation) > len(graph.validation):
+        if len(validation) > len(graph.validation):
             # Some training comparisons were held out for the choice; they are learnt from now.
-            kept["latent-groups"] = members.groups_with_all_of(graph)
+            kept.update(members.with_all_of(graph, kept))
         return _side_by_side(graph, kept, weights, members.texts_to_remember())
 
     def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
@@ -142,9 +142,14 @@ class Stacked(GoesOn):
     def _has_texts(self, graph: PreferenceGraph) -> bool:
         return self.reads_texts and graph.response_features is not None
 
-    def _tried(self, names: Sequence[Member], num_comparisons: int) -> Sequence[Member]:
+    def _tried(
+        self, names: Sequence[Member], graph: PreferenceGraph, num_train: int, num_held_out: int
+    ) -> Sequence[Member]:
+        """Return the members beside tastes that are tried: those that can be told apart, and that time allows."""
         graph_members = [name for name in names if name != "tastes"]
-        return graph_members[:1] if num_comparisons > self._options.max_comparisons else graph_members
+        if num_held_out < self._options.least_held_out:
+            return [] if self._has_texts(graph) else graph_members[:1]
+        return graph_members[:1] if num_train > self._options.max_comparisons else graph_members
 
     def _weigh(self, members: Sequence[NodeEmbeddings], judge: ComparisonTensors) -> tuple[float, float, FloatArray]:
         """Return the held-out loss and accuracy of the members together, and their weights."""
@@ -187,12 +192,15 @@ class _Members:
         self._compared = graph if graph.response_features is None else restricted(graph, compared)
         self._factors: NodeEmbeddings | None = None
         self._groups: FoundGroups | None = None
+        self._own: float | None = None
 
     def fit(self, name: Member) -> NodeEmbeddings:
         """Return the embeddings of all users and responses by one member."""
         seed, progress = self._seed, self._progress
         if name == "tastes":
-            return learn_tastes(self._graph, self._codes, TastesOptions(), progress)
+            learnt = learn_tastes(self._graph, self._codes, TastesOptions(), progress)
+            self._own = None if learnt.memory is None else learnt.memory.facts["own"]
+            return learnt
         if name == "latent-groups":
             self._groups = LatentGroupsEncoder(LatentGroupsOptions()).find(self._compared, seed=seed, progress=progress)
             assert self._groups is not None  # there are comparisons
@@ -220,11 +228,18 @@ class _Members:
         network = gcf.build(GcfOptions(), self._factors)
         return self._everywhere(network.go_on(self._compared, own, seed=seed, progress=progress))
 
-    def groups_with_all_of(self, graph: PreferenceGraph) -> NodeEmbeddings:
-        """Return the latent groups, having learnt from all training comparisons of `graph`."""
-        assert self._groups is not None
-        compared = graph if graph.response_features is None else restricted(graph, self._kept)
-        return self._everywhere(self._groups.with_all_of(compared).embeddings(compared))
+    def with_all_of(self, graph: PreferenceGraph, kept: Collection[Member]) -> dict[Member, NodeEmbeddings]:
+        """Return what latent groups and tastes learn from all training comparisons of `graph`, by what was chosen."""
+        anew: dict[Member, NodeEmbeddings] = {}
+        if "latent-groups" in kept:
+            assert self._groups is not None
+            compared = graph if graph.response_features is None else restricted(graph, self._kept)
+            anew["latent-groups"] = self._everywhere(self._groups.with_all_of(compared).embeddings(compared))
+        if "tastes" in kept and self._own is not None:
+            everything = attrs.evolve(graph, validation=Comparisons.empty())
+            options = attrs.evolve(TastesOptions(), own=(self._own,))
+            anew["tastes"] = learn_tastes(everything, self._codes, options, self._progress)
+        return anew
 
     def _everywhere(self, embeddings: NodeEmbeddings) -> NodeEmbeddings:
         if self._graph.response_features is None:

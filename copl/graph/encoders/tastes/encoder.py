@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import attrs
@@ -11,20 +12,24 @@ from torch import Tensor
 
 from copl.graph.encoders.catalogue import TastesOptions
 from copl.graph.encoders.tastes.metric import Axes
-from copl.graph.encoders.tastes.shared import Shared, Strengths, evidence_of, learn_shared, with_own_parts
+from copl.graph.encoders.tastes.shared import Learning, Shared, Strengths, evidence_of, with_own_parts
 from copl.graph.encoders.tastes.users import tastes
 from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import with_pass
 from copl.graph.parts import compared_responses
 from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes, exact_product
-from copl.graph.training import node_embeddings, trivial_embeddings
+from copl.graph.training import ComparisonTensors, Judgement, node_embeddings, trivial_embeddings
 from copl.interfaces import Progress
 from copl.memory import Memory
 from copl.passes import TastePass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 
 _ROUNDS = 12
+_ROUNDS_TO_CHOOSE = 4
+"""After so many it shows which variance of own parts foretells best."""
+_MOST_TO_CHOOSE = 200_000
+"""Comparisons above which the middle variance is taken, to save time."""
 _FEW_COMPARISONS = 4000
 _GROWN = 0.1
 
@@ -80,10 +85,31 @@ def learn_tastes(
     if not axes.onto.shape[1]:  # no text differs from another
         return trivial_embeddings(graph, 1)
     texts = axes.coordinates(codes.codes)
-    strengths = _strengths(options)
-    with progress.task("learning tastes", _ROUNDS) as task:
-        shared = learn_shared(texts, train, strengths, rounds=_ROUNDS, advance=task.advance)
-    return _Tastes(codes, axes, texts, shared, strengths).embeddings(graph, train, power)
+
+    def learnt(learning: Learning) -> NodeEmbeddings:
+        return _Tastes(codes, axes, texts, learning.shared, learning.strengths).embeddings(graph, train, power)
+
+    held = ComparisonTensors.of(graph.validation)
+    variances = options.own if len(held) and len(train) <= _MOST_TO_CHOOSE else (_middle(options.own),)
+    start = Learning(texts, train, _strengths(options, _middle(options.own)))
+    with progress.task("learning tastes", _ROUNDS + _ROUNDS_TO_CHOOSE * (len(variances) - 1)) as task:
+        losses: dict[Learning, float] = {}
+        for variance in variances:
+            candidate = start.with_own(variance)
+            for _ in range(_ROUNDS_TO_CHOOSE):
+                candidate.round()
+                task.advance()
+            losses[candidate] = _loss(learnt(candidate), held) if len(variances) > 1 else 0.0
+        best = min(losses, key=losses.__getitem__)
+        for _ in range(_ROUNDS - _ROUNDS_TO_CHOOSE):
+            best.round()
+            task.advance()
+    return learnt(best)
+
+
+def _loss(embeddings: NodeEmbeddings, held: ComparisonTensors) -> float:
+    margins = held.margins(embeddings.users, embeddings.responses, embeddings.response_bias)
+    return Judgement.of(held, margins).loss
 
 
 def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOptions, recall: Recall) -> NodeEmbeddings:
@@ -94,7 +120,8 @@ def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOpt
     """
     memory = recall.memory
     axes = Axes(memory.shared["centre"], memory.shared["onto"])
-    texts, strengths = axes.coordinates(codes.codes), _strengths(options)
+    texts = axes.coordinates(codes.codes)
+    strengths = _strengths(options, memory.facts["own"])
     train, power = _of_unit_weight(graph.comparisons)
     known = torch.from_numpy(recall.known_responses)[:, None]
     own_variance = torch.where(known, memory.responses["own_variance"], strengths.own)
@@ -121,8 +148,12 @@ def _of_unit_weight(comparisons: Comparisons) -> tuple[Comparisons, float]:
     return attrs.evolve(train, weight=power * train.weight), power
 
 
-def _strengths(options: TastesOptions) -> Strengths:
-    return Strengths(options.num_directions, options.isotropic, options.direction, options.own)
+def _strengths(options: TastesOptions, own: float) -> Strengths:
+    return Strengths(options.num_directions, options.isotropic, options.direction, own)
+
+
+def _middle(variances: Sequence[float]) -> float:
+    return sorted(variances)[len(variances) // 2]
 
 
 @final
@@ -152,5 +183,6 @@ class _Tastes:
         memory = Memory(
             responses={"own": shared.own, "own_variance": shared.own_variance},
             shared={"centre": axes.centre, "onto": axes.onto, "text": shared.text},
+            facts={"own": self.strengths.own},
         )
         return attrs.evolve(with_pass(embeddings, taste), text_map=text_map, memory=memory)

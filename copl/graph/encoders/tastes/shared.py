@@ -17,12 +17,13 @@ Shapes: R responses, N comparisons, D coordinates, J = K + 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 from copl.graph.encoders.tastes.users import Beliefs, Evidence, Grouping, infer, precision_of_bound
@@ -71,25 +72,6 @@ class Shared:
     own_variance: Tensor
 
 
-def learn_shared(
-    texts: Tensor, comparisons: Comparisons, strengths: Strengths, *, rounds: int, advance: Callable[[], None]
-) -> Shared:
-    """Learn what users have in common.
-
-    Args:
-        texts: coordinates x of all responses [R, D]; zeros where there is no text.
-        comparisons: rows of responses and of users.
-        strengths: variances and number of directions.
-        rounds: rounds of expectation-maximisation.
-        advance: called after each.
-    """
-    learning = _Learning(texts, comparisons, strengths)
-    for number in range(rounds):
-        learning.round(sweeps=2 if number else 4)
-        advance()
-    return Shared(learning.text, learning.own, learning.own_variance)
-
-
 def evidence_of(texts: Tensor, shared: Shared, comparisons: Comparisons) -> Evidence:
     """Return comparisons as evidence about their users, what is shared being known."""
     chosen, rejected = torch.from_numpy(comparisons.chosen), torch.from_numpy(comparisons.rejected)
@@ -134,7 +116,15 @@ def with_own_parts(texts: Tensor, shared: Shared, comparisons: Comparisons, stre
 
 
 @final
-class _Learning:
+class Learning:
+    """Learns what users have in common, a round of expectation-maximisation after the other.
+
+    Args:
+        texts: coordinates x of all responses [R, D]; zeros where there is no text.
+        comparisons: rows of responses and of users.
+        strengths: variances and number of directions.
+    """
+
     def __init__(self, texts: Tensor, comparisons: Comparisons, strengths: Strengths) -> None:
         self._chosen, self._rejected = torch.from_numpy(comparisons.chosen), torch.from_numpy(comparisons.rejected)
         self._differences = texts[self._chosen] - texts[self._rejected]
@@ -156,8 +146,25 @@ class _Learning:
         if strengths.num_directions:
             self._start_directions()
 
-    def round(self, *, sweeps: int) -> None:
+    def with_own(self, variance: float) -> Learning:
+        """Return another that starts from where this one is, with another variance v of own parts."""
+        other = copy.copy(self)  # rounds replace its tensors and change none of this one's
+        other._strengths = evolve(self._strengths, own=variance)
+        other.own_variance = torch.full_like(self.own_variance, variance)
+        return other
+
+    @property
+    def strengths(self) -> Strengths:
+        return self._strengths
+
+    @property
+    def shared(self) -> Shared:
+        """What is learnt by now."""
+        return Shared(self.text, self.own, self.own_variance)
+
+    def round(self) -> None:
         """Users given what is common, then what is common given the users."""
+        sweeps = 4 if self._scale is None else 2
         coordinates = self._differences.double() @ self.text + self._others
         evidence = Evidence(self._differences, coordinates[:, 1:], coordinates[:, 0], self._noise, self._weight)
         beliefs = infer(evidence, self._grouping, self._strengths.isotropic, self._scale, sweeps=sweeps)

@@ -7,7 +7,11 @@ have learnt to see in a text. The score is
 
 with the table's score S, and the reward model's score T less its score L of the average text, so that scores of all
 users are on one scale. The weights are fitted by Bradley-Terry likelihood on the validation split, which neither has
-learnt from.
+learnt from, and what the reward model changes counts by how surely it helps there,
+
+    max(0, 2 Phi(z) - 1),    z = mean gain of log likelihood over the table alone / its standard error,
+
+so that a reward model learnt from next to nothing leaves the table as it is.
 """
 
 from __future__ import annotations
@@ -43,22 +47,17 @@ class Blend:
 
     @classmethod
     def fit(cls, table: FloatArray, text: FloatArray) -> Blend:
-        """Fit the weights; few comparisons leave them near .8 and .2.
+        """Fit the weights; few comparisons leave them near .8 and .2, or at .8 and 0 where the reward model may harm.
 
         Args:
             table: margins by the table of validation comparisons [N].
             text: margins by the reward model of the same [N].
         """
-        from scipy.optimize import minimize
-
-        def objective(logarithms: FloatArray) -> float:
-            b, a = np.exp(logarithms)
-            departure = np.square(logarithms - _EXPECTED).sum()
-            return float(log_loss(b * table + a * text).sum() + 0.5 * _STRENGTH * departure)
-
-        fitted = minimize(objective, _EXPECTED, method="Nelder-Mead", bounds=[(-8.0, 4.0)] * 2)
-        b, a = np.exp(fitted.x)
-        return cls(float(b), float(a))
+        alone, _ = _fitted(table, np.zeros_like(text))
+        b, a = _fitted(table, text)
+        gain = log_loss(alone * table) - log_loss(b * table + a * text)
+        sure = _confidence(gain)
+        return cls(alone + sure * (b - alone), sure * a)
 
     def scores(self, table: FloatArray, text: FloatArray, level: FloatArray) -> FloatArray:
         """Return the scores [N] from those of the table, of the reward model, and of the average text there [N]."""
@@ -76,3 +75,25 @@ class Blend:
             RunError: they are missing or damaged.
         """
         return read_document(directory / _FILE, cls, advice="train the run again")
+
+
+def _fitted(table: FloatArray, text: FloatArray) -> tuple[float, float]:
+    from scipy.optimize import minimize
+
+    def objective(logarithms: FloatArray) -> float:
+        b, a = np.exp(logarithms)
+        departure = np.square(logarithms - _EXPECTED).sum()
+        return float(log_loss(b * table + a * text).sum() + 0.5 * _STRENGTH * departure)
+
+    b, a = np.exp(minimize(objective, _EXPECTED, method="Nelder-Mead", bounds=[(-8.0, 4.0)] * 2).x)
+    return float(b), float(a)
+
+
+def _confidence(gain: FloatArray) -> float:
+    """Return how surely the mean of gains [N] is above 0: from 0 where it looks even, or worse, to 1."""
+    from scipy.special import ndtr
+
+    error = gain.std() / np.sqrt(len(gain)) if len(gain) else 0.0
+    if error == 0.0:
+        return 0.0
+    return max(0.0, 2.0 * float(ndtr(gain.mean() / error)) - 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import torch
 
@@ -103,3 +104,19 @@ def test_dearer_members_are_not_tried_when_one_adds_nothing():
     torch.testing.assert_close(found.users, alone.users)
     large = build(max_comparisons=10).fit(graph, seed=0, progress=SilentProgress())
     torch.testing.assert_close(large.users, alone.users)
+
+
+def members_of(graph, **options):
+    return build(**options).fit(graph, seed=0, progress=SilentProgress()).memory.facts["members"]
+
+
+def test_too_few_held_out_weigh_nothing_and_tastes_stand_alone():
+    graph, _ = opinions()
+    graph = attrs.evolve(graph, response_features=torch.eye(2), validation=graph.comparisons.take(np.arange(400) < 40))
+    assert members_of(graph, members=["tastes", "latent-groups"], least_held_out=41) == ["tastes"]
+    assert "latent-groups" in members_of(graph, members=["tastes", "latent-groups"], least_held_out=40)
+
+
+def test_too_few_held_out_and_no_texts_leave_the_first_member():
+    graph, _ = opinions()
+    assert members_of(graph, members=["latent-groups", "mf"], least_held_out=41) == ["latent-groups"]

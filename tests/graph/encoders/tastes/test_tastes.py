@@ -75,3 +75,37 @@ def test_a_graph_in_which_nobody_says_anything_is_no_problem():
         found = Tastes(TastesOptions()).fit(attrs.evolve(graph, comparisons=rows), seed=0, progress=SilentProgress())
         assert not found.users.any()
         assert len(found.responses) == graph.num_responses
+
+
+def votes(*, texts_tell: bool, num_users: int = 200, per_user: int = 3) -> PreferenceGraph:
+    """Everybody judges the same 30 responses, by their texts or by what these do not tell; a third is held out."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, 5))
+    effect = 2 * (features[:, 0] if texts_tell else rng.normal(size=30))
+    user = np.repeat(np.arange(num_users), per_user)
+    first, second = np.stack([rng.permutation(30)[:2] for _ in user]).T
+    won = rng.random(len(user)) < 1 / (1 + np.exp(effect[second] - effect[first]))
+    rows = Comparisons(user, np.where(won, first, second), np.where(won, second, first))
+    ids = tuple(f"u{n}" for n in range(num_users)), tuple(f"r{n}" for n in range(30))
+    held = np.arange(len(user)) % per_user == 0
+    return PreferenceGraph(*ids, rows.take(~held), rows.take(held), torch.from_numpy(features).float())
+
+
+def test_how_much_a_response_says_beyond_its_text_is_chosen_by_what_is_held_out():
+    variances = [
+        Tastes(TastesOptions()).fit(votes(texts_tell=tell), seed=0, progress=SilentProgress()).memory.facts["own"]
+        for tell in (True, False)
+    ]
+    assert variances == [0.03, 1.0]
+
+
+def test_without_validation_the_middle_variance_is_taken(fitted):
+    assert fitted[2].memory.facts == {"own": 0.1}
+
+
+def test_a_single_variance_is_no_choice_and_gives_what_it_gives_as_the_chosen_one():
+    graph = votes(texts_tell=False)
+    chosen = Tastes(TastesOptions()).fit(graph, seed=0, progress=SilentProgress())
+    given = Tastes(TastesOptions(own=(1.0,))).fit(graph, seed=0, progress=SilentProgress())
+    torch.testing.assert_close(given.users, chosen.users)
+    torch.testing.assert_close(given.responses, chosen.responses)

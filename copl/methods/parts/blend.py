@@ -7,9 +7,9 @@ have learnt to see in a text. The score is
 
 with the table's score S, and the reward model's score T less its score L of the average text, so that scores of all
 users are on one scale. The weights are fitted by Bradley-Terry likelihood on the validation split, which neither has
-learnt from, and what the reward model changes counts by how surely it helps there,
+learnt from, and what the reward model changes counts by how surely it helps on these N comparisons,
 
-    max(0, 2 Phi(z) - 1),    z = mean gain of log likelihood over the table alone / its standard error,
+    Phi(z) N / (N + 30),    z = mean gain of log likelihood over the table alone / its standard error,
 
 so that a reward model learnt from next to nothing leaves the table as it is.
 """
@@ -30,6 +30,9 @@ STAGE = "blend"
 _FILE = "blend.json"
 _EXPECTED = np.log([0.8, 0.2])
 _STRENGTH = 4.0
+_DOUBT = 30
+"""Comparisons that it takes to count half of what looks sure."""
+_LEAST_ERROR = 1e-12
 
 
 @final
@@ -47,7 +50,7 @@ class Blend:
 
     @classmethod
     def fit(cls, table: FloatArray, text: FloatArray) -> Blend:
-        """Fit the weights; few comparisons leave them near .8 and .2, or at .8 and 0 where the reward model may harm.
+        """Fit the weights; few comparisons leave them near .8 and next to 0.
 
         Args:
             table: margins by the table of validation comparisons [N].
@@ -90,10 +93,10 @@ def _fitted(table: FloatArray, text: FloatArray) -> tuple[float, float]:
 
 
 def _confidence(gain: FloatArray) -> float:
-    """Return how surely the mean of gains [N] is above 0: from 0 where it looks even, or worse, to 1."""
+    """Return how surely the mean of gains [N] is above 0, in [0, 1); 0 where there are none."""
     from scipy.special import ndtr
 
-    error = gain.std() / np.sqrt(len(gain)) if len(gain) else 0.0
-    if error == 0.0:
+    if not len(gain):
         return 0.0
-    return max(0.0, 2.0 * float(ndtr(gain.mean() / error)) - 1.0)
+    error = max(float(gain.std()) / np.sqrt(len(gain)), _LEAST_ERROR)
+    return float(ndtr(gain.mean() / error)) * len(gain) / (len(gain) + _DOUBT)

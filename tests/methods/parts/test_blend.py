@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copl.errors import RunError
-from copl.methods.parts.blend import Blend
+from copl.methods.parts.blend import Blend, _confidence
 
 
 def _margins(count: int, table: float, text: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -49,8 +49,16 @@ def test_without_validation_comparisons_the_table_is_left_alone() -> None:
 
 
 def test_a_reward_model_that_may_harm_is_left_out() -> None:
-    table, noise = np.full(30, 1.0), np.tile([3.0, -3.0], 15)
-    assert Blend.fit(table, noise).text < 0.005
+    table, wrong = np.full(30, 1.0), np.tile([1.0, -3.0], 15)
+    assert Blend.fit(table, wrong).text < 0.001
+
+
+def test_what_counts_by_hand() -> None:
+    """Even gains of either sign: z = 0, half, times 90 / (90 + 30)."""
+    assert _confidence(np.tile([1.0, -1.0], 45)) == pytest.approx(0.5 * 0.75)
+    # mean .1 over .3 / sqrt(900): z = 10, all but surely, times 900 / 930
+    assert _confidence(np.tile([0.4, -0.2], 450)) == pytest.approx(900 / 930)
+    assert _confidence(np.zeros(0)) == 0.0
 
 
 def test_what_helps_counts_by_how_surely_it_helps() -> None:

@@ -48,9 +48,9 @@ def test_without_validation_comparisons_the_table_is_left_alone() -> None:
     assert Blend.fit(np.zeros(0), np.zeros(0)) == Blend(pytest.approx(0.8, abs=1e-4), 0.0)
 
 
-def test_a_reward_model_that_may_harm_is_left_out() -> None:
-    table, wrong = np.full(30, 1.0), np.tile([1.0, -3.0], 15)
-    assert Blend.fit(table, wrong).text < 0.001
+def test_a_reward_model_that_may_harm_counts_little() -> None:
+    table, noise = np.full(30, 1.0), np.tile([3.0, -3.0], 15)
+    assert Blend.fit(table, noise).text < 0.05
 
 
 def test_what_counts_by_hand() -> None:

@@ -44,7 +44,8 @@ _LEAST = 1e-12
 _CODES = "codes."
 WIDTH = 1.4
 """Usual width of the kernel."""
-_RIDGES = (1.0, 0.3, 0.1)
+RIDGES = (1.0, 0.3, 0.1)
+"""Ridges that texts are tried with."""
 _STRENGTHS = (5.0, 20.0, 80.0)
 
 
@@ -123,7 +124,11 @@ def _whitening(landmarks: Tensor) -> Tensor:
 
 
 def with_texts(
-    embeddings: NodeEmbeddings, texts: TextCodes, judge: Callable[[NodeEmbeddings], float] | None
+    embeddings: NodeEmbeddings,
+    texts: TextCodes,
+    judge: Callable[[NodeEmbeddings], float] | None,
+    *,
+    ridges: Sequence[float] = RIDGES,
 ) -> NodeEmbeddings:
     """Return the embeddings with what the texts add: to responses that were compared and to any other.
 
@@ -131,6 +136,7 @@ def with_texts(
         embeddings: of the responses that `texts` has codes of.
         texts: codes of the texts.
         judge: returns a loss, which chooses the ridge and the strength of texts; None takes the middle ones.
+        ridges: what to choose the ridge from.
     """
     rows = embeddings.comparisons
     counts = torch.from_numpy(np.bincount(np.concatenate([rows.chosen, rows.rejected]), minlength=len(texts.codes)))
@@ -138,7 +144,7 @@ def with_texts(
     mean = (counts / counts.sum()).double() @ table
     regression = _Regression(texts.codes, table - mean, counts.double())
     best: tuple[float, NodeEmbeddings] | None = None
-    for ridge in _RIDGES if judge is not None else _RIDGES[1:2]:
+    for ridge in ridges if judge is not None else ridges[len(ridges) // 2 :][:1]:
         weight, others = regression.solve(ridge)
         for strength in _STRENGTHS if judge is not None else _STRENGTHS[1:2]:
             share = (counts / (counts + strength))[:, None]

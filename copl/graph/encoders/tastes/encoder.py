@@ -28,7 +28,7 @@ from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 _ROUNDS = 12
 _ROUNDS_TO_CHOOSE = 4
 """After so many it shows which variance of own parts foretells best."""
-_MOST_TO_CHOOSE = 200_000
+_MOST_TO_CHOOSE = 20_000
 """Comparisons above which the middle variance is taken, to save time."""
 _FEW_COMPARISONS = 4000
 _GROWN = 0.1

@@ -121,8 +121,9 @@ class Attack:
 
 
 def _named_alike(left: dict[str, str]) -> dict[str, str]:
-    """Return what lies in a directory with the names of scratch directories that are drawn made one."""
-    return {re.sub(rf"-\w{{8}}(?={SCRATCH_SUFFIX})", "-X", name): checksum for name, checksum in left.items()}
+    """Return what lies in a directory with the names of scratch directories that are drawn made one, without locks."""
+    names = {name: re.sub(rf"-\w{{8}}(?={SCRATCH_SUFFIX})", "-X", name) for name in left if not name.endswith(".lock")}
+    return {alike: left[name] for name, alike in names.items()}
 
 
 def _apart(one: dict[str, str], other: dict[str, str]) -> list[str]:

@@ -63,9 +63,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "an architecture of its own, with its Python code": (_remote_code, "Python code of its own"),
     "GGUF": (_gguf, "holds weights for llama.cpp"),
     "pickled weights": (_pickle, "holds weights as a pickle"),
-    "an adapter without its model": (_adapter, "it lacks config.json"),
+    "an adapter without its model": (_adapter, "it is an adapter: merge it"),
     "T5": (lambda directory: _whole("t5", directory), "is an encoder-decoder"),
-    "weights of other sizes than the configuration's": (_other_sizes, "cannot load the model"),
+    "weights of other sizes than the configuration's": (_other_sizes, "have other sizes than its config.json says"),
 }
 """By what they are: what writes them, and what the refusal has to say."""
 

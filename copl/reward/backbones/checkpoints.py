@@ -87,7 +87,9 @@ def require_complete(directory: Path) -> None:
 
 
 def _other_weights(directory: Path) -> str:
-    """What to do about weights in a format that is not read; empty where there are none."""
+    """What to do about an adapter, or weights in a format that is not read; empty where there are none."""
+    if (directory / _ADAPTER).is_file():
+        return "; it is an adapter: merge it into the model that it was made for, and name that"
     for pattern, kept in _OTHER_WEIGHTS.items():
         if first := min((path.name for path in directory.glob(pattern)), default=None):
             return (
@@ -205,6 +207,8 @@ def _reason(directory: Path, error: BaseException) -> str:
             f"the model in {directory} brings Python code of its own, which could do anything here, so copl never runs "
             "it; choose a model whose architecture transformers knows"
         )
+    if "ignore_mismatched_sizes" in text:
+        return f"the weights in {directory} have other sizes than its {_CONFIG} says; one of them is another model's"
     if "install" in text and any(directory.glob("*.model")) and not (directory / _TOKENIZER).is_file():
         return f"the tokenizer in {directory} needs one more package: pip install sentencepiece"
     return f"cannot load the model in {directory}: {text[:300]}"

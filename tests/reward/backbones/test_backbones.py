@@ -322,7 +322,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"lacks 16 of the weights of BertModel, such as encoder.layer.2"):
         hf(model).load()
     BertConfig(**(SMALL | {"intermediate_size": 48})).save_pretrained(model)
-    with pytest.raises(BackboneError, match="have other sizes than its config.json says"):
+    with pytest.raises(BackboneError, match="have other sizes than its config"):
         hf(model).load()
 
 

@@ -161,3 +161,14 @@ def test_generations(world, scratch):
 @pytest.mark.parametrize("name", ["spectral", "none", "id"])
 def test_who_does_not_go_on_says_so(name):
     assert not load().registry("encoder").create(name, {}).continues
+
+
+def test_tastes_that_do_not_say_how_much_a_response_adds_go_on_by_the_middle(world, before):
+    """Runs of the time before the variance was chosen."""
+    graph, _ = world
+    former = before("tastes")
+    grown = [
+        go_on("tastes", graph, attrs.evolve(former, memory=attrs.evolve(former.memory, facts=facts)))
+        for facts in ({}, {"own": 0.1})
+    ]
+    assert torch.equal(grown[0].users, grown[1].users)

@@ -121,7 +121,7 @@ def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOpt
     memory = recall.memory
     axes = Axes(memory.shared["centre"], memory.shared["onto"])
     texts = axes.coordinates(codes.codes)
-    strengths = _strengths(options, memory.facts["own"])
+    strengths = _strengths(options, memory.facts.get("own", _middle(options.own)))  # older runs say nothing of it
     train, power = _of_unit_weight(graph.comparisons)
     known = torch.from_numpy(recall.known_responses)[:, None]
     own_variance = torch.where(known, memory.responses["own_variance"], strengths.own)

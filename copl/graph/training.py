@@ -137,6 +137,13 @@ class Judgement:
         best = int(np.argmin(losses))
         return cls(losses[best], _SCALES[best], float((margins > 0).float().mean()))
 
+    @classmethod
+    def of_embeddings(cls, comparisons: ComparisonTensors, embeddings: NodeEmbeddings) -> Judgement:
+        """Return what they say of embeddings of the nodes that they refer to."""
+        return cls.of(
+            comparisons, comparisons.margins(embeddings.users, embeddings.responses, embeddings.response_bias)
+        )
+
 
 @final
 class BestState:

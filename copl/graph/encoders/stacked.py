@@ -76,7 +76,8 @@ class Stacked(GoesOn):
             OptionsError: no member is left, since there are no texts.
             TrainingError: the loss of a member is no finite number.
         """
-        names = [name for name in dict.fromkeys(self._options.members) if name != "tastes" or self._has_texts(graph)]
+        has_texts = graph.response_features is not None
+        names = [name for name in dict.fromkeys(self._options.members) if name != "tastes" or has_texts]
         if not names:
             raise OptionsError("encoder.stacked.members: tastes reads texts, and this method has none; name others too")
         graph = self._as_read(graph)
@@ -88,7 +89,7 @@ class Stacked(GoesOn):
         members = _Members(inner, compared_responses(graph.comparisons), judge, seed, progress)
         kept: dict[Member, NodeEmbeddings] = {}
         best, weights = float("inf"), np.ones(0)
-        for name in self._tried(names, graph, len(train), len(validation)):
+        for name in self._tried(names, len(train), len(validation)):
             embeddings = members.fit(name)
             loss, accuracy, tried = self._weigh([*kept.values(), embeddings], judge)
             progress.log(
@@ -101,7 +102,7 @@ class Stacked(GoesOn):
             if best - loss < self._options.worthwhile * max(best, _SMALL_LOSS):
                 break
             kept[name], best, weights = embeddings, loss, tried
-        if self._has_texts(graph):
+        if "tastes" in names:
             kept, weights = self._with_tastes(kept, members.fit("tastes"), judge)
         if len(validation) > len(graph.validation):
             # Some training comparisons were held out for the choice; they are learnt from now.
@@ -139,16 +140,11 @@ class Stacked(GoesOn):
         """Return the graph, without its texts where no member reads any: then nothing may depend on them."""
         return graph if self.reads_texts else attrs.evolve(graph, response_features=None)
 
-    def _has_texts(self, graph: PreferenceGraph) -> bool:
-        return self.reads_texts and graph.response_features is not None
-
-    def _tried(
-        self, names: Sequence[Member], graph: PreferenceGraph, num_train: int, num_held_out: int
-    ) -> Sequence[Member]:
+    def _tried(self, names: Sequence[Member], num_train: int, num_held_out: int) -> Sequence[Member]:
         """Return the members beside tastes that are tried: those that can be told apart, and that time allows."""
         graph_members = [name for name in names if name != "tastes"]
         if num_held_out < self._options.least_held_out:
-            return [] if self._has_texts(graph) else graph_members[:1]
+            return [] if "tastes" in names else graph_members[:1]
         return graph_members[:1] if num_train > self._options.max_comparisons else graph_members
 
     def _weigh(self, members: Sequence[NodeEmbeddings], judge: ComparisonTensors) -> tuple[float, float, FloatArray]:
@@ -248,8 +244,7 @@ class _Members:
 
         def loss(candidate: NodeEmbeddings) -> float:
             assert judge is not None
-            margins = judge.margins(candidate.users, candidate.responses, candidate.response_bias)
-            return Judgement.of(judge, margins).loss
+            return Judgement.of_embeddings(judge, candidate).loss
 
         everywhere = spread_out(embeddings, self._graph, self._kept)
         return with_texts(everywhere, self._codes, loss if judge is not None else None)

@@ -65,8 +65,7 @@ class Recency:
                 faded_data = discounted(data, days) if days else data
                 graph, embeddings = encoded(faded_data, stages, reader, seed, workspace)
                 judge = ComparisonTensors.of(graph.validation)
-                margins = judge.margins(embeddings.users, embeddings.responses, embeddings.response_bias)
-                loss = Judgement.of(judge, margins).loss if len(graph.validation) else 0.0
+                loss = Judgement.of_embeddings(judge, embeddings).loss if len(judge) else 0.0
                 workspace.progress.log(STAGE, half_life=days, validation_loss=loss)
                 losses.append((days, loss))
             best = min(losses, key=lambda entry: entry[1])[0]

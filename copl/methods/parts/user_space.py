@@ -302,6 +302,6 @@ def _carried_over(
     judge = ComparisonTensors.of(validation)
 
     def loss(candidate: NodeEmbeddings) -> float:
-        return Judgement.of(judge, judge.margins(candidate.users, candidate.responses, candidate.response_bias)).loss
+        return Judgement.of_embeddings(judge, candidate).loss
 
     return with_texts(embeddings, codes, loss if len(validation) else None)

@@ -99,17 +99,13 @@ def learn_tastes(
             for _ in range(_ROUNDS_TO_CHOOSE):
                 candidate.round()
                 task.advance()
-            losses[candidate] = _loss(learnt(candidate), held) if len(variances) > 1 else 0.0
+            is_choice = len(variances) > 1
+            losses[candidate] = Judgement.of_embeddings(held, learnt(candidate)).loss if is_choice else 0.0
         best = min(losses, key=losses.__getitem__)
         for _ in range(_ROUNDS - _ROUNDS_TO_CHOOSE):
             best.round()
             task.advance()
     return learnt(best)
-
-
-def _loss(embeddings: NodeEmbeddings, held: ComparisonTensors) -> float:
-    margins = held.margins(embeddings.users, embeddings.responses, embeddings.response_bias)
-    return Judgement.of(held, margins).loss
 
 
 def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOptions, recall: Recall) -> NodeEmbeddings:

@@ -15,7 +15,7 @@ from typing import final
 from attrs import frozen
 
 from copl.errors import OptionsError, quoted, suggest
-from copl.system.files import locked
+from copl.system.files import locked, sweep, sweep_directory
 
 STAGES = "stages"
 TEXTS = "texts"
@@ -67,7 +67,16 @@ def clear(found: Iterable[Entry], cache: Path) -> list[Entry]:
             with locked(lock_of_stage(cache, entry.kind, entry.path.name)):
                 shutil.rmtree(entry.path, ignore_errors=True)
         removed.append(entry)
+    sweep_cache(cache)
     return removed
+
+
+def sweep_cache(cache: Path) -> None:
+    """Remove what killed processes were writing into a cache; what living ones write stays."""
+    for stage in _directories(cache / STAGES):
+        sweep_directory(stage)
+    sweep(cache / TEXTS)
+    sweep_directory(cache / BACKBONES)
 
 
 def chosen(found: Iterable[Entry], *, kind: str | None, older_than: float | None) -> list[Entry]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from copl.records import FloatArray, PreferenceData
 from copl.runs.directory import Run
 from copl.runs.recipe import Draft, Recipe, resolve
 from copl.runs.workspace import RunWorkspace, link_tree
-from copl.system.files import SCRATCH_SUFFIX
+from copl.system.files import scratch_beside
 from copl.system.processes import num_processes
 
 if TYPE_CHECKING:
@@ -63,8 +62,7 @@ def consensus_margins(
 @contextmanager
 def _workspace(run: Run, progress: Progress, cache: Path | None) -> Iterator[RunWorkspace]:
     """Give a workspace that has what the run has read, and is gone in the end."""
-    with tempfile.TemporaryDirectory(dir=run.root, prefix=".consensus-", suffix=SCRATCH_SUFFIX) as directory:
-        root = Path(directory)
+    with scratch_beside(run.root / "versus") as root:
         if (run.root / _FEATURES).is_dir():
             link_tree(run.root / _FEATURES, root / _FEATURES)
         yield RunWorkspace(root, progress, cache)

@@ -11,14 +11,14 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
 from copl import __version__
 from copl.errors import RunError
 from copl.interfaces import SCRATCH, Progress
-from copl.runs.caching import lock_of_stage, place_of_stage
+from copl.runs.caching import lock_of_stage, place_of_stage, sweep_cache
 from copl.runs.recipe import canonical_hash
 from copl.runs.stages import KEY_FILE, STAGE_FILE, UNFINISHED, close_stage, read_stage, verify_stage
 from copl.system.files import locked, move_directory, new_directory, sweep, write_text
@@ -70,6 +70,9 @@ class RunWorkspace:
         self.computed: list[str] = []
         if is_main():
             sweep(root)
+            if cache is not None:
+                with suppress(OSError):  # whoever needs the cache finds out what is wrong with it
+                    sweep_cache(cache)
 
     def stage(
         self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False

@@ -1,7 +1,8 @@
 """Files and directories written whole or not at all, locks, checksums, and where results are kept between runs.
 
 What is being written lies in a scratch directory beside its place, ``.NAME.copl-tmp``, which whoever writes holds
-locked. A process that was killed leaves it unlocked, and the next one that writes there, or `sweep`, clears it away.
+locked. A process that was killed leaves it unlocked, and the next one that writes into the same directory, or `sweep`,
+clears it away.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         OSError: it cannot be written; the error names `path`.
     """
-    with _scratch_beside(path) as scratch:
+    with scratch_beside(path) as scratch:
         temporary = scratch / path.name
         write(temporary)
         temporary.chmod(scratch.stat().st_mode & 0o666)  # some libraries make files that nobody else may read
@@ -61,7 +62,7 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written, or `path` holds something by now; the error names `path`.
     """
-    with _scratch_beside(path) as scratch:
+    with scratch_beside(path) as scratch:
         # what takes the place of nothing is the scratch directory itself, so that a kill leaves none beside it
         filling = scratch / "new" if replace else scratch
         filling.mkdir(exist_ok=True)
@@ -81,19 +82,24 @@ def move_directory(source: Path, target: Path) -> None:
     Raises:
         OSError: it cannot be done; the error names `target`.
     """
-    with _scratch_beside(target) as scratch:
+    with scratch_beside(target) as scratch:
         if target.exists():
             target.replace(scratch / "old")
         source.replace(target)
 
 
 @contextmanager
-def _scratch_beside(path: Path) -> Iterator[Path]:
-    """Give an empty directory beside `path` that no other process writes to, and remove it in the end."""
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Give an empty directory beside `path` that no other process writes to, and remove it in the end.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+    """
     path = path if path.name not in ("", "..") else path.resolve()
     scratch = path.with_name(f".{path.name}{SCRATCH_SUFFIX}")
     try:
         _make_parents(path)
+        sweep_directory(path.parent)
         with locked_directory(scratch) as handle:
             for left in scratch.iterdir():  # by a process that was killed
                 _remove(left)
@@ -175,16 +181,35 @@ def is_scratch(path: Path) -> bool:
 
 def sweep(directory: Path) -> None:
     """Remove what killed processes left anywhere below a directory; what living ones write stays."""
-    for scratch in directory.rglob(f".*{SCRATCH_SUFFIX}"):
+    for place, _, _ in os.walk(directory):  # which is not disturbed by what others remove meanwhile
+        sweep_directory(Path(place))
+
+
+def sweep_directory(directory: Path) -> None:
+    """Remove what killed processes left in a directory, but for what lies deeper; what living ones write stays."""
+    _sweep(directory.glob(f".*{SCRATCH_SUFFIX}"))
+
+
+def _sweep(places: Iterable[Path]) -> None:
+    for scratch in places:
         try:
             handle = os.open(scratch, os.O_RDONLY)
-        except FileNotFoundError:  # inside another one that is gone
+        except OSError:  # inside another one that is gone, or somebody else's
             continue
         try:
-            if _lock(handle, wait=False) and _is_at(handle, scratch):
+            if _is_unlocked(handle) and _is_at(handle, scratch):
                 shutil.rmtree(scratch, ignore_errors=True)
         finally:
             os.close(handle)
+
+
+def _is_unlocked(handle: int) -> bool:
+    """Lock an open directory if nobody has; where locks are unknown it counts as locked."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 class HeldError(Exception):

@@ -51,15 +51,23 @@ def _finite(values: Values) -> dict[str, float | int | str]:
 
 
 def read_log(path: Path) -> list[Values]:
-    """Return the records of a run's log; lines that are none, as a kill leaves them, are skipped."""
-    records: list[Values] = []
+    """Return the records of a run's log, in order.
+
+    Lines that are none, as a kill leaves them, are skipped, and so are those that say what an earlier one has said, but
+    for times: what a run that was killed had computed and not kept is computed, and written, once more.
+    """
+    records: dict[str, Values] = {}
     if path.is_file():
         for line in path.read_bytes().splitlines():
             try:
-                records.append(parse_document(line, _RECORD, where="", advice=""))
+                record = parse_document(line, _RECORD, where="", advice="")
             except RunError:
                 continue
-    return records
+            records.setdefault(to_json({key: said for key, said in record.items() if key not in _TIMES}), record)
+    return list(records.values())
+
+
+_TIMES = frozenset({"time", "seconds"})
 
 
 _RECORD: type[Values] = Mapping[str, float | int | str]  # type: ignore[type-abstract]  # cattrs makes a dict of it

@@ -15,7 +15,7 @@ from copl.errors import RunError
 from copl.interfaces import SCRATCH
 from copl.runs.stages import verify_stage
 from copl.runs.workspace import RunWorkspace
-from copl.system.files import sha256, write_text
+from copl.system.files import SCRATCH_SUFFIX, new_directory, sha256, write_text
 from copl.system.progress import SilentProgress
 
 
@@ -264,6 +264,25 @@ def test_a_cache_that_cannot_be_written_is_told_once_and_done_without(
     (record,) = caplog.records
     assert f"the cache {cache}" in record.getMessage()
     assert "cannot be used" in record.getMessage()
+
+
+def test_a_run_clears_away_what_a_killed_one_was_putting_into_the_cache(tmp_path: Path) -> None:
+    """Of any stage, also one that the run does not need; what a living one is putting there stays."""
+    cache = tmp_path / "cache"
+    _workspace(tmp_path / "one", cache).stage("graph", key={"seed": 0}, compute=lambda directory: None)
+    (kept,) = (cache / "stages" / "graph").iterdir()
+    dead = [
+        cache / "stages" / "reward" / "a",
+        kept,
+        cache / "texts" / "b" / "features" / "c",
+        cache / "backbones" / "d",
+    ]
+    for place in dead:
+        (place.parent / f".{place.name}{SCRATCH_SUFFIX}" / "old").mkdir(parents=True)
+    with new_directory(kept.with_name("living")) as filling:
+        _workspace(tmp_path / "two", cache)
+        assert list(cache.rglob(f"*{SCRATCH_SUFFIX}")) == [filling]
+    assert kept.is_dir()
 
 
 def test_an_error_of_a_stage_is_not_taken_for_one_of_the_cache(tmp_path: Path) -> None:

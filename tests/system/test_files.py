@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -95,6 +96,33 @@ def test_what_a_killed_process_left_is_cleared_away_by_the_next_one(tmp_path: Pa
     sweep(tmp_path)
     assert list((tmp_path / "sub").iterdir()) == []
     assert (tmp_path / "f.txt").read_text() == "whole"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_whoever_writes_into_a_directory_clears_away_what_others_that_are_dead_have_left_there(tmp_path: Path) -> None:
+    _killed(tmp_path / "f.txt")
+    _killed(tmp_path / "sub" / "g.txt")
+    (foreign := tmp_path / ".other.tmp").mkdir()
+    with new_directory(tmp_path / "slow") as filling:
+        (filling / "half").write_text("")
+        write_text(tmp_path / "other", "whole")
+        assert (filling / "half").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [foreign.name, "other", "slow", "sub"]
+    (left,) = (tmp_path / "sub").iterdir()  # nobody has written there since
+    assert is_scratch(left)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_where_locks_are_unknown_nothing_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _killed(tmp_path / "f.txt")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    sweep(tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert is_scratch(left)
 
 
 def _make_until_tidying(path: Path) -> None:

@@ -4,7 +4,7 @@
     python -m benchmarks.answers copl-0 copl-1 copl-2
 
 Writes ``benchmarks/results/align.json``: of one run its figures with their own intervals; of several the mean with an
-interval by Student's t over the runs, which should differ by seed alone.
+interval over the runs (``copl.ablate.gains``), which should differ by seed alone.
 """
 
 from __future__ import annotations
@@ -48,14 +48,19 @@ def measured(directory: Path, aligners: Sequence[str], size: PolicySize) -> Foun
     return found.measurements
 
 
-def tables(runs: Sequence[Found]) -> dict[str, PublishedTable]:
-    """Return who chooses by measure and users, and newcomers by how many answers they have given."""
+def tables(runs: Sequence[Found], *, shared: bool) -> dict[str, PublishedTable]:
+    """Return who chooses by measure and users, and newcomers by how many answers they have given.
+
+    Args:
+        runs: what was found of each run.
+        shared: whether runs have the same data set.
+    """
     by_key: dict[tuple[str, str, str, str], list[Measurement]] = {}
     for found in runs:
         for name, ms in found.items():
             for m in ms:
                 by_key.setdefault((name, m.split, m.subset, m.metric), []).append(m)
-    cells = {key: cell(over_seeds(ms)) for key, ms in by_key.items()}
+    cells = {key: cell(over_seeds(ms, shared=shared)) for key, ms in by_key.items()}
     names = sorted(runs[0], key=lambda name: (name != "none", name != UNPERSONALISED, name == "oracle"))
     columns = [(split, metric) for split in SPLITS for metric in METRICS]
     header = ("what is shown", *(f"{SPLITS[split]}: {METRICS[metric]}" for split, metric in columns))
@@ -79,11 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = parser.parse_args(arguments)
     size = PolicySize(wanted.num, wanted.prompts, wanted.users)
     found = [measured(run, wanted.aligner, size) for run in wanted.runs]
-    seeds = ", ".join(str(open_run(run, load()).recipe.seed) for run in wanted.runs)
+    runs = [open_run(run, load()) for run in wanted.runs]
+    seeds = ", ".join(str(run.recipe.seed) for run in runs)
+    shared = len({run.facts.data.fingerprint for run in runs}) < len(runs)
     notes = [f"{wanted.num} candidates to each prompt; seeds of the runs: {seeds}."]
     command = "python -m benchmarks.answers " + " ".join(run.name for run in wanted.runs)
     record = new_record("Aligning on the embedded corpus", command, code=CODE, notes=notes)
-    write_record(evolve(record, tables=tables(found)), wanted.out)
+    write_record(evolve(record, tables=tables(found, shared=shared)), wanted.out)
     print(wanted.out)
 
 

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from attrs import evolve, frozen
 
-from benchmarks.intervals_at_once import Pooled, pooled
+from benchmarks.intervals_at_once import Crossed, Pooled, crossed, pooled
 from benchmarks.measured import RESULTS, Cells, code_digest
 from benchmarks.records import PublishedTable, new_record, write_record
 from copl.ablate.statistics import SeedDifferences, pooled_difference
@@ -41,7 +41,7 @@ _ANSWERS = 6
 _RESAMPLES = 200
 """Of an interval of one run; they say where it lies about the mean, not how wide it is."""
 _AT_ONCE, _COMPARED = 50, 5
-"""Trials that are simulated at once, and how many of the first are held against `pooled_difference`."""
+"""Trials that are simulated at once, and how many of the first are held against one at a time."""
 _CHANGES = 0.2
 """Share of comparisons that one method gets right and the other does not, each way."""
 
@@ -84,22 +84,43 @@ class Sampled:
 
 
 def single(sampled: Sampled, accuracy: float, *, rng: np.random.Generator, trials: int) -> tuple[float, float, float]:
-    """Return how often the interval over users and texts covers the truth, how often that over users, and its reach."""
+    """Return how often the interval over users and texts covers the truth, how often that over users, and its reach.
+
+    Raises:
+        ValueError: `crossed` and `crossed_mean` do not say the same.
+    """
     users = np.repeat(np.arange(sampled.num_users), _ANSWERS)
     covers, alone, reach = 0, 0, 0.0
-    for _ in range(trials):
-        texts, of = _texts(rng, sampled.num_texts, len(users), sampled.in_pairs)
-        by_user, by_text = (
-            _uniform(rng, sampled.user_sd, sampled.num_users),
-            _uniform(rng, sampled.text_sd, sampled.num_texts),
-        )
-        right = (rng.random(len(users)) < accuracy + by_user[users] + of(by_text)).astype(np.float64)
-        _, low, high = crossed_mean(right, [users, texts], seed=0, num_resamples=_RESAMPLES)
-        covers += low <= accuracy <= high
-        reach += (high - low) / 2 / trials
-        mean = right.mean()
-        alone += abs(mean - accuracy) <= spread((right - mean) / len(right), [users]).reach
+    for start in range(0, trials, _AT_ONCE):
+        right, texts = _answers(sampled, accuracy, users, rng, min(_AT_ONCE, trials - start))
+        found = crossed(right, users, texts, seed=0, num_resamples=_RESAMPLES)
+        if not start:
+            _compare_crossed(found, right, users, texts)
+        covers += int(((found.low <= accuracy) & (accuracy <= found.high)).sum())
+        alone += int((abs(right.mean(axis=1) - accuracy) <= found.by_users).sum())
+        reach += float((found.high - found.low).sum()) / 2 / trials
     return covers / trials, alone / trials, reach
+
+
+def _answers(sampled: Sampled, accuracy: float, users: Any, rng: np.random.Generator, trials: int) -> tuple[Any, Any]:
+    """Draw which comparisons are right [T, N], and the texts they are about, [T, N] or [T, N, 2]."""
+    right, texts = [], []
+    for _ in range(trials):
+        drawn, of = _texts(rng, sampled.num_texts, len(users), sampled.in_pairs)
+        by_user = _uniform(rng, sampled.user_sd, sampled.num_users)
+        by_text = _uniform(rng, sampled.text_sd, sampled.num_texts)
+        right.append((rng.random(len(users)) < accuracy + by_user[users] + of(by_text)).astype(np.float64))
+        texts.append(drawn)
+    return np.stack(right), np.stack(texts)
+
+
+def _compare_crossed(found: Crossed, right: Any, users: Any, texts: Any) -> None:
+    for trial in range(min(_COMPARED, len(right))):
+        mean, low, high = crossed_mean(right[trial], [users, texts[trial]], seed=0, num_resamples=_RESAMPLES)
+        by_users = spread((right[trial] - mean) / len(users), [users]).reach
+        ours = found.low[trial], found.high[trial], found.by_users[trial]
+        if not np.allclose(ours, (low, high, by_users), rtol=1e-9, atol=1e-12):
+            raise ValueError(f"trial {trial}: {ours} at once, {(low, high, by_users)} by crossed_mean")
 
 
 @final

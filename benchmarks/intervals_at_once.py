@@ -1,18 +1,20 @@
-"""The interval of a paired difference over several runs, for many trials at once.
+"""The interval of one run, and that of a paired difference over several, for many trials at once.
 
-`copl.ablate.statistics.pooled_difference` takes some milliseconds, most of them for names and for numbering, and a
-simulation asks it a hundred thousand times. Here is the same arithmetic on arrays of trials; `benchmarks.intervals`
-holds both against each other on the first trials of every row.
+`copl.evaluate.bootstrap.crossed_mean` and `copl.ablate.statistics.pooled_difference` take some milliseconds, most of
+them for names and for numbering, and a simulation asks them a hundred thousand times. Here is the same arithmetic on
+arrays of trials; `benchmarks.intervals` holds both against each other on the first trials of every row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
 from attrs import frozen
 from scipy.special import stdtr, stdtrit
+
+from copl.evaluate.bootstrap import resampled_ratios
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -55,6 +57,60 @@ def pooled(values: Array, users: Array, texts: Array, *, shared: bool) -> Pooled
 
 @final
 @frozen(eq=False)
+class Crossed:
+    """What is said of each trial of one run: the interval over users and texts, and the reach over users [T]."""
+
+    low: Array
+    high: Array
+    by_users: Array
+
+
+def crossed(values: Array, users: Array, texts: Array, *, seed: int, num_resamples: int) -> Crossed:
+    """Return what `crossed_mean` says of each trial.
+
+    Args:
+        values: what is averaged [T, N].
+        users: the user of each comparison, the same in all trials [N], from 0.
+        texts: the prompt of each comparison [T, N], or its two responses [T, N, 2], from 0.
+        seed: the same seed draws the same resamples.
+        num_resamples: how many.
+    """
+    mean = values.mean(axis=1)
+    one, other, noise = _kinds((values - mean[:, None])[None] / values.shape[1], users, texts[None])
+    single = noise.variance[0]
+    variance, unsure = single, single**2 / np.maximum(1.0, noise.num_clusters - 1)
+    for kind in (one, other):
+        beyond, more = kind.beyond(single)
+        variance, unsure = variance + beyond, unsure + more
+    reach = stdtrit(np.maximum(1.0, variance**2 / unsure), 0.975) * np.sqrt(variance)
+    deviation = np.zeros((len(values), num_resamples))
+    of_user = np.broadcast_to(users, values.shape)
+    of_texts = [texts] if texts.ndim == 2 else [texts[..., 0], texts[..., 1]]
+    for number, ends in enumerate(([of_user], of_texts)):
+        sums, sizes = _by_cluster(values, ends), _by_cluster(np.ones_like(values), ends)
+        for trial in range(len(values)):
+            there = sizes[trial] > 0
+            ratios = resampled_ratios(
+                sums[trial, there], sizes[trial, there], seed=seed + 7919 * number, num_resamples=num_resamples
+            )
+            deviation[trial] += len(ends) * (ratios - mean[trial])
+    middle = np.percentile(deviation, [2.5, 97.5], axis=1)
+    low, high = np.clip(mean + 2 * reach / (middle[1] - middle[0]) * middle, values.min(axis=1), values.max(axis=1))
+    by_users = stdtrit(one.num_clusters - 1, 0.975) * np.sqrt(one.variance[0])
+    return Crossed(np.minimum(low, mean), np.maximum(high, mean), by_users)
+
+
+def _by_cluster(values: Array, ends: Sequence[Array]) -> Array:
+    """Return the sum of the values of each cluster [T, C], values of two clusters in both."""
+    number = int(max(end.max() for end in ends)) + 1
+    start = np.arange(len(values))[:, None] * number
+    sums = [np.bincount((start + end).ravel(), values.ravel(), minlength=len(values) * number) for end in ends]
+    by_cluster: Array = np.sum(sums, axis=0).reshape(len(values), number)
+    return by_cluster
+
+
+@final
+@frozen(eq=False)
 class _Kind:
     """What comparisons that share a cluster of a kind add to a variance.
 
@@ -64,6 +120,7 @@ class _Kind:
         factor_alone: for the clusters lost to the mean [S, T].
         factor: the same over all runs [T].
         num_clusters: clusters, counted as if all of a size [T].
+        noise_degrees: degrees of freedom where comparisons are independent [T].
     """
 
     alone: Array
@@ -71,6 +128,7 @@ class _Kind:
     factor_alone: Array
     factor: Array
     num_clusters: Array
+    noise_degrees: Array
 
     @classmethod
     def of(cls, apart: Array, *ends: Array, pair: Array | None = None) -> _Kind:
@@ -93,13 +151,29 @@ class _Kind:
             alone = alone - np.stack([_squares(apart[[run]], pair[[run]]) for run in range(num_seeds)])
             together = together - _squares(apart, pair)
         lost, whole = len(ends), sizes.sum(axis=0).astype(np.float64)
+        clusters = whole.sum(axis=1) ** 2 / np.square(whole).sum(axis=1)
         return cls(
             alone,
             together,
             _factor((sizes > 0).sum(axis=2), lost),
             _factor((whole > 0).sum(axis=1), lost),
-            whole.sum(axis=1) ** 2 / np.square(whole).sum(axis=1),
+            clusters,
+            np.maximum(1.0, clusters - 1 if lost == 1 else clusters / 4),
         )
+
+    @property
+    def variance(self) -> Array:
+        """Of each run [S, T]."""
+        variance: Array = np.maximum(0.0, self.alone) * self.factor_alone
+        return variance
+
+    def beyond(self, noise: Array) -> tuple[Array, Array]:
+        """Return by how much the variance of one run exceeds that of single answers, and how unsure that is [T]."""
+        variance = self.variance[0]
+        beyond, within = np.maximum(0.0, variance - noise), np.minimum(variance, noise)
+        deviation = beyond / np.maximum(1.0, self.num_clusters - 1) ** 0.5 + within / self.noise_degrees**0.5
+        share = beyond / np.where(variance > 0, variance, 1.0)
+        return beyond, share * deviation**2
 
 
 def _factor(number: Array, lost: int) -> Array:
@@ -135,7 +209,7 @@ def _kinds(apart: Array, users: Array, texts: Array) -> Iterator[_Kind]:
 
 def _within(kinds: list[_Kind]) -> Array:
     """Return the variance over users and texts within runs [T]."""
-    one, other, noise = (np.maximum(0.0, kind.alone) * kind.factor_alone for kind in kinds)
+    one, other, noise = (kind.variance for kind in kinds)
     variance: Array = (noise + np.maximum(0.0, one - noise) + np.maximum(0.0, other - noise)).sum(axis=0)
     return variance
 

@@ -5,8 +5,8 @@
 Planted graphs of 4,000 users who give 15 comparisons each about 12,000 pairs, half of them controversial; the groups
 are of 9 to 1, 8 to 2 and 1 to 1. `consensus` is encoder ``none``, which knows no users; the limit is the mixture told
 the number of groups. Accuracy on held-out comparisons of the same users on pairs that others have judged, apart for the
-larger and the smaller group; means over seeds with 95 % intervals by Student's t. Finished cells are kept beside the
-record (``.jsonl``) and skipped next time.
+larger and the smaller group; means over seeds with 95 % intervals by Student's t, no surer than a standard error over
+users and pairs. Finished cells are kept beside the record (``.jsonl``) and skipped next time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from attrs import evolve
 
 from benchmarks.limits import answers, mixture
 from benchmarks.measured import RESULTS, Cells, code_digest, measure
-from benchmarks.planted_cases import data_of, margins_of
+from benchmarks.planted_cases import data_of, reach_of, right_of
 from benchmarks.records import PublishedTable, new_record, write_record
-from copl.ablate.statistics import t_interval
+from copl.ablate.statistics import pooled_runs
 from copl.evaluate.tables import number
 from copl.records import BoolArray, FloatArray, PreferenceData
 from copl.runs.recipe import DEFAULTS
@@ -35,7 +35,7 @@ CODE = ("benchmarks/minorities.py", "copl/graph", "copl/data/sources/planted")
 
 
 def fit_cell(options: dict[str, Any], seed: int, method: str) -> dict[str, Any]:
-    """Fit one encoder, or the mixture, on one graph; return its accuracy by size of the user's group."""
+    """Fit one encoder, or the mixture, on one graph; return accuracy and half width by size of the user's group."""
     from copl.graph.build import build_graph
     from copl.plugins import load
     from copl.system.progress import SilentProgress
@@ -46,24 +46,24 @@ def fit_cell(options: dict[str, Any], seed: int, method: str) -> dict[str, Any]:
             right = _mixture(data, options, seed)
         else:
             encoder = load().registry("encoder").create(method, {})
-            margins = margins_of(
-                encoder.fit(build_graph(data), seed=seed, progress=SilentProgress()), data, _asked(data)
-            )
-            right = np.where(np.abs(margins) < 1e-9, 0.5, margins > 0)
-    smaller = _in_smaller_group(data)
+            right = right_of(encoder.fit(build_graph(data), seed=seed, progress=SilentProgress()), data)
+    smaller, asked = _in_smaller_group(data), data.split("test")
     parts = {"all": np.ones(len(right), dtype=bool), "larger": ~smaller, "smaller": smaller}
-    return {name: float(right[part].mean()) for name, part in parts.items()} | {"cpu_s": usage.cpu_s}
-
-
-def _asked(data: PreferenceData) -> Any:
-    return data.splits["test"]
+    results = {
+        name: [
+            float(right[part].mean()),
+            reach_of(right[part], evolve(asked, comparisons=asked.comparisons.take(part))),
+        ]
+        for name, part in parts.items()
+    }
+    return {**results, "cpu_s": usage.cpu_s}
 
 
 def _in_smaller_group(data: PreferenceData) -> BoolArray:
     """Return whether each comparison asked is of a user of the last group [N]."""
     last = max(group for group in data.users.groups if group is not None)
     of_user = np.array([group == last for group in data.users.groups], dtype=bool)
-    found: BoolArray = of_user[_asked(data).user]
+    found: BoolArray = of_user[data.splits["test"].user]
     return found
 
 
@@ -83,10 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "minorities.json", help="file of the record")
     wanted = parser.parse_args(arguments)
     command = " ".join(["python -m benchmarks.minorities", *(sys.argv[1:] if arguments is None else arguments)])
-    notes = [f"Means over {wanted.seeds} seeds with 95 % intervals by Student's t; {wanted.users:,} users."]
+    seeds = "A single seed" if wanted.seeds == 1 else f"Means over {wanted.seeds} seeds"
+    notes = [f"{seeds} with 95 % intervals by Student's t; {wanted.users:,} users."]
     record = new_record("Minorities", command, code=CODE, notes=notes)
     methods = {DEFAULTS["encoder"]: "`copl`, graph alone", "none": "consensus", LIMIT: LIMIT}
-    cells, code = Cells(wanted.out.with_suffix(".jsonl")), code_digest("copl/graph", "copl/data/sources/planted")
+    cells, code = Cells(wanted.out.with_suffix(".jsonl")), code_digest(*CODE)
     rows = []
     for case, shares in SHARES.items():
         options = {
@@ -117,11 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(wanted.out)
 
 
-def _interval(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return f"{number(values[0])} (single run)"
-    mean, half = t_interval(values)
-    return f"{number(mean)} ± {number(half)}"
+def _interval(results: Sequence[tuple[float, float]]) -> str:
+    pooled = pooled_runs([value for value, _ in results], [reach for _, reach in results], shared=False)
+    return f"{number(pooled.value)} ± {number(pooled.interval[1] - pooled.value)}"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import torch
 from benchmarks.limits import MAX_GROUPS, answers, consensus, mixture, posterior, share_right
 from copl.data.sources.planted import PlantedOptions, generate
 from copl.data.sources.planted.source import PlantedSource
+from copl.evaluate.bootstrap import sampled_from, spread
 from copl.options import parse_options
-from copl.records import Comparisons, FloatArray, NodeEmbeddings, PreferenceData
+from copl.records import Comparisons, ComparisonSet, FloatArray, NodeEmbeddings, PreferenceData
 
 CASES: dict[str, dict[str, float]] = {
     "2x7": {},
@@ -74,11 +75,26 @@ def margins_of(embeddings: NodeEmbeddings, data: PreferenceData, rows: Compariso
     return margins
 
 
+def right_of(embeddings: NodeEmbeddings, data: PreferenceData, split: str = "test") -> FloatArray:
+    """Return which comparisons of a split are right [N], 1 or 0; a tie is half right."""
+    margins = margins_of(embeddings, data, data.splits[split])
+    right: FloatArray = np.where(np.abs(margins) < 1e-9, 0.5, margins > 0)
+    return right
+
+
+def reach_of(right: FloatArray, asked: ComparisonSet) -> float:
+    """Return half the width of the 95 % interval of an accuracy over users and texts.
+
+    Args:
+        right: which comparisons are right [N].
+        asked: the comparisons.
+    """
+    return spread((right - right.mean()) / len(right), sampled_from(asked)).reach
+
+
 def accuracies(embeddings: NodeEmbeddings, data: PreferenceData, split: str = "test") -> dict[str, float]:
     """Return the accuracy on all, on controversial and on common comparisons of a split; a tie is half right."""
-    rows = data.splits[split]
-    margins = margins_of(embeddings, data, rows)
-    right = np.where(np.abs(margins) < 1e-9, 0.5, margins > 0)
+    rows, right = data.splits[split], right_of(embeddings, data, split)
     parts = {"all": np.ones(len(rows), dtype=bool), "controversial": rows.controversial == 1}
     parts["common"] = rows.controversial == 0
     return {name: float(right[part].mean()) for name, part in parts.items() if part.any()}

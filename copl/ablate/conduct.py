@@ -209,7 +209,7 @@ def _write(
     best = best_by_validation(plan, results)
     tables = split_tables(plan, accuracy, found)
     gains = collect_gains(plan, cells)
-    shown = gains_tables(plan, gains, results)
+    shown = gains_tables(plan, gains, accuracy)
     remarks = [*notes(plan, found, best, len(failed)), *search_notes(plan.study.search), *gains_notes(plan, gains)]
     more = [*shown, differences_table(found)] if found else [*shown]
     more += [search_table(searched)] if searched else []

@@ -13,9 +13,10 @@ from attrs import evolve, frozen
 
 from copl.ablate.cells import Cell
 from copl.ablate.grid import Plan
-from copl.ablate.results import Result, accuracies
+from copl.ablate.results import Estimates
 from copl.ablate.shown import read_shown
-from copl.ablate.statistics import t_interval
+from copl.ablate.statistics import pooled_runs
+from copl.ablate.tables import Entry
 from copl.align.judging import REFERENCES, UNPERSONALISED
 from copl.evaluate.policy import BETTER_OFF, CONTROLLED, GAIN, UNREAD, WORST
 from copl.evaluate.tables import Table, cell, split_order, split_title
@@ -70,10 +71,12 @@ class Gains:
     Attributes:
         found: all measurements of the finished cells.
         faults: what could not be measured, and why, a line each.
+        same: names of the data sets that are the same whatever the seed.
     """
 
     found: tuple[Gain, ...] = ()
     faults: tuple[str, ...] = ()
+    same: frozenset[str] = frozenset()
 
 
 def collect_gains(plan: Plan, cells: Sequence[Cell]) -> Gains:
@@ -92,29 +95,43 @@ def collect_gains(plan: Plan, cells: Sequence[Cell]) -> Gains:
                 if row.fault:
                     faults[f"{row.aligner} shows nothing by {variant} on {one.data}: {row.fault}."] = None
                 found += [Gain(variant, row.aligner, row.generator, one.data, one.seed, m) for m in row.measurements]
-    return Gains(tuple(sorted(found, key=lambda gain: order[gain.variant])), tuple(faults))
+    seeds: dict[tuple[str, Path], set[int]] = {}
+    for one in cells:
+        seeds.setdefault((one.data, one.data_directory), set()).add(one.seed)
+    same = frozenset(data for (data, _), those in seeds.items() if len(those) > 1)
+    return Gains(tuple(sorted(found, key=lambda gain: order[gain.variant])), tuple(faults), same)
 
 
-def over_seeds(measurements: Sequence[Measurement]) -> Measurement:
-    """Return the mean over runs with an interval by Student's t; of one run its measurement with its own interval."""
+def over_seeds(measurements: Sequence[Measurement], *, shared: bool) -> Measurement:
+    """Return the mean over runs with its interval (`pooled_runs`); of one run its measurement with its own interval.
+
+    Args:
+        measurements: of each run.
+        shared: whether all runs have the same data set, and so the same users and prompts.
+    """
     if len(measurements) == 1:
         return measurements[0]
-    mean, reach = t_interval([m.value for m in measurements])
+    pooled = pooled_runs([m.value for m in measurements], [(m.high - m.low) / 2 for m in measurements], shared=shared)
+    low, high = pooled.interval
     least, most = (0.0, 1.0) if measurements[0].metric in _SHARES else (-math.inf, math.inf)
-    return evolve(measurements[0], value=mean, low=max(mean - reach, least), high=min(mean + reach, most))
+    return evolve(measurements[0], value=pooled.value, low=max(low, least), high=min(high, most))
 
 
-def gains_tables(plan: Plan, gains: Gains, results: Sequence[Result]) -> list[Table]:
+def gains_tables(plan: Plan, gains: Gains, accuracy: Estimates) -> list[Table]:
     """Return a table for each split: who chooses as rows; accuracy of the reward, and what users gain, as columns.
 
     What no reward decides, the first candidate and the oracle, stands there once.
+
+    Args:
+        plan: the study.
+        gains: what was measured of answers.
+        accuracy: the accuracies that the other tables show.
     """
     by_place: dict[tuple[_Place, str, str, str], dict[int, Measurement]] = {}
     for gain in gains.found:
         if gain.measured.subset == "all":
             key = (gain.place, gain.data, gain.measured.split, gain.measured.metric)
             by_place.setdefault(key, {})[gain.seed] = gain.measured
-    right = accuracies(results)
     names = [spec.name for spec in plan.study.data if any(gain.data == spec.name for gain in gains.found)]
     several = plan.answers is not None and len(plan.answers.generators) > 1
     tables = []
@@ -125,11 +142,14 @@ def gains_tables(plan: Plan, gains: Gains, results: Sequence[Result]) -> list[Ta
             entries = []
             for name, metric in columns:
                 if metric == "accuracy":
-                    runs = {} if place[1] in REFERENCES else right.get((place[0], name, split), {})
-                else:
-                    runs = by_place.get((place, name, split, metric), {})
+                    right = None if place[1] in REFERENCES else accuracy.get((place[0], name, split))
+                    entries.append(
+                        "" if right is None else str(Entry(right.value, right.low, right.high, over_seeds=False))
+                    )
+                    continue
+                runs = by_place.get((place, name, split, metric), {})
                 whole = len(runs) == len(plan.study.seeds)
-                entries.append(cell(over_seeds([*runs.values()])) if whole else "")
+                entries.append(cell(over_seeds([*runs.values()], shared=name in gains.same)) if whole else "")
             rows.append((_called(place, several=several), *entries))
         title = f"What is shown and what chose it, {split_title(split)}"
         prefix = len(names) > 1
@@ -164,7 +184,11 @@ def gains_notes(plan: Plan, gains: Gains) -> list[str]:
         return []
     size = plan.answers.size
     asked = f"{size.prompts or 'all'} prompts that nothing was trained on, {size.users or 'all'} users of each kind"
-    over = "mean over seeds, by Student's t" if len(plan.study.seeds) > 1 else "of the run, over users and prompts"
+    over = (
+        "mean over seeds, by Student's t over seeds, and over the users and prompts of data that are the same in all"
+        if len(plan.study.seeds) > 1
+        else "of the run, over users and prompts"
+    )
     return [
         f"What is shown: of {size.num} candidates, {asked}; true utility from 0, a random candidate, to 1, the best, "
         f"and the share of users better off than by the average user's choice; 95 % interval {over}. Accuracy is that "

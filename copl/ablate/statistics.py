@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import frozen
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from copl.evaluate.bootstrap import Spread, added, spread, spread_between
 
@@ -16,25 +16,6 @@ if TYPE_CHECKING:
 
 _LEVEL = 0.05
 _NOTHING = Spread(0.0, float("inf"))
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of independent runs and half the width of its 95 % interval.
-
-    mean +- t(.975, S - 1) s / sqrt(S), with s the standard deviation of the S values, by Student's t.
-
-    Raises:
-        ValueError: fewer than two values have no interval.
-
-    >>> mean, half = t_interval([0.7, 0.8, 0.9])
-    >>> round(mean, 3), round(half, 3)
-    (0.8, 0.248)
-    """
-    if len(values) < 2:
-        raise ValueError(f"an interval over runs needs at least two, got {len(values)}")
-    array = np.asarray(values, dtype=np.float64)
-    quantile = float(stdtrit(len(array) - 1, 0.975))
-    return float(array.mean()), quantile * float(array.std(ddof=1)) / float(np.sqrt(len(array)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -157,6 +138,29 @@ def pooled_difference(by_seed: Sequence[SeedDifferences]) -> PairedDifference:
         return PairedDifference(means[0], within)
     shared = spread_between(np.concatenate(apart), sampled, run)
     return PairedDifference(float(np.mean(means)), within, means, shared)
+
+
+def pooled_runs(values: Sequence[float], reaches: Sequence[float], *, shared: bool) -> PairedDifference:
+    """Return the mean of runs of which no more is known than a figure of each and its interval.
+
+    As `pooled_difference`, except for what users and texts that runs share have in common: without the single
+    comparisons it is not known apart, so it counts as all of what the intervals are made of, which is the most it can
+    be.
+
+    Args:
+        values: the figure of each run, at least one.
+        reaches: half the width of its 95 % interval over users and texts [S].
+        shared: whether runs have users and texts in common; otherwise each has its own.
+
+    >>> [round(end, 3) for end in pooled_runs([0.7, 0.8, 0.9], [0.1, 0.1, 0.1], shared=False).interval]
+    [0.552, 1.048]
+    """
+    variances = np.square(np.asarray(reaches, dtype=np.float64) / float(ndtri(0.975)))
+    within = Spread(float(variances.sum()) / len(values) ** 2, float("inf"))
+    if len(values) == 1:
+        return PairedDifference(values[0], within)
+    together = Spread(float(variances.mean()), float("inf")) if shared else _NOTHING
+    return PairedDifference(float(np.mean(values)), within, tuple(values), together)
 
 
 def _sampled(by_seed: Sequence[SeedDifferences]) -> list[IntArray]:

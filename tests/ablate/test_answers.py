@@ -14,7 +14,7 @@ import pytest
 from copl.ablate.answers import Answers, answers_of
 from copl.ablate.cells import Cell
 from copl.ablate.conduct import Found
-from copl.ablate.gains import over_seeds
+from copl.ablate.gains import collect_gains, over_seeds
 from copl.ablate.grid import Plan, plan
 from copl.ablate.study import Flags, load_study
 from copl.errors import OptionsError
@@ -155,12 +155,36 @@ def test_mistakes_are_told_before_anything_is_run(
 
 def test_one_run_keeps_its_interval_and_several_have_one_over_runs() -> None:
     runs = [Measurement("cold", "all", GAIN, value, value - 0.3, value + 0.3, 9) for value in (0.7, 0.8, 0.9)]
-    assert over_seeds(runs[:1]) is runs[0]
-    shares = over_seeds([attrs.evolve(run, metric=BETTER_OFF) for run in runs])
+    assert over_seeds(runs[:1], shared=True) is runs[0]
+    shares = over_seeds([attrs.evolve(run, metric=BETTER_OFF) for run in runs], shared=False)
     assert shares.high == 1.0
-    together = over_seeds(runs)
+    together = over_seeds(runs, shared=False)
     assert together.value == pytest.approx(0.8)
     assert (together.low, together.high) == (pytest.approx(0.8 - 0.2484, abs=1e-4), pytest.approx(1.0484, abs=1e-4))
+    same = over_seeds(runs, shared=True)  # the same users and prompts in all: what they add is not averaged away
+    assert same.value == together.value
+    assert same.high - same.value > 0.3
+
+
+def test_runs_on_the_same_data_share_users_and_prompts(study: tuple[Plan, Path, Found]) -> None:
+    planned, _, found = study
+    assert found.gains.same == frozenset()  # one seed
+    cells = [
+        Cell(("a",), name, seed, {}, Path(f"{name}-{seed if name == 'anew' else 0}"), Path("run"), Path("cache"))
+        for name in ("anew", "fixed")
+        for seed in (0, 1)
+    ]
+    assert collect_gains(planned, cells).same == {"fixed"}
+
+
+def test_the_accuracy_beside_a_gain_is_that_of_the_other_tables(study: tuple[Plan, Path, Found]) -> None:
+    _, _, found = study
+    new = next(shown for shown in found.tables if shown.split == "cold")
+    rows = {row[0]: row[1] for row in found.gains_tables[0].rows}
+    for name in ("mf", "none"):
+        entry = new.rows[name][0]
+        assert entry is not None
+        assert rows[f"{name}: best-of-n"] == str(attrs.evolve(entry, over_seeds=False))
 
 
 def test_the_command_shows_them(

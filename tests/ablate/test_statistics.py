@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from copl.ablate.statistics import (
     PairedDifference,
@@ -14,19 +14,49 @@ from copl.ablate.statistics import (
     holm,
     mean_difference,
     pooled_difference,
-    t_interval,
+    pooled_runs,
 )
 from copl.evaluate.bootstrap import Spread, crossed_mean
 
 
-def test_an_interval_over_seeds_is_that_of_student() -> None:
-    mean, half = t_interval([0.6, 0.8])
-    assert mean == pytest.approx(0.7)
-    assert half == pytest.approx(12.7062 * 0.1, rel=1e-5)  # t(.975, 1) = 12.7062; s / sqrt(2) = .1
-    mean, half = t_interval([0.5, 0.6, 0.7, 0.8, 0.9])
-    assert half == pytest.approx(2.77645 * np.sqrt(0.025) / np.sqrt(5), rel=1e-5)  # t(.975, 4) = 2.77645
-    with pytest.raises(ValueError, match="at least two"):
-        t_interval([0.6])
+def test_runs_that_share_nothing_are_held_against_student() -> None:
+    found = pooled_runs([0.6, 0.8], [0.0, 0.0], shared=False)
+    assert found.value == pytest.approx(0.7)
+    half = 12.7062 * 0.1  # t(.975, 1) = 12.7062; s / sqrt(2) = .1
+    assert found.interval == pytest.approx((0.7 - half, 0.7 + half), rel=1e-5)
+    five = pooled_runs([0.5, 0.6, 0.7, 0.8, 0.9], [0.01] * 5, shared=False)
+    half = 2.77645 * np.sqrt(0.025) / np.sqrt(5)  # t(.975, 4) = 2.77645
+    assert five.interval == pytest.approx((0.7 - half, 0.7 + half), rel=1e-5)
+
+
+def test_of_runs_of_which_only_intervals_are_known_all_may_be_shared() -> None:
+    """Reaches of .196 are standard errors of .1: three runs that agree are no surer than one, or than .1 / sqrt 3."""
+    same, apart = (pooled_runs([0.5] * 3, [0.195996] * 3, shared=shared) for shared in (True, False))
+    assert apart.interval == pytest.approx((0.5 - 0.1 / 3**0.5, 0.5 + 0.1 / 3**0.5), rel=1e-5)
+    seeds = 0.01 / 3 / 4.30265**2  # of users and texts in each, by t(.975, 2)
+    degrees = 2 * (0.01 + seeds) / seeds
+    half = float(stdtrit(degrees, 0.975)) * (0.01 + seeds) ** 0.5
+    assert same.interval == pytest.approx((0.5 - half, 0.5 + half), rel=1e-4)
+    alone = pooled_runs([0.5], [0.2], shared=False)
+    assert alone.interval == pytest.approx((0.3, 0.7))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6), st.booleans())
+def test_intervals_of_runs_are_never_narrower_than_by_their_single_comparisons(
+    seed: int, num_seeds: int, alike: bool
+) -> None:
+    """What is not known of runs is taken for the most it can be."""
+    rng = np.random.default_rng(seed)
+    users = [f"u{k % 30}" for k in range(120)]
+    values = rng.choice([0.0, 1.0], size=120) if alike else None
+    parts = [
+        SeedDifferences(rng.choice([0.0, 1.0], 120) if values is None else values, users) for _ in range(num_seeds)
+    ]
+    single = [pooled_difference([part]) for part in parts]
+    reaches = [(one.interval[1] - one.interval[0]) / 2 for one in single]
+    whole, runs = pooled_difference(parts), pooled_runs([one.value for one in single], reaches, shared=True)
+    assert runs.value == pytest.approx(whole.value)
+    assert runs.interval[0] <= whole.interval[0] + 1e-9
 
 
 def test_p_values_are_corrected_as_holm_did() -> None:
@@ -94,8 +124,9 @@ def test_seeds_that_share_nothing_are_held_against_student_alone() -> None:
     parts = [SeedDifferences(part.values, [f"{k} {u}" for u in part.users]) for k, part in enumerate(drawn(3))]
     found = pooled_difference(parts)
     assert found.shared.variance == 0.0
-    mean, half = t_interval([float(part.values.mean()) for part in parts])
-    assert found.bounds == pytest.approx((mean - half, mean + half))
+    means = [float(part.values.mean()) for part in parts]
+    half = 4.30265 * float(np.std(means, ddof=1)) / 3**0.5  # t(.975, 2) = 4.30265
+    assert found.bounds == pytest.approx((np.mean(means) - half, np.mean(means) + half), rel=1e-5)
 
 
 def test_seeds_that_agree_by_luck_are_no_surer_than_a_standard_error() -> None:

@@ -1,4 +1,4 @@
-"""The record of what users are shown: one run with its own intervals, several by Student's t."""
+"""The record of what users are shown: one run with its own intervals, several with one over runs."""
 
 from __future__ import annotations
 

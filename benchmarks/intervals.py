@@ -255,8 +255,8 @@ class Kept:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.intervals", description=__doc__)
-    parser.add_argument("--trials", type=int, default=1500, help="trials of each row of one run")
-    parser.add_argument("--trials-over-seeds", type=int, default=1500, help="trials of each row of several runs")
+    parser.add_argument("--trials", type=int, default=10_000, help="trials of each row of one run")
+    parser.add_argument("--trials-over-seeds", type=int, default=10_000, help="trials of each row of several runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "intervals.json", help="file of the record")
     wanted = parser.parse_args(arguments)
     several = wanted.trials_over_seeds

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,14 @@ def test_train_evaluate_adapt_score_report(
     assert {"split", "subset", "metric", "value", "low", "high", "count"} == set(measured[0])
     assert {m["split"] for m in measured} == {"validation", "test", "cold", "heldout"}
     assert "<html" in (graph_run / "report.html").read_text()
+    code, out, _ = run_copl("evaluate", graph_run, "--no-cache")
+    table, verdict = out.split("\nIs it personal? In brackets: 95 % intervals.\n")
+    assert re.search(r"^graph +\.\d{3} \(", table, re.MULTILINE)
+    assert "log loss" not in table  # what was measured beside accuracy is in metrics.json, and shown on demand
+    assert "No answer for new prompts: it gives both responses the same score." in verdict.splitlines()
+    code, out, _ = run_copl("evaluate", graph_run, "--no-cache", "--details")
+    assert out.endswith(table + out[out.index("\nIs it personal?") :])
+    assert "log loss" in out
 
     adapted = tmp_path / "new.safetensors"
     code, out, _ = run_copl("adapt", graph_run, small_data, "--out", adapted, "--json")

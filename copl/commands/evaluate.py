@@ -94,6 +94,9 @@ def evaluate(
         Path | None, typer.Option("--data", help="Another data set than the one the run was trained on.")
     ] = None,
     flags: _PolicyFlags,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also print every metric, by group, by number of comparisons and so on.")
+    ] = False,
     as_json: JSON_OPTION = False,
     no_cache: NO_CACHE_OPTION = False,
 ) -> None:
@@ -104,7 +107,7 @@ def evaluate(
     from copl.runs.pipeline import evaluate as evaluate_run
     from copl.runs.pipeline import load_data
     from copl.runs.policy import choosers, evaluate_policy
-    from copl.runs.reporting import inside_of, report_run
+    from copl.runs.reporting import Evaluated, inside_of, report_run
     from copl.runs.verdicts import verdict_of
 
     chosen = flags.chosen(elsewhere=data_directory is not None)
@@ -126,10 +129,14 @@ def evaluate(
         found = [attrs.asdict(m) for m in evaluation.measurements]
         show_json([*found, *({"shown_by": name, **attrs.asdict(m)} for name, ms in gains.items() for m in ms)])
         return
-    show(side_by_side({run.recipe.method.name: evaluation.measurements}, title=f"{data.name}, with 95 % intervals"))
+    measured = {run.recipe.method.name: evaluation.measurements}
+    if details:
+        show(side_by_side(measured, title=f"{data.name}, with 95 % intervals"))
+    show(Evaluated({run.recipe.method.name: run}, data, measured).table)
     if answers and answers.num_unread:
         say(f"of {answers.num_written} candidates, the style of {answers.num_unread} cannot be read; nobody saw them")
     if gains:
         show(side_by_side(gains, title=f"true utility of what is shown, of {flags.num} candidates"))
-    show_text(verdict_of(run, data, evaluation.measurements, inside_of(run)).paragraph)
+    verdict = verdict_of(run, data, evaluation.measurements, inside_of(run))
+    show_text(f"\nIs it personal? In brackets: 95 % intervals.\n{verdict.text}")
     say(f"report: {report}")

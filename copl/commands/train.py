@@ -117,6 +117,8 @@ def train(request: _Request, no_cache: NO_CACHE_OPTION = False) -> None:
         if num_processes() == 1:  # to say so needs the whole model in one place
             with open_progress(None) as progress:
                 verdict = first_verdict(run, learned, method, progress=progress, cache=cache)
-            show_text(f"By validation alone: {verdict.paragraph}")
+            show_text(
+                f"Is it personal? A first look, by validation alone; in brackets: 95 % intervals.\n{verdict.text}"
+            )
     following = f"copl score {run.root} ROWS --out FILE" if start.everyone else f"copl evaluate {run.root}"
     say(f"run in {run.root}; next: {following}")

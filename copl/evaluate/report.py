@@ -15,7 +15,7 @@ from copl.evaluate.curves import training_panels
 from copl.evaluate.examples import Example
 from copl.evaluate.findings import differences_to_tell, percent
 from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
-from copl.evaluate.verdict import CONSENSUS, above_chance, ahead_of, below_chance
+from copl.evaluate.verdict import CONSENSUS, Verdict, above_chance, ahead_of, below_chance
 from copl.records import Measurement
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ReportInputs:
     """
 
     title: str = "Preference learning run"
-    verdicts: Mapping[str, str] = Factory(dict)
+    verdicts: Mapping[str, Verdict] = Factory(dict)
     measurements: Mapping[str, Sequence[Measurement]] = Factory(dict)
     curves: Sequence[Mapping[str, Any]] = ()
     user_ids: Sequence[str] = ()

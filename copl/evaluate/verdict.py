@@ -1,4 +1,4 @@
-"""The verdict: whether a model is personal, for whom it is not, and what would help, in one paragraph.
+"""The verdict: whether a model is personal, for whom it is not, and what would help, in a few lines.
 
 A model is personal for a split where it is right more often for the users it knows than two others that know none: it
 itself, taking each of them for the average user, and the consensus of all users, trained on the same comparisons. It is
@@ -34,6 +34,7 @@ Kind = Literal[
     "below-chance",
     "no-answer",
     "no-users",
+    "no-reference",
     "unmeasured",
     "cause",
     "remedy",
@@ -78,11 +79,18 @@ class Judgement:
 
     Attributes:
         kind: what it is about.
-        sentence: it in words.
+        claim: it in a short sentence.
+        figures: what that is known by, in a sentence or two; empty where there is no more to say.
     """
 
     kind: Kind
-    sentence: str
+    claim: str
+    figures: str = ""
+
+    @property
+    def line(self) -> str:
+        """The claim and its figures."""
+        return f"{self.claim} {self.figures}".rstrip()
 
 
 @final
@@ -97,9 +105,9 @@ class Verdict:
     judgements: tuple[Judgement, ...]
 
     @property
-    def paragraph(self) -> str:
-        """The verdict as one paragraph."""
-        return " ".join(judgement.sentence for judgement in self.judgements)
+    def text(self) -> str:
+        """The verdict, a line for each judgement."""
+        return "\n".join(judgement.line for judgement in self.judgements)
 
 
 def above_chance(accuracy: Measurement) -> bool:
@@ -126,12 +134,12 @@ def judge(measurements: Iterable[Measurement], facts: TrainingFacts, splits: Seq
     compared = [
         _Compared(m, average[m.split], consensus.get(m.split)) for m in accuracies.values() if m.split in average
     ]
-    said = [*_chance(accuracies), *_personal(compared), *_unmeasured(accuracies, splits)]
+    said = [*_chance(accuracies), *_personal(compared), *_gaps(accuracies, compared, splits)]
     if any(judgement.kind in _DOUBTFUL for judgement in said):
         knows_nobody = any(judgement.kind == "no-users" for judgement in said)
         said += _shortages(facts, accuracies, _ENOUGH_FOR_OTHERS if knows_nobody else _ENOUGH)
     elif facts.gate is not None and any(judgement.kind == "personal" for judgement in said):
-        said.append(Judgement("cause", f"Its experts do not do it: {facts.gate}."))
+        said.append(Judgement("cause", "Its experts have no part in that.", _sentence(facts.gate)))
     return Verdict(tuple(said))
 
 
@@ -144,15 +152,15 @@ def ahead_of(versus: str, measurements: Iterable[Measurement]) -> dict[str, Meas
 def _chance(accuracies: dict[str, Measurement]) -> Iterator[Judgement]:
     below = [m for m in accuracies.values() if below_chance(m)]
     if below:
-        yield Judgement(
-            "below-chance", f"Worse than chance on {_listed(below)}: it prefers the response that users rejected."
-        )
-    silent = [split_title(m.split) for m in accuracies.values() if says_nothing(m)]
+        claim = f"Worse than chance{_for(below)}: it prefers what users reject."
+        yield Judgement("below-chance", claim, f"It is right {_shares(below)}.")
+    silent = [m for m in accuracies.values() if says_nothing(m)]
     if silent:
-        yield Judgement("no-answer", f"No answer for {_and(silent)}: every pair gets the same score.")
+        yield Judgement("no-answer", f"No answer{_for(silent)}: it gives both responses the same score.")
     level = [m for m in accuracies.values() if m.low <= CHANCE <= m.high and not says_nothing(m)]
     if level:
-        yield Judgement("at-chance", f"Not to be told apart from chance on {_listed(level)}.")
+        claim = f"No better than chance{_for(level)}, as far as can be told."
+        yield Judgement("at-chance", claim, f"It is right {_shares(level)}.")
 
 
 @final
@@ -181,46 +189,71 @@ class _Compared:
 def _personal(compared: Sequence[_Compared]) -> Iterator[Judgement]:
     if not compared:
         return
-    if all(c.average.low == c.average.value == c.average.high == 0.0 for c in compared):
-        yield Judgement("no-users", "Not personal: it answers everybody as it answers its own average user.")
+    if _knows_nobody(compared):
+        yield Judgement("no-users", "Not personal: it gives everybody the same scores, whoever asks.")
         return
     by_kind: dict[Kind | None, list[_Compared]] = {}
     for one in compared:
         by_kind.setdefault(one.kind, []).append(one)
-    for kind, sentence in _SENTENCES.items():
+    for kind, (claim, figures) in _SENTENCES.items():
         if kind in by_kind:
-            here = by_kind[kind]
-            consensus = [c.consensus for c in here if c.consensus is not None]
-            versus_average = _points([c.average for c in here])
+            splits = by_kind[kind]
+            consensus = [c.consensus for c in splits if c.consensus is not None]
             yield Judgement(
-                kind, sentence.format(average=versus_average, consensus=_points(consensus), gains=_gains(here))
+                kind,
+                claim.format(where=_for([c.accuracy for c in splits])),
+                figures.format(
+                    average=_differences([c.average for c in splits]),
+                    consensus=_differences(consensus),
+                    beside=_beside(consensus),
+                ),
             )
 
 
-_SENTENCES: dict[Kind, str] = {
-    "personal": "Personal for {average} ahead of its own average user{gains}.",
-    "no-gain": f"It tells users apart, but is not seen to be better than the {CONSENSUS} for {{consensus}}.",
-    "not-personal": "Not personal, as far as can be told, for {average} against its own average user.",
-    "worse": "Users are better served when taken for its own average user, for {average}.",
-    "below-consensus": f"Worse than the {CONSENSUS}, which knows nobody, for {{consensus}}.",
+_SENTENCES: dict[Kind, tuple[str, str]] = {
+    "personal": ("Personal{where}.", "When it knows the user, it gets {average}.{beside}"),
+    "no-gain": (
+        "No clear gain{where}: it tells users apart, but one answer for everybody may be as good.",
+        f"Against the {CONSENSUS} it gets {{consensus}}.",
+    ),
+    "not-personal": ("Not personal{where}, as far as can be told.", "When it knows the user, it gets {average}."),
+    "worse": ("Knowing the user does harm{where}.", "When it knows the user, it gets {average}."),
+    "below-consensus": (f"Worse than the {CONSENSUS}{{where}}.", "It gets {consensus}."),
 }
-"""What is said of splits, in the order of reading."""
+"""What is claimed of splits and by which figures, in the order of reading."""
 
 
-def _gains(compared: Sequence[_Compared]) -> str:
-    gains = [f"{100 * c.consensus.value:+.1f}" for c in compared if c.consensus is not None]
-    return f", and {_and(gains)} ahead of the {CONSENSUS}" if gains else ""
+def _beside(consensus: Sequence[Measurement]) -> str:
+    gains = _and([f"{100 * m.value:.1f}" for m in consensus])
+    return f" It beats the {CONSENSUS} by {gains} of 100." if gains else ""
 
 
-def _unmeasured(accuracies: dict[str, Measurement], splits: Sequence[str]) -> Iterator[Judgement]:
-    missing = [split_title(split) for split in splits if split not in accuracies]
+def _knows_nobody(compared: Sequence[_Compared]) -> bool:
+    return all(c.average.low == c.average.value == c.average.high == 0.0 for c in compared)
+
+
+def _gaps(
+    accuracies: dict[str, Measurement], compared: Sequence[_Compared], splits: Sequence[str]
+) -> Iterator[Judgement]:
+    """Say what was not measured, and what it was not measured against."""
+    measured = {c.accuracy.split for c in compared}
+    alone = [m for split, m in accuracies.items() if split not in measured]
+    if alone:
+        yield Judgement(
+            "no-reference", f"Whether it is personal{_for(alone)} is not known: it was not measured without the user."
+        )
+    without = [c.accuracy for c in compared if c.consensus is None]
+    if without and not _knows_nobody(compared):
+        where = _for(without) if len(without) < len(compared) else ""
+        yield Judgement("no-reference", f"It was not compared with the {CONSENSUS}{where}.")
+    missing = [split for split in splits if split not in accuracies]
     if missing:
         yield Judgement(
-            "unmeasured", f"Nothing was measured for {_and(missing)}: the data set has no such comparisons."
+            "unmeasured", f"Nothing was measured{_where(missing)}: the data set has no such comparisons held out."
         )
 
 
-_ENOUGH = "There is data enough: these users may want the same, or their comparisons may not tell what they want."
+_ENOUGH = "There is data enough: these users may want the same, or their comparisons may not show what they want."
 _ENOUGH_FOR_OTHERS = "There is data enough for a method that knows users, such as copl."
 
 
@@ -232,8 +265,9 @@ def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement], enough:
         helps.append(remedy)
     few = [m for m in accuracies.values() if m.count < _FEW_MEASURED]
     if few:
-        counts = _and([f"{m.count:,} comparisons of {split_title(m.split)}" for m in few])
-        yield Judgement("cause", f"It was judged by few comparisons: {counts}.")
+        counts = _and([f"{m.count:,}{_for([m])}" for m in few])
+        yield Judgement("cause", f"Few comparisons were held out to judge it by: {counts}.")
+        helps.append("more comparisons to judge it by")
     yield Judgement("remedy", f"What would help: {_and(helps)}." if helps else enough)
 
 
@@ -242,27 +276,64 @@ def _causes(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
     if facts.num_users < _FEW_USERS:
         yield f"There are few users to learn from: {facts.num_users:,}.", "more users"
     if facts.median_comparisons < _FEW_COMPARISONS:
-        said = f"half have {facts.median_comparisons:,.0f} training comparisons or fewer"
-        yield f"Users have said little: {said}.", "more comparisons of each"
+        median = f"{facts.median_comparisons:,.0f}"
+        yield (
+            f"Users have said little: half of them have {median} training comparisons or fewer.",
+            ("more comparisons of each user"),
+        )
     if facts.outside > _MANY_OUTSIDE:
-        bridge = "; what they have in common is in the texts alone" if facts.reads_texts else ""
-        outside = f"{facts.outside:.0%} of the users lie outside the largest{bridge}"
-        yield f"The preference graph is in islands: {outside}.", "questions that users have in common"
+        alone = f"{facts.outside:.0%} of the users judged no response that the largest island of users judged"
+        bridge = ", so only texts connect them" if facts.reads_texts else ", so nothing connects them"
+        yield f"Users are in islands: {alone}{bridge}.", "questions that users have in common"
     if facts.gate is not None:
-        yield f"{facts.gate[0].upper()}{facts.gate[1:]}.", "another gate, or fewer experts"
+        yield _sentence(facts.gate), "another gate, or fewer experts"
 
 
-def _listed(accuracies: Sequence[Measurement]) -> str:
-    return _and([f"{split_title(m.split)} ({100 * m.value:.1f} %)" for m in accuracies])
+def _sentence(finding: str) -> str:
+    return f"{finding[0].upper()}{finding[1:]}."
 
 
-def _points(differences: Sequence[Measurement]) -> str:
-    return _and(
-        [
-            f"{split_title(m.split)} ({100 * m.value:+.1f} points, {100 * m.low:+.1f} to {100 * m.high:+.1f})"
-            for m in differences
-        ]
-    )
+def _for(measurements: Sequence[Measurement]) -> str:
+    return _where([m.split for m in measurements])
+
+
+def _where(splits: Sequence[str]) -> str:
+    """Return the splits in words; nothing for validation, which is only judged alone."""
+    return "" if list(splits) == ["validation"] else f" for {_and([split_title(split) for split in splits])}"
+
+
+def _shares(accuracies: Sequence[Measurement]) -> str:
+    """Return how often something is right, in words."""
+    first, *others = [
+        (
+            f"{100 * m.value:.1f}",
+            f"{_for([m]) if len(accuracies) > 1 else ''} ({100 * m.low:.1f} to {100 * m.high:.1f})",
+        )
+        for m in accuracies
+    ]
+    return _and([f"{first[0]} times in 100{first[1]}", *map("".join, others)])
+
+
+def _differences(differences: Sequence[Measurement]) -> str:
+    """Return how many comparisons of a hundred more or fewer are right, in words."""
+    parts = []
+    for place, m in enumerate(differences):
+        unit = "" if place else " of 100 comparisons right"
+        where = _for([m]) if len(differences) > 1 else ""
+        parts.append(f"{_more(m.value)}{unit}{where} ({_reach(m)})")
+    return _and(parts)
+
+
+def _more(difference: float) -> str:
+    return f"{100 * abs(difference):.1f} {'more' if difference >= 0 else 'fewer'}"
+
+
+def _reach(m: Measurement) -> str:
+    """Return an interval in words; that of a loss is turned round, as what is fewer is counted."""
+    if m.low < 0 < m.high:
+        return f"{_more(m.low)} to {_more(m.high)}"
+    low, high = sorted((100 * abs(m.low), 100 * abs(m.high)))
+    return f"{low:.1f} to {high:.1f}"
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -18,9 +18,10 @@ from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings
 from copl.evaluate.report import AnswerCards, AnswersPage, ReportInputs, render_report
 from copl.evaluate.tables import Table
-from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
+from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS, Judgement, Verdict
 from copl.records import Measurement
 
+VERDICTS = {"copl": "Personal <b>.", "btl": "Not personal."}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -87,7 +88,7 @@ def inputs() -> ReportInputs:
         user_embeddings=generator.normal(size=(30, 5)),
         groups={user: ["one", "two & <three>", None][row % 3] for row, user in enumerate(ids)},
         expert_weights=np.eye(4)[np.arange(30) % 2],
-        verdicts={"copl": "Personal <b>.", "btl": "Not personal."},
+        verdicts={name: Verdict((Judgement("personal", claim, "By 3."),)) for name, claim in VERDICTS.items()},
         data=[("source", "facets"), ("warning", "a <rule>"), ("warning", "another")],
         examples=[Example("Hello <b>?", ("u0", "A <i>"), ("u1", "B"), "heldout")],
         facts={"command": "copl demo --set a='<b>'", "seed": 0, "resumed": False},

@@ -27,19 +27,28 @@ def kinds(measurements: list[Measurement], facts: TrainingFacts = PLENTY) -> lis
 
 
 def test_a_personal_model_is_called_so_and_nothing_else_is_said() -> None:
-    measured = [m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.12))]
-    verdict = judge(measured, PLENTY)
-    assert verdict.paragraph == (
-        "Personal for seen users (+12.0 points, +10.0 to +14.0), new prompts (+12.0 points, +10.0 to +14.0) and unseen "
-        "users (+12.0 points, +10.0 to +14.0) ahead of its own average user."
+    measured = [m for s in FULL for m in (accuracy(s, 0.8), ahead(s, 0.12), ahead(s, 0.07, versus=CONSENSUS))]
+    assert judge(measured, PLENTY).text == (
+        "Personal for seen users, new prompts and unseen users. When it knows the user, it gets 12.0 more of 100 "
+        "comparisons right for seen users (10.0 to 14.0), 12.0 more for new prompts (10.0 to 14.0) and 12.0 more for "
+        "unseen users (10.0 to 14.0). It beats the consensus of all users by 7.0, 7.0 and 7.0 of 100."
     )
 
 
-def test_a_model_that_is_ahead_of_the_consensus_says_by_how_much() -> None:
-    measured = [m for s in FULL for m in (accuracy(s, 0.8), ahead(s, 0.12), ahead(s, 0.07, versus=CONSENSUS))]
-    assert kinds(measured) == ["personal"]
-    assert judge(measured, PLENTY).paragraph.endswith(
-        " ahead of its own average user, and +7.0, +7.0 and +7.0 ahead of the consensus of all users."
+def test_without_the_consensus_that_is_said() -> None:
+    measured = [m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.12))]
+    verdict = judge(measured, PLENTY)
+    assert [judgement.kind for judgement in verdict.judgements] == ["personal", "no-reference"]
+    assert verdict.text.endswith("(10.0 to 14.0).\nIt was not compared with the consensus of all users.")
+    some = [*measured, ahead("test", 0.07, versus=CONSENSUS), ahead("cold", 0.07, versus=CONSENSUS)]
+    assert judge(some, PLENTY).text.endswith("compared with the consensus of all users for unseen users.")
+
+
+def test_without_its_average_user_nobody_knows() -> None:
+    verdict = judge([accuracy(split, 0.8) for split in FULL], PLENTY)
+    assert verdict.text == (
+        "Whether it is personal for seen users, new prompts and unseen users is not known: it was not measured without "
+        "the user."
     )
 
 
@@ -48,8 +57,9 @@ def test_to_tell_users_apart_is_not_enough_where_the_consensus_is_as_good() -> N
     measured += [accuracy("cold", 0.8), ahead("cold", 0.12), ahead("cold", 0.07, versus=CONSENSUS)]
     assert kinds(measured) == ["personal", "no-gain", "unmeasured", "remedy"]
     assert (
-        "It tells users apart, but is not seen to be better than the consensus of all users for seen users "
-        "(+1.0 points, -1.0 to +3.0)." in judge(measured, PLENTY).paragraph
+        "No clear gain for seen users: it tells users apart, but one answer for everybody may be as good. Against the "
+        "consensus of all users it gets 1.0 more of 100 comparisons right (1.0 fewer to 3.0 more)."
+        in judge(measured, PLENTY).text
     )
 
 
@@ -57,8 +67,8 @@ def test_what_lies_below_the_consensus_is_never_personal() -> None:
     measured = [accuracy("test", 0.8), ahead("test", 0.12), ahead("test", -0.05, versus=CONSENSUS)]
     said = judge(measured, PLENTY)
     assert [judgement.kind for judgement in said.judgements] == ["below-consensus", "unmeasured", "remedy"]
-    assert said.judgements[0].sentence == (
-        "Worse than the consensus of all users, which knows nobody, for seen users (-5.0 points, -7.0 to -3.0)."
+    assert said.judgements[0].line == (
+        "Worse than the consensus of all users for seen users. It gets 5.0 fewer of 100 comparisons right (3.0 to 7.0)."
     )
 
 
@@ -67,25 +77,28 @@ def test_the_splits_it_is_not_personal_on_are_named_with_what_would_help() -> No
     measured += [accuracy("heldout", 0.7), ahead("heldout", -0.05)]
     facts = TrainingFacts(num_users=40, num_comparisons=120, median_comparisons=3.0, outside=0.5)
     verdict = judge(measured, facts)
-    text = verdict.paragraph
-    assert text.startswith("Personal for seen users (+10.0 points")
-    assert "for new prompts (+1.0 points, -1.0 to +3.0) against its own average user." in text
-    assert "when taken for its own average user, for unseen users (-5.0 points, -7.0 to -3.0)." in text
-    assert "few users to learn from: 40." in text
-    assert "half have 3 training comparisons or fewer" in text
-    assert (
-        "in islands: 50% of the users lie outside the largest; what they have in common is in the texts alone" in text
-    )
-    assert text.endswith(
-        "What would help: more users, more comparisons of each and questions that users have in common."
-    )
+    text = verdict.text
+    assert text.splitlines() == [
+        "Personal for seen users. When it knows the user, it gets 10.0 more of 100 comparisons right (8.0 to 12.0).",
+        "Not personal for new prompts, as far as can be told. When it knows the user, it gets 1.0 more of 100 "
+        "comparisons right (1.0 fewer to 3.0 more).",
+        "Knowing the user does harm for unseen users. When it knows the user, it gets 5.0 fewer of 100 comparisons "
+        "right (3.0 to 7.0).",
+        "It was not compared with the consensus of all users.",
+        "There are few users to learn from: 40.",
+        "Users have said little: half of them have 3 training comparisons or fewer.",
+        "Users are in islands: 50% of the users judged no response that the largest island of users judged, so only "
+        "texts connect them.",
+        "What would help: more users, more comparisons of each user and questions that users have in common.",
+    ]
+    assert "so nothing connects them" in judge(measured, attrs.evolve(facts, reads_texts=False)).text
 
 
 def test_below_chance_is_said_first_and_is_never_personal() -> None:
     verdict = judge([accuracy("cold", 0.429), ahead("cold", 0.1)], TrainingFacts(100, 1137, 11.0))
     assert verdict.judgements[0].kind == "below-chance"
-    assert verdict.paragraph.startswith(
-        "Worse than chance on new prompts (42.9 %): it prefers the response that users rejected."
+    assert verdict.text.startswith(
+        "Worse than chance for new prompts: it prefers what users reject. It is right 42.9 times in 100 (40.9 to 44.9)."
     )
     assert "personal" not in [judgement.kind for judgement in verdict.judgements]
 
@@ -105,43 +118,44 @@ def test_a_method_without_an_answer_is_not_called_chance() -> None:
         accuracy("heldout", 0.7),
         ahead("heldout", 0.1),
     ]
-    assert kinds(measured) == ["no-answer", "personal"]
-    assert "No answer for new prompts: every pair gets the same score." in judge(measured, PLENTY).paragraph
+    assert kinds(measured) == ["no-answer", "personal", "no-reference"]
+    assert "No answer for new prompts: it gives both responses the same score." in judge(measured, PLENTY).text
 
 
 def test_a_method_that_takes_no_notice_of_users_is_said_to_be_none() -> None:
     level = [attrs.evolve(ahead(split, 0.0), low=0.0, high=0.0) for split in FULL]
     said = judge([*(accuracy(split, 0.7) for split in FULL), *level], PLENTY)
     assert [judgement.kind for judgement in said.judgements] == ["no-users"]
-    assert said.paragraph == "Not personal: it answers everybody as it answers its own average user."
+    assert said.text == "Not personal: it gives everybody the same scores, whoever asks."
     lost = judge([*(accuracy(split, 0.5) for split in FULL), *level], PLENTY)
-    assert lost.paragraph.endswith("average user. There is data enough for a method that knows users, such as copl.")
+    assert lost.text.endswith("whoever asks.\nThere is data enough for a method that knows users, such as copl.")
 
 
 def test_empty_splits_are_said_to_be_empty() -> None:
     said = judge([accuracy("test", 0.8), ahead("test", 0.1)], PLENTY)
-    assert said.judgements[-1].sentence == (
-        "Nothing was measured for new prompts and unseen users: the data set has no such comparisons."
+    assert said.judgements[-1].line == (
+        "Nothing was measured for new prompts and unseen users: the data set has no such comparisons held out."
     )
     assert kinds([]) == ["unmeasured"]
-    assert "seen users, new prompts and unseen users" in judge([], PLENTY).paragraph
+    assert "seen users, new prompts and unseen users" in judge([], PLENTY).text
 
 
 def test_a_gate_that_tells_nobody_apart_is_told_either_way() -> None:
     facts = attrs.evolve(PLENTY, gate="the gate does not tell users apart: all 9 have the same weights on 4 experts")
     good = judge([m for split in FULL for m in (accuracy(split, 0.8), ahead(split, 0.1))], facts)
-    assert good.paragraph.endswith(
-        "Its experts do not do it: the gate does not tell users apart: all 9 have the same weights on 4 experts."
+    assert good.text.endswith(
+        "Its experts have no part in that. The gate does not tell users apart: all 9 have the same weights on 4 "
+        "experts."
     )
     bad = judge([m for split in FULL for m in (accuracy(split, 0.6), ahead(split, 0.0))], facts)
-    assert "The gate does not tell users apart" in bad.paragraph
-    assert bad.paragraph.endswith("What would help: another gate, or fewer experts.")
+    assert "The gate does not tell users apart" in bad.text
+    assert bad.text.endswith("What would help: another gate, or fewer experts.")
 
 
 def test_few_measured_comparisons_are_a_cause_of_their_own() -> None:
-    said = judge([accuracy("test", 0.55, 0.1, count=60), ahead("test", 0.02, 0.1)], PLENTY).paragraph
-    assert "judged by few comparisons: 60 comparisons of seen users" in said
-    assert "There is data enough" in said
+    said = judge([accuracy("test", 0.55, 0.1, count=60), ahead("test", 0.02, 0.1)], PLENTY).text
+    assert "Few comparisons were held out to judge it by: 60 for seen users." in said
+    assert said.endswith("What would help: more comparisons to judge it by.")
 
 
 @given(
@@ -170,7 +184,7 @@ def test_whatever_was_measured_there_is_a_verdict_without_contradiction(
     ]
     verdict = judge(measured, TrainingFacts(num_users, 10, median, outside))
     said = [judgement.kind for judgement in verdict.judgements]
-    assert verdict.paragraph.endswith(".")
+    assert verdict.text.endswith(".")
     assert said.count("remedy") <= 1
     doubts = {"no-gain", "not-personal", "worse", "below-consensus", "at-chance", "below-chance"}
     assert ("remedy" in said) == bool(doubts & {*said})
@@ -187,3 +201,6 @@ def test_validation_alone_can_be_judged(kind: str) -> None:
     said = judge([accuracy("validation", 0.8), ahead("validation", difference)], PLENTY, splits=("validation",))
     assert said.judgements[0].kind == kind
     assert "unmeasured" not in [judgement.kind for judgement in said.judgements]
+    assert said.judgements[0].claim == {"personal": "Personal.", "worse": "Knowing the user does harm."}[kind]
+    nothing = judge([], PLENTY, splits=("validation",)).text
+    assert nothing == "Nothing was measured: the data set has no such comparisons held out."

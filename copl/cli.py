@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated
 
 # Read when torch is loaded, which no command has done yet: threads with nothing to do sleep instead of spinning.
@@ -11,56 +12,30 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from copl.commands import (
-    ablate,
-    adapt,
-    align,
-    ask,
-    cache,
-    config,
-    data,
-    demo,
-    doctor,
-    evaluate,
-    explain,
-    export,
-    plugins,
-    report,
-    score,
-    serve,
-    train,
-)
 from copl.commands.parts.display import say
 from copl.commands.parts.program import Program
 from copl.errors import CoplError, of_system
 
-app = typer.Typer(
-    name="copl",
-    cls=Program,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Learn what each user prefers from a few comparisons, and score any response for any user.",
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "adapt",
+    "ask",
+    "explain",
+    "score",
+    "align",
+    "export",
+    "ablate",
+    "report",
+    "doctor",
+    "data",
+    "plugins",
+    "config",
+    "cache",
+    "serve",
 )
-app.add_typer(data.app, name="data")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(config.app, name="config")
-app.add_typer(cache.app, name="cache")
-app.add_typer(serve.app, name="serve")
-for _command in (
-    demo.demo,
-    train.train,
-    evaluate.evaluate,
-    adapt.adapt,
-    ask.ask,
-    explain.explain,
-    score.score,
-    align.align,
-    export.export,
-    ablate.ablate,
-    report.report,
-    doctor.doctor,
-):
-    app.command()(_command)
+"""Commands in the order of the help: a module of `copl.commands` each, with a function of its name or a group `app`."""
 
 
 def _print_version(asked: bool) -> None:
@@ -71,13 +46,34 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
+
+
+def application(first_word: str = "") -> typer.Typer:
+    """Return the program: the command that the first word names, or where it names none, as for help, all of them.
+
+    All together take longer to put together than many a command takes to run.
+    """
+    app = typer.Typer(
+        name="copl",
+        cls=Program,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Learn what each user prefers from a few comparisons, and score any response for any user.",
+    )
+    app.callback()(_root)
+    for name in (first_word,) if first_word in COMMANDS else COMMANDS:
+        module = import_module(f"copl.commands.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command()(getattr(module, name))
+    return app
 
 
 def _open_streams() -> None:
@@ -103,7 +99,7 @@ def main() -> None:
     _open_streams()
     try:
         _require_place()
-        app()
+        application(*sys.argv[1:2])()
     except CoplError as error:
         for fault in error.faults:
             say(f"copl: {fault}")

@@ -21,10 +21,10 @@ def command_line() -> str:
     """Return the reference of all commands."""
     from typer.main import get_command
 
-    from copl.cli import app
+    from copl.cli import application
 
     lines = [NOTICE, "# Command line", ""]
-    for path, command in _commands("copl", get_command(app)):
+    for path, command in _commands("copl", get_command(application())):
         lines += [f"## `{path}`", "", _one_line(command.help), ""]
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help" and not p.hidden]

@@ -19,7 +19,7 @@ from copl.experts.layout import RankLayout
 from copl.experts.options import MixtureOptions
 from copl.options import options_to_dict, parse_options
 from copl.system.documents import read_document, write_document
-from copl.system.files import sha256
+from copl.system.files import checksum
 from copl.system.tensors import ANY_FLOATS, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def write_mixture(
     """Write the stock PEFT files and then the marker that makes them a mixture."""
     (directory / MARKER_FILE).unlink(missing_ok=True)
     write_adapter(directory, {**config, "init_lora_weights": REFUSAL}, tensors)
-    checksums = {name: sha256(directory / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    checksums = {name: checksum(directory / name) for name in (CONFIG_FILE, WEIGHTS_FILE)}
     write_document(
         directory / MARKER_FILE, _Marker(FORMAT, FORMAT_VERSION, layout, options_to_dict(options), checksums)
     )
@@ -117,7 +117,7 @@ def _check_files(directory: Path, checksums: Mapping[str, Any]) -> None:
         path = directory / name
         if not path.is_file():
             faults.append(f"{path} is missing; train again or restore it")
-        elif sha256(path) != checksums.get(name):
+        elif checksum(path) != checksums.get(name):
             faults.append(f"{path} is damaged or foreign: its checksum is not the one in {MARKER_FILE}; train again")
     if faults:
         raise RunError(faults)

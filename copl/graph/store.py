@@ -14,7 +14,7 @@ from copl.errors import RunError, quoted
 from copl.memory import Memory
 from copl.records import Comparisons, NodeEmbeddings
 from copl.system.documents import read_document, strict_converter, structure, write_document
-from copl.system.files import sha256
+from copl.system.files import checksum
 from copl.system.tensors import ANY_FLOATS, ANYTHING, TensorFile, floats, integers, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ def save_embeddings(embeddings: NodeEmbeddings, directory: Path) -> None:
         _save_memory(embeddings.memory, directory / MEMORY_FILE)
     nodes = _Nodes(
         FORMAT,
-        sha256(directory / TENSORS_FILE),
+        checksum(directory / TENSORS_FILE),
         embeddings.user_ids,
         embeddings.response_keys,
         embeddings.trainable_users,
         outline,
         embeddings.places_newcomers,
     )
-    write_document(directory / NODES_FILE, nodes)
+    write_document(directory / NODES_FILE, nodes, indent=None)
 
 
 def _save_memory(memory: Memory, path: Path) -> None:
@@ -129,7 +129,7 @@ def load_embeddings(directory: Path) -> NodeEmbeddings:
     path = directory / TENSORS_FILE
     nodes = read_document(directory / NODES_FILE, _Nodes, advice=_AGAIN, version={"format": FORMAT})
     tensors = load_tensors(path, _EXPECTED, others={_PASS: ANY_FLOATS, _TEXTS: ANY_FLOATS}, advice=_AGAIN)
-    if sha256(path) != nodes.tensors_sha256:
+    if checksum(path) != nodes.tensors_sha256:
         raise RunError(f"{path}: damaged, or not the file that {NODES_FILE} belongs to; {_AGAIN}")
     newcomer_pass = None if nodes.newcomer_pass is None else _read_pass(nodes.newcomer_pass, tensors, directory)
     counts = len(tensors["users"]), len(tensors["responses"])

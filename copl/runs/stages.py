@@ -13,7 +13,7 @@ from copl.errors import RunError
 from copl.interfaces import SCRATCH
 from copl.runs.recipe import canonical_hash
 from copl.system.documents import read_document, write_document
-from copl.system.files import is_scratch, sha256
+from copl.system.files import checksum, is_scratch
 
 STAGE_FORMAT = 2
 STAGE_FILE = "stage.json"
@@ -36,9 +36,6 @@ _AFTERWARDS = frozenset({EVALUATION, CANDIDATES, POLICY})
 
 UNFINISHED = ".partial"
 """Ends the name of the directory of a stage that is being computed."""
-
-_checked: dict[tuple[int, int, int, int], str] = {}
-"""Checksums of files that this process has read, by device, inode, size and time of change."""
 
 
 @final
@@ -75,7 +72,7 @@ def close_stage(directory: Path, key: str, inputs: Mapping[str, Any]) -> None:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and not _is_no_result(path.relative_to(directory))
     ]
-    files = {path.relative_to(directory).as_posix(): _checksum(path) for path in paths}
+    files = {path.relative_to(directory).as_posix(): checksum(path) for path in paths}
     write_document(directory / STAGE_FILE, Stage(STAGE_FORMAT, __version__, key, inputs, files).sealed())
 
 
@@ -106,11 +103,11 @@ def verify_stage(directory: Path) -> Stage:
     """
     stage = read_stage(directory)
     faults = []
-    for name, checksum in stage.files.items():
+    for name, expected in stage.files.items():
         path = directory / name
         if not path.is_file():
             faults.append(f"{path}: missing; {_again(directory)}")
-        elif _checksum(path) != checksum:
+        elif checksum(path) != expected:
             faults.append(f"{path}: damaged (its checksum differs); {_again(directory)}")
     if faults:
         raise RunError(faults)
@@ -128,11 +125,3 @@ def fitted_stages(root: Path) -> list[Path]:
 
 def _again(directory: Path) -> str:
     return f"delete {directory} and train again"
-
-
-def _checksum(path: Path) -> str:
-    about = path.stat()
-    key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
-    if key not in _checked:
-        _checked[key] = sha256(path)
-    return _checked[key]

@@ -14,7 +14,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 import cattrs
@@ -40,13 +40,18 @@ class _MismatchError(ValueError):
         super().__init__(f"expected {expected}, got {'nothing' if value is None else quoted(value)}")
 
 
-def write_document(path: Path, value: Any) -> None:
+def write_document(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a record, or plain JSON values, as a JSON file, whole or not at all.
+
+    Args:
+        path: the file.
+        value: the record.
+        indent: by how much what is inside is moved in; None writes one line, many times as fast where lists are long.
 
     Raises:
         ValueError: it holds a number that is not finite.
     """
-    write_text(path, to_json(value, indent=1) + "\n")
+    write_text(path, to_json(value, indent=indent) + "\n")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -199,6 +204,18 @@ def _of(kind: type, expected: str, structure: Any) -> Callable[[Any, Any], Any]:
     return checked
 
 
+def _tuple_of(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    one_by_one: Any = homogenous_tuple_structure_factory(kind, converter)
+    plain = typing.get_args(kind)[0]
+    if plain not in (str, int, bool):
+        return cast("Callable[[Any, Any], Any]", one_by_one)
+
+    def structure(value: list[Any], wanted: Any) -> Any:
+        return tuple(value) if set(map(type, value)) <= {plain} else one_by_one(value, wanted)  # which says where
+
+    return structure
+
+
 def _is_literal(kind: Any) -> bool:
     return bool(typing.get_origin(kind) == Literal)
 
@@ -222,8 +239,7 @@ def strict_converter() -> cattrs.Converter:
         attrs.has, lambda kind: _of(dict, "a table of values", make_dict_structure_fn(kind, converter))
     )
     converter.register_structure_hook_factory(
-        lambda kind: _is_made_of(kind, tuple),
-        lambda kind: _of(list, "a list", homogenous_tuple_structure_factory(kind, converter)),
+        lambda kind: _is_made_of(kind, tuple), lambda kind: _of(list, "a list", _tuple_of(kind, converter))
     )
     converter.register_structure_hook_factory(
         lambda kind: _is_made_of(kind, Mapping),

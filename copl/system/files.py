@@ -27,6 +27,9 @@ _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, er
 SCRATCH_SUFFIX = ".copl-tmp"
 """How the name of a scratch directory ends; nothing below one is part of any result."""
 
+_checksums: dict[tuple[int, int, int, int], str] = {}
+"""Of files that this process has read, by device, inode, size and time of change."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part; who may read it is up to umask.
@@ -266,6 +269,15 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 checksum of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 checksum of a file; one that is as it was when this process last asked is not read again."""
+    about = path.stat()
+    key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+    if key not in _checksums:
+        _checksums[key] = sha256(path)
+    return _checksums[key]
 
 
 def cache_directory() -> Path:

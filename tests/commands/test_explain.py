@@ -21,12 +21,12 @@ def run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the graph alone, and its data beside it."""
     from typer.testing import CliRunner
 
-    from copl.cli import app
+    from copl.cli import application
 
     root = tmp_path_factory.mktemp("explained")
     shutil.copytree(small_data, root / "data")
     arguments = ["train", str(root / "data"), "--out", str(root / "run"), "--method", "graph", "--encoder", "mf"]
-    outcome = CliRunner().invoke(app, arguments)
+    outcome = CliRunner().invoke(application(), arguments)
     assert outcome.exit_code == 0, outcome.output
     return root
 

@@ -10,7 +10,7 @@ from typing import Any
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from copl.cli import app
+from copl.cli import COMMANDS, application
 
 
 def _all_commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -20,6 +20,7 @@ def _all_commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 def test_types_are_those_of_one_value_and_required_options_first() -> None:
+    app = application()
     commands = dict(_all_commands(get_command(app)))
     assert {(), ("train",), ("data", "make"), ("plugins", "new"), ("cache", "clear"), ("serve", "token", "new")} < set(
         commands
@@ -35,6 +36,17 @@ def test_types_are_those_of_one_value_and_required_options_first() -> None:
         assert required == sorted(required, reverse=True), words
 
 
+def test_a_command_alone_is_the_one_among_all() -> None:
+    app = application()
+    for name in ("train", "data"):
+        alone = application(name)
+        assert list(get_command(alone).commands) == [name]  # type: ignore[attr-defined]
+        shown = [CliRunner().invoke(one, [name, "--help"], terminal_width=200).output for one in (alone, app)]
+        assert shown[0] == shown[1]
+    for word in ("--help", "trian", ""):
+        assert list(get_command(application(word)).commands) == list(COMMANDS)  # type: ignore[attr-defined]
+
+
 def test_whoever_reads_the_beginning_of_a_help_sees_no_traceback() -> None:
     command = [sys.executable, "-c", "from copl.cli import main; main()", "serve", "token", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
@@ -46,6 +58,6 @@ def test_whoever_reads_the_beginning_of_a_help_sees_no_traceback() -> None:
 
 
 def test_the_help_of_serve_has_its_options() -> None:
-    outcome = CliRunner().invoke(app, ["serve", "--help"], terminal_width=200)
+    outcome = CliRunner().invoke(application(), ["serve", "--help"], terminal_width=200)
     assert outcome.exit_code == 0
     assert all(word in outcome.output for word in ("--upstream", "--store", "--refresh", "copl serve token --help"))

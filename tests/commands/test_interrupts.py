@@ -140,10 +140,10 @@ def test_an_interrupt_before_a_command_is_begun_leaves_no_traceback(
 ) -> None:
     """The commands are put together before one of them is called."""
 
-    def putting_together() -> None:
+    def putting_together(*_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", putting_together)
+    monkeypatch.setattr(cli, "application", putting_together)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert (ended.value.code, capsys.readouterr().err) == (130, "copl: interrupted\n")

@@ -43,7 +43,7 @@ def thumbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data`, a log of thumbs, and `run`, trained on it, in which evidence is halved every day."""
     from typer.testing import CliRunner
 
-    from copl.cli import app
+    from copl.cli import application
 
     root = tmp_path_factory.mktemp("thumbs")
     options = ("--set", "cold_fraction=0", "--set", "unseen_fraction=0.2")
@@ -53,7 +53,7 @@ def thumbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data", "make", "thumbs", "--set", source, *options, "--out", str(root / "data")),
         ("train", str(root / "data"), "--out", str(root / "run"), *recipe),
     ):
-        outcome = CliRunner().invoke(app, arguments)
+        outcome = CliRunner().invoke(application(), arguments)
         assert outcome.exit_code == 0, outcome.output
     return root
 

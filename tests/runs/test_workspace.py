@@ -330,7 +330,7 @@ def test_a_marker_of_another_shape_is_told(damage: dict[str, Any], fault: str, t
 def test_a_file_is_read_once_as_long_as_it_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = _workspace(tmp_path / "run").stage("graph", key={}, compute=lambda d: write_text(d / "a", "aaaa"))
     read: list[Path] = []
-    monkeypatch.setattr("copl.runs.stages.sha256", lambda path: read.append(path) or sha256(path))
+    monkeypatch.setattr("copl.system.files.sha256", lambda path: read.append(path) or sha256(path))
     verify_stage(place)
     assert read == []  # its checksum was taken when the stage was finished
     (place / "a").write_text("bbbb")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 from copl.align.choosing import UNKNOWN, first_choice
 from copl.align.policies.options import DpoOptions, PolicyOptions
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from copl.align.policies.rows import PreferenceRow
     from copl.align.policies.writer import Writer
     from copl.interfaces import AlignerContext
+
+
+Questions: TypeAlias = Sequence[tuple[str, Sequence[int]]]
+"""Prompts, and each as tokens."""
 
 
 @final
@@ -44,13 +48,15 @@ class DpoAligner:
         from copl.align.policies.single import speaking
 
         places = {user: self._ensure(user, context) for user in filter(context.knows, requests.user_ids)}
-        plain = written(self._writer, requests.prompts, self._options, context.seed)
+        asked = self._writer.questions(requests.prompts, self._options.max_new_tokens, context.progress)
+        questions = list(zip(requests.prompts, asked, strict=True))
+        plain = written(self._writer, questions, self._options, context.seed)
         texts: dict[str, list[str]] = {}
         for user in requests.user_ids:
             texts[user] = plain
             if user in places:
                 with speaking(self._writer, places[user]) as speaker:
-                    texts[user] = written(speaker, requests.prompts, self._options, context.seed)
+                    texts[user] = written(speaker, questions, self._options, context.seed)
         return own_answers(requests, texts, plain, context)
 
     @cached_property
@@ -100,14 +106,12 @@ class DpoAligner:
         return context.directory / digest.hexdigest()[:24]
 
 
-def written(writer: Writer, prompts: Sequence[str], options: PolicyOptions, seed: int) -> list[str]:
+def written(writer: Writer, questions: Questions, options: PolicyOptions, seed: int) -> list[str]:
     """Return what a language model says to each prompt."""
     from copl.align.sampling import SamplingOptions
 
     how = SamplingOptions(options.temperature, top_p=1.0, max_tokens=options.max_new_tokens)
-    return [
-        writer.write(writer.question(prompt, how.max_tokens), [stream(seed, prompt, 0)], how)[0] for prompt in prompts
-    ]
+    return [writer.write(question, [stream(seed, prompt, 0)], how)[0] for prompt, question in questions]
 
 
 def own_answers(

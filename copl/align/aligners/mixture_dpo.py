@@ -69,13 +69,15 @@ class MixtureDpoAligner:
         ids = [user if context.knows(user) else NOBODY for user in (*requests.user_ids, NOBODY)]
         distinct = list(dict.fromkeys(ids))
         vectors = method.user_vectors(UserTable.ungrouped(distinct), context.adapted)
+        asked = policy.writer.questions(requests.prompts, self._options.max_new_tokens, context.progress)
+        questions = list(zip(requests.prompts, asked, strict=True))
         texts: dict[str, list[str]] = {}
         voices: dict[bytes, list[str]] = {}  # whom the gate gives the same experts, they are told the same
         for name, vector in zip(distinct, vectors, strict=True):
             voice = policy.voice(vector)
             if voice not in voices:
                 with policy.speaking(vector) as speaker:
-                    voices[voice] = written(speaker, requests.prompts, self._options, context.seed)
+                    voices[voice] = written(speaker, questions, self._options, context.seed)
             texts[name] = voices[voice]
         own = {user: texts[name] for user, name in zip(requests.user_ids, ids, strict=False)}
         return own_answers(requests, own, texts[NOBODY], context)

@@ -82,19 +82,15 @@ class LocalGenerator:
 
         options, writer = self._options, self._writer
         how = SamplingOptions(options.temperature, options.top_p, options.max_tokens)
-        room = writer.room(options.max_tokens, options.max_prompt)
-        asked = [writer.prompt_ids(told_first(prompt, options.system), room + 1) for prompt in prompts]
-        if num_cut := sum(len(question) > room for question in asked):
-            which = "one prompt is" if num_cut == 1 else f"{num_cut} prompts are"
-            cut = "so the beginning was left out; max_prompt sets the limit"
-            progress.log("write candidates", finding=f"{which} longer than {room} tokens, {cut}")
+        told = [told_first(prompt, options.system) for prompt in prompts]
+        asked = writer.questions(told, options.max_tokens, progress, options.max_prompt)
         written: list[tuple[str, ...]] = []
         with progress.task("write candidates", total=len(prompts) * num) as task:
             for prompt, question in zip(prompts, asked, strict=True):
                 texts: list[str] = []
                 for start in range(0, num, options.batch_size):
                     places = range(start, min(start + options.batch_size, num))
-                    texts += writer.write(question[-room:], [stream(seed, prompt, place) for place in places], how)
+                    texts += writer.write(question, [stream(seed, prompt, place) for place in places], how)
                     task.advance(len(places))
                 written.append(tuple(texts))
         return written

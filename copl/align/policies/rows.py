@@ -168,7 +168,11 @@ def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, Any]:
         chat: as messages, which TRL renders by the chat template of the policy; else as text.
     """
     if not chat:
-        return {"prompt": plain_prompt(row.prompt), "chosen": f" {row.chosen}", "rejected": f" {row.rejected}"}
+        return {
+            "prompt": plain_prompt(messages_of(row.prompt)),
+            "chosen": f" {row.chosen}",
+            "rejected": f" {row.rejected}",
+        }
     return {
         "prompt": messages_of(row.prompt),
         "chosen": [{"role": "assistant", "content": row.chosen}],
@@ -176,13 +180,13 @@ def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, Any]:
     }
 
 
-def plain_prompt(prompt: str) -> str:
-    """Return a prompt as a language model without a chat template is asked: Human: ..., Assistant:
+def plain_prompt(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return a conversation as a language model without a chat template is asked: Human: ..., Assistant:
 
     The space before the response is the response's: tokenizers join it with the word that follows.
     """
     names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-    said = [f"{names.get(turn['role'], turn['role'].capitalize())}: {turn['content']}" for turn in messages_of(prompt)]
+    said = [f"{names.get(turn['role'], turn['role'].capitalize())}: {turn['content']}" for turn in messages]
     return "\n\n".join([*said, "Assistant:"])
 
 

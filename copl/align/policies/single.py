@@ -80,6 +80,7 @@ def train_policy(
     Raises:
         CoplError: TRL is not installed, there are no rows, the model cannot be adapted, or the loss is not finite.
     """
+    progress = progress or SilentProgress()
     if not rows:
         raise CoplError("no rows to train a policy on: the user has said nothing, and all candidates are near-ties")
     package = trl()
@@ -88,6 +89,7 @@ def train_policy(
     from transformers import PrinterCallback
 
     writer = Writer.open(options.model)
+    rows = _without_marks(rows, writer, progress)
     targets = default_target_modules(writer.model)
     require_target_modules(writer.model, targets)
     steps = max(1, min(options.max_steps, math.ceil(len(rows) * options.epochs / options.batch_size)))
@@ -96,7 +98,7 @@ def train_policy(
     with (
         own_randomness(seed),
         quiet_packages(),
-        (progress or SilentProgress()).task("training the policy", steps) as task,
+        progress.task("training the policy", steps) as task,
     ):
         trainer = package.DPOTrainer(
             model=writer.model,
@@ -121,6 +123,17 @@ def train_policy(
             close_policy(fresh, directory)
     scratch.clear()
     return trained
+
+
+def _without_marks(rows: Sequence[PreferenceRow], writer: Writer, progress: Progress) -> list[PreferenceRow]:
+    """Leave out rows with marks of the model's template in their texts, which TRL would take for turns that end."""
+    kept = [row for row in rows if not any(writer.has_marks(row.prompt, text) for text in (row.chosen, row.rejected))]
+    if len(kept) < len(rows):
+        said = f"{len(rows) - len(kept)} of {len(rows)} rows hold special tokens of the model in their texts; left out"
+        progress.log("policy", finding=said)
+    if not kept:
+        raise CoplError("no rows to train a policy on: all hold special tokens of the model in their texts")
+    return kept
 
 
 def _arguments(options: DpoOptions, steps: int, seed: int, directory: Path) -> dict[str, Any]:

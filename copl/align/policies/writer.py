@@ -15,13 +15,14 @@ from attrs import frozen
 from torch import Tensor
 
 from copl.align.policies.rows import plain_prompt
+from copl.align.policies.words import has_marks, marks_of, tokens_of
 from copl.align.sampling import SamplingOptions, sample
 from copl.data.canonical import canonical_text
 from copl.data.chat import messages_of
 from copl.errors import BackboneError, in_brief
 from copl.reward.backbones.checkpoints import fingerprint_directory, quiet
 from copl.reward.backbones.language_models import language_model_directory
-from copl.reward.backbones.standalone import chat_template
+from copl.reward.backbones.standalone import TextError, chat_template, render
 
 LONGEST_PROMPT = 2048
 """Tokens of a prompt that are read, where nothing else is said: more take minutes on a processor, and memory."""
@@ -30,6 +31,8 @@ _NO_WORDS = "..."
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from copl.interfaces import Progress
 
 
 @final
@@ -60,7 +63,10 @@ class Writer:
         self.model = model
         self.tokenizer = tokenizer
         self.directory = directory
-        self._has_chat = chat_template(tokenizer) is not None
+        try:
+            self._has_chat = chat_template(tokenizer) is not None
+        except TextError as error:
+            raise BackboneError(f"{directory}: {_in_short(error)}") from error
 
     @classmethod
     def open(cls, name: str | Path, *, revision: str | None = None, dtype: str = "float32") -> Writer:
@@ -114,6 +120,15 @@ class Writer:
         listed = ends if isinstance(ends, list | tuple) else [ends]
         return frozenset(int(end) for end in (*listed, self.end) if end is not None)
 
+    @cached_property
+    def _marks(self) -> frozenset[int]:
+        return marks_of(self.tokenizer) | self._ends
+
+    def has_marks(self, prompt: str, response: str) -> bool:
+        """Return whether a text holds what the tokenizer takes for a mark of the template, wherever it stands."""
+        texts = (*(turn["content"] for turn in messages_of(prompt)), response)
+        return any(has_marks(self.tokenizer, text, self._marks) for text in texts)
+
     @property
     def max_positions(self) -> int:
         """The most tokens it reads."""
@@ -123,29 +138,32 @@ class Writer:
     def prompt_ids(self, prompt: str, room: int) -> list[int]:
         """Return a prompt as tokens, up to where the response begins; one that is too long loses its beginning.
 
+        Marks of the template that stand in the prompt are words (`copl.align.policies.words`).
+
         Raises:
             BackboneError: the chat template refuses it.
         """
-        if not self._has_chat:
-            ids = self.tokenizer(plain_prompt(prompt))["input_ids"]
-            if ids and ids[-1] == self.end:  # some tokenizers end whatever they read
-                ids = ids[:-1]
-        else:
-            messages = messages_of(prompt)
-            try:
-                ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            except Exception as error:  # whatever a template comes upon
-                raise BackboneError(f"the chat template refuses a prompt: {str(error)[:200]}") from error
-        return [int(token) for token in ids][-room:]
+        messages = messages_of(prompt)
+
+        def join(texts: Sequence[str]) -> str:
+            turns = [{**turn, "content": text} for turn, text in zip(messages, texts, strict=True)]
+            return render(self.tokenizer, turns, asks=True) if self._has_chat else plain_prompt(turns)
+
+        said = [turn["content"] for turn in messages]
+        try:
+            return tokens_of(self.tokenizer, said, join, self._marks, opened=not self._has_chat)[-room:]
+        except TextError as error:
+            raise BackboneError(_in_short(error)) from error
 
     def pair(self, prompt: str, response: str, max_length: int) -> TokenPair:
         """Return a prompt with a response as tokens; a long response loses its end, a long prompt its beginning."""
         limit = min(max_length, self.max_positions)
         ends = [] if self.end is None else [self.end]
-        said = response if self.chat else f" {response}"
-        text = [*self.tokenizer(said, add_special_tokens=False)["input_ids"], *ends][: max(1, limit - 1)]
+        before = "" if self.chat else " "
+        said = tokens_of(self.tokenizer, [response], lambda texts: before + texts[0], self._marks)
+        text = [*said, *ends][: max(1, limit - 1)]
         asked = self.prompt_ids(prompt, max(1, limit - len(text)))
-        return TokenPair((*asked, *map(int, text)), len(asked))
+        return TokenPair((*asked, *text), len(asked))
 
     def likelihoods(self, pairs: Sequence[TokenPair]) -> Tensor:
         """Return the log-likelihood [B] of each response given its prompt, by the model as it is now."""
@@ -179,19 +197,34 @@ class Writer:
             )
         return min(room, max_prompt)
 
-    def question(self, prompt: str, max_tokens: int) -> list[int]:
-        """Return a prompt as tokens where so many are to follow; one that is too long loses its beginning.
+    def questions(
+        self, prompts: Sequence[str], max_tokens: int, progress: Progress, max_prompt: int = LONGEST_PROMPT
+    ) -> list[list[int]]:
+        """Return prompts as tokens where so many are to follow; one too long loses its beginning, which is said.
+
+        Args:
+            prompts: the prompts.
+            max_tokens: tokens that are to be written.
+            progress: is told how many were too long.
+            max_prompt: the most that are read of a prompt.
 
         Raises:
-            BackboneError: the chat template refuses it, or so many tokens leave no room for any prompt.
+            BackboneError: the chat template refuses one, or so many tokens leave no room for any prompt.
         """
-        return self.prompt_ids(prompt, self.room(max_tokens))
+        room = self.room(max_tokens, max_prompt)
+        asked = [self.prompt_ids(prompt, room + 1) for prompt in prompts]
+        if num_cut := sum(len(question) > room for question in asked):
+            which = "one prompt is" if num_cut == 1 else f"{num_cut} prompts are"
+            limit = "; max_prompt sets the limit" if room == max_prompt != LONGEST_PROMPT else ""
+            cut = f"{which} longer than {room} tokens, so the beginning was left out{limit}"
+            progress.log("write candidates", finding=cut)
+        return [question[-room:] for question in asked]
 
     def write(self, question: Sequence[int], streams: Sequence[np.random.Generator], how: SamplingOptions) -> list[str]:
         """Return a response for each stream of random numbers, in its one spelling; an ellipsis where it is blank.
 
         Args:
-            question: the prompt, from `question`.
+            question: the prompt, from `questions`.
             streams: one for each response; the same stream gives the same response.
             how: how tokens are drawn, and where a response is broken off.
         """
@@ -200,6 +233,11 @@ class Writer:
         if not self.chat:  # a model that was taught no end goes on with the next question
             texts = [text.partition("\n\nHuman:")[0] for text in texts]
         return [canonical_text(text) or _NO_WORDS for text in texts]
+
+
+def _in_short(error: TextError) -> str:
+    """What is wrong with a chat template, without advice for backbones of a reward model."""
+    return str(error).partition("; use ")[0]
 
 
 @contextmanager

@@ -177,8 +177,13 @@ def _chat_frame(tokenizer: Any, content: str | list[dict[str, str]]) -> _Frame:
     return _Frame(body, one[:first], one[len(one) - last :])
 
 
-def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    """Return a finished conversation as the tokenizer's chat template writes it, on a fixed day.
+def render(tokenizer: Any, messages: list[dict[str, str]], *, asks: bool = False) -> str:
+    """Return a conversation as the tokenizer's chat template writes it, on a fixed day.
+
+    Args:
+        tokenizer: a tokenizer of transformers with a chat template.
+        messages: the conversation.
+        asks: let it end where the response begins; else it is finished.
 
     Raises:
         TextError: the template refuses it, or leaves something to chance.
@@ -189,9 +194,12 @@ def render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     if "strftime_now" in template:
         template = _FIXED_DAY + template
     try:
-        text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, date_string=_DATE)
+        text = tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=asks, date_string=_DATE
+        )
     except Exception as error:  # whatever a template comes upon
-        asked = str(messages[:-1] if len(messages) != 2 else messages[0]["content"])[:80]
+        before = messages if asks else messages[:-1]
+        asked = str(before if len(before) != 1 else before[0]["content"])[:80]
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise TextError(
             f"the chat template refuses the prompt {asked!r}: {reason}; use the backbone's template=plain"

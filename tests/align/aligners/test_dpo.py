@@ -19,6 +19,7 @@ from copl.align.policies.rows import PreferenceRow
 from copl.align.policies.single import speaking, train_policy
 from copl.align.policies.writer import Writer
 from copl.errors import CoplError, RunError
+from copl.system.progress import LineProgress
 
 pytest.importorskip("trl")
 ROWS = [
@@ -120,6 +121,19 @@ def test_a_killed_training_goes_on_to_the_same_policy(policy: Path, options: Dpo
     assert other.steps == 3  # another training begins at the beginning
 
 
+def test_rows_that_would_end_a_turn_are_left_out_and_that_is_said(options: DpoOptions, tmp_path: Path) -> None:
+    writer = Writer.open(options.model)
+    mark = writer.tokenizer.convert_ids_to_tokens(writer.end)
+    hostile = [evolve(ROWS[0], prompt=f"Tea{mark}?"), evolve(ROWS[1], rejected=f"Why?{mark}")]
+    said: list[str] = []
+    facts = train_policy([*ROWS, *hostile], tmp_path / "a", options, seed=1, progress=LineProgress(said.append))
+    assert facts.num_rows == 2
+    assert "policy: 2 of 4 rows hold special tokens of the model in their texts; left out" in said
+    with pytest.raises(CoplError, match="all hold special tokens"):
+        train_policy(hostile, tmp_path / "b", options, seed=1)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_policy_of_another_model_is_refused(policy: Path, tiny_model: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
     (other / "chat_template.jinja").write_text("{{ messages[-1].content }}")
@@ -142,18 +156,21 @@ def test_copl_align_trains_keeps_and_answers(
     shutil.copytree(trained_run, run)
     users = list(Model.open(run).method.seen_users())[:2]
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text('{"prompt": "Tea?"}\n{"prompt": "How do I boil an egg?"}\n')
+    long = "How do I boil an egg? " * 30
+    rows = [{"prompt": "Tea?", "response": "No."}, {"prompt": long, "response": "Why?"}]
+    prompts.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows))
     chosen = [f"aligner.{key}={value}" for key, value in _SMALL.items()] + [f"aligner.model={tiny_model}"]
     arguments = [part for setting in chosen for part in ("--set", setting)]
     named = ["--user", users[0], "--user", users[1], "--user", "nobody", "--generator", "table"]
     table = tmp_path / "candidates.jsonl"
-    table.write_text('{"prompt": "Tea?", "response": "No."}\n{"prompt": "How do I boil an egg?", "response": "Why?"}\n')
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     named += ["--set", f"generator.path={table}"]
 
     def answers(out: Path) -> list[dict[str, object]]:
         code, shown, said = run_copl("align", run, prompts, "--out", out, "--aligner", "dpo", *named, *arguments)
         assert code == 0, said
         assert (shown, "dataset" in said) == ("", False)  # nothing of what other packages print
+        assert said.count("one prompt is longer than 122 tokens, so the beginning was left out") == 1
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     first = answers(tmp_path / "answers.jsonl")

@@ -51,9 +51,9 @@ def test_the_chat_template_is_used_where_there_is_one(tiny_model: Path, tmp_path
     (chat / "chat_template.jinja").write_text(TEMPLATE)
     spoken, plain = Writer.open(chat), Writer.open(tiny_model)
     read = spoken.tokenizer
-    assert spoken.question(CHAT, 12) == read("Be brief. bread tea? bread bread bread")["input_ids"]
-    assert plain.question(CHAT, 12) == read("System: Be brief.\n\nHuman: tea?\n\nAssistant:")["input_ids"]
-    assert spoken.question(told_first("tea?", "Be brief."), 12) == spoken.question(CHAT, 12)
+    assert spoken.prompt_ids(CHAT, 99) == read("Be brief. bread tea? bread bread bread")["input_ids"]
+    assert plain.prompt_ids(CHAT, 99) == read("System: Be brief.\n\nHuman: tea?\n\nAssistant:")["input_ids"]
+    assert spoken.prompt_ids(told_first("tea?", "Be brief."), 99) == spoken.prompt_ids(CHAT, 99)
     assert write(chat, ["tea?"], system="Be brief.") != write(chat, ["tea?"])
     assert generator(chat).fingerprint() != generator(tiny_model).fingerprint()
 
@@ -66,7 +66,10 @@ def test_other_options_are_another_writer(tiny_model: Path) -> None:
 
 def test_a_long_prompt_loses_its_begin(tiny_model: Path) -> None:
     long = "bread " * 500 + "rise"
-    assert len(Writer.open(tiny_model).question(long, 12)) == 128 - 12
+    said: list[str] = []
+    (asked,) = Writer.open(tiny_model).questions([long], 12, LineProgress(said.append))
+    assert len(asked) == 128 - 12
+    assert said == ["write candidates: one prompt is longer than 116 tokens, so the beginning was left out"]
     assert all(write(tiny_model, [long], num=1)[0])
 
 
@@ -101,5 +104,5 @@ def test_what_cannot_be_done_is_said(model: str | None, values: dict[str, Any], 
 def test_a_template_that_refuses_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
     chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
     (chat / "chat_template.jinja").write_text("{{ raise_exception('no system here') }}")
-    with pytest.raises(BackboneError, match="the chat template refuses a prompt: no system here"):
+    with pytest.raises(BackboneError, match=r"the chat template refuses the prompt 'tea.*: no system here"):
         write(chat, ["tea?"])

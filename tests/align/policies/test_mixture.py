@@ -131,7 +131,7 @@ def test_a_saved_policy_says_the_same(
     with policy.speaking(USERS["user 1"]) as one, again.speaking(USERS["user 1"]) as other:
         how = SamplingOptions(temperature=1.0, top_p=1.0, max_tokens=8)
         texts = [
-            speaker.write(speaker.question("Tea?", 8), [np.random.default_rng(3)], how) for speaker in (one, other)
+            speaker.write(speaker.prompt_ids("Tea?", 100), [np.random.default_rng(3)], how) for speaker in (one, other)
         ]
         assert texts[0] == texts[1]
     (tmp_path / "policy" / "gate.safetensors").write_bytes(b"no")

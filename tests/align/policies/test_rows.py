@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from copl import Model
 from copl.align.policies.rows import RowOptions, plain_prompt, preference_rows, write_rows
 from copl.answers import AnswerRequests, CandidateRewards
+from copl.data.chat import messages_of
 from copl.errors import DataError
 
 EVERYTHING = RowOptions(near=0.0, pairs=10)
@@ -107,9 +108,9 @@ def test_rows_are_what_trl_reads(tmp_path: Path) -> None:
 
 
 def test_a_conversation_is_asked_in_turns() -> None:
-    assert plain_prompt("Tea?") == "Human: Tea?\n\nAssistant:"
+    assert plain_prompt(messages_of("Tea?")) == "Human: Tea?\n\nAssistant:"
     chat = '[{"role":"system","content":"Be kind."},{"role":"user","content":"Tea?"}]'
-    assert plain_prompt(chat) == "System: Be kind.\n\nHuman: Tea?\n\nAssistant:"
+    assert plain_prompt(messages_of(chat)) == "System: Be kind.\n\nHuman: Tea?\n\nAssistant:"
 
 
 def test_copl_align_writes_rows(

@@ -47,6 +47,7 @@ from copl.align.policies.rows import plain_prompt
 from copl.align.policies.writer import Writer, own_randomness, quiet_packages
 from copl.answers import AnswerRequests
 from copl.commands.align import fitted_run
+from copl.data.chat import messages_of
 from copl.data.sources.facets.reading import read_facets
 from copl.evaluate.policy import GAIN, ShownAnswers, measure_answers
 from copl.evaluate.tables import cell
@@ -158,7 +159,7 @@ def taught(name: str, bench: Bench, steps: int, batch: int) -> Path:
     """Return the directory of a language model that was taught to write short answers, from the cache if there."""
     small, rows = name == "small", [(prompt, text) for prompt, texts in bench.texts.items() for text in texts]
     if small:
-        texts = [part for prompt, text in rows for part in (plain_prompt(prompt), text)]
+        texts = [part for prompt, text in rows for part in (plain_prompt(messages_of(prompt)), text)]
         name = str(small_writer(texts, bench.directory / "small"))
     plain = Writer.open(name)
     about = {"model": plain.fingerprint, "rows": rows, "steps": steps, "batch": batch}

@@ -69,6 +69,7 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
     "deberta-v2": _DEBERTA,
     "dots1": {"n_group": 1, "topk_group": 1},
     "esmc": {"num_key_value_heads": 4},
+    "falcon_h1": {**_MAMBA, "mamba_d_ssm": 64},
     "gemma3": {
         "text_config": {**{key: _SIZES[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "head_dim")}}
         | {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48, "pad_token_id": 0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ def test_a_record_says_how_it_was_measured(path: Path) -> None:
     assert record.versions
     for table in record.tables.values():
         assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_table_of_a_benchmark_says_how_it_was_measured(path: Path) -> None:
+    first = path.read_text(encoding="utf-8")[:2000]
+    assert re.search(r"python -m benchmarks\.\w+", first)
+    assert re.search(r"\bcommits?\b:? [0-9a-f]{7,10}\b", first)
 
 
 @pytest.fixture

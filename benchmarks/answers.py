@@ -30,7 +30,16 @@ from copl.runs.directory import open_run
 from copl.runs.pipeline import load_data
 from copl.runs.policy import evaluate_policy
 
-CODE = ("copl/align", "copl/evaluate/policy.py")
+CODE = (
+    "copl/align",
+    "copl/evaluate/policy.py",
+    "copl/graph",
+    "copl/reward",
+    "copl/experts",
+    "copl/adapt",
+    "copl/methods",
+    "copl/data/sources/facets",
+)
 SPLITS = {"cold": "seen users", "heldout": "unseen users"}
 NAMES = {"none": "the first candidate", UNPERSONALISED: "best of n for the average user", "oracle": "oracle"}
 METRICS = {GAIN: "gain", CONTROLLED: "length-controlled", WORST: "worst group", BETTER_OFF: "better off"}

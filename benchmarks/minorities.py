@@ -31,7 +31,13 @@ from copl.runs.recipe import DEFAULTS
 
 SHARES = {"9 to 1": [9.0, 1.0], "8 to 2": [8.0, 2.0], "1 to 1": [1.0, 1.0]}
 LIMIT = "limit (mixture)"
-CODE = ("benchmarks/minorities.py", "copl/graph", "copl/data/sources/planted")
+CODE = (
+    "benchmarks/minorities.py",
+    "benchmarks/limits.py",
+    "benchmarks/planted_cases.py",
+    "copl/graph",
+    "copl/data/sources/planted",
+)
 
 
 def fit_cell(options: dict[str, Any], seed: int, method: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from copl.evaluate.tables import is_no_answer, number, split_order, split_title
 from copl.system.files import write_text
 
 CODE = (
+    "copl/data",
     "copl/graph",
     "copl/reward",
     "copl/experts",

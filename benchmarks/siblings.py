@@ -38,7 +38,7 @@ from copl.runs.recipe import resolve
 from copl.runs.workspace import RunWorkspace
 from copl.system.progress import SilentProgress
 
-CODE = ("benchmarks/siblings.py", "copl/graph")
+CODE = ("benchmarks/siblings.py", "copl/graph", "copl/reward/reading", "copl/data/sources")
 MEMBERS = ("latent-groups", "mf")
 """Encoders that texts carry over to new responses; `tastes` reads texts itself."""
 _FOLDS = 5

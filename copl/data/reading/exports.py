@@ -1,15 +1,18 @@
-"""Exports of tools: a JSON list of objects, or an object a line."""
+"""Exports of tools: a JSON list of objects, or an object a line, or a single object."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 import attrs
 
-from copl.data.canonical import kind_of
+from copl.data.canonical import ValueFaultError, kind_of
+from copl.data.reading import values
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text
 from copl.data.reading.texts import clean
@@ -49,11 +52,11 @@ def read_export(path: Path) -> Export:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start:,}; save it as UTF-8") from None
     faults = Faults(str(path))
-    values = _parsed(path, text, faults)
-    if not values and not len(faults):
+    parsed = _parsed(path, text, faults)
+    if not parsed and not len(faults):
         raise DataError(f"{path}: there are no entries")
     entries, numbers = [], []
-    for number, value in values:
+    for number, value in parsed:
         if isinstance(value, Mapping):
             entries.append(value)
             numbers.append(number)
@@ -65,24 +68,42 @@ def read_export(path: Path) -> Export:
 def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         try:
-            values = json.loads(text, parse_constant=_no_number)
+            return list(enumerate(_loaded(text), start=1))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: {of_json(error)}; export it again") from None
-        return list(enumerate(values, start=1))
+    with suppress(ValueError, RecursionError):
+        return [(1, _loaded(text))]  # over several lines, maybe
     lines: list[tuple[int, Any]] = []
     # Not str.splitlines: that also splits at U+2028 and the like, which JSON allows within text.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            lines.append((number, json.loads(line, parse_constant=_no_number)))
+            lines.append((number, _loaded(line)))
         except (ValueError, RecursionError) as error:
             faults.add(of_json(error), row=number, label=f"line {number}")
     return lines
 
 
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+
+
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def user_of(value: Any) -> str | None:
+    """Return the id of a user in its one spelling, or None where the value is neither text nor a whole number."""
+    try:
+        return values.user_id(value)
+    except ValueFaultError:
+        return None
 
 
 def text_of(content: Any) -> str:

@@ -16,7 +16,7 @@ import attrs
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
 from copl.data.making.exported import ExportSource
-from copl.data.reading.exports import Export, missing, text_of
+from copl.data.reading.exports import Export, missing, text_of, user_of
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
@@ -62,9 +62,10 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
             export.fault(number, missing("type or winner", kind, "a vote such as leftvote or tie"))
             return
         field = self._options.user or ("ip" if "type" in entry else "judge")
-        user = entry.get(field)
-        if not isinstance(user, str | int) or isinstance(user, bool) or user == "":
-            export.fault(number, missing(field, user, "who voted; name the field with user="))
+        user = user_of(entry.get(field))
+        if user is None:
+            told = missing(field, entry.get(field) or None, "text or a whole number")
+            export.fault(number, f"{told}; name the field that says who voted with user=")
             return
         count = 1 if kind in _THUMBS else 2
         sides = _sides(entry, count)
@@ -74,7 +75,7 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
         if not all(sides) or any(side[-1][0] != "assistant" or not side[-1][1].strip() for side in sides):
             collected.drop("without an answer to judge")
             return
-        said = Said(str(user), "", seconds(entry.get("tstamp")))
+        said = Said(user, "", seconds(entry.get("tstamp", entry.get("timestamp"))))
         if count == 1:
             prompt, answer = _prompt(sides[0][:-1]), sides[0][-1][1]
             collected.thumb(attrs.evolve(said, prompt=prompt), answer, up=_THUMBS[kind])
@@ -122,13 +123,15 @@ def _messages(conversation: Any) -> Turns | str:
 def _logged(state: Mapping[str, Any]) -> Turns | str:
     """Return the turns of a conversation as FastChat keeps it, without those of its template."""
     messages, offset = state.get("messages"), state.get("offset", 0)
-    if not isinstance(messages, list) or not isinstance(offset, int):
+    if not isinstance(messages, list):
         return missing("states: messages", messages, "a list")
+    if not isinstance(offset, int | None) or isinstance(offset, bool):
+        return missing("states: offset", offset, "a number of messages")
     turns: Turns = []
     system = text_of(state.get("system_message", state.get("system")))
     roles = state.get("roles")
     named = roles if isinstance(roles, list | tuple) and len(roles) == 2 else ("USER", "ASSISTANT")
-    for message in messages[max(offset, 0) :]:
+    for message in messages[max(offset or 0, 0) :]:
         if not isinstance(message, list | tuple) or len(message) < 2 or not isinstance(message[0], str):
             return f"states: messages: expected pairs of a role and a text, got {quoted(message)}"
         content = message[1]

@@ -1,7 +1,8 @@
 """Source ``argilla``: records exported from Argilla, with rankings, ratings and labels by annotator.
 
 A record of Argilla 2 has its fields and, for a question Q, ``Q.responses`` beside ``Q.responses.users`` and
-``Q.responses.status``, or all of them nested; of Argilla 1, a list of answers under Q. A ranking names fields from the
+``Q.responses.status``, or all of them nested; of Argilla 1, a list of answers under Q, or of users with their answers
+under ``responses``. A ranking names fields from the
 best to the worst; a rating is of one field; a label names the better field, or says that neither is. What was not
 submitted is left out.
 """
@@ -17,11 +18,12 @@ from copl.data.canonical import ValueFaultError
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
 from copl.data.making.exported import ExportSource
 from copl.data.reading import values
-from copl.data.reading.exports import Export, missing
+from copl.data.reading.exports import Export, missing, user_of
 from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 
+_SUBMITTED = "submitted"
 _TIES = ("tie", "equal", "same", "both good", "both_good")
 _BAD = ("both bad", "both_bad", "bothbad", "none", "neither")
 
@@ -66,15 +68,15 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
         for user, value, status in answers:
             if isinstance(value, _Malformed):
                 export.fault(number, value.message)
-            elif status not in (None, "submitted"):
+            elif status not in (None, _SUBMITTED):
                 collected.drop(f"answers that are {status}, not submitted")
             elif value is None:
                 collected.drop("empty answers")
-            elif user is None or not str(user).strip():
+            elif (name := user_of(user)) is None:
                 export.fault(number, f"{options.question}: an answer without its user")
             else:
                 time = seconds(record.get("updated_at") or record.get("inserted_at"))
-                wrong = self._judge(Said(str(user), prompt, time), value, fields, collected)
+                wrong = self._judge(Said(name, prompt, time), value, fields, collected)
                 if wrong:
                     export.fault(number, f"{options.question}: {wrong}")
 
@@ -88,7 +90,10 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
             text = _text(fields, field)
             if text is None:
                 return f"a rating of field {quoted(field)}, which is not there; name it with responses="
-            collected.rate(said, text, float(value))
+            try:
+                collected.rate(said, text, values.number(value))
+            except ValueFaultError as fault:
+                return str(fault)
             return None
         texts = {name: _text(fields, name) for name in names}
         if not isinstance(value, str) or len(names) < 2 or None in texts.values():
@@ -108,10 +113,10 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
         for place, entry in enumerate(value, start=1):
             name = entry.get("value") if isinstance(entry, Mapping) else entry
             rank = entry.get("rank", place) if isinstance(entry, Mapping) else place
-            if not isinstance(name, str) or not isinstance(rank, int | float) or isinstance(rank, bool):
+            if not isinstance(name, str) or values.fault_of(values.number, rank):
                 return f"a ranking names fields, got {quoted(entry)}"
             named.append(name)
-            ranks.append(float(rank))
+            ranks.append(values.number(rank))
         texts = [_text(fields, name) or _text(fields, name.replace("-", "_")) for name in named]
         if len(set(named)) < len(named):
             return "a ranking names a field twice"
@@ -135,13 +140,35 @@ def _questions(record: Mapping[str, Any]) -> list[str]:
     old = [
         key
         for key, value in record.items()
-        if isinstance(value, list) and value and all(isinstance(v, Mapping) and "user_id" in v for v in value)
+        if key != "responses" and isinstance(value, list) and value and all(_is_of_user(entry) for entry in value)
     ]
-    return [*flat, *(nested if isinstance(nested, Mapping) else ()), *old]
+    listed = [name for name, *_ in _listed(nested)]
+    return [*flat, *(nested if isinstance(nested, Mapping) else ()), *listed, *old]
+
+
+def _is_of_user(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "user_id" in entry
+
+
+def _listed(responses: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield question, user, value and status of answers that are listed under ``responses``."""
+    for entry in filter(_is_of_user, responses if isinstance(responses, list) else ()):
+        answered = entry.get("values")
+        if "question_name" in entry:
+            yield entry["question_name"], entry["user_id"], entry.get("value"), entry.get("status")
+        for name, answer in answered.items() if isinstance(answered, Mapping) else ():
+            value = answer.get("value") if isinstance(answer, Mapping) else answer
+            yield name, entry["user_id"], value, entry.get("status")
 
 
 def _answers(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, Any, Any]]:
     """Yield user, value and status of each answer to a question, in whatever version."""
+    for user, value, status in _given(record, question):
+        told = status.rpartition(".")[2].lower() if isinstance(status, str) else status
+        yield user, value, told or None
+
+
+def _given(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, Any, Any]]:
     flat = record.get(f"{question}.responses")
     nested = record.get("responses")
     if f"{question}.responses" in record:
@@ -154,6 +181,7 @@ def _answers(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, An
         states = status if isinstance(status, list) and len(status) == len(flat) else [None] * len(flat)
         yield from zip(users, flat, states, strict=True)
         return
+    yield from ((user, value, status) for name, user, value, status in _listed(nested) if name == question)
     listed = nested.get(question) if isinstance(nested, Mapping) else record.get(question)
     for answer in listed if isinstance(listed, list) else ():
         if isinstance(answer, Mapping):

@@ -15,13 +15,15 @@ from copl.data.canonical import ValueFaultError
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
 from copl.data.making.exported import ExportSource
 from copl.data.reading import values
-from copl.data.reading.exports import Export, missing
+from copl.data.reading.exports import Export, missing, user_of
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
 
 _SIDES = ("left", "right")
 _TIES = ("tie", "equal", "none", "same")
+_CONTROLS = ("pairwise", "pw", "comparison", "preference")
+"""What templates call the control, whose answer in JSON-MIN stands under its name."""
 
 
 @final
@@ -56,12 +58,14 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
                 texts.append(convert(data.get(field)))
             except ValueFaultError as fault:
                 export.fault(number, f"data.{field}: {'missing' if data.get(field) is None else fault}")
-        annotations = task.get("annotations", task.get("completions", [task]))
+        annotations = task.get("annotations", task.get("completions", [] if "data" in task else [task]))
         if not isinstance(annotations, Sequence) or isinstance(annotations, str):
             export.fault(number, missing("annotations", annotations, "a list"))
             return
         if len(texts) < len(converters):
             return
+        if not annotations:
+            collected.drop("tasks without an annotation")
         for annotation in annotations:
             if not isinstance(annotation, Mapping):
                 export.fault(number, f"annotations: expected objects, got {quoted(annotation)}")
@@ -95,17 +99,27 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
 
     def _answers(self, annotation: Mapping[str, Any]) -> Iterator[Any]:
         results, question = annotation.get("result"), self._options.question
-        if results is None:  # JSON-MIN: the answer under the name of the control
-            named = [question] if question else ["pairwise", "pw", "comparison", "preference"]
-            yield from (annotation[name] for name in named if name in annotation)
+        if results is None:  # JSON-MIN: the answers under the name of the control
+            named = [question] if question else [*_CONTROLS, *(name for name in annotation if name not in _CONTROLS)]
+            for name in named:
+                yield from _selected(annotation.get(name), is_control=name in (question, *_CONTROLS))
             return
         for result in results if isinstance(results, Sequence) else ():
             if not isinstance(result, Mapping) or result.get("type") != "pairwise":
                 continue
             if question and result.get("from_name") != question:
                 continue
-            value = result.get("value")
-            yield value.get("selected") if isinstance(value, Mapping) else value
+            yield from _selected(result.get("value"), is_control=True)
+
+
+def _selected(value: Any, *, is_control: bool) -> Iterator[Any]:
+    """Yield which sides a value selects: an object that says so, a list of these or, of a control, the side itself."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, Mapping):
+            if one.get("selected") not in (None, ""):
+                yield one["selected"]
+        elif is_control and one not in (None, ""):
+            yield one
 
 
 def _annotator(annotation: Mapping[str, Any]) -> str | None:
@@ -113,7 +127,7 @@ def _annotator(annotation: Mapping[str, Any]) -> str | None:
     user = annotation.get("completed_by", annotation.get("annotator"))
     if isinstance(user, Mapping):
         user = next((user[key] for key in ("email", "username", "id") if user.get(key) not in (None, "")), None)
-    return None if user is None or isinstance(user, bool) or not str(user).strip() else str(user)
+    return user_of(user)
 
 
 COMPONENTS = [

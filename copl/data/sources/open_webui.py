@@ -2,22 +2,28 @@
 
 A rated answer is set against its siblings, the other answers to the same message (of other models, or made again):
 rated 1 it is better than all of them, -1 worse, 0 as good. Without a sibling it is a thumb. An answer that the user has
-edited beats what it was. The prompt is the conversation up to the message that was answered.
+edited beats what it was. The prompt is the conversation up to the message that was answered. Of answers, what the model
+has thought beforehand is left out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
 from copl.data.making.exported import ExportSource
-from copl.data.reading.exports import Export, missing, text_of
+from copl.data.reading.exports import Export, missing, text_of, user_of
+from copl.data.reading.texts import clean
 from copl.plugins import Component
 
 _ROLES = ("system", "user", "assistant")
 _DEPTH = 10_000
+_RATINGS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
+_HIDDEN = re.compile(r'<details type="(?:reasoning|code_interpreter)".*?</details>\n?', re.DOTALL)
+"""What a model thinks and runs is kept with its answer, folded away, and is not sent to models again."""
 
 
 @final
@@ -32,9 +38,9 @@ class OpenWebUiSource(ExportSource[CollectedOptions]):
 
 
 def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
-    user, kind, data = entry.get("user_id"), entry.get("type", "rating"), entry.get("data")
-    if not isinstance(user, str | int) or isinstance(user, bool) or not str(user).strip():
-        export.fault(number, missing("user_id", user, "who gave the feedback"))
+    user, kind, data = user_of(entry.get("user_id")), entry.get("type", "rating"), entry.get("data")
+    if user is None:
+        export.fault(number, missing("user_id", entry.get("user_id") or None, "who gave the feedback"))
         return
     if kind != "rating":
         collected.drop("not of type rating")
@@ -46,7 +52,7 @@ def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Coll
     if rating is None or rating == "":
         collected.drop("without a rating")
         return
-    if isinstance(rating, bool) or str(rating).strip() not in ("1", "0", "-1"):
+    if isinstance(rating, bool) or str(rating).strip() not in _RATINGS:
         export.fault(number, missing("data.rating", rating, "1, 0 or -1"))
         return
     messages = _history(entry)
@@ -65,26 +71,26 @@ def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Coll
     if prompt is None:
         collected.drop("whose prompt was deleted")
         return
-    _judge(Said(str(user), prompt, time), int(str(rating).strip()), str(wanted), messages, collected)
+    _judge(Said(user, prompt, time), _RATINGS[str(rating).strip()], str(wanted), messages, collected)
 
 
 def _judge(
     said: Said, rating: int, wanted: str, messages: Mapping[str, Mapping[str, Any]], collected: Collected
 ) -> None:
     rated = messages[wanted]
-    answer = text_of(rated.get("content"))
+    answer = _text(rated.get("content"))
     if not answer.strip():
         collected.drop("with an empty text")
         return
     parent = rated.get("parentId")
     others = {
-        text_of(message.get("content")).strip(): None
+        _text(message.get("content")).strip(): None
         for key, message in messages.items()
         if key != wanted and message.get("parentId") == parent and message.get("role") == "assistant"
     }
     others.pop(answer.strip(), None)
     others.pop("", None)
-    original = text_of(rated.get("originalContent"))
+    original = _text(rated.get("originalContent"))
     if original.strip() and original.strip() != answer.strip():
         collected.compare(said, answer, original)
     if others and rating:
@@ -111,7 +117,7 @@ def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
         return None
     history = chat.get("history")
     tree = history.get("messages") if isinstance(history, Mapping) else None
-    if isinstance(tree, Mapping):
+    if isinstance(tree, Mapping) and tree:
         return {str(key): message for key, message in tree.items() if isinstance(message, Mapping)}
     listed = chat.get("messages")
     if not isinstance(listed, Sequence) or isinstance(listed, str):
@@ -126,6 +132,10 @@ def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
     return messages
 
 
+def _text(content: Any) -> str:
+    return clean(_HIDDEN.sub("", text_of(content)))
+
+
 def _prompt(messages: Mapping[str, Mapping[str, Any]], last: Any) -> str | None:
     """Return the conversation from its beginning to the message `last`, or None where a part of it is not there."""
     turns: list[dict[str, str]] = []
@@ -135,7 +145,7 @@ def _prompt(messages: Mapping[str, Mapping[str, Any]], last: Any) -> str | None:
         message = messages.get(str(last))
         if message is None or message.get("role") not in _ROLES:
             return None
-        content = text_of(message.get("content"))
+        content = _text(message.get("content"))
         if content.strip():
             turns.append({"role": str(message["role"]), "content": content})
         last = message.get("parentId")

@@ -75,10 +75,14 @@ def test_malformed_votes_are_a_line_each(tmp_path: Path) -> None:
         vote("leftvote", one, one, ip=None),
         {**vote("leftvote", one, one), "states": [one]},
         vote("leftvote", {**one, "messages": ["x"]}, one),
+        vote("leftvote", {**one, "offset": "2"}, one),
+        vote("leftvote", one, one, ip=["10.0.0.1"]),
     ]
     assert [fault.split(", got")[0] for fault in faults("arena-votes", written(tmp_path / "l.json", entries))] == [
         "entry 1: type or winner: expected a vote such as leftvote or tie",
-        "entry 2: ip: missing",
+        "entry 2: ip: missing; name the field that says who voted with user=",
         "entry 3: states: expected 2 conversations",
         "entry 4: states: messages: expected pairs of a role and a text",
+        "entry 5: states: offset: expected a number of messages",
+        "entry 6: ip: expected text or a whole number",
     ]

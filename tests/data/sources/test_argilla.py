@@ -10,7 +10,7 @@ from tests.data.sources.exports import faults, made, notes, said, written
 FIELDS = {"prompt": "Why?", "r1": "Because.", "r2": "No idea.", "r3": "Ask again."}
 
 
-def answers(question: str, *given: tuple[str, Any, Any]) -> dict[str, Any]:
+def answers(question: str, *given: tuple[Any, Any, Any]) -> dict[str, Any]:
     users, given_values, status = zip(*given, strict=True) if given else ((), (), ())
     name = f"{question}.responses"
     return {name: list(given_values), f"{name}.users": list(users), f"{name}.status": list(status)}
@@ -67,3 +67,39 @@ def test_malformed_records_are_a_line_each(tmp_path: Path) -> None:
         "entry 5: q: an answer without its user",
     ]
     assert faults("argilla", tmp_path / "r.json", question="p") == ["no question 'p'; there are q"]
+
+
+def test_answers_listed_by_user(tmp_path: Path) -> None:
+    ranked = [{"rank": 1, "value": "r2"}, {"rank": 2, "value": "r1"}]
+    entries = [
+        {"fields": FIELDS, "responses": [
+            {"user_id": "ann", "status": "submitted", "values": {"q": {"value": ranked}, "why": {"value": "clear"}}},
+            {"user_id": "ben", "status": "discarded", "values": None},
+        ]},
+        {"fields": {**FIELDS, "prompt": "How?"}, "responses": [
+            {"question_name": "q", "value": ["r1", "r3"], "user_id": "cleo", "status": "ResponseStatus.submitted"},
+            {"question_name": "why", "value": "clear", "user_id": "cleo", "status": "submitted"},
+        ]},
+    ]  # fmt: skip
+    assert said(made("argilla", written(tmp_path / "r.json", entries), question="q")) == {
+        ("ann", "choice", "No idea.", "Because.", 1.0),
+        ("cleo", "choice", "Because.", "Ask again.", 1.0),
+    }
+    assert faults("argilla", tmp_path / "r.json", question="p") == ["no question 'p'; there are q, why"]
+
+
+def test_numbers_and_ids_that_are_none_are_a_line_each(tmp_path: Path) -> None:
+    ranking = [{"value": "r1", "rank": 10**400}, {"value": "r2", "rank": 2}]
+    entries = [
+        {"prompt": "p", "response": "x", **answers("q", ("ann", 10**400, "submitted"))},
+        {**FIELDS, **answers("q", ("ann", ranking, "submitted"))},
+        {**FIELDS, **answers("q", (["ann"], ["r1", "r2"], "submitted"))},
+        {**FIELDS, **answers("q", (5.0, ["r1", "r2"], "submitted"))},
+    ]
+    told = faults("argilla", written(tmp_path / "r.json", entries), question="q")
+    assert [fault.split(", got")[0] for fault in told] == [
+        "entry 1: q: expected a number",
+        "entry 2: q: a ranking names fields",
+        "entry 3: q: an answer without its user",
+        "entry 4: q: an answer without its user",
+    ]

@@ -50,3 +50,29 @@ def test_malformed_tasks_are_a_line_each(tmp_path: Path) -> None:
         "entry 3: data.answer1: missing",
         "entry 4: annotations: expected objects, got 5",
     ]
+
+
+def test_answers_of_the_short_form_under_whatever_name(tmp_path: Path) -> None:
+    def short(prompt: str, by: Any = 9, **answer: Any) -> dict[str, Any]:
+        return {"id": 1, "prompt": prompt, "answer1": "Me.", "answer2": "You.", "annotator": by, **answer}
+
+    entries = [
+        short("1", pw=[{"selected": "left"}]),
+        short("2", better={"selected": "right"}),
+        short("3", better=[{"selected": "right"}], topics=["left", {"choices": ["right"]}]),
+        short("4", pairwise=""),
+        short("5"),
+        {"id": 2, "data": {"prompt": "6", "answer1": "Me.", "answer2": "You."}},
+    ]
+    data = made("label-studio", written(tmp_path / "t.json", entries))
+    assert said(data) == {("9", "choice", "Me.", "You.", 1.0), ("9", "choice", "You.", "Me.", 1.0)}
+    assert len(data.splits["train"]) == 3
+    assert notes(data) == [
+        "2 rows were left out: annotations without a pairwise answer.",
+        "1 rows were left out: tasks without an annotation.",
+    ]
+    assert len(made("label-studio", tmp_path / "t.json", question="pw").splits["train"]) == 1
+    odd = [short("1", by, pw="left") for by in (5.5, [1], {"first_name": "Ann"})]
+    assert faults("label-studio", written(tmp_path / "t.json", odd)) == [
+        f"entry {n}: completed_by: missing; who annotated?" for n in (1, 2, 3)
+    ]

@@ -64,6 +64,51 @@ def test_a_rated_answer_is_set_against_its_siblings(tmp_path: Path) -> None:
     assert set(data.splits["train"].time) == {1_700_000_100.0}
 
 
+def test_what_a_model_thinks_beforehand_is_no_part_of_its_answer(tmp_path: Path) -> None:
+    def thought(what: str) -> str:
+        summary = "<summary>Thought for 3 seconds</summary>"
+        return f'<details type="reasoning" done="true" duration="3">\n{summary}\n> {what}\n</details>\n'
+
+    messages = {
+        "1": message("user", "Why?", None),
+        "2": message("assistant", thought("hm") + "Because.", "1"),
+        "3": message("assistant", thought("aha") + "Because.", "1"),
+        "4": message("user", "<details>And then?</details>", "2"),
+        "5": message("assistant", "It ends.", "4"),
+    }
+    data = made("open-webui", written(tmp_path / "f.json", [feedback(1, "2", messages), feedback(-1, "5", messages)]))
+    assert said(data) == {("ann", "thumb", "Because.", 1.0), ("ann", "thumb", "It ends.", -1.0)}
+    prompts = {text: prompt for prompt, text in zip(data.responses.prompts, data.responses.texts, strict=True)}
+    assert [turn["content"] for turn in json.loads(prompts["It ends."])] == [
+        "Why?", "Because.", "<details>And then?</details>",
+    ]  # fmt: skip
+
+
+def test_ratings_as_tables_write_them_and_messages_beside_an_empty_tree(tmp_path: Path) -> None:
+    listed = [{"id": "x", "role": "user", "content": "Why?"}, {"id": "y", "role": "assistant", "content": "Because."}]
+    entry = feedback(-1.0, "y", {})
+    entry["snapshot"]["chat"]["chat"]["messages"] = listed
+    assert said(made("open-webui", written(tmp_path / "f.json", [entry]))) == {("ann", "thumb", "Because.", -1.0)}
+
+
+def test_an_object_over_several_lines_is_one_entry(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(feedback(1, "6", FORKED), indent=2))
+    assert ("ann", "thumb", "Then it ends.", 1.0) in said(made("open-webui", path))
+    path.write_text(json.dumps({"feedback": [feedback(1, "6", FORKED)]}, indent=2))
+    assert faults("open-webui", path) == ["entry 1: user_id: missing"]
+
+
+@pytest.mark.parametrize("user", [5.5, True, ["ann"], {"id": "ann"}])
+def test_an_id_is_text_or_a_whole_number(tmp_path: Path, user: Any) -> None:
+    entry = feedback(1, "2", FORKED, user_id=user)
+    (fault,) = faults("open-webui", written(tmp_path / "f.json", [entry]))
+    assert fault.startswith("entry 1: user_id: expected who gave the feedback, got ")
+    assert ("7", "choice", "Because.", "No idea.", 0.667) in said(
+        made("open-webui", written(tmp_path / "f.json", [{**entry, "user_id": 7}]))
+    )
+
+
 def test_old_exports_list_their_messages(tmp_path: Path) -> None:
     messages = [{"id": "x", "role": "user", "content": "Why?"}, {"id": "y", "role": "assistant", "content": "Because."}]
     entry = feedback(-1, "y", {})
@@ -113,6 +158,7 @@ def test_malformed_feedback_is_a_line_each(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("[]", "there are no entries"),
         ('{"a": 1}\n{"a"', "line 2: not JSON: expecting ':' delimiter at line 1, column 5"),
+        ('[{"rating": 1e999}]', "1e999 is no number; export it again"),
         ('[{"rating": NaN}]', "NaN is no number; export it again"),
         ("[" * 100_000, "nested too deeply; export it again"),
     ],

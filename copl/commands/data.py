@@ -159,7 +159,7 @@ def forget(
     as_json: JSON_OPTION = False,
 ) -> None:
     """Leave users out of a data set, with the texts that only they judged; everything else stays as it is."""
-    from copl.data.living import forget_users
+    from copl.data.forgetting import forget_users
     from copl.data.requests import user_named
 
     _require_free(out, overwrite)

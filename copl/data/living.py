@@ -1,11 +1,10 @@
-"""Data sets that go on living: rows are added, and users are forgotten, without a move of what stays."""
+"""Data sets that go on living: rows are added without a move of what is there."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import attrs
 import numpy as np
@@ -18,7 +17,7 @@ from copl.data.pairs import compact_all, first_of, pair_numbers, superseded
 from copl.data.reading.faults import Faults
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES
 from copl.data.requests import Tell, do_not_tell
-from copl.errors import DataError, quoted, suggest
+from copl.errors import quoted
 from copl.options import option, parse_options
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
 from copl.system.converters import number_rows
@@ -236,47 +235,3 @@ def split_options_of(data: PreferenceData) -> ComparisonSplitOptions:
     if data.provenance.get("split") in ("response", "time"):
         asked["strategy"] = data.provenance["split"]
     return parse_options(ComparisonSplitOptions, asked, where=f"data set {quoted(data.name)}")
-
-
-def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
-    """Return a data set without some users and without the texts that only they judged.
-
-    Notes and findings that name them, or that quote an example of anything, are left out as well.
-
-    Args:
-        data: the data set.
-        users: ids of those who are to be forgotten.
-
-    Raises:
-        DataError: one fault for each id that the data set does not have; or nothing is left to train on.
-    """
-    unknown = [user for user in users if user not in data.users.rows]
-    if unknown:
-        raise DataError(
-            [f"data set {quoted(data.name)}: no user {quoted(one)}{suggest(one, data.users.ids)}" for one in unknown]
-        )
-    gone = np.zeros(len(data.users), dtype=np.bool_)
-    gone[[data.users.rows[user] for user in users]] = True
-    splits = {name: part.take(~gone[part.user]) for name, part in data.splits.items()}
-    judged = {name: part.take(~gone[part.user]) for name, part in data.judgements.items()}
-    if not len(splits.get("train", ())) + len(judged.get("train", ())):
-        raise DataError(f"data set {quoted(data.name)}: without them nothing is left to train on")
-    table, responses, kept, judgements = compact_all(data.users, data.responses, splits, judged)
-    names = re.compile("|".join(rf"(?<!\w){re.escape(user)}(?!\w)" for user in users))
-
-    def is_silent(entry: Any) -> bool:
-        text = str(entry)
-        return "such as" not in text and not names.search(text)
-
-    count = len(set(users))
-    forgotten = "1 user was" if count == 1 else f"{count:,} users were"
-    provenance = {
-        **data.provenance,
-        "counts": {**data.provenance.get("counts", {}), "kept": sum(map(len, kept.values()))},
-        "notes": [
-            *filter(is_silent, data.provenance.get("notes", ())),
-            f"{forgotten} forgotten; other counts than that of what is kept are of before.",
-        ],
-        "findings": list(filter(is_silent, data.provenance.get("findings", ()))),
-    }
-    return PreferenceData(data.name, table, responses, kept, provenance, judgements)

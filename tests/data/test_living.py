@@ -10,7 +10,8 @@ import pytest
 
 from copl.data.checking.checks import check
 from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
-from copl.data.living import AddOptions, add_rows, forget_users
+from copl.data.forgetting import forget_users
+from copl.data.living import AddOptions, add_rows
 from copl.data.reading.rows import Rows, parse_rows
 from copl.data.reading.table import table_of_objects
 from copl.data.sources.tables import RowOptions, data_of_rows
@@ -145,55 +146,6 @@ def test_other_data_sets_can_grow_too(small_data: Path) -> None:
     more = added(data, rows)
     assert said(data).items() <= said(more).items()
     assert {name for key, name in said(more).items() if key[0].startswith("new")} == {"train", "support"}
-
-
-def test_a_forgotten_user_leaves_no_byte(tmp_path: Path) -> None:
-    rows = random_rows(300)
-    secret = {
-        "user_id": "ann-of-the-hill",
-        "prompt": "Where is my key?",
-        "chosen": "Under the mat.",
-        "rejected": "No idea.",
-    }
-    odd = {**secret, "user_id": "ann-of-the-hill\u200b", "prompt": rows[0]["prompt"], "chosen": rows[0]["chosen"]}
-    data = made([*rows[:150], secret, odd, *rows[150:]])
-    left = forget_users(data, ["ann-of-the-hill"])
-    save_dataset(data, tmp_path / "before")
-    save_dataset(left, tmp_path / "after")
-    assert "ann-of-the-hill" in (tmp_path / "before" / "dataset.json").read_text()  # as an example in a note
-    for path in (tmp_path / "after").iterdir():
-        for word in (b"ann-of-the-hill", b"Where is my key", b"Under the mat", b"No idea"):
-            assert word not in path.read_bytes()
-    again = load_dataset(tmp_path / "after")
-    assert said(again) == {key: name for key, name in said(data).items() if key[0] != "ann-of-the-hill"}
-    assert not {"Under the mat.", "No idea."} & set(again.responses.texts)
-    assert rows[0]["chosen"] in again.responses.texts  # others have judged it, too
-    assert "1 user was forgotten; other counts than that of what is kept are of before." in again.provenance["notes"]
-
-
-def test_findings_that_name_a_forgotten_user_go() -> None:
-    data = made(random_rows(100))
-    entry = {"severity": "info", "what": "users who nearly always pick the same side", "count": 2, "advice": "none"}
-    findings = [{**entry, "where": "workers 7, user 3"}, {**entry, "where": "worker 4"}]
-    data = PreferenceData(data.name, data.users, data.responses, data.splits, {**data.provenance, "findings": findings})
-    assert forget_users(data, ["user 3"]).provenance["findings"] == findings[1:]
-    other = next(user for user in data.users.ids if user not in ("user 3", "user 7", "user 4"))
-    assert forget_users(data, [other]).provenance["findings"] == findings
-
-
-def test_numbers_in_notes_are_no_names() -> None:
-    data = made([{"user_id": user, "prompt": f"p {user}", "chosen": "a", "rejected": "b"} for user in ("1", "2")])
-    notes = ["211 comparisons were dropped.", "user '1' said it all.", "user 12 did not."]
-    data = PreferenceData(data.name, data.users, data.responses, data.splits, {**data.provenance, "notes": notes})
-    assert forget_users(data, ["1"]).provenance["notes"][:-1] == [notes[0], notes[2]]
-
-
-def test_users_that_cannot_be_forgotten() -> None:
-    data = made([{"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b"}])
-    with pytest.raises(DataError, match=r"data set 'example': no user 'uu' \(did you mean 'u'\?\)"):
-        forget_users(data, ["uu"])
-    with pytest.raises(DataError, match="without them nothing is left to train on"):
-        forget_users(data, ["u"])
 
 
 def test_the_commands(run_copl: RunCopl, tmp_path: Path) -> None:

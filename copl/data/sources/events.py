@@ -77,7 +77,7 @@ def _added(base: Path, said: Collected, forgotten: frozenset[str], notes: tuple[
     from copl.data.adding import add_said
     from copl.data.dataset import load_dataset
     from copl.data.events.log import user_digest
-    from copl.data.living import forget_users
+    from copl.data.forgetting import forget_users
 
     data = load_dataset(base)
     gone = [user for user in data.users.ids if user_digest(user) in forgotten] if forgotten else []

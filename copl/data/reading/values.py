@@ -149,6 +149,7 @@ TimeKind: TypeAlias = Literal["a date with its time zone", "seconds", "milliseco
 _ISO = "2026-01-31T09:30:00Z"
 _MILLISECONDS = 1e11  # in seconds this is the year 5138, in milliseconds 1973
 _LAST = 4e12  # milliseconds, the year 2096
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def timestamp(value: Any) -> tuple[float, TimeKind] | None:
@@ -171,10 +172,10 @@ def timestamp(value: Any) -> tuple[float, TimeKind] | None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise ValueFaultError(f"a time without its zone, {value}; write Z or +02:00 at its end")
-        try:
-            return value.astimezone(UTC).timestamp(), "a date with its time zone"
-        except OverflowError:  # the first or the last day there is, elsewhere
-            raise ValueFaultError(f"{quoted(str(value))} is no time between the years 1 and 9999") from None
+        since = (value - _EPOCH).total_seconds()
+        if not 0 <= since <= _LAST / 1000:  # such as 9999-12-31 for never, by which all else would be old
+            raise ValueFaultError(f"{quoted(str(value))} is no time from 1970 to 2096")
+        return since, "a date with its time zone"
     try:
         seconds = number(value)
     except ValueFaultError:

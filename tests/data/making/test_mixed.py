@@ -216,11 +216,15 @@ def test_what_a_newcomer_says_again_is_counted_and_the_last_counts(tmp_path: Pat
         ({"weight": float("nan")}, "weight: a weight must be positive and finite, got nan"),
         (
             {"timestamp": "0001-01-01T00:00:00+14:00"},
-            "timestamp: '0001-01-01 00:00:00+14:00' is no time between the years 1 and 9999",
+            "timestamp: '0001-01-01 00:00:00+14:00' is no time from 1970 to 2096",
+        ),
+        (
+            {"timestamp": "1969-12-31T23:59:59Z"},
+            "timestamp: '1969-12-31 23:59:59+00:00' is no time from 1970 to 2096",
         ),
         (
             {"timestamp": "9999-12-31T23:59:59-12:00"},
-            "timestamp: '9999-12-31 23:59:59-12:00' is no time between the years 1 and 9999",
+            "timestamp: '9999-12-31 23:59:59-12:00' is no time from 1970 to 2096",
         ),
     ],
 )

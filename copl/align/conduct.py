@@ -88,6 +88,9 @@ def write_answers(aligner: Aligner, assignment: Assignment, context: AlignerCont
     num_own = num_unknown = num_short = 0
     with Journal.open(out, key, piece=PROMPTS_AT_ONCE * len(users)) as journal:
         begun = journal.num_kept // len(users)
+        if journal.num_dropped:
+            begun_for = "by another run, or for other prompts, users or settings; they are dropped, and it begins anew"
+            context.progress.log("align", finding=f"{out}: {journal.num_dropped} answers were begun there {begun_for}")
         with context.progress.task("answer prompts", total=len(prompts)) as task:
             task.advance(begun)
             for start in range(begun, len(prompts), PROMPTS_AT_ONCE):

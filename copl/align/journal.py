@@ -33,12 +33,14 @@ class Journal:
 
     Attributes:
         num_kept: how many lines were there already, from an earlier try with the same key.
+        num_dropped: how many lines an earlier try with another key had begun; they are gone.
     """
 
     def __init__(self, target: Path, part: Path, key: str, piece: int) -> None:
         self._target, self._part = target, part
         self._header = json.dumps({"copl_align": key}).encode() + b"\n"
         self._digest = hashlib.sha256(self._header)
+        self.num_dropped = 0
         self.num_kept = self._take_up(piece)
         self._file: BinaryIO | None = None
 
@@ -74,6 +76,7 @@ class Journal:
         require_file(self._part)
         lines = self._part.read_bytes().splitlines(keepends=True)
         if not lines or lines[0] != self._header:
+            self.num_dropped = len(lines[1:])
             self._part.unlink()
             return 0
         digests = [self._digest]

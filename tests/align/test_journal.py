@@ -75,6 +75,8 @@ def test_whatever_was_changed_by_others_the_end_is_the_same(
 def test_nothing_of_another_key_is_taken_up(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     write(target, LINES, die=4)
+    with Journal.open(target, {"key": "other"}, piece=2) as journal:
+        assert (journal.num_kept, journal.num_dropped) == (0, 4)
     assert write(target, ["{}"], key="other") == 0
     assert target.read_text() == "{}\n"
 

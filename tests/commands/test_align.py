@@ -179,6 +179,16 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["at-once.jsonl", "out.jsonl", "prompts.txt"]
 
 
+def test_what_was_begun_for_others_is_dropped_and_that_is_said(
+    align: Callable[..., Any], interrupted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conduct, "PROMPTS_AT_ONCE", 1)
+    assert align("--user", "seen-0000")[0] == 130
+    code, err, answers = align("--user", "unknown")
+    assert (code, len(answers)) == (0, 3)
+    assert "out.jsonl: 1 answers were begun there by another run, or for other prompts, users or settings" in err
+
+
 @pytest.mark.parametrize(
     ("words", "faults"),
     [

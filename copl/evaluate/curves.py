@@ -14,6 +14,8 @@ Panels: TypeAlias = "dict[str, dict[str, tuple[FloatArray, FloatArray]]]"
 """By quantity, by series, the steps and the values."""
 
 _STEPS = ("step", "iteration", "epoch")
+_TOO_LARGE = 1e30
+"""Nothing that is learnt reaches it, and no axis can show it."""
 _QUANTITIES = ("loss", "accuracy")
 
 
@@ -22,7 +24,8 @@ def training_panels(records: Iterable[Mapping[str, Any]]) -> dict[str, Panels]:
 
     A record belongs to the stage it names under ``stage`` (and, where it has one, to its ``method``). Its ``step`` (or
     ``iteration``, or ``epoch``) is the abscissa, its place among the stage's records where it has none. Series are the
-    fields whose name ends in "loss" or "accuracy"; those with fewer than two points are left out.
+    fields whose name ends in "loss" or "accuracy"; those with fewer than two points are left out, and values that no
+    training has.
 
     >>> log = [{"stage": "graph", "step": s, "loss": 1 / s, "seconds": 9} for s in (1, 2)]
     >>> training_panels(log)["graph"]["loss"]["loss"][1].tolist()
@@ -51,4 +54,4 @@ def training_panels(records: Iterable[Mapping[str, Any]]) -> dict[str, Panels]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_LARGE

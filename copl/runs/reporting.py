@@ -136,14 +136,20 @@ def compared(runs: Mapping[str, Run], data: PreferenceData) -> dict[str, list[Me
     users is gained over that. Without such a run there are no differences.
 
     Raises:
-        RunError: a run has not been evaluated, or on other data.
+        RunError: a run has not been evaluated, or on other data, or as another run.
     """
     faults: list[str] = []
     digest = data.digest(*SPLITS)
     for run in runs.values():
         try:
-            if read_stage(evaluation_of(run.root)).inputs.get("data") != digest:
+            made_of = read_stage(evaluation_of(run.root)).inputs
+            if made_of.get("data") != digest:
                 faults.append(f"{run.root}: evaluated on other data than {data.name}; run `copl evaluate {run.root}`")
+            elif made_of.get("fitted") != run.fingerprint:
+                faults.append(
+                    f"{run.root}: what lies in {evaluation_of(run.root)} is of another run, or of this one before it "
+                    f"was trained anew; run `copl evaluate {run.root}`"
+                )
         except RunError as error:
             faults += error.faults
     if faults:

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 import pytest
 
+from copl.evaluate import plots
 from copl.evaluate.curves import training_panels
 from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings
@@ -258,6 +259,16 @@ def test_curves_by_stage_quantity_and_series() -> None:
     assert (steps.tolist(), losses.tolist()) == ([1, 2], [0.9, 0.5])
     steps, values = panels["copl: reward"]["accuracy"]["eval_accuracy"]
     assert (steps.tolist(), values.tolist()) == ([1, 2], [0.5, 0.75])
+
+
+def test_no_value_in_a_log_is_too_large_for_its_picture() -> None:
+    wild = [
+        {"stage": "graph", "step": step, "loss": value} for step in (1, 10**400, -1e308) for value in (1e308, -1e308)
+    ]
+    largest = [{"stage": "graph", "step": step, "loss": value} for step, value in ((9e29, 9e29), (-9e29, -9e29))]
+    assert training_panels(wild) == {}
+    for stage, panels in training_panels([*wild, *largest]).items():
+        assert plots.training_curves(stage, panels, "curve").svg
 
 
 def test_a_difference_stands_below_its_split_once() -> None:

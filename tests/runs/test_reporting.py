@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +79,20 @@ def test_runs_of_different_data_are_not_compared(
         assert run_copl("evaluate", tmp_path / "runs" / name)[0] == 0
     with pytest.raises(RunError, match=r"runs/b: evaluated on other data"):
         Evaluated.read(tmp_path / "runs")
+
+
+def test_what_another_run_was_measured_by_is_not_reported(
+    run_copl: Callable[..., tuple[int, str, str]], small_data: Path, tmp_path: Path
+) -> None:
+    """Nor what the same run was measured by before it was trained anew."""
+    for name, method in (("a", "length"), ("b", "graph")):
+        words = ("--method", method, *(("--encoder", "none") if method == "graph" else ()))
+        assert run_copl("train", small_data, "--out", tmp_path / name, *words)[0] == 0
+        assert run_copl("evaluate", tmp_path / name)[0] == 0
+    shutil.rmtree(tmp_path / "b" / "evaluation")
+    shutil.copytree(tmp_path / "a" / "evaluation", tmp_path / "b" / "evaluation")
+    code, _, err = run_copl("report", tmp_path / "b")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "b/evaluation is of another run, or of this one before it was trained anew" in err
+    assert run_copl("evaluate", tmp_path / "b")[0] == 0
+    assert run_copl("report", tmp_path / "b")[0] == 0

@@ -15,7 +15,7 @@ from typing import final
 from attrs import frozen
 
 from copl.errors import OptionsError, quoted, suggest
-from copl.system.files import locked, sweep, sweep_directory
+from copl.system.files import files_below, locked, sweep, sweep_directory
 
 STAGES = "stages"
 TEXTS = "texts"
@@ -109,14 +109,6 @@ def _directories(place: Path) -> list[Path]:
 
 
 def _entry(kind: str, path: Path, now: float) -> Entry:
-    files = [about for file in path.rglob("*") if (about := _about(file)) is not None]
-    youngest = max((changed for _, changed in files), default=now)
-    return Entry(kind, path, sum(size for size, _ in files), max(0.0, now - youngest) / _DAY)
-
-
-def _about(path: Path) -> tuple[int, float] | None:
-    try:
-        about = path.stat()
-    except OSError:  # a run has just removed it
-        return None
-    return (about.st_size, about.st_mtime) if path.is_file() else None
+    files = [about for _, about in files_below(path)]
+    youngest = max((about.st_mtime for about in files), default=now)
+    return Entry(kind, path, sum(about.st_size for about in files), max(0.0, now - youngest) / _DAY)

@@ -215,6 +215,16 @@ def _is_unlocked(handle: int) -> bool:
     return True
 
 
+def files_below(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield each file below a directory and what the system says of it; what others remove meanwhile is left out."""
+    for place, _, names in os.walk(directory):
+        for name in sorted(names):
+            try:
+                yield (path := Path(place, name)), path.stat()
+            except OSError:
+                continue
+
+
 class HeldError(Exception):
     """A lock is held by somebody else, whose own words are in `holder`."""
 

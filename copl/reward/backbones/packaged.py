@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -24,7 +21,7 @@ from attrs import frozen
 from copl.errors import BackboneError
 from copl.reward.backbones.checkpoints import missing_files, quiet
 from copl.runs.caching import BACKBONES
-from copl.system.files import cache_directory, sha256
+from copl.system.files import cache_directory, scratch_beside, sha256
 
 _FORM = "lm"  # how they are kept; another form gets another name
 
@@ -107,21 +104,15 @@ def dequantised(name: str, gguf: PackagedFiles) -> Path:
     source = gguf.locate()
     (file,) = gguf.sha256
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with scratch_beside(target) as scratch:
+            if missing_files(target):  # else another process was faster
+                (fresh := scratch / "new").mkdir()
+                _dequantise(source, file, fresh)
+                if target.exists():  # incomplete: `missing_files` said so
+                    target.replace(scratch / "old")
+                fresh.replace(target)
     except OSError as error:
-        raise BackboneError(f"cannot write to {target.parent}: {error}; set COPL_CACHE to another directory") from error
-    try:
-        _dequantise(source, file, scratch)
-        if target.exists():  # incomplete: `missing_files` said so
-            shutil.rmtree(target)
-        scratch.chmod(0o755)
-        os.replace(scratch, target)
-    except OSError as error:
-        if missing_files(target):  # else another process was faster
-            raise BackboneError(f"cannot keep the dequantised weights in {target}: {error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        raise BackboneError(f"cannot write to {target}: {error}; set COPL_CACHE to another directory") from error
     return target
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from copl.system.files import is_scratch, sha256, write_atomically
+from copl.system.files import files_below, is_scratch, sha256, write_atomically
 from copl.system.tensors import Expected, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class KeptRows:
 
 def clear_away(root: Path, in_use: Set[str]) -> None:
     """Take away files under `root` until 8 GiB are left, those used longest ago first, but none that are in use."""
-    files = [(path, path.stat()) for path in root.rglob(f"*{_SUFFIX}") if not is_scratch(path)]
+    files = [(path, about) for path, about in files_below(root) if path.suffix == _SUFFIX and not is_scratch(path)]
     size = sum(status.st_size for _, status in files)
     for path, status in sorted(files, key=lambda file: file[1].st_mtime):
         if size <= _ON_DISK_BYTES:

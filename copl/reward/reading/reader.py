@@ -8,7 +8,7 @@ machine share, and a text never met before is read when somebody asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -299,8 +299,10 @@ class TextReader:
         if self._shared is None:
             self._read_in_parts(responses, new, wanted, steady=steady)
             return
-        # Who reads the same texts at the same time waits, and finds them read.
-        with locked(self._shared / "locks" / digest_of({responses.keys[row] for row in rows})):
+        # Who reads the same texts at the same time waits, and finds them read; where no lock can be had both read them.
+        with ExitStack() as held:
+            with suppress(OSError):
+                held.enter_context(locked(self._shared / "locks" / digest_of({responses.keys[row] for row in rows})))
             self._refresh()
             self._read(responses, self._new(responses, rows, wanted), wanted, steady=steady)
         clear_away(self._shared.parent, {*self._features.files, *self._states.files})

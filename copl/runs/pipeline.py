@@ -241,8 +241,8 @@ def evaluate(
             "versus": [AVERAGE_USER, CONSENSUS],
         }
         stage = workspace.stage(EVALUATION, key=key, compute=compute)
-        margins = load_margins(stage)
-        measurements = measure(margins, data, plugins, seed=run.recipe.seed, references=load_references(stage))
+        margins = load_margins(stage, data)
+        measurements = measure(margins, data, plugins, seed=run.recipe.seed, references=load_references(stage, data))
         write_metrics(run, measurements)
     return Evaluation(tuple(measurements), margins)
 

@@ -119,7 +119,9 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
         groups=dict(zip(data.users.ids, data.users.groups, strict=True)),
         expert_weights=inside.expert_weights,
         data=tuple(description_rows(describe_data(data))),
-        examples=[evolve(e, prompt=_read(e.prompt)) for e in examples(load_margins(evaluation_of(first.root)), data)],
+        examples=[
+            evolve(e, prompt=_read(e.prompt)) for e in examples(load_margins(evaluation_of(first.root), data), data)
+        ],
         facts=_facts(first),
         notes=(*notes, *inside.notes),
         why=[_why(reasons) for reasons in load_reasons(evaluation_of(first.root))],
@@ -156,7 +158,7 @@ def compared(runs: Mapping[str, Run], data: PreferenceData) -> dict[str, list[Me
         raise RunError(faults)
     measurements = {name: read_metrics(run.root) for name, run in runs.items()}
     reference = _references(runs, measurements)
-    margins = {name: load_margins(evaluation_of(run.root)) for name, run in runs.items()}
+    margins = {name: load_margins(evaluation_of(run.root), data) for name, run in runs.items()}
     for name, run in runs.items():
         for other in sorted({*reference.values()} - {name}):
             shared = {split: values for split, values in margins[name].items() if reference.get(split) == other}

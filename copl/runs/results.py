@@ -11,7 +11,7 @@ import numpy as np
 from attrs import frozen
 
 from copl.errors import RunError
-from copl.records import Diagnostics, FloatArray, Measurement
+from copl.records import SPLITS, Diagnostics, FloatArray, Measurement, PreferenceData
 from copl.runs.directory import Run
 from copl.runs.facts import read_facts
 from copl.runs.stages import EVALUATION, STAGE_FILE, verify_stage
@@ -67,26 +67,35 @@ def save_margins(margins: Mapping[str, FloatArray], references: References, dire
         save_tensors(directory / file, getattr(references, name))
 
 
-def load_margins(directory: Path) -> dict[str, FloatArray]:
+def load_margins(directory: Path, data: PreferenceData | None = None) -> dict[str, FloatArray]:
     """Read the margins of each split.
 
+    Args:
+        directory: the stage.
+        data: the data set they are of, where it is at hand: there is one for each of its comparisons.
+
     Raises:
-        RunError: they are missing or damaged.
+        RunError: they are missing, damaged or of other data.
     """
-    return _load_margins(directory / _MARGINS_FILE)
+    return _load_margins(directory / _MARGINS_FILE, data)
 
 
-def load_references(directory: Path) -> References:
+def load_references(directory: Path, data: PreferenceData) -> References:
     """Read the margins of the references.
 
+    Args:
+        directory: the stage.
+        data: the data set they are of.
+
     Raises:
-        RunError: they are missing or damaged.
+        RunError: they are missing, damaged or of other data.
     """
-    return References(**{name: _load_margins(directory / file) for name, file in _REFERENCE_FILES.items()})
+    return References(**{name: _load_margins(directory / file, data) for name, file in _REFERENCE_FILES.items()})
 
 
-def _load_margins(path: Path) -> dict[str, FloatArray]:
-    read = load_arrays(path, others={"": ANY_FLOATS}, advice=_AGAIN)
+def _load_margins(path: Path, data: PreferenceData | None) -> dict[str, FloatArray]:
+    sizes = {"": ANY_FLOATS} if data is None else {split: floats(len(data.split(split))) for split in SPLITS}
+    read = load_arrays(path, others=sizes, advice=_AGAIN)
     return {split: read.array(split) for split in read.tensors}
 
 

@@ -194,7 +194,8 @@ def load_tensors(
         path: the file.
         expected: what has to be there.
         advice: what to do when it cannot be read.
-        others: what may be there besides, by the beginning of the names; nothing else may.
+        others: what may be there besides, by name, or by how names begin, up to a dot or a slash, or with anything
+            ("" for all); nothing else may.
         error: what to raise.
 
     Raises:
@@ -210,7 +211,7 @@ def load_arrays(path: Path, *, advice: str, others: Mapping[str, Expected]) -> T
     Args:
         path: the file.
         advice: what to do when it cannot be read.
-        others: what may be there, by the beginning of the names; nothing else may.
+        others: what may be there, as for `load_tensors`; nothing else may.
 
     Raises:
         RunError: as `load_tensors` does.
@@ -238,11 +239,15 @@ def _load(
     sizes: dict[str, int] = {}
     faults = [f"{name} is missing" for name in expected if name not in read.tensors]
     for name, tensor in read.tensors.items():
-        wanted = expected.get(name) or next((e for p, e in others.items() if name.startswith(p)), None)
+        wanted = expected.get(name) or next((kind for begin, kind in others.items() if _is_below(name, begin)), None)
         faults += [f"{name} does not belong there"] if wanted is None else _faults(name, tensor, wanted, sizes)
     if faults:
         raise error([f"{path}: {fault}; {advice}" for fault in faults])
     return read
+
+
+def _is_below(name: str, begin: str) -> bool:
+    return name == begin or (name.startswith(begin) and begin[-1:] in ("", ".", "/"))
 
 
 def _faults(name: str, tensor: Any, wanted: Expected, sizes: dict[str, int]) -> Iterator[str]:

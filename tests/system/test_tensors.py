@@ -35,15 +35,24 @@ class Header:
 
 def test_what_is_written_is_read_whatever_lies_in_memory(tmp_path: Path) -> None:
     users = torch.arange(6.0).reshape(2, 3).T.requires_grad_()  # a view, and not in one piece
-    tensors = {**_whole(), "users": users, "again": users, "array": np.arange(4)[::-1]}
+    tensors = {**_whole(), "users": users, "a.gain": users, "array": np.arange(4)[::-1]}
     path = tmp_path / "deep" / "er" / "t.safetensors"
     save_tensors(path, tensors, header=Header(("ä", "b"), "r"))
-    read = load_tensors(path, EXPECTED, others={"ag": ANY_FLOATS, "arr": integers(4)}, advice="-")
+    read = load_tensors(path, EXPECTED, others={"a.": ANY_FLOATS, "array": integers(4)}, advice="-")
     assert read["users"].tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     assert read.array("array").tolist() == [3, 2, 1, 0]
-    assert read.below("ag")["ain"].equal(read["users"])
+    assert read.below("a.")["gain"].equal(read["users"])
     assert read.read_header(Header, advice="-") == Header(("ä", "b"), "r")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_may_be_there_is_known_by_its_name_or_by_how_it_begins(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "t", {"users": torch.zeros(2), "pass.a": torch.zeros(1)})
+    for others in ({"": ANY_FLOATS}, {"users": ANY_FLOATS, "pass.": ANY_FLOATS}):
+        assert set(load_tensors(tmp_path / "t", {}, others=others, advice="-").tensors) == {"users", "pass.a"}
+    for others in ({"use": ANY_FLOATS, "pass.": ANY_FLOATS}, {"users": ANY_FLOATS, "pass": ANY_FLOATS}):
+        with pytest.raises(RunError, match="does not belong there"):
+            load_tensors(tmp_path / "t", {}, others=others, advice="-")
 
 
 def test_equal_tensors_give_equal_files(tmp_path: Path) -> None:

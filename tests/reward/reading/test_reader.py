@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_respons
 from copl.reward.options import RewardOptions
 from copl.reward.reading import steady
 from copl.reward.reading.reader import STAGE, TextReader
+from copl.runs.caching import TEXTS, clear, entries
 from copl.runs.recipe import Stages, resolve
 from copl.runs.workspace import RunWorkspace
 from copl.system.progress import SilentProgress
@@ -122,6 +126,49 @@ def test_a_table_is_read_once_on_a_machine_whatever_the_order_of_its_texts(
     assert listener.sizes == [count, 1]  # of the last table one text is new
     assert torch.equal(found[0].flip(0), found[1])
     assert torch.equal(found[0][1:], found[2])
+
+
+@contextmanager
+def cleared_at(number: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Clear the cache of texts, as another process would, before the call of this number that touches files, if any."""
+    done: list[str] = []
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            done.append(name)
+            if len(done) == number:
+                clear([entry for entry in entries(cache) if entry.kind == TEXTS], cache)  # a stage would be waited for
+            return real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for module, name in ((os, "mkdir"), (os, "rename"), (os, "replace"), (os, "rmdir"), (os, "open"), (io, "open")):
+            patch.setattr(module, name, watched(name, getattr(module, name)))
+        yield done
+
+
+def test_clearing_the_cache_at_any_moment_disturbs_nobody_who_reads(
+    data: PreferenceData, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ResponseTable(data.responses.prompts[:4], data.responses.texts[:4])
+    rows = np.arange(4)
+
+    def read(number: int) -> tuple[list[str], Tensor]:
+        cache, root = tmp_path / f"cache-{number}", tmp_path / f"run-{number}"
+        root.mkdir()
+        reader = TextReader.of(stages)
+        _ = reader.backbone
+        with cleared_at(number, cache, monkeypatch) as done:
+            workspace = RunWorkspace(root, SilentProgress(), cache)
+            reader.read(few, workspace)
+            features = reader.features(few, rows)
+        return done, features
+
+    calls, right = read(0)
+    assert len(calls) > 20
+    for number in range(1, len(calls) + 1):
+        assert torch.equal(read(number)[1], right), f"cleared before {number} of {calls}"
 
 
 def test_the_features_of_a_run_need_no_backbone(data: PreferenceData, stages: Stages, tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ def test_convolutions_that_read_padding_are_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_layers_that_cannot_be_cached_or_adapted_say_what_to_set(tmp_path: Path) -> None:
+    cells = examine("squeezebert", tmp_path)
+    assert cells["opens"] == YES
+    assert cells["kept states"].endswith("set reward.trainable_layers to 0")
+    assert "set mixture.target_modules to some of its linear modules" in cells["adapters"]
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_folders_that_are_no_backbone_are_refused_with_a_reason_and_run_nothing(name: str, tmp_path: Path) -> None:
     write, reason = FOLDERS[name]

@@ -93,7 +93,10 @@ def test_checkpoints_hold_only_what_is_trained(
     assert 0 < 4 * adapters < file.stat().st_size < frozen
 
 
-@pytest.mark.parametrize(("part", "said"), [("best/", "is missing"), ("", "damaged")])
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("best/", "is missing"), ("optimizer/", "is missing"), ("random/", "is missing"), ("", "damaged")],
+)
 def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
     part: str, said: str, bench: Bench, preferences: Planted, tmp_path: Path, killed_at: Callable[..., Any]
 ) -> None:

@@ -177,12 +177,16 @@ class _Section:
     figures: tuple[tuple[str, Markup, int], ...]
 
 
+def template() -> str:
+    """Return what a report is filled into."""
+    return resources.files("copl.evaluate").joinpath("templates/report.html").read_text(encoding="utf-8")
+
+
 def render_report(inputs: ReportInputs) -> str:
     """Return the report as one HTML document without outside references; the same inputs give the same text."""
-    template = resources.files("copl.evaluate").joinpath("templates/report.html").read_text(encoding="utf-8")
     headline = evolve(inputs, measurements=held_out(inputs.measurements))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
+    return environment.from_string(template()).render(
         title=inputs.title,
         verdicts=inputs.verdicts,
         notes=inputs.notes,

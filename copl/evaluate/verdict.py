@@ -136,8 +136,7 @@ def judge(measurements: Iterable[Measurement], facts: TrainingFacts, splits: Seq
     ]
     said = [*_chance(accuracies), *_personal(compared), *_gaps(accuracies, compared, splits)]
     if any(judgement.kind in _DOUBTFUL for judgement in said):
-        knows_nobody = any(judgement.kind == "no-users" for judgement in said)
-        said += _shortages(facts, accuracies, _ENOUGH_FOR_OTHERS if knows_nobody else _ENOUGH)
+        said += _shortages(facts, accuracies, personal=all(judgement.kind != "no-users" for judgement in said))
     elif facts.gate is not None and any(judgement.kind == "personal" for judgement in said):
         said.append(Judgement("cause", "Its experts have no part in that.", _sentence(facts.gate)))
     return Verdict(tuple(said))
@@ -254,13 +253,12 @@ def _gaps(
 
 
 _ENOUGH = "There is data enough: these users may want the same, or their comparisons may not show what they want."
-_ENOUGH_FOR_OTHERS = "There is data enough for a method that knows users, such as copl."
 
 
-def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement], enough: str) -> Iterator[Judgement]:
-    """Say what there is too little of, then what would help; `enough` is said where there is nothing."""
+def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement], *, personal: bool) -> Iterator[Judgement]:
+    """Say what there is too little of, then what would help."""
     helps = []
-    for cause, remedy in _causes(facts):
+    for cause, remedy in _causes(facts, personal=personal):
         yield Judgement("cause", cause)
         helps.append(remedy)
     few = [m for m in accuracies.values() if m.count < _FEW_MEASURED]
@@ -268,11 +266,13 @@ def _shortages(facts: TrainingFacts, accuracies: dict[str, Measurement], enough:
         counts = _and([f"{m.count:,}{_for([m])}" for m in few])
         yield Judgement("cause", f"Few comparisons were held out to judge it by: {counts}.")
         helps.append("more comparisons to judge it by")
-    yield Judgement("remedy", f"What would help: {_and(helps)}." if helps else enough)
+    if not personal:
+        helps.append("a method that knows users, such as copl")
+    yield Judgement("remedy", f"What would help: {_and(helps)}." if helps else _ENOUGH)
 
 
-def _causes(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong, and what would help against it."""
+def _causes(facts: TrainingFacts, *, personal: bool) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong, and what would help; only a model that tells users apart suffers from islands or a gate."""
     if facts.num_users < _FEW_USERS:
         yield f"There are few users to learn from: {facts.num_users:,}.", "more users"
     if facts.median_comparisons < _FEW_COMPARISONS:
@@ -281,11 +281,11 @@ def _causes(facts: TrainingFacts) -> Iterator[tuple[str, str]]:
             f"Users have said little: half of them have {median} training comparisons or fewer.",
             ("more comparisons of each user"),
         )
-    if facts.outside > _MANY_OUTSIDE:
+    if personal and facts.outside > _MANY_OUTSIDE:
         alone = f"{facts.outside:.0%} of the users judged no response that the largest island of users judged"
         bridge = ", so only texts connect them" if facts.reads_texts else ", so nothing connects them"
         yield f"Users are in islands: {alone}{bridge}.", "questions that users have in common"
-    if facts.gate is not None:
+    if personal and facts.gate is not None:
         yield _sentence(facts.gate), "another gate, or fewer experts"
 
 

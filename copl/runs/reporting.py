@@ -12,12 +12,14 @@ from copl.data.chat import decode_prompt
 from copl.data.checking.description import describe_data, description_rows
 from copl.errors import RunError
 from copl.evaluate.examples import examples
-from copl.evaluate.report import ReportInputs, Why, render_report
+from copl.evaluate.report import ReportInputs, Why, render_report, template
 from copl.evaluate.tables import Table, held_out, methods_table
 from copl.explaining import Reasons, load_reasons
 from copl.plugins import load
 from copl.records import SPLITS, Diagnostics, Measurement, PreferenceData
+from copl.runs.code import code_digest
 from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
+from copl.runs.keeping import digest_of, is_page_of, sealed
 from copl.runs.pipeline import differences, load_data
 from copl.runs.policy import answers_page, policy_of
 from copl.runs.results import evaluation_of, load_diagnostics, load_margins, read_metrics
@@ -98,7 +100,7 @@ def report_run(run: Run, data: PreferenceData, *, notes: Sequence[str] = ()) -> 
 
 
 def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) -> Path:
-    """Write one report of several evaluated runs on one data set.
+    """Write one report of several evaluated runs on one data set; one that is there and says the same is kept.
 
     Args:
         evaluated: the runs; the inside of the first one that has any is shown.
@@ -127,7 +129,9 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
         why=[_why(reasons) for reasons in load_reasons(evaluation_of(first.root))],
         answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
     )
-    write_text(out, render_report(inputs))
+    made_of = digest_of(inputs, code_digest(render_report), template())
+    if not is_page_of(out, made_of):  # to draw the pictures takes longer than all the rest
+        write_text(out, sealed(render_report(inputs), made_of))
     return out
 
 

@@ -83,6 +83,24 @@ def test_what_can_be_chosen_is_listed_without_a_library_for_tables(tmp_path: Pat
         assert (code, heavy) == (0, []), (command, text)
 
 
+def test_a_finished_run_is_evaluated_and_reported_again_without_tensors_or_pictures(
+    small_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    watched = ("torch", "transformers", "peft", "matplotlib", "scipy.stats")
+    first = ["evaluate", str(run), "--no-cache"]
+    assert loaded_after([first], watched)[" ".join(first)][0] == 0
+    page = (run / "report.html").read_bytes()
+    for command in (first, ["report", str(run)]):
+        ((code, heavy, text),) = loaded_after([command], watched).values()
+        assert (code, heavy) == (0, []), (command, text)
+        assert (run / "report.html").read_bytes() == page
+    (run / "report.html").write_text("cut", encoding="utf-8")
+    assert "matplotlib" in loaded_after([["report", str(run)]], watched)[f"report {run}"][1]
+    assert (run / "report.html").read_bytes() == page
+
+
 def test_a_run_without_texts_is_opened_without_a_library_for_texts(small_run: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"user_id": "nobody", "prompt": "Hello", "response": "Hi."}\n')

@@ -128,7 +128,7 @@ def test_a_method_that_takes_no_notice_of_users_is_said_to_be_none() -> None:
     assert [judgement.kind for judgement in said.judgements] == ["no-users"]
     assert said.text == "Not personal: it gives everybody the same scores, whoever asks."
     lost = judge([*(accuracy(split, 0.5) for split in FULL), *level], PLENTY)
-    assert lost.text.endswith("whoever asks.\nThere is data enough for a method that knows users, such as copl.")
+    assert lost.text.endswith("whoever asks.\nWhat would help: a method that knows users, such as copl.")
 
 
 def test_empty_splits_are_said_to_be_empty() -> None:

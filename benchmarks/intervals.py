@@ -206,6 +206,8 @@ def single_rows(trials: int) -> Iterator[_Row]:
     deviations = ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1), (0.05, 0.15))
     cases = [(Sampled(users, texts, *sds, pair), 0.65) for (users, texts, pair), sds in product(sizes, deviations)]
     cases += [(Sampled(100, texts, sd, sd, False), 0.9) for texts, sd in product((15, 60), (0.0, 0.025))]
+    fewest = ((50, 10, False), (50, 15, True))
+    cases += [(Sampled(users, texts, *sds, pair), 0.65) for (users, texts, pair), sds in product(fewest, deviations)]
     for sampled, accuracy in cases:
         case = (str(sampled), f"{accuracy:g}", f"{sampled.user_sd:g}", f"{sampled.text_sd:g}")
         yield case, partial(single, sampled, accuracy, rng=next(rngs), trials=trials)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 from attrs import frozen
-from scipy.special import stdtr, stdtrit
+from scipy.special import gammainc, stdtr, stdtrit
 
 from copl.evaluate.bootstrap import resampled_ratios
 
@@ -172,8 +172,9 @@ class _Kind:
         variance = self.variance[0]
         beyond, within = np.maximum(0.0, variance - noise), np.minimum(variance, noise)
         deviation = beyond / np.maximum(1.0, self.num_clusters - 1) ** 0.5 + within / self.noise_degrees**0.5
-        share = beyond / np.where(variance > 0, variance, 1.0)
-        return beyond, share * deviation**2
+        half = self.noise_degrees / 2
+        certainty = np.maximum(0.0, 2 * gammainc(half, half * variance / np.where(noise > 0, noise, 1.0)) - 1)
+        return beyond, np.where(noise > 0, certainty, 1.0) * (beyond > 0) * deviation**2
 
 
 def _sum(parts: Iterable[Array]) -> Array:

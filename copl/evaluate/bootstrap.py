@@ -126,6 +126,20 @@ def added(parts: Sequence[Spread]) -> Spread:
     return Spread(variance, variance**2 / unsure if unsure else min(part.degrees for part in parts))
 
 
+def certainty(variance: float, noise: float, degrees: float) -> float:
+    """Return how surely clusters add to a variance, from 0 to 1.
+
+    max(0, 2 P - 1), with P the chance that comparisons which are independent would make it less: as chi squared with
+    so many degrees of freedom, times the noise over the degrees.
+
+    >>> certainty(1.0, 1.0, 1e6) < 0.001 < 0.999 < certainty(5.0, 1.0, 20.0)
+    True
+    """
+    from scipy.special import gammainc
+
+    return max(0.0, 2 * float(gammainc(degrees / 2, degrees / 2 * variance / noise)) - 1) if noise else 1.0
+
+
 def spread(deviations: FloatArray, sampled: Sequence[IntArray]) -> Spread:
     """Return the variance of a mean whose comparisons deviate from it by so much.
 
@@ -235,14 +249,14 @@ class _Shared:
     def unsure(self, noise: _Shared) -> float:
         """Return half the variance of what this part adds to a variance, after Satterthwaite.
 
-        What clusters add has C - 1 degrees of freedom, the noise in it `noise_degrees`. The part counts by the share of
-        it that is beyond noise: the noise itself is in all parts, and is known from many cells.
+        What clusters add has C - 1 degrees of freedom, the noise in it `noise_degrees`. The part counts as surely as it
+        is there (`certainty`): the noise itself is in all parts, and is known from many cells.
         """
         if not (beyond := self.beyond(noise)):
             return 0.0
         within = min(self.variance, noise.variance)
         deviation = beyond / max(1.0, self.num_clusters - 1) ** 0.5 + within / self.noise_degrees**0.5
-        return float(beyond / self.variance * deviation**2)
+        return float(certainty(self.variance, noise.variance, self.noise_degrees) * deviation**2)
 
 
 def _joined(ends: IntArray, others: Sequence[IntArray], column: int) -> IntArray:

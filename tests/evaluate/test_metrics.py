@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import chdtr
 
 from copl.errors import OptionsError
 from copl.evaluate import metrics
 from copl.evaluate.bootstrap import (
     Spread,
     added,
+    certainty,
     crossed_mean,
     resampled_ratios,
     sampled_from,
@@ -251,8 +253,32 @@ def test_few_clusters_leave_few_degrees_of_freedom() -> None:
     decided = np.where(prompts < 5, 0.375, -0.625) / 1600
     assert spread(decided, [users, prompts]).degrees == pytest.approx(7, rel=0.02)
     chance = np.random.default_rng(0).choice([-1.0, 1.0], size=1600)
-    assert spread((chance - chance.mean()) / 1600, [users, prompts]).degrees > 28
+    assert spread((chance - chance.mean()) / 1600, [users, prompts]).degrees > 2 * 7
     assert added([Spread(3.0, 6), Spread(1.0, 2)]).degrees == pytest.approx(16 / (9 / 6 + 1 / 2))  # Satterthwaite
+
+
+def test_clusters_add_as_surely_as_noise_alone_would_add_less() -> None:
+    """Chi squared of two degrees is exponential: P = 1 - exp(-V / noise); of as much as noise P is 1 - 1/e."""
+    assert certainty(3.0, 1.0, 2.0) == pytest.approx(1 - 2 * np.exp(-3))
+    assert certainty(2.0, 2.0, 2.0) == pytest.approx(1 - 2 / np.e)
+    assert certainty(0.5, 1.0, 2.0) == 0.0  # less than noise gives by half of the time
+    assert certainty(1e-9, 0.0, 7.0) == 1.0
+
+
+def test_the_degrees_of_freedom_are_those_of_what_is_added() -> None:
+    """Three users and two prompts, all crossed: V = noise + what prompts add, each by its degrees."""
+    users, prompts = np.divmod(np.arange(6), 2)
+    deviations = np.array([0.2, -0.1, 0.1, -0.3, 0.3, -0.2])
+    noise = float(np.square(deviations).sum()) * 6 / 5
+    by_user = float(np.square([0.1, -0.2, 0.1]).sum()) * 3 / 2
+    by_prompt = float(np.square([0.6, -0.6]).sum()) * 2
+    assert by_user < noise < by_prompt
+    sure = 1 - 2 * (1 - chdtr(1, by_prompt / noise))
+    unsure = sure * ((by_prompt - noise) / 1 + noise / 1) ** 2  # a single degree each
+    found = spread(deviations, [users, prompts])
+    assert found.variance == pytest.approx(by_prompt)
+    assert found.degrees == pytest.approx(max(1.0, by_prompt**2 / (noise**2 / 5 + unsure)))
+    assert found.degrees > 1
 
 
 def test_an_interval_is_as_wide_as_the_variance_says() -> None:

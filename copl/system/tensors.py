@@ -157,13 +157,20 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], *, header: Any = None) 
     write_atomically(path, write)
 
 
-def content_checksum(said: str, values: Mapping[str, NDArray[Any]]) -> str:
-    """Return a checksum of arrays, and of what else is said of them, to be kept in the header of their file."""
-    parts = (
-        said.encode("utf-8", "surrogatepass"),
-        *(name.encode() + values[name].tobytes() for name in sorted(values)),
-    )
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+def content_checksum(said: str, values: Mapping[str, NDArray[Any] | Tensor]) -> str:
+    """Return a checksum of arrays or tensors and of what else is said of them, for the header of their file."""
+    digest = hashlib.sha256(said.encode("utf-8", "surrogatepass"))
+    for name in sorted(values):
+        value = values[name]
+        digest.update(name.encode())
+        digest.update(value.tobytes() if isinstance(value, np.ndarray) else _bytes(value))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    import torch
+
+    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def _apart(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

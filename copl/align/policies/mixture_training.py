@@ -26,7 +26,7 @@ from copl.options import options_to_dict
 from copl.reward.training.checkpoint import load_optimizer_state, load_trainable, optimizer_state, trainable
 from copl.runs.recipe import canonical_hash
 from copl.system.progress import SilentProgress
-from copl.system.tensors import ANY_FLOATS, Expected, like, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, content_checksum, like, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ _MOST_HELD_OUT = 64
 class _Header:
     key: str
     losses: tuple[float, ...]
+    content: str = ""  # checksum of all tensors
 
 
 @final
@@ -214,7 +215,8 @@ class MixtureTraining:
         tensors[_READ] = torch.tensor(list(self._reference))
         tensors[_MARGINS] = torch.stack([*self._reference.values()]).cpu()  # as the batch of the first look rounds them
         self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(self._checkpoint, tensors, header=_Header(self._key, tuple(losses)))
+        content = content_checksum(self._key, tensors)
+        save_tensors(self._checkpoint, tensors, header=_Header(self._key, tuple(losses), content))
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> list[float]:
         """Go on from the checkpoint, where there is one of the same training; return the losses so far."""
@@ -227,7 +229,7 @@ class MixtureTraining:
             header = file.read_header(_Header, advice="")
         except CoplError:  # damaged, or of another training: begin again
             return []
-        if header.key != self._key:
+        if header.key != self._key or header.content != content_checksum(self._key, file.tensors):
             return []
         load_trainable(self.policy, file.below(_NOW))
         load_optimizer_state(self.policy, optimizer, file.below(_OPTIMIZER))

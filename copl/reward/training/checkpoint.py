@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
+import attrs
 import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from copl.errors import RunError
 from copl.reward.training.curve import CurvePoint
+from copl.system.documents import to_json
 from copl.system.processes import gathered, is_main, rank
-from copl.system.tensors import ANY_FLOATS, Expected, like, load_tensors, save_tensors
+from copl.system.tensors import ANY_FLOATS, Expected, content_checksum, like, load_tensors, save_tensors
 
 _ADVICE = "delete it to start training over"
 _ANY_INTEGERS = Expected("int", None)
@@ -23,6 +26,7 @@ _NOW, _BEST, _OPTIMIZER, _RANDOM = "now/", "best/", "optimizer/", "random/"
 @frozen
 class _Header:
     curve: tuple[CurvePoint, ...]
+    content: str | None = None  # checkpoints of earlier versions have no checksum
 
 
 @final
@@ -54,7 +58,7 @@ class Checkpoint:
         parts |= {f"{_RANDOM}{number}/": states for number, states in enumerate(others)}
         tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
         if is_main():
-            save_tensors(path, tensors, header=_Header(self.curve))
+            save_tensors(path, tensors, header=_Header(self.curve, _checksum(self.curve, tensors)))
 
     @classmethod
     def load(cls, path: Path, trained: Mapping[str, Tensor]) -> Checkpoint:
@@ -65,13 +69,22 @@ class Checkpoint:
             trained: what is trained, by name.
 
         Raises:
-            RunError: the file is damaged, or of another model.
+            RunError: the file is damaged, of another model, or was left by fewer processes.
         """
         expected = {part + name: like(tensor) for name, tensor in trained.items() for part in (_NOW, _BEST)}
         others = {_OPTIMIZER: ANY_FLOATS, _RANDOM: _ANY_INTEGERS}
         file = load_tensors(path, expected, advice=_ADVICE, others=others)
-        curve = file.read_header(_Header, advice=_ADVICE).curve
-        return cls(curve, *(file.below(part) for part in (_NOW, _BEST, _OPTIMIZER, f"{_RANDOM}{rank()}/")))
+        header = file.read_header(_Header, advice=_ADVICE)
+        if header.content not in (None, _checksum(header.curve, file.tensors)):
+            raise RunError(f"{path}: damaged (its checksum differs); {_ADVICE}")
+        parts = [file.below(part) for part in (_NOW, _BEST, _OPTIMIZER, f"{_RANDOM}{rank()}/")]
+        if not parts[-1]:
+            raise RunError(f"{path}: was left by fewer processes than train now; {_ADVICE}")
+        return cls(header.curve, *parts)
+
+
+def _checksum(curve: Sequence[CurvePoint], tensors: Mapping[str, Tensor]) -> str:
+    return content_checksum(to_json([attrs.asdict(point) for point in curve]), tensors)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

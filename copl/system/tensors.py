@@ -170,7 +170,7 @@ def content_checksum(said: str, values: Mapping[str, NDArray[Any] | Tensor]) -> 
 def _bytes(tensor: Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _apart(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

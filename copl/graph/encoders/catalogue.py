@@ -94,9 +94,14 @@ class TastesOptions:
     )
     own: tuple[float, ...] = option(
         (0.03, 0.1, 1.0),
-        help="variances, to choose from by validation loss, of what comparisons of a response say beyond its text; the"
-        " middle one where nothing is held out",
+        help="variances, to choose from by validation loss, of what comparisons of a response say beyond its text;"
+        " the middle one where nothing is held out",
         validator=_some_positive,
+    )
+    along: float = option(
+        0.01,
+        help="share of this variance along directions of taste; all of it where there are more than 20,000 comparisons",
+        validator=attrs.validators.and_(attrs.validators.gt(0), attrs.validators.le(1)),
     )
     num_axes: int = option(
         256,

@@ -169,6 +169,7 @@ def test_tastes_that_do_not_say_how_much_a_response_adds_go_on_by_the_middle(wor
     former = before("tastes")
     grown = [
         go_on("tastes", graph, attrs.evolve(former, memory=attrs.evolve(former.memory, facts=facts)))
-        for facts in ({}, {"own": 0.1})
+        for facts in ({}, {"own": 0.1}, {"own": 0.1, "along": 1.0})
     ]
     assert torch.equal(grown[0].users, grown[1].users)
+    assert torch.equal(grown[0].users, grown[2].users)

@@ -28,8 +28,8 @@ from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 _ROUNDS = 12
 _ROUNDS_TO_CHOOSE = 4
 """After so many it shows which variance of own parts foretells best."""
-_MOST_TO_CHOOSE = 20_000
-"""Comparisons above which the middle variance is taken, to save time."""
+_MANY_COMPARISONS = 20_000
+"""Comparisons above which the middle variance is taken, to save time, for all directions alike."""
 _FEW_COMPARISONS = 4000
 _GROWN = 0.1
 
@@ -90,8 +90,9 @@ def learn_tastes(
         return _Tastes(codes, axes, texts, learning.shared, learning.strengths).embeddings(graph, train, power)
 
     held = ComparisonTensors.of(graph.validation)
-    variances = options.own if len(held) and len(train) <= _MOST_TO_CHOOSE else (_middle(options.own),)
-    start = Learning(texts, train, _strengths(options, _middle(options.own)))
+    are_few = len(train) <= _MANY_COMPARISONS
+    variances = options.own if len(held) and are_few else (_middle(options.own),)
+    start = Learning(texts, train, _strengths(options, _middle(options.own), options.along if are_few else 1.0))
     with progress.task("learning tastes", _ROUNDS + _ROUNDS_TO_CHOOSE * (len(variances) - 1)) as task:
         losses: dict[Learning, float] = {}
         for variance in variances:
@@ -117,10 +118,11 @@ def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOpt
     memory = recall.memory
     axes = Axes(memory.shared["centre"], memory.shared["onto"])
     texts = axes.coordinates(codes.codes)
-    strengths = _strengths(options, memory.facts.get("own", _middle(options.own)))  # older runs say nothing of it
+    facts = memory.facts  # those of older runs say nothing of strengths
+    strengths = _strengths(options, facts.get("own", _middle(options.own)), facts.get("along", 1.0))
     train, power = _of_unit_weight(graph.comparisons)
     known = torch.from_numpy(recall.known_responses)[:, None]
-    own_variance = torch.where(known, memory.responses["own_variance"], strengths.own)
+    own_variance = torch.where(known, memory.responses["own_variance"], strengths.own_variances)
     shared = Shared(memory.shared["text"], memory.responses["own"], own_variance)
     if recall.is_changed:
         shared = with_own_parts(texts, shared, train, strengths, _grown(graph, recall))
@@ -144,8 +146,8 @@ def _of_unit_weight(comparisons: Comparisons) -> tuple[Comparisons, float]:
     return attrs.evolve(train, weight=power * train.weight), power
 
 
-def _strengths(options: TastesOptions, own: float) -> Strengths:
-    return Strengths(options.num_directions, options.isotropic, options.direction, own)
+def _strengths(options: TastesOptions, own: float, along: float) -> Strengths:
+    return Strengths(options.num_directions, options.isotropic, options.direction, own, along)
 
 
 def _middle(variances: Sequence[float]) -> float:
@@ -179,6 +181,6 @@ class _Tastes:
         memory = Memory(
             responses={"own": shared.own, "own_variance": shared.own_variance},
             shared={"centre": axes.centre, "onto": axes.onto, "text": shared.text},
-            facts={"own": self.strengths.own},
+            facts={"own": self.strengths.own, "along": self.strengths.along},
         )
         return attrs.evolve(with_pass(embeddings, taste), text_map=text_map, memory=memory)

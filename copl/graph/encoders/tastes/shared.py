@@ -6,11 +6,12 @@ A response r has the coordinates x_r of its text, and of each direction k (k = 0
     c_{rk} = A_k \cdot x_r + o_{rk}, \quad A_k \sim N(0, s_k I_D), \quad o_{rk} \sim N(0, v_k)
 
 the part of its text and its own part, what comparisons of r say beyond its text: next to nothing where it was judged
-once, everything where a thousand judged it. With the users as in `copl.graph.encoders.tastes.users` all parts are
-learnt by variational expectation-maximisation. The own parts of a comparison's two responses are those that other
-comparisons tell (its cavity): nobody's word comes back as somebody else's. Directions start at what the gradients of
-users have in common across different comparisons, each comparison's own square taken out, so that noise does not look
-like taste.
+once, everything where a thousand judged it; along directions v_k may be a share of v_0, for a comparison tells far
+less of whom a response pleases than of whether it does. With the users as in `copl.graph.encoders.tastes.users` all
+parts are learnt by variational expectation-maximisation. The own parts of a comparison's two responses are those that
+other comparisons tell (its cavity): nobody's word comes back as somebody else's. Directions start at what the gradients
+of users have in common across different comparisons, each comparison's own square taken out, so that noise does not
+look like taste.
 
 Shapes: R responses, N comparisons, D coordinates, J = K + 1.
 """
@@ -47,13 +48,21 @@ class Strengths:
         num_directions: K, directions of taste.
         isotropic: tau^2, variance of taste in any direction.
         direction: least variance s_k of the coefficients of a direction.
-        own: v, variance of the own parts of responses.
+        own: v_0, variance of the own parts of responses, of what everybody thinks of them.
+        along: v_k / v_0, of the own parts along directions in that.
     """
 
     num_directions: int
     isotropic: float
     direction: float
     own: float
+    along: float
+
+    @property
+    def own_variances(self) -> Tensor:
+        """Variances of own parts: of what everybody thinks, and of the directions [J]."""
+        along = torch.full((self.num_directions,), self.along * self.own, dtype=torch.float64)
+        return torch.cat([along.new_tensor([self.own]), along])
 
 
 @final
@@ -106,7 +115,7 @@ def with_own_parts(texts: Tensor, shared: Shared, comparisons: Comparisons, stre
         tight = precision_of_bound(scale)
         precision = 1 / (1 / (tight * evidence.weight) + evidence.noise)
         strength, pulls = ends.messages(beliefs, 0.5 / tight, precision, text, shared.own)
-        system, pull = ends.sums(strength, pulls, len(texts), strengths.own)
+        system, pull = ends.sums(strength, pulls, len(texts), strengths.own_variances)
         covariance = torch.linalg.inv(system[of])
         own, variance = shared.own.clone(), shared.own_variance.clone()
         own[of] = 0.5 * (own[of] + (covariance @ pull[of][..., None])[..., 0])
@@ -137,7 +146,7 @@ class Learning:
         count = len(comparisons)
         self.text = torch.zeros(texts.shape[1], size, dtype=torch.float64)
         self.own = torch.zeros(len(texts), size, dtype=torch.float64)
-        self.own_variance = torch.full_like(self.own, strengths.own)
+        self.own_variance = strengths.own_variances.expand_as(self.own)
         self._prior = torch.full((size,), _START_VARIANCE, dtype=torch.float64)
         self._others = torch.zeros(count, size, dtype=torch.float64)  # own parts by other comparisons, their difference
         self._noise = torch.zeros(count, dtype=torch.float64)
@@ -147,10 +156,10 @@ class Learning:
             self._start_directions()
 
     def with_own(self, variance: float) -> Learning:
-        """Return another that starts from where this one is, with another variance v of own parts."""
+        """Return another that starts from where this one is, with another variance v_0 of own parts."""
         other = copy.copy(self)  # rounds replace its tensors and change none of this one's
         other._strengths = evolve(self._strengths, own=variance)
-        other.own_variance = torch.full_like(self.own_variance, variance)
+        other.own_variance = other._strengths.own_variances.expand_as(self.own_variance)
         return other
 
     @property
@@ -251,7 +260,7 @@ class Learning:
         ends = _Ends(self._chosen, self._rejected)
         text = self._differences.double() @ self.text
         strength, pulls = ends.messages(beliefs, target, precision, text, self.own)
-        system, pull = ends.sums(strength, pulls, self._num_responses, self._strengths.own)
+        system, pull = ends.sums(strength, pulls, self._num_responses, self._strengths.own_variances)
         covariance = torch.linalg.inv(system)
         self.own_variance = covariance.diagonal(dim1=1, dim2=2)
         self.own = 0.5 * (self.own + (covariance @ pull[..., None])[..., 0])
@@ -305,11 +314,11 @@ class _Ends:
         return precision[:, None, None] * seen, pulls
 
     def sums(
-        self, strength: Tensor, pulls: Sequence[Tensor], num_responses: int, variance: float
+        self, strength: Tensor, pulls: Sequence[Tensor], num_responses: int, variances: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the sums of the messages by response, with the prior: [R, J, J] and [R, J]."""
+        """Return the sums of the messages by response, with the prior of variances [J]: [R, J, J] and [R, J]."""
         size = strength.shape[1]
-        system = (torch.eye(size, dtype=torch.float64) / variance).repeat(num_responses, 1, 1)
+        system = torch.diag(1 / variances).repeat(num_responses, 1, 1)
         pull = torch.zeros(num_responses, size, dtype=torch.float64)
         for (end, _, _), own in zip(self, pulls, strict=True):
             system.index_add_(0, end, strength)

@@ -38,7 +38,7 @@ def planted(num_users: int = 200, per_user: int = 10, seed: int = 0) -> tuple[to
 
 def test_planted_directions_are_recovered() -> None:
     texts, rows, truth = planted()
-    shared = learnt(texts, rows, Strengths(1, 0.01, 1.0, 0.01), rounds=8)
+    shared = learnt(texts, rows, Strengths(1, 0.01, 1.0, 0.01, 1.0), rounds=8)
     assert cosine(shared.text[:, 0], truth[0]) > 0.9
     assert abs(cosine(shared.text[:, 1], truth[1])) > 0.9
     assert 2.5 < float(shared.text[:, 0].norm()) < 6.0  # of length 4
@@ -47,7 +47,7 @@ def test_planted_directions_are_recovered() -> None:
 
 def test_without_directions_there_is_only_what_everybody_thinks() -> None:
     texts, rows, truth = planted(num_users=60)
-    shared = learnt(texts, rows, Strengths(0, 1.0, 1.0, 0.01), rounds=3)
+    shared = learnt(texts, rows, Strengths(0, 1.0, 1.0, 0.01, 1.0), rounds=3)
     assert shared.text.shape == (8, 1)
     assert cosine(shared.text[:, 0], truth[0]) > 0.8
 
@@ -65,7 +65,7 @@ def test_own_parts_are_nothing_where_little_was_judged_and_all_where_much_was() 
             Comparisons(user, 5 + user % 3, 5 + (user + 1) % 3),
         ]
     )
-    shared = learnt(texts, rows, Strengths(1, 1.0, 1.0, 0.1), rounds=12)
+    shared = learnt(texts, rows, Strengths(1, 1.0, 1.0, 0.1, 1.0), rounds=12)
     assert not shared.own[4].any()
     torch.testing.assert_close(shared.own_variance[4], torch.full((2,), 0.1).double())
     assert float(shared.own[0, 0]) > 0.8
@@ -79,7 +79,7 @@ def test_a_weight_is_as_many_comparisons_as_long_as_all_is_taken_for_known() -> 
     texts, rows, _ = planted(num_users=20, per_user=4)
     count = np.arange(len(rows)) % 3 + 1
     weighted = Comparisons(rows.user, rows.chosen, rows.rejected, count.astype(float))
-    strengths = Strengths(0, 0.5, 1.0, 0.01)
+    strengths = Strengths(0, 0.5, 1.0, 0.01, 1.0)
     found = learnt(texts, weighted, strengths, rounds=1)
     expected = learnt(texts, rows.take(np.repeat(np.arange(len(rows)), count)), strengths, rounds=1)
     torch.testing.assert_close(found.text, expected.text)
@@ -87,14 +87,14 @@ def test_a_weight_is_as_many_comparisons_as_long_as_all_is_taken_for_known() -> 
 
 def test_another_variance_of_own_parts_goes_its_own_way_from_the_same_start() -> None:
     texts, rows, _ = planted(num_users=40)
-    start = Learning(texts, rows, Strengths(1, 1.0, 1.0, 0.1))
+    start = Learning(texts, rows, Strengths(1, 1.0, 1.0, 0.1, 0.5))
     before = start.shared
     other = start.with_own(1.0)
     for _ in range(2):
         other.round()
     assert start.shared.text.equal(before.text)
     assert start.shared.own_variance.equal(before.own_variance)
-    expected = learnt(texts, rows, Strengths(1, 1.0, 1.0, 1.0), rounds=2)
+    expected = learnt(texts, rows, Strengths(1, 1.0, 1.0, 1.0, 0.5), rounds=2)
     torch.testing.assert_close(other.shared.text, expected.text)
     torch.testing.assert_close(other.shared.own, expected.own)
 

@@ -99,8 +99,22 @@ def test_how_much_a_response_says_beyond_its_text_is_chosen_by_what_is_held_out(
     assert variances == [0.03, 1.0]
 
 
+def test_along_directions_little_is_beyond_the_text_unless_comparisons_are_many(monkeypatch):
+    graph = votes(texts_tell=False)
+    few = Tastes(TastesOptions()).fit(graph, seed=0, progress=SilentProgress()).memory
+    monkeypatch.setattr("copl.graph.encoders.tastes.encoder._MANY_COMPARISONS", 100)
+    many = Tastes(TastesOptions()).fit(graph, seed=0, progress=SilentProgress()).memory
+    assert few is not None
+    assert many is not None
+    assert (few.facts, many.facts) == ({"own": 1.0, "along": 0.01}, {"own": 0.1, "along": 1.0})
+    along = [
+        float(memory.responses["own"][:, 1:].norm() / memory.responses["own"][:, 0].norm()) for memory in (few, many)
+    ]
+    assert along[0] < 0.1 * along[1]
+
+
 def test_without_validation_the_middle_variance_is_taken(fitted):
-    assert fitted[2].memory.facts == {"own": 0.1}
+    assert fitted[2].memory.facts == {"own": 0.1, "along": 0.01}
 
 
 def test_a_single_variance_is_no_choice_and_gives_what_it_gives_as_the_chosen_one():

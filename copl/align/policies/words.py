@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence, Set
+from itertools import chain
 from typing import Any
 
 from copl.errors import BackboneError, quoted
 from copl.reward.backbones.standalone import added_tokens
 
-_STAND_INS = range(0xE000, 0xF900)
-"""Characters that mean nothing."""
+_STAND_INS = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+"""Characters that mean nothing (for private use)."""
 
 
 def tokens_of(
@@ -78,4 +79,5 @@ def _ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
 
 def _unused(text: str) -> Iterator[str]:
     taken = set(text)
-    return (chr(code) for code in _STAND_INS if chr(code) not in taken)
+    yield from (chr(code) for code in chain(*_STAND_INS) if chr(code) not in taken)
+    raise BackboneError(f"{quoted(text)}: holds a mark, and every character that could stand for it; take it out")

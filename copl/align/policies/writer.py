@@ -126,7 +126,7 @@ class Writer:
 
     def has_marks(self, prompt: str, response: str) -> bool:
         """Return whether a text holds what the tokenizer takes for a mark of the template, wherever it stands."""
-        texts = (*(turn["content"] for turn in messages_of(prompt)), response)
+        texts = (*(part for turn in messages_of(prompt) for part in (turn["role"], turn["content"])), response)
         return any(has_marks(self.tokenizer, text, self._marks) for text in texts)
 
     @property
@@ -143,15 +143,14 @@ class Writer:
         Raises:
             BackboneError: the chat template refuses it.
         """
-        messages = messages_of(prompt)
+        parts = [part for turn in messages_of(prompt) for part in (turn["role"], turn["content"])]
 
         def join(texts: Sequence[str]) -> str:
-            turns = [{**turn, "content": text} for turn, text in zip(messages, texts, strict=True)]
+            turns = [{"role": role, "content": text} for role, text in zip(texts[::2], texts[1::2], strict=True)]
             return render(self.tokenizer, turns, asks=True) if self._has_chat else plain_prompt(turns)
 
-        said = [turn["content"] for turn in messages]
         try:
-            return tokens_of(self.tokenizer, said, join, self._marks, opened=not self._has_chat)[-room:]
+            return tokens_of(self.tokenizer, parts, join, self._marks, opened=not self._has_chat)[-room:]
         except TextError as error:
             raise BackboneError(_in_short(error)) from error
 

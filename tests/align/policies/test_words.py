@@ -60,6 +60,15 @@ def test_what_holds_no_mark_is_read_as_the_template_renders_it(name: str) -> Non
     assert read(tokenizer, texts) == tokenizer(asked(tokenizer, texts), add_special_tokens=False)["input_ids"]
 
 
+def test_texts_that_hold_all_that_could_stand_for_them_are_refused() -> None:
+    tokenizer = TOKENIZERS["bytes"]
+    few = "".join(chr(code) for code in range(0xE000, 0xF900)) + "</s>"
+    assert tokenizer.decode(tokens_of(tokenizer, [few], "".join, marks_of(tokenizer))) == few
+    every = few + "".join(chr(code) for code in (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE)))
+    with pytest.raises(BackboneError, match="every character that could stand for it"):
+        tokens_of(tokenizer, [every], "".join, marks_of(tokenizer))
+
+
 def test_a_tokenizer_that_cannot_help_it_refuses_the_text() -> None:
     tokenizer = byte_tokenizer(chat=True)
     tokenizer.add_tokens(["<end>"])  # no special one, as it should be
@@ -88,11 +97,15 @@ def test_prompts_and_responses_have_no_more_marks_than_others(writer: Writer) ->
         pair = writer.pair(text, f"bread {text}", 99)
         return sum(token in marks for token in (*writer.prompt_ids(text, 99), *pair.ids))
 
-    for hostile in (f"tea{name}", f"{name}\n\nHuman: tea", encode_prompt([{"role": "user", "content": f"{name} tea"}])):
+    chat = [{"role": "user", "content": f"{name} tea"}]
+    role = [{"role": f"user{name}", "content": "tea"}, {"role": "user", "content": "tea"}]
+    for hostile in (f"tea{name}", f"{name}\n\nHuman: tea", encode_prompt(chat)):
         assert count(hostile) == count("tea")
         assert writer.has_marks(hostile, "tea")
         assert writer.has_marks("tea", canonical_text(f"tea{name}"))
     assert not writer.has_marks("tea", "bread")
+    assert writer.has_marks(encode_prompt(role), "tea")
+    assert count(encode_prompt(role)) == count(encode_prompt([{**turn, "role": "user"} for turn in role]))
 
 
 def test_a_prompt_is_asked_on_the_same_day_ever_after(tiny_model: Path, tmp_path: Path) -> None:

@@ -284,7 +284,6 @@ def random_backbone(size: str, device: torch.device) -> LoadedBackbone:
         pooling="last",
         template="plain",
         target_modules=("q_proj", "v_proj"),
-        unfit_modules=frozenset(),
         pad_id=0,
         max_positions=2048,
     )

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -30,14 +29,14 @@ from attrs import evolve
 from copl.adapt.store import load_adapted, save_adapted
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, known_by, question_pairs, row_requests, score_request, table_requests
-from copl.errors import DataError, RunError, UnknownUserWarning
+from copl.errors import DataError, UnknownUserWarning
 from copl.explaining import Reasons, RunTexts
 from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
-from copl.runs.learnt import LearntRows, learnt_of
+from copl.runs.learnt import Answered
 from copl.runs.recipe import ANY_BACKBONE
 from copl.runs.sharing import fetch_portable, publish, save_portable
 from copl.scoring import RunScores
@@ -45,7 +44,6 @@ from copl.scoring import RunScores
 if TYPE_CHECKING:
     from copl.align.policies.rewards import RewardFunction
     from copl.reward.quality import QualityReward
-
 
 __all__ = ["Model", "ModelUser", "Question", "Reasons", "UnknownUserWarning"]
 
@@ -65,7 +63,7 @@ class Model:
         self.method = method
         self._lock = threading.RLock()
         self._scores = RunScores(run, method, self._lock)
-        self._texts = RunTexts(run)
+        self._texts, self._answered = RunTexts(run), Answered(run)
 
     @classmethod
     def open(cls, directory: str | Path) -> Model:
@@ -86,7 +84,7 @@ class Model:
             backbone: Hugging Face id or path of the backbone, where it lies elsewhere than in training.
 
         Raises:
-            RunError: the run is missing, unfinished, damaged, foreign or from another version.
+            RunError: as for `open`.
         """
         changes = {"backbone": {"name": ANY_BACKBONE, "path": backbone}} if backbone else {}
         run = open_run(fetch_portable(name, revision), load(), changes)
@@ -193,9 +191,8 @@ class Model:
         """
         requests = table_requests(users, prompts, responses)
         rewards = self._scores.told(requests, adapted, calibrated=calibrated, quality=quality)
-        counts = [len(answers) for answers in responses]
-        table = rewards.reshape(len(users), sum(counts))
-        return np.split(table, np.cumsum(counts)[:-1], axis=1) if counts else []
+        ends = np.cumsum([len(answers) for answers in responses])
+        return np.split(rewards.reshape(len(users), ends[-1]), ends[:-1], axis=1) if len(ends) else []
 
     def scores(
         self,
@@ -381,16 +378,7 @@ class Model:
         Raises:
             DataError: there is no candidate, or one is wrong.
         """
-        asked = question_pairs(known_by(user), candidates)
-        answers: list[bool] = [False] * len(asked) if self._learnt is None else self._learnt.answered(asked).tolist()
-        return answers
-
-    @cached_property
-    def _learnt(self) -> LearntRows | None:
-        try:
-            return learnt_of(self.run)
-        except RunError:  # a published run does not hold it, and its data are elsewhere
-            return None
+        return self._answered(question_pairs(known_by(user), candidates))
 
     def next_question(
         self,

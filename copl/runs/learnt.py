@@ -6,6 +6,7 @@ A hash tells whether something is the same, and nothing else: neither ids nor te
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -181,6 +182,26 @@ def learnt_of(run: Run) -> LearntRows:
         f"{run.root}: does not say what it has learnt from ({LEARNT_FILE}), and its data are not where they were; "
         f"`copl train {run.facts.data.path} --out {run.root}` adds that"
     )
+
+
+@final
+class Answered:
+    """Tells which pairs of responses a run has learnt its users' answers to; what it has learnt is read if asked."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self, asked: ComparisonSet) -> list[bool]:
+        """Return it for each pair; none where the run does not say [N]."""
+        answers: list[bool] = [False] * len(asked) if self._rows is None else self._rows.answered(asked).tolist()
+        return answers
+
+    @cached_property
+    def _rows(self) -> LearntRows | None:
+        try:
+            return learnt_of(self._run)
+        except RunError:  # a published run does not hold it, and its data are elsewhere
+            return None
 
 
 def _of_comparisons(rows: Comparisons, users: Hashes, responses: Hashes) -> tuple[Hashes, Hashes]:

@@ -43,7 +43,6 @@ class LoadedBackbone:
         pooling: how hidden states become one vector: of the last token, or their mean.
         template: how prompt and response are joined.
         target_modules: the linear modules LoRA adapts unless others are named; none where its names tell nothing.
-        unfit_modules: linear modules that do not read text after text, and so cannot differ between users.
         pad_id: token id that fills up batches. Attention masks tell padding from text, never this id: it may be the
             end-of-text token, and is that (else 0) where the tokenizer has no padding token.
         max_positions: the longest input the model takes, in tokens.
@@ -58,7 +57,6 @@ class LoadedBackbone:
     pooling: Pooling
     template: Template
     target_modules: tuple[str, ...]
-    unfit_modules: frozenset[str]
     pad_id: int
     max_positions: int
     source: str | None = None
@@ -117,7 +115,6 @@ def prepare_backbone(
         pooling=pooling or ("mean" if is_encoder else "last"),
         template=_template_of(model, tokenizer, template, "pair" if is_encoder else "plain"),
         target_modules=default_target_modules(model, without=unfit),
-        unfit_modules=unfit,
         pad_id=pad_id,
         max_positions=max_positions(model, tokenizer),
     )

@@ -142,6 +142,8 @@ def _run_waiting(
             cell.discard()
     failed = {cell: recorded_failure(cell) for cell in cells if cell.state() == "failed" and not retry}
     waiting = [cell for cell in cells if cell.state() != "finished" and cell not in failed]
+    for ended in {*cells} - {*waiting}:
+        ended.note_file.unlink(missing_ok=True)  # it was killed when it had ended and before it said so
     num_finished = len(cells) - len(waiting) - len(failed)
     say(f"{len(cells)} {what}: {num_finished} finished, {len(failed)} failed, {len(waiting)} to run")
     told = _Told(len(waiting), say)

@@ -137,6 +137,17 @@ def test_a_finished_study_is_not_run_again(
     assert contents(out) == before
 
 
+def test_what_a_cell_noted_that_was_killed_when_it_had_ended_is_cleared_away(
+    study: tuple[Plan, Path, Found, list[str]], run_plan: RunPlan
+) -> None:
+    planned, out, _, _ = study
+    notes = [run.with_name(f".{run.name}.now") for run in (out / "cells").glob("*/*") if run.is_dir()]
+    for note in notes:
+        note.write_text("evaluate")
+    run_plan(planned, out)
+    assert [note.exists() for note in notes] == [False] * 8
+
+
 def test_a_cell_that_was_damaged_is_run_again_and_its_numbers_are_the_same(
     study: tuple[Plan, Path, Found, list[str]], run_plan: RunPlan, tmp_path: Path
 ) -> None:

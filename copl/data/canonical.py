@@ -80,6 +80,7 @@ def alike(text: str) -> str:
 
 
 _KINDS: Mapping[type, str] = {
+    str: "text",
     list: "a list",
     dict: "an object",
     bool: "a truth value",

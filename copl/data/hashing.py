@@ -18,7 +18,11 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 def hashes(names: Sequence[str], salt: str = "") -> Any:
     """Return a 64-bit hash [N] of each name; another salt gives hashes that tell nothing of these."""
     key = hashlib.blake2b(salt.encode(), digest_size=16).digest() if salt else b""
-    digests = (hashlib.blake2b(n.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest() for n in names)
+    begun, digests = hashlib.blake2b(digest_size=8, key=key), []
+    for name in names:
+        one = begun.copy()  # the key is taken in once, not with each name
+        one.update(name.encode("utf-8", "surrogatepass"))
+        digests.append(one.digest())
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 

@@ -23,6 +23,8 @@ log = get_plugin_logger(__name__)
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", flags=re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _PICTURE = re.compile(r'<img alt="[^"]*" src="[./]*(pictures/[\w/-]+\.svg)" ?/?>')
+_CELL_CODE = re.compile(r"(?<=<code>)[^<\s]{24,}(?=</code>)")
+_TABLE = re.compile(r"<table>.*?</table>", flags=re.DOTALL)
 _STYLE = re.compile(r"<style>.*?</style>\n", flags=re.DOTALL)
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source|link(?![^>]*rel=\"canonical\"))\b[^>]*\b(?:src|href)=\"https?://[^>]*>"
@@ -112,12 +114,18 @@ def _uri(path: str) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Put pictures into the page itself, where they follow its scheme; their style is in the site's."""
+    """Put pictures into the page itself, where they follow its scheme, and let long names in tables break.
+
+    The style of pictures is in the site's. A path or the name of a test would otherwise take the table's whole width.
+    """
 
     def drawn(image: re.Match[str]) -> str:
         return _STYLE.sub("", (ROOT / "docs" / image[1]).read_text(encoding="utf-8"))
 
-    return _PICTURE.sub(drawn, html)
+    def breaking(table: re.Match[str]) -> str:
+        return _CELL_CODE.sub(lambda code: re.sub(r"(/|::|_|(?<=[a-z0-9])\.(?=[a-z]))", r"\1<wbr>", code[0]), table[0])
+
+    return _TABLE.sub(breaking, _PICTURE.sub(drawn, html))
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:

@@ -10,6 +10,8 @@ import typer
 from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
 from copl.commands.parts.display import say, show_json, show_table
 
+_NUM_SHOWN = 20
+
 
 def adapt(
     run_directory: RUN_ARGUMENT,
@@ -35,5 +37,6 @@ def adapt(
     if as_json:
         show_json([dict(zip(headers, row, strict=True)) for row in rows])
         return
-    show_table(f"{len(rows)} adapted users (first 20)", headers, rows[:20])
+    shown = f", the first {_NUM_SHOWN}" if len(rows) > _NUM_SHOWN else ""
+    show_table(f"{len(rows)} adapted users{shown}", headers, rows[:_NUM_SHOWN])
     say(f"wrote {out}; next: copl score {run_directory} ROWS --users {out} --out FILE")

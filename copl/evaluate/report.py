@@ -93,6 +93,7 @@ class ReportInputs:
         examples: what two users want, and the model knew.
         facts: how the run was made: command, versions, seed, data hash; plain JSON values.
         notes: what there is to know beside the figures, in words.
+        inside: what the methods say of their users and experts.
         answers: what users are shown and what it is worth to them, where that was measured.
         why: what makes the scores of some users.
     """
@@ -109,6 +110,7 @@ class ReportInputs:
     examples: Sequence[Example] = ()
     facts: Mapping[str, Any] = Factory(dict)
     notes: Sequence[str] = ()
+    inside: Sequence[str] = ()
     answers: AnswersPage | None = None
     why: Sequence[Why] = ()
 
@@ -311,7 +313,7 @@ def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, str, list[Plot]]]:
     )
     yield (
         "Users and experts",
-        "Each point of the map is a user; users with like preferences lie close together.",
+        " ".join(("Each point of the map is a user; users with like preferences lie close together.", *inputs.inside)),
         "beside",
         list(_user_plots(inputs)),
     )

@@ -125,7 +125,8 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
             evolve(e, prompt=_read(e.prompt)) for e in examples(load_margins(evaluation_of(first.root), data), data)
         ],
         facts=_facts(first),
-        notes=(*notes, *inside.notes),
+        notes=notes,
+        inside=inside.notes,
         why=[_why(reasons) for reasons in load_reasons(evaluation_of(first.root))],
         answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
     )

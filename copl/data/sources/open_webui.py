@@ -22,7 +22,7 @@ from copl.plugins import Component
 _ROLES = ("system", "user", "assistant")
 _DEPTH = 10_000
 _RATINGS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
-_HIDDEN = re.compile(r'<details type="(?:reasoning|code_interpreter)".*?</details>\n?', re.DOTALL)
+_HIDDEN = re.compile(r'<details type="(?:reasoning|code_interpreter)".*?(?:</details>\n?|\Z)', re.DOTALL)
 """What a model thinks and runs is kept with its answer, folded away, and is not sent to models again."""
 
 
@@ -78,19 +78,19 @@ def _judge(
     said: Said, rating: int, wanted: str, messages: Mapping[str, Mapping[str, Any]], collected: Collected
 ) -> None:
     rated = messages[wanted]
-    answer = _text(rated.get("content"))
+    answer = _answer(rated.get("content"))
     if not answer.strip():
         collected.drop("with an empty text")
         return
     parent = rated.get("parentId")
     others = {
-        _text(message.get("content")).strip(): None
+        _answer(message.get("content")).strip(): None
         for key, message in messages.items()
         if key != wanted and message.get("parentId") == parent and message.get("role") == "assistant"
     }
     others.pop(answer.strip(), None)
     others.pop("", None)
-    original = _text(rated.get("originalContent"))
+    original = _answer(rated.get("originalContent"))
     if original.strip() and original.strip() != answer.strip():
         collected.compare(said, answer, original)
     if others and rating:
@@ -132,7 +132,7 @@ def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
     return messages
 
 
-def _text(content: Any) -> str:
+def _answer(content: Any) -> str:
     return clean(_HIDDEN.sub("", text_of(content)))
 
 
@@ -145,7 +145,8 @@ def _prompt(messages: Mapping[str, Mapping[str, Any]], last: Any) -> str | None:
         message = messages.get(str(last))
         if message is None or message.get("role") not in _ROLES:
             return None
-        content = _text(message.get("content"))
+        given = message.get("content")
+        content = _answer(given) if message["role"] == "assistant" else text_of(given)
         if content.strip():
             turns.append({"role": str(message["role"]), "content": content})
         last = message.get("parentId")

@@ -73,14 +73,15 @@ def test_what_a_model_thinks_beforehand_is_no_part_of_its_answer(tmp_path: Path)
         "1": message("user", "Why?", None),
         "2": message("assistant", thought("hm") + "Because.", "1"),
         "3": message("assistant", thought("aha") + "Because.", "1"),
-        "4": message("user", "<details>And then?</details>", "2"),
+        "4": message("user", thought("what I read") + "And then?", "2"),
         "5": message("assistant", "It ends.", "4"),
+        "6": message("assistant", '<details type="reasoning" done="false">\n' * 20_000, "4"),
     }
     data = made("open-webui", written(tmp_path / "f.json", [feedback(1, "2", messages), feedback(-1, "5", messages)]))
     assert said(data) == {("ann", "thumb", "Because.", 1.0), ("ann", "thumb", "It ends.", -1.0)}
     prompts = {text: prompt for prompt, text in zip(data.responses.prompts, data.responses.texts, strict=True)}
     assert [turn["content"] for turn in json.loads(prompts["It ends."])] == [
-        "Why?", "Because.", "<details>And then?</details>",
+        "Why?", "Because.", thought("what I read") + "And then?",
     ]  # fmt: skip
 
 

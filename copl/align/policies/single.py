@@ -90,6 +90,7 @@ def train_policy(
 
     writer = Writer.open(options.model)
     rows = _without_marks(rows, writer, progress)
+    writer.tell_cut(rows, options.max_length, progress)
     targets = default_target_modules(writer.model)
     require_target_modules(writer.model, targets)
     steps = max(1, min(options.max_steps, math.ceil(len(rows) * options.epochs / options.batch_size)))

@@ -32,6 +32,7 @@ _NO_WORDS = "..."
 if TYPE_CHECKING:
     import numpy as np
 
+    from copl.align.policies.rows import PreferenceRow
     from copl.interfaces import Progress
 
 
@@ -157,12 +158,30 @@ class Writer:
     def pair(self, prompt: str, response: str, max_length: int) -> TokenPair:
         """Return a prompt with a response as tokens; a long response loses its end, a long prompt its beginning."""
         limit = min(max_length, self.max_positions)
-        ends = [] if self.end is None else [self.end]
-        before = "" if self.chat else " "
-        said = tokens_of(self.tokenizer, [response], lambda texts: before + texts[0], self._marks)
-        text = [*said, *ends][: max(1, limit - 1)]
+        text = self._response_ids(response)[: max(1, limit - 1)]
         asked = self.prompt_ids(prompt, max(1, limit - len(text)))
         return TokenPair((*asked, *text), len(asked))
+
+    def _response_ids(self, response: str) -> list[int]:
+        before, ends = "" if self.chat else " ", [] if self.end is None else [self.end]
+        return [*tokens_of(self.tokenizer, [response], lambda texts: before + texts[0], self._marks), *ends]
+
+    def tell_cut(self, rows: Sequence[PreferenceRow], max_length: int, progress: Progress) -> None:
+        """Say how many rows have more tokens, with one of their responses, than are trained on.
+
+        Args:
+            rows: the rows.
+            max_length: tokens of prompt and response together that are.
+            progress: is told.
+        """
+        limit = min(max_length, self.max_positions)
+        num_cut = 0
+        for row in rows:
+            longest = max(len(self._response_ids(text)) for text in (row.chosen, row.rejected))
+            num_cut += len(self.prompt_ids(row.prompt, sys.maxsize)) + longest > limit
+        if num_cut:
+            cut = f"{num_cut} of {len(rows)} rows are longer than {limit} tokens and are cut; max_length sets the limit"
+            progress.log("policy", finding=cut)
 
     def likelihoods(self, pairs: Sequence[TokenPair]) -> Tensor:
         """Return the log-likelihood [B] of each response given its prompt, by the model as it is now."""

@@ -121,7 +121,9 @@ def test_a_killed_training_goes_on_to_the_same_policy(policy: Path, options: Dpo
     assert other.steps == 3  # another training begins at the beginning
 
 
-def test_rows_that_would_end_a_turn_are_left_out_and_that_is_said(options: DpoOptions, tmp_path: Path) -> None:
+def test_rows_that_would_end_a_turn_are_left_out_and_those_that_are_cut_are_told(
+    options: DpoOptions, tmp_path: Path
+) -> None:
     writer = Writer.open(options.model)
     mark = writer.tokenizer.convert_ids_to_tokens(writer.end)
     hostile = [evolve(ROWS[0], prompt=f"Tea{mark}?"), evolve(ROWS[1], rejected=f"Why?{mark}")]
@@ -129,6 +131,11 @@ def test_rows_that_would_end_a_turn_are_left_out_and_that_is_said(options: DpoOp
     facts = train_policy([*ROWS, *hostile], tmp_path / "a", options, seed=1, progress=LineProgress(said.append))
     assert facts.num_rows == 2
     assert "policy: 2 of 4 rows hold special tokens of the model in their texts; left out" in said
+    assert not any("are cut" in line for line in said)
+    long = evolve(ROWS[0], prompt="Tea? " * 60)
+    train_policy([long, ROWS[1]], tmp_path / "c", evolve(options, max_steps=1, max_length=64), seed=1,
+                 progress=LineProgress(said.append))  # fmt: skip
+    assert "policy: 1 of 2 rows are longer than 64 tokens and are cut; max_length sets the limit" in said
     with pytest.raises(CoplError, match="all hold special tokens"):
         train_policy(hostile, tmp_path / "b", options, seed=1)
     assert not (tmp_path / "b").exists()

@@ -13,7 +13,8 @@ import pytest
 from copl import Model
 from copl.data.dataset import load_dataset
 
-SMALL = {"max_steps": 3, "batch_size": 4, "num_prompts": 2, "num_users": 3, "max_new_tokens": 5, "num_experts": 2}
+SMALL = {"max_steps": 3, "batch_size": 4, "num_prompts": 2, "num_users": 3, "max_new_tokens": 5, "num_experts": 2,
+         "max_length": 16}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +37,18 @@ def test_everybody_is_answered_by_one_policy(
     options = [part for setting in settings for part in ("--set", setting)]
     users = ["--user", seen, "--user", newcomer, "--user", "nobody", "--support", small_data]
 
+    told: list[str] = []
+
     def answers(out: Path, *named: object) -> list[dict[str, Any]]:
         code, _, said = run_copl(
             "align", run, prompts, "--out", out, "--generator", "facets", "--aligner", "mixture-dpo", *named, *options
         )
         assert code == 0, said
+        told.append(said)
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     first = answers(tmp_path / "first.jsonl", *users)
+    assert "rows are longer than 16 tokens and are cut; max_length sets the limit" in told[0]
     assert [row["user_known"] for row in first] == [True, True, False] * 2
     assert all(row["response"] == row["unpersonalised"] for row in first if not row["user_known"])
     [card] = run.glob("policies/*/mixture-dpo-*/*/policy.json")

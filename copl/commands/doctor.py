@@ -15,6 +15,9 @@ Finding = tuple[str, str, str]
 _OPTIONAL = {
     "gguf": "reads smollm2-135m once: pip install gguf",
     "datasets": "reads Hugging Face data sets: pip install 'copl[hub]'",
+    "trl": "trains policies on rewards: pip install 'copl[align]'",
+    "fastapi": "copl serve: pip install 'copl[serve]'",
+    "ray": "copl ablate --engine ray: pip install 'copl[ray]'",
     "pyg-lib": "sampled mini-batches for graphs beyond memory; see pyg.org for the wheel of your torch",
 }
 

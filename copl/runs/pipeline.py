@@ -21,6 +21,7 @@ from copl.explaining import explain_some, save_reasons
 from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
+from copl.reward.reading.memory import told_when_memory_is_short
 from copl.runs.consensus import consensus_margins
 from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, with_parts
 from copl.runs.directory import LOG_FILE, Run, create_run
@@ -39,6 +40,9 @@ OpenProgress = Callable[[Path | None], AbstractContextManager[Progress]]
 
 EVALUATED = ("validation", "test", "cold", "heldout")
 """Splits that an evaluation measures; ``heldout`` after adapting to ``support``."""
+
+
+_SMALLER = "lower what it is sized by, such as encoder.embedding_dim, or train on fewer rows; what is finished is kept"
 
 
 @final
@@ -104,7 +108,8 @@ def train(
         wait()
     with run.locked():
         try:
-            return _fit(run, data, open_progress, cache, ancestor)
+            with told_when_memory_is_short("training", _SMALLER):
+                return _fit(run, data, open_progress, cache, ancestor)
         except (BackboneError, DataError, OptionsError):
             if is_new:
                 run.discard()

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.model_folders import FOLDERS
 from copl import Model
 from copl.data.dataset import load_dataset
-from copl.errors import BackboneError, DataError, RunError
+from copl.errors import BackboneError, DataError, RunError, TrainingError
 from copl.model import UnknownUserWarning
 from copl.plugins import load
 from copl.runs.directory import open_run
@@ -163,6 +163,13 @@ def test_data_without_training_comparisons_is_refused_before_anything_is_written
     with pytest.raises(DataError, match="no comparisons to train on"):
         _train(_recipe(tiny_model), tmp_path / "d", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("encoder", ["mf", "gcf"])
+def test_sizes_that_no_memory_holds_are_a_line(encoder: str, small_data: Path, tmp_path: Path) -> None:
+    draft = {"method": {"name": "graph"}, "encoder": {"name": encoder, "embedding_dim": 10**14}}
+    with pytest.raises(TrainingError, match=r"memory exhausted in training; lower .* encoder\.embedding_dim"):
+        _train(resolve(draft, load()), small_data, tmp_path / "run")
 
 
 def test_a_backbone_that_is_refused_leaves_no_run_that_is_in_the_way(small_data: Path, tmp_path: Path) -> None:

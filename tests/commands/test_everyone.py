@@ -19,7 +19,7 @@ def everyone_run(run_copl: RunCopl, small_data: Path, tmp_path: Path) -> Path:
     run = tmp_path / "run"
     code, out, err = run_copl("train", small_data, "--out", run, "--all", "--no-cache", *QUICK)
     assert code == 0, err
-    assert "By validation alone: " in out
+    assert "Is it personal? A first look, by validation alone; in brackets: 95 % intervals." in out.splitlines()
     assert f"next: copl score {run} ROWS" in err
     return run
 

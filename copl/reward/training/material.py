@@ -9,12 +9,13 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from copl.data.hashing import hashes
 from copl.errors import DataError, TrainingError
 from copl.records import Comparisons, PreferenceData
 from copl.reward.training.user_vectors import UserVectors
 
 if TYPE_CHECKING:
-    from copl.records import IntArray
+    from copl.records import IntArray, ResponseTable
 
 
 @final
@@ -23,7 +24,7 @@ class Material:
     """What a reward model is trained and judged on.
 
     Attributes:
-        texts: row of each text in the data set's response table [R].
+        texts: row of each text in the data set's response table, in an order that follows from the texts [R].
         groups: number of the prompt of each text [R].
         user_ids: ids of the users that occur [U].
         users: their embeddings, in the encoder's scale [U, D].
@@ -60,16 +61,21 @@ def gather(data: PreferenceData, users: UserVectors | None) -> Material:
     if len(train) == 0:
         raise DataError(f"data set {data.name!r} has no comparisons in the split 'train'; the reward model needs some")
     both = Comparisons.concat([train, validation])
-    texts, numbered = np.unique(np.concatenate([both.chosen, both.rejected]), return_inverse=True)
-    chosen, rejected = numbered.reshape(2, -1)
+    texts = _in_their_order(np.unique(np.concatenate([both.chosen, both.rejected])), data.responses)
+    place = np.zeros(len(data.responses), dtype=np.int64)
+    place[texts] = np.arange(len(texts))
     present, user = np.unique(both.user, return_inverse=True)
     ids = tuple(data.users.ids[row] for row in present)
     vectors = _vectors(ids, users, {data.users.ids[row] for row in np.unique(train.user)})
-    both = evolve(both, user=user, chosen=chosen, rejected=rejected)
-    prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys(data.responses.prompts))}
-    groups = np.array([prompts[data.responses.prompts[row]] for row in texts], dtype=np.int64)
+    both = evolve(both, user=user, chosen=place[both.chosen], rejected=place[both.rejected])
+    _, groups = np.unique(hashes([data.responses.prompts[row] for row in texts]), return_inverse=True)
     count = np.arange(len(both))
     return Material(texts, groups, ids, vectors, both.take(count < len(train)), both.take(count >= len(train)))
+
+
+def _in_their_order(rows: IntArray, responses: ResponseTable) -> IntArray:
+    """Return rows of texts by hashes of these, so that what is drawn of them does not depend on who named them."""
+    return rows[np.argsort(hashes([responses.keys[row] for row in rows]), kind="stable")]
 
 
 def _vectors(ids: tuple[str, ...], users: UserVectors | None, trained_on: set[str]) -> Tensor:

@@ -7,10 +7,9 @@ have learnt to see in a text. The score is
 
 with the table's score S, and the reward model's score T less its score L of the average text, so that scores of all
 users are on one scale. The weights are fitted by Bradley-Terry likelihood on the validation split, which neither has
-learnt from, and what the reward model changes counts by how much surer it is, on these N comparisons, that it helps
-than that it harms,
+learnt from, and what the reward model changes counts by how surely it helps on these N comparisons, doubt twice,
 
-    max(0, 2 Phi(z) - 1) N / (N + 30),    z = mean gain of log likelihood over the table alone / its standard error,
+    Phi(z)^2 N / (N + 30),    z = mean gain of log likelihood over the table alone / its standard error,
 
 so that a reward model learnt from next to nothing leaves the table as it is.
 """
@@ -94,10 +93,10 @@ def _fitted(table: FloatArray, text: FloatArray) -> tuple[float, float]:
 
 
 def _confidence(gain: FloatArray) -> float:
-    """Return how much surer it is that the mean of gains [N] is above 0 than below, from 0, also without any, to 1."""
+    """Return how surely the mean of gains [N] is above 0, in [0, 1); 0 where there are none."""
     from scipy.special import ndtr
 
     if not len(gain):
         return 0.0
     error = max(float(gain.std()) / np.sqrt(len(gain)), _LEAST_ERROR)
-    return max(0.0, 2 * float(ndtr(gain.mean() / error)) - 1) * len(gain) / (len(gain) + _DOUBT)
+    return float(ndtr(gain.mean() / error)) ** 2 * len(gain) / (len(gain) + _DOUBT)

@@ -54,12 +54,10 @@ def test_a_reward_model_that_may_harm_counts_little() -> None:
 
 
 def test_what_counts_by_hand() -> None:
-    """Mean .1, deviation sqrt(.84) / sqrt(84): z = 1, which is one of 68.27 %, times 84 / (84 + 30)."""
-    assert _confidence(np.r_[np.full(42, 0.1 + np.sqrt(0.84)), np.full(42, 0.1 - np.sqrt(0.84))]) == pytest.approx(
-        0.6826895 * 84 / 114
-    )
-    assert _confidence(np.tile([1.0, -1.0], 45)) == 0.0
-    assert _confidence(np.tile([1.0, -1.1], 45)) == 0.0
+    """Even gains of either sign: z = 0, half of a half, times 90 / (90 + 30); z = 1 is surer by .8413."""
+    assert _confidence(np.tile([1.0, -1.0], 45)) == pytest.approx(0.25 * 0.75)
+    gains = np.r_[np.full(42, 0.1 + np.sqrt(0.84)), np.full(42, 0.1 - np.sqrt(0.84))]  # deviation .1 of the mean .1
+    assert _confidence(gains) == pytest.approx(0.8413447**2 * 84 / 114)
     # mean .1 over .3 / sqrt(900): z = 10, all but surely, times 900 / 930
     assert _confidence(np.tile([0.4, -0.2], 450)) == pytest.approx(900 / 930)
     assert _confidence(np.zeros(0)) == 0.0

@@ -19,6 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 from copl import Model
 from copl.align.policies.rows import plain_prompt
 from copl.align.policies.writer import Writer
+from copl.data.chat import messages_of
 from copl.reward.backbones.language_models import language_model_directory
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = [line for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
     rows = [
         {
-            "prompt": [{"role": "user", "content": prompt}] if chat else plain_prompt(prompt),
+            "prompt": [{"role": "user", "content": prompt}] if chat else plain_prompt(messages_of(prompt)),
             "asked": prompt,
             "user_id": user,
         }

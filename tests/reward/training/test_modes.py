@@ -133,7 +133,14 @@ def test_chosen_layers_alone_are_adapted(train_tiny: Train, preferences: Planted
         adapted("both", (0, 2), 2)
 
 
-@pytest.mark.parametrize("options", [attrs.evolve(QUICK, max_steps=40, eval_every=40), FROZEN], ids=["adapt", "frozen"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        attrs.evolve(QUICK, max_steps=40, eval_every=40, head_learning_rate=0.1),
+        attrs.evolve(FROZEN, head_learning_rate=0.01),
+    ],
+    ids=["adapt", "frozen"],
+)
 def test_users_can_be_trained_along(
     options: RewardOptions,
     train_tiny: Train,
@@ -143,7 +150,6 @@ def test_users_can_be_trained_along(
 ) -> None:
     data, told = preferences
     values = torch.randn(16, 4, generator=torch.Generator().manual_seed(3))  # nothing is known of users at first
-    options = attrs.evolve(options, head_learning_rate=0.1)
     fixed = train_tiny(tmp_path / "fixed", data, UserVectors(told.ids, values), options)
     assert load_trained_users(tmp_path / "fixed") is None
     ids = (*told.ids, "idle")  # a user without comparisons stays as it is

@@ -70,10 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "encoders_real.md", help="file of the table")
     wanted = parser.parse_args(arguments)
     sets, encoders = wanted.sets.split(","), wanted.encoders.split(",")
-    cells, code = (
-        Cells(wanted.out.with_suffix(".jsonl")),
-        code_digest("benchmarks/encoders_real.py", "copl/graph", "copl/data"),
-    )
+    cells = Cells(wanted.out.with_suffix(".jsonl"))
+    code = code_digest("benchmarks/encoders_real.py", "copl/graph", "copl/data")
     results: dict[tuple[str, str], list[Mapping[str, float]]] = {}
     for seed in range(wanted.seeds):
         for name in sets:

@@ -25,7 +25,7 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import numpy as np
@@ -54,6 +54,9 @@ from copl.reward.training.batches import PairCollator
 from copl.reward.training.objective import BradleyTerryObjective
 from copl.system.files import write_text
 from copl.system.progress import SilentProgress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 DIM, EXPERTS, RANK, ALPHA, DROPOUT, TOP_LAYERS = 512, 8, 8, 16.0, 0.1, 4
 BARS = {
@@ -163,29 +166,37 @@ def reward_model(reader: TextReader, gate: ExpertGate) -> PersonalRewardModel:
     return model.to(backbone.model.device).train()
 
 
+Loss: TypeAlias = "Callable[[dict[str, Any]], Tensor]"
+
+
+def step_of(
+    module: nn.Module, loss: Loss, draw: Callable[[], dict[str, Tensor]], trunk: PreTrainedModel
+) -> Callable[[], None]:
+    """A training step of a module on what is drawn, on the device of the trunk, in bfloat16 where that is."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+
+    def step() -> None:
+        batch = {name: tensor.to(trunk.device) for name, tensor in draw().items()}
+        with torch.autocast(trunk.device.type, torch.bfloat16, enabled=trunk.dtype == torch.bfloat16):
+            value = loss(batch)
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
 def variants(backbone: LoadedBackbone, encoded: EncodedResponses, pairs: Comparisons) -> dict[str, Callable[[], None]]:
     """One step of each variant, by name."""
-    device = backbone.model.device
-    bfloat16 = backbone.model.dtype == torch.bfloat16
     users = torch.randn(len(pairs), DIM, generator=torch.Generator().manual_seed(0))
     rows = np.arange(len(pairs))
 
     def gate() -> ExpertGate:
         return LearnedGate(LearnedGateOptions(num_experts=EXPERTS), embedding_dim=DIM, top_k=1)
 
-    def stepping(module: nn.Module, loss: Callable[[dict[str, Any]], Tensor], collator: PairCollator) -> Any:
-        trained = [p for p in module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
-
-        def step() -> None:
-            batch = {name: tensor.to(device) for name, tensor in collator(rows).items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                value = loss(batch)
-            value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
+    def stepping(module: nn.Module, loss: Loss, collator: PairCollator) -> Callable[[], None]:
+        return step_of(module, loss, lambda: collator(rows), backbone.model)
 
     def ours(
         gate: ExpertGate, *, packed: bool = False, top: int = 0, dropout: type[nn.Dropout] = SixteenBitDropout
@@ -198,17 +209,17 @@ def variants(backbone: LoadedBackbone, encoded: EncodedResponses, pairs: Compari
                 layer.lora_dropout["default"] = dropout(DROPOUT)
         objective = BradleyTerryObjective(model)
         collator = PairCollator(encoded, pairs, users, routes=None, kept=kept, packed=packed)
-        return stepping(objective, lambda batch: objective(**batch)["loss"], collator)  # type: ignore[no-any-return]
+        return stepping(objective, lambda batch: objective(**batch)["loss"], collator)
 
     plain = PairCollator(encoded, pairs, users, routes=None, kept=None)
-    tokens = {name: tensor.to(device) for name, tensor in plain(rows).items()}
+    tokens = {name: tensor.to(backbone.model.device) for name, tensor in plain(rows).items()}
 
     @torch.no_grad()
     def forward() -> None:
         backbone.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
 
     dispatched = DispatchedModel(shared_copy(backbone)).train()
-    found: dict[str, Callable[[], None]] = {
+    return {
         "forward": forward,
         "stock": ours(NoGate(), dropout=nn.Dropout),
         "plain": ours(NoGate()),
@@ -217,7 +228,6 @@ def variants(backbone: LoadedBackbone, encoded: EncodedResponses, pairs: Compari
         "packed": ours(gate(), packed=True),
         "cached": ours(gate(), top=min(TOP_LAYERS, backbone.num_layers - 1)),
     }
-    return found
 
 
 @attrs.frozen

@@ -279,7 +279,7 @@ def _causes(facts: TrainingFacts, *, personal: bool) -> Iterator[tuple[str, str]
         median = f"{facts.median_comparisons:,.0f}"
         yield (
             f"Users have said little: half of them have {median} training comparisons or fewer.",
-            ("more comparisons of each user"),
+            "more comparisons of each user",
         )
     if personal and facts.outside > _MANY_OUTSIDE:
         alone = f"{facts.outside:.0%} of the users judged no response that the largest island of users judged"

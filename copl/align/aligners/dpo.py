@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from copl.align.policies.rows import PreferenceRow
     from copl.align.policies.writer import Writer
-    from copl.interfaces import AlignerContext
+    from copl.interfaces import AlignerContext, Progress
 
 
 Questions: TypeAlias = Sequence[tuple[str, Sequence[int]]]
@@ -48,8 +48,7 @@ class DpoAligner:
         from copl.align.policies.single import speaking
 
         places = {user: self._ensure(user, context) for user in filter(context.knows, requests.user_ids)}
-        asked = self._writer.questions(requests.prompts, self._options.max_new_tokens, context.progress)
-        questions = list(zip(requests.prompts, asked, strict=True))
+        questions = questions_of(self._writer, requests.prompts, self._options, context.progress)
         plain = written(self._writer, questions, self._options, context.seed)
         texts: dict[str, list[str]] = {}
         for user in requests.user_ids:
@@ -104,6 +103,11 @@ class DpoAligner:
             if self._options.said:  # the same embedding may come of a file of users, without what they have said
                 digest.update(repr(self._said(user, context)).encode("utf-8", "surrogatepass"))
         return context.directory / digest.hexdigest()[:24]
+
+
+def questions_of(writer: Writer, prompts: Sequence[str], options: PolicyOptions, progress: Progress) -> Questions:
+    """Return the prompts with their tokens; it is said how many were too long."""
+    return list(zip(prompts, writer.questions(prompts, options.max_new_tokens, progress), strict=True))
 
 
 def written(writer: Writer, questions: Questions, options: PolicyOptions, seed: int) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
-from copl.align.aligners.dpo import own_answers, written
+from copl.align.aligners.dpo import own_answers, questions_of, written
 from copl.align.policies.options import MixtureDpoOptions
 from copl.answers import Answer, AnswerRequests
 from copl.errors import CoplError
@@ -69,8 +69,7 @@ class MixtureDpoAligner:
         ids = [user if context.knows(user) else NOBODY for user in (*requests.user_ids, NOBODY)]
         distinct = list(dict.fromkeys(ids))
         vectors = method.user_vectors(UserTable.ungrouped(distinct), context.adapted)
-        asked = policy.writer.questions(requests.prompts, self._options.max_new_tokens, context.progress)
-        questions = list(zip(requests.prompts, asked, strict=True))
+        questions = questions_of(policy.writer, requests.prompts, self._options, context.progress)
         texts: dict[str, list[str]] = {}
         voices: dict[bytes, list[str]] = {}  # whom the gate gives the same experts, they are told the same
         for name, vector in zip(distinct, vectors, strict=True):

@@ -127,8 +127,7 @@ class Writer:
 
     def has_marks(self, prompt: str, response: str) -> bool:
         """Return whether a text holds what the tokenizer takes for a mark of the template, wherever it stands."""
-        texts = (*(part for turn in messages_of(prompt) for part in (turn["role"], turn["content"])), response)
-        return any(has_marks(self.tokenizer, text, self._marks) for text in texts)
+        return any(has_marks(self.tokenizer, text, self._marks) for text in (*_written_in(prompt), response))
 
     @property
     def max_positions(self) -> int:
@@ -144,16 +143,16 @@ class Writer:
         Raises:
             BackboneError: the chat template refuses it.
         """
-        parts = [part for turn in messages_of(prompt) for part in (turn["role"], turn["content"])]
 
         def join(texts: Sequence[str]) -> str:
             turns = [{"role": role, "content": text} for role, text in zip(texts[::2], texts[1::2], strict=True)]
             return render(self.tokenizer, turns, asks=True) if self._has_chat else plain_prompt(turns)
 
         try:
-            return tokens_of(self.tokenizer, parts, join, self._marks, opened=not self._has_chat)[-room:]
+            ids = tokens_of(self.tokenizer, _written_in(prompt), join, self._marks, opened=not self._has_chat)
         except TextError as error:
             raise BackboneError(_in_short(error)) from error
+        return ids[-room:]
 
     def pair(self, prompt: str, response: str, max_length: int) -> TokenPair:
         """Return a prompt with a response as tokens; a long response loses its end, a long prompt its beginning."""
@@ -251,6 +250,11 @@ class Writer:
         if not self.chat:  # a model that was taught no end goes on with the next question
             texts = [text.partition("\n\nHuman:")[0] for text in texts]
         return [canonical_text(text) or _NO_WORDS for text in texts]
+
+
+def _written_in(prompt: str) -> list[str]:
+    """Role and content of each turn of a prompt, one after the other."""
+    return [part for turn in messages_of(prompt) for part in (turn["role"], turn["content"])]
 
 
 def _in_short(error: TextError) -> str:

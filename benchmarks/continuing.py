@@ -6,8 +6,9 @@ Each run is trained in a process of its own on one thread: on the old rows, on a
 run on (`copl.runs.pipeline.train`, with `former` as `copl train --from` calls it). Processor seconds are those of
 training, from reading the data set to the finished run; the start of Python and of its libraries, and the verdict of
 the command, take the same time whatever is trained. For `graph`, which reads no texts, the whole commands are measured
-besides. Texts are read beforehand and found in the cache by all. Of the new
-rows half are of users nobody knew before, whose comparisons are all new; the others are spread over everybody.
+besides. Modules are compiled first, as those of an installation are: else each command would compile all of them anew,
+where Python is told to keep none. Texts are read beforehand and found in the cache by all. Of the new rows half are of
+users nobody knew before, whose comparisons are all new; the others are spread over everybody.
 
 Method `graph` learns from a planted graph, `copl` with frozen features from the embedded corpus. Accuracy is that on
 held-out comparisons of all seen users, of those on prompts never trained on where there are such, of unseen users after
@@ -145,6 +146,7 @@ def grown(case: Case, scale: float, seed: int) -> tuple[PreferenceData, Preferen
 def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, Any]:
     """Return what each command takes and how good the runs are."""
     before, after, late = grown(case, scale, seed)
+    run(ROOT, ["-m", "compileall", "-q", str(ROOT / "copl"), str(ROOT / "plugins")], scratch)
     for name, data in (("old", before), ("new", after)):
         save_dataset(data, scratch / name)
     if "method.name=graph" not in case.recipe:  # the texts are read, by the method that does least with them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -36,6 +37,10 @@ COMMANDS = (
     "serve",
 )
 """Commands in the order of the help: a module of `copl.commands` each, with a function of its name or a group `app`."""
+
+_BETWEEN_COLLECTIONS = 10_000
+"""New objects between two searches for garbage: by Python's 700 a command that loads torch spends a third of a second
+on them, and nothing that libraries define is garbage."""
 
 
 def _print_version(asked: bool) -> None:
@@ -96,6 +101,7 @@ def _require_place() -> None:
 
 def main() -> None:
     """Run the program: a user's mistake is one line a fault on standard error and exit code 2."""
+    gc.set_threshold(_BETWEEN_COLLECTIONS)
     _open_streams()
     try:
         _require_place()

@@ -143,3 +143,18 @@ def test_texts_that_a_run_has_read_are_scored_asked_and_explained_without_its_la
         assert set(heavy) <= {"torch"}, (command, heavy)
     assert last[1][0] == 0, last[1][2]
     assert {"transformers", "peft"} <= set(last[1][1])
+
+
+def test_loading_torch_is_not_held_up_by_searches_of_everything_for_garbage() -> None:
+    program = """
+import gc, sys
+from copl import cli
+before = gc.get_stats()[2]["collections"]
+try:
+    cli.main()
+except SystemExit:
+    import torch
+    print(gc.get_stats()[2]["collections"] - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"

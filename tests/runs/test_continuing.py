@@ -17,10 +17,13 @@ from copl.errors import CoplError, RunError
 from copl.model import Model
 from copl.plugins import load
 from copl.records import Comparisons, PreferenceData, UserTable
+from copl.runs.consensus import consensus_margins
 from copl.runs.continuing import Former
 from copl.runs.directory import open_run
 from copl.runs.learnt import LEARNT_FILE, Changes, LearntRows
 from copl.runs.sharing import save_portable
+from copl.runs.verdicts import first_verdict
+from copl.system.progress import SilentProgress
 
 RunCopl = Callable[..., tuple[int, str, str]]
 GONE = "zoe-4711"
@@ -67,7 +70,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from copl.data.sources.tables import read_table
     from copl.runs.pipeline import train
     from copl.runs.recipe import resolve
-    from copl.system.progress import SilentProgress
 
     root = tmp_path_factory.mktemp("continuing")
     said = rows(1300)
@@ -141,6 +143,35 @@ def test_from_the_same_data_everything_is_taken_over(world: Path, tmp_path: Path
     for one, other in zip(table(tmp_path / "run", data), table(world / "mf", data), strict=True):
         assert np.array_equal(one, other)
     assert open_run(tmp_path / "run", load()).fingerprint == open_run(world / "mf", load()).fingerprint
+
+
+def test_the_verdict_has_the_numbers_of_one_from_scratch(world: Path, tmp_path: Path, run_copl: RunCopl) -> None:
+    """Where nothing is new the same lines; where something is, the same consensus, trained on all there is now."""
+    progress, before, data = SilentProgress(), open_run(world / "mf", load()), load_dataset(world / "old")
+    verdict = first_verdict(before, data, before.load_method(), progress=progress, cache=None).text
+    assert "of 100" in verdict
+    more = ("--method", "graph", "--encoder", "mf")
+    for kind, name, how in (
+        ("old", "again", ("--from", world / "mf")),
+        ("new", "grown", ("--from", world / "mf")),
+        ("new", "scratch", more),
+    ):
+        code, out, err = run_copl("train", world / kind, *how, "--out", tmp_path / name, "--no-cache")
+        assert code == 0, err
+        assert (verdict in out) == (kind == "old")
+    data = load_dataset(world / "new")
+    grown, scratch, stale = (
+        consensus_margins(
+            open_run(run, load()), learned, data, ("validation",), plugins=load(), progress=progress, cache=None
+        )["validation"]
+        for run, learned in (
+            (tmp_path / "grown", data),
+            (tmp_path / "scratch", data),
+            (world / "mf", load_dataset(world / "old")),
+        )
+    )
+    assert np.array_equal(grown, scratch)
+    assert not np.array_equal(grown, stale)
 
 
 def test_an_encoder_that_cannot_go_on_begins_anew_and_says_so(world: Path, tmp_path: Path, run_copl: RunCopl) -> None:

@@ -334,3 +334,36 @@ def crossed_mean(
     mean = float(np.average(values, weights=weights))
     resampled = crossed_resamples(values, sampled, seed=seed, num_resamples=num_resamples, weights=weights)
     return mean, *interval(mean, resampled)
+
+
+def crossed_share(
+    values: FloatArray,
+    sampled: Sequence[IntArray],
+    *,
+    seed: int,
+    num_resamples: int,
+    weights: FloatArray | None = None,
+) -> tuple[float, float, float]:
+    """Return the mean of what is right, 0 to 1 [N], with its 95 % interval: `crossed_mean`, but see `share_bounds`."""
+    mean, *bounds = crossed_mean(values, sampled, seed=seed, num_resamples=num_resamples, weights=weights)
+    nothing_varies = np.ptp(values) == 0
+    return mean, *(share_bounds(mean, spread(np.zeros(len(values)), sampled)) if nothing_varies else bounds)
+
+
+def share_bounds(share: float, spread: Spread) -> tuple[float, float]:
+    """Return the 95 % interval of a share of right answers among answers that are all alike.
+
+    All right or all wrong says little where few were asked, though nothing varies. It counts as one answer of each
+    cluster, of the kind that has fewest: .025^(1/C) to 1, or 0 to 1 - .025^(1/C) (Clopper and Pearson 1934, "The use of
+    confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26). Half right, where every
+    margin is zero, is no sample of anything: it stays as it is.
+
+    Args:
+        share: 0, 1/2 or 1.
+        spread: of the same answers, its degrees of freedom one less than there are clusters.
+
+    >>> [round(end, 3) for end in share_bounds(1.0, Spread(0.0, 19.0))]
+    [0.832, 1.0]
+    """
+    least = 0.025 ** (1 / (spread.degrees + 1))
+    return (least, 1.0) if share == 1 else (0.0, 1 - least) if share == 0 else (share, share)

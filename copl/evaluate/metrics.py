@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from copl.bradley_terry import log_loss
-from copl.evaluate.bootstrap import crossed_mean, crossed_resamples, interval, sampled_from
+from copl.evaluate.bootstrap import crossed_mean, crossed_resamples, crossed_share, interval, sampled_from
 from copl.interfaces import EvaluationContext
 from copl.options import option
 from copl.plugins import Component
@@ -59,6 +59,7 @@ class _MeanMetric(ABC):
     """A mean over comparisons, on one or several subsets of them."""
 
     name = "accuracy"
+    mean = staticmethod(crossed_share)
 
     def __init__(self, options: MetricOptions) -> None:
         self._options = options
@@ -82,7 +83,7 @@ class _MeanMetric(ABC):
     def _measure(
         self, values: FloatArray, sampled: Sequence[IntArray], subset: str, context: EvaluationContext
     ) -> Measurement:
-        estimate = crossed_mean(values, sampled, seed=context.seed, num_resamples=self._options.num_resamples)
+        estimate = self.mean(values, sampled, seed=context.seed, num_resamples=self._options.num_resamples)
         return Measurement(context.split, subset, self.name, *estimate, len(values))
 
 
@@ -119,6 +120,7 @@ class LogLoss(_MeanMetric):
     """Mean of -log sigmoid(margin): low where the model is both right and rightly sure (Bradley-Terry loss)."""
 
     name = "log_loss"
+    mean = staticmethod(crossed_mean)
 
     def values(self, margins: FloatArray) -> FloatArray:
         correct(margins)
@@ -140,7 +142,7 @@ class UserAccuracy:
         if not len(users):
             return []
         answers = np.bincount(users)
-        estimate = crossed_mean(
+        estimate = crossed_share(
             correct(margins),
             sampled_from(pairs),
             weights=1 / answers[users],
@@ -168,22 +170,18 @@ class GroupAccuracy:
         group = np.array([-1 if g is None else number[g] for g in pairs.users.groups], dtype=np.int64)[users]
         measurements, resamples = [], []
         for row, name in enumerate(names):
-            values = right[group == row]
+            values, where = right[group == row], [kind[group == row] for kind in sampled]
             if not len(values):
                 continue
-            resampled = crossed_resamples(
-                values,
-                [kind[group == row] for kind in sampled],
-                seed=context.seed + row,
-                num_resamples=self._options.num_resamples,
-            )
-            value = float(values.mean())
-            low_high = interval(value, resampled)
-            measurements.append(Measurement(context.split, f"group:{name}", "accuracy", value, *low_high, len(values)))
-            resamples.append(resampled)
+            seed, num_resamples = context.seed + row, self._options.num_resamples
+            resamples.append(crossed_resamples(values, where, seed=seed, num_resamples=num_resamples))
+            estimate = crossed_share(values, where, seed=seed, num_resamples=num_resamples)
+            measurements.append(Measurement(context.split, f"group:{name}", "accuracy", *estimate, len(values)))
         if measurements:
-            worst = min(measurements, key=lambda m: m.value)
+            worst = min(measurements, key=lambda m: (m.value, m.low))
             low_high = interval(worst.value, np.min(resamples, axis=0))
+            if worst.value in (0, 1):  # nothing varies in its resamples
+                low_high = worst.low, worst.high
             measurements.append(
                 Measurement(context.split, "all", "worst_group_accuracy", worst.value, *low_high, worst.count)
             )

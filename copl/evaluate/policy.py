@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from attrs import frozen
 
-from copl.evaluate.bootstrap import interval, spread
+from copl.evaluate.bootstrap import interval, share_bounds, spread
 from copl.evaluate.tables import Table, cell, split_order, split_title
 from copl.records import Measurement
 
@@ -129,8 +129,10 @@ def _ratio(won: FloatArray, room: FloatArray, read: BoolArray) -> tuple[float, f
 def _share(marks: BoolArray) -> tuple[float, float, float]:
     users, prompts = np.nonzero(np.ones_like(marks))
     value = float(marks.mean())
-    reach = spread((marks.ravel() - value) / marks.size, [users, prompts]).reach
-    return value, max(value - reach, 0.0), min(value + reach, 1.0)
+    width = spread((marks.ravel() - value) / marks.size, [users, prompts])
+    if value in (0, 1):
+        return value, *share_bounds(value, width)
+    return value, max(value - width.reach, 0.0), min(value + width.reach, 1.0)
 
 
 def _groups(answers: ShownAnswers) -> list[BoolArray]:
@@ -141,7 +143,8 @@ def _groups(answers: ShownAnswers) -> list[BoolArray]:
 def _better_off(answers: ShownAnswers, read: BoolArray, seed: int) -> tuple[float, float, float]:
     """Return the share of users to whom what they are shown is worth more than what anybody would be shown.
 
-    Users and prompts are drawn anew together, so that a user who is better off by one prompt alone is not always.
+    Users and prompts are drawn anew together, so that a user who is better off by one prompt alone is not always. Where
+    all are shown what anybody would be shown nobody is better off, and that is no sample of anything.
     """
     difference = np.where(read, answers.shown - answers.unpersonalised, 0.0)
     difference = np.where(np.abs(difference) < 1e-9, 0.0, difference)  # the order of a sum is no difference
@@ -152,6 +155,8 @@ def _better_off(answers: ShownAnswers, read: BoolArray, seed: int) -> tuple[floa
     better = difference @ prompts.T > 1e-9
     resampled = (users.T * better).sum(axis=0) / num_users
     value = float((difference.sum(axis=1) > 1e-9).mean())
+    if difference.any() and np.ptp(resampled) == 0:
+        return value, *share_bounds(value, spread(np.zeros(num_users), [np.arange(num_users)]))
     return value, *interval(value, resampled)
 
 

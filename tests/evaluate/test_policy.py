@@ -65,6 +65,16 @@ def test_a_user_is_better_off_by_the_sum_over_the_prompts() -> None:
     assert measured(answers([[0, 1], [0, 0]]))[BETTER_OFF].count == 2
 
 
+def test_everybody_of_a_few_is_no_certainty() -> None:
+    """Two users of whom both are better off, or nothing can be read: .025^(1/2) to 1. The same choice is no sample."""
+    best = measured(answers([[2, 2], [2, 0]], unpersonalised=np.array([[0.0, 1], [1, 0]]) - 1))
+    assert (best[BETTER_OFF].value, best[BETTER_OFF].low) == (1, pytest.approx(0.025**0.5))
+    same = measured(answers([[0, 0], [0, 0]]))
+    assert (same[BETTER_OFF].low, same[BETTER_OFF].value, same[BETTER_OFF].high) == (0, 0, 0)
+    (unread,) = measure_answers(answers([[0, 0], [0, 0]], shown=np.full((2, 2), np.nan)), "cold", "all", seed=0)
+    assert (unread.metric, unread.low, unread.high) == (UNREAD, pytest.approx(0.025**0.5), 1)
+
+
 def test_what_length_explains_does_not_count() -> None:
     # one user who likes length alone, and one whose second facet is worth 1, whatever the length
     lengths = np.array([[1.0, 2, 3, 4]])

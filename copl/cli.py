@@ -14,29 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from copl.commands.parts.display import say
-from copl.commands.parts.program import Program
+from copl.commands.parts.program import COMMANDS, Program
 from copl.errors import CoplError, of_system
-
-COMMANDS = (
-    "demo",
-    "train",
-    "evaluate",
-    "adapt",
-    "ask",
-    "explain",
-    "score",
-    "align",
-    "export",
-    "ablate",
-    "report",
-    "doctor",
-    "data",
-    "plugins",
-    "config",
-    "cache",
-    "serve",
-)
-"""Commands in the order of the help: a module of `copl.commands` each, with a function of its name or a group `app`."""
 
 _BETWEEN_COLLECTIONS = 10_000
 """New objects between two searches for garbage: by Python's 700 a command that loads torch spends a third of a second
@@ -75,9 +54,9 @@ def application(first_word: str = "") -> typer.Typer:
     for name in (first_word,) if first_word in COMMANDS else COMMANDS:
         module = import_module(f"copl.commands.{name}")
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name)
+            app.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name])
         else:
-            app.command()(getattr(module, name))
+            app.command(rich_help_panel=COMMANDS[name])(getattr(module, name))
     return app
 
 

@@ -22,8 +22,11 @@ def command_line() -> str:
     from typer.main import get_command
 
     from copl.cli import application
+    from copl.commands.parts.program import GROUPS
 
-    lines = [NOTICE, "# Command line", ""]
+    lines = [NOTICE, "# Command line", "", "By what they are for, in the order of use, as in `copl --help`:", ""]
+    lines += [f"- {group}: {', '.join(f'`{name}`' for name in names)}" for group, names in GROUPS.items()]
+    lines += [""]
     for path, command in _commands("copl", get_command(application())):
         lines += [f"## `{path}`", "", _one_line(command.help), ""]
         arguments = [p for p in command.params if p.param_type_name == "argument"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from typing import Any
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from copl.cli import COMMANDS, application
+from copl.cli import application
+from copl.commands.parts.program import COMMANDS, GROUPS
 
 
 def _all_commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -45,6 +47,13 @@ def test_a_command_alone_is_the_one_among_all() -> None:
         assert shown[0] == shown[1]
     for word in ("--help", "trian", ""):
         assert list(get_command(application(word)).commands) == list(COMMANDS)  # type: ignore[attr-defined]
+
+
+def test_commands_stand_in_groups_in_the_order_of_use() -> None:
+    shown = CliRunner().invoke(application(), ["--help"], terminal_width=100).output
+    titles = re.findall(r"^╭─ (.+?) ─", shown, flags=re.MULTILINE)
+    assert titles == ["Options", *GROUPS]
+    assert re.findall(r"^│ ([a-z]+) ", shown, flags=re.MULTILINE) == list(COMMANDS)
 
 
 def test_whoever_reads_the_beginning_of_a_help_sees_no_traceback() -> None:

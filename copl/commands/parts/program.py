@@ -9,13 +9,30 @@ from typer.core import TyperGroup
 
 from copl.commands.parts.interrupts import interruptible
 
+GROUPS = {
+    "Data": ("data",),
+    "Learn": ("demo", "train", "config", "adapt", "ask"),
+    "Judge": ("evaluate", "report", "explain", "ablate"),
+    "Use": ("score", "align", "export", "serve"),
+    "Extend and look after": ("plugins", "doctor", "cache"),
+}
+"""Commands by what they are for, in the order of use: a module of `copl.commands` each, with a function of its name or
+a group `app`."""
+
+COMMANDS = {name: group for group, names in GROUPS.items() for name in names}
+"""The group that each command stands in, in the order of the help."""
+
 
 @final
 class Program(TyperGroup):
     """A program whose commands, where they do not say more themselves, say that they were interrupted.
 
-    In its help a flag stands without a type: there is no value to give.
+    In its help a flag stands without a type: there is no value to give; and commands stand in the order of `COMMANDS`.
     """
+
+    def __init__(self, *args: Any, commands: dict[str, Any], **settings: Any) -> None:
+        there = {name: commands[name] for name in COMMANDS if name in commands}
+        super().__init__(*args, commands=there, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
         _leave_out_types_of_flags(self)

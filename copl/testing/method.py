@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from copl.interfaces import PreferenceModel, Progress
 from copl.options import parse_options
 from copl.plugins import Plugins, load
 from copl.records import AdaptedUsers, BoolArray, ComparisonSet, FloatArray, PreferenceData, ScoreRequests, UserTable
+from copl.runs.code import code_digest
 from copl.runs.recipe import ANY_BACKBONE, DEFAULTS, Choice, Stages
 from copl.system.progress import SilentProgress
 from copl.testing.check import Check, CheckResult, Once, fingerprint_of, require, run_checks
@@ -36,11 +38,13 @@ class _Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.progress: Progress = SilentProgress()
+        self.keys: list[Mapping[str, Any]] = []
 
     def stage(
         self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
     ) -> Path:
         directory = self.root / name
+        self.keys.append(key)
         if not directory.exists():
             directory.mkdir(parents=True)
             compute(directory)
@@ -77,6 +81,7 @@ class _Subject:
     described: Described
     root: Path
     data: PreferenceData
+    workspaces: dict[str, _Folder] = attrs.field(factory=dict)
 
     @cached_property
     def stages(self) -> Stages:
@@ -103,7 +108,8 @@ class _Subject:
 
     def fit(self, name: str) -> PreferenceModel:
         method: PreferenceModel = self.build()
-        method.fit(self.data, seed=_SEED, workspace=_Folder(self.root / name))
+        self.workspaces[name] = _Folder(self.root / name)
+        method.fit(self.data, seed=_SEED, workspace=self.workspaces[name])
         return method
 
     @cached_property
@@ -145,6 +151,14 @@ def fits(subject: _Subject) -> None:
     before = fingerprint_of(subject.data)
     assert subject.fitted is not None
     require(fingerprint_of(subject.data) == before, "fit changed the data set")
+
+
+def knows_its_results_by_the_code(subject: _Subject) -> None:
+    """its stages are known by its code, so that an edit is not given the result of what was there before"""
+    assert subject.fitted is not None
+    digest, keys = code_digest(subject.described.component.build), subject.workspaces["run"].keys
+    known = not keys or any(digest in json.dumps(key, default=str) for key in keys)
+    require(known, 'no key of a stage has the code in it: add "code": copl.runs.code.code_digest(<its class>)')
 
 
 def adapts(subject: _Subject) -> None:
@@ -241,6 +255,7 @@ def explains(subject: _Subject) -> None:
 _CHECKS: list[Check[_Subject]] = [
     is_a_method,
     fits,
+    knows_its_results_by_the_code,
     adapts,
     knows_whom_it_has_seen,
     scores_everybody,

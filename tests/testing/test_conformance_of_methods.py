@@ -16,6 +16,7 @@ from copl.explanation import Explanation, Part
 from copl.interfaces import FormerRun, PreferenceModel, Workspace
 from copl.plugins import Component, Registered
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ResponseTable, ScoreRequests
+from copl.runs.code import code_digest
 from copl.runs.recipe import Stages
 from copl.testing import CheckResult, check_component
 from copl.testing.check import fingerprint_of, global_randomness_untouched
@@ -39,9 +40,12 @@ class Popularity(PreferenceModel):
         )
         tensors = {key: torch.tensor(float(n)) for key, n in zip(data.responses.keys, net, strict=True)}
         directory = workspace.stage(
-            "votes", key={"seed": seed}, compute=lambda d: save_file(tensors, d / "votes.safetensors")
+            "votes", key=self.key(seed), compute=lambda d: save_file(tensors, d / "votes.safetensors")
         )
         self.load(directory.parent)
+
+    def key(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed, "code": code_digest(Popularity)}
 
     def load(self, directory: Path) -> None:
         found = load_file(directory / "votes" / "votes.safetensors")
@@ -77,6 +81,11 @@ class ChangesData(Popularity):
 class FailsToFit(Popularity):
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
         raise RuntimeError("no convergence")
+
+
+class TakesYesterdaysResult(Popularity):
+    def key(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed}
 
 
 class ForgetsNewcomers(Popularity):
@@ -200,7 +209,7 @@ def check(kind: type) -> dict[str, CheckResult]:
 def test_a_good_method_passes(kind: type) -> None:
     results = check(kind)
     assert {result.outcome for result in results.values()} == {"passed"}
-    assert len(results) == 16
+    assert len(results) == 17
 
 
 @pytest.mark.parametrize(
@@ -209,6 +218,7 @@ def test_a_good_method_passes(kind: type) -> None:
         (Stranger, "build gave Stranger, which does not derive from it"),
         (ChangesData, "fit changed the data set"),
         (FailsToFit, "raised RuntimeError: no convergence"),
+        (TakesYesterdaysResult, "no key of a stage has the code in it"),
         (ForgetsNewcomers, "no embedding for user-12, user-13"),
         (AnswersWithATensor, "adapt returned Tensor, not AdaptedUsers"),
         (ForgetsWhomItSaw, "seen_users are others after load"),

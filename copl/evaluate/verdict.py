@@ -204,7 +204,7 @@ def _personal(compared: Sequence[_Compared]) -> Iterator[Judgement]:
                 figures.format(
                     average=_differences([c.average for c in splits]),
                     consensus=_differences(consensus),
-                    beside=_beside(consensus),
+                    beside=_beside(consensus, named=len(splits) > 1),
                 ),
             )
 
@@ -222,9 +222,10 @@ _SENTENCES: dict[Kind, tuple[str, str]] = {
 """What is claimed of splits and by which figures, in the order of reading."""
 
 
-def _beside(consensus: Sequence[Measurement]) -> str:
-    gains = _and([f"{100 * m.value:.1f}" for m in consensus])
-    return f" It beats the {CONSENSUS} by {gains} of 100." if gains else ""
+def _beside(consensus: Sequence[Measurement], *, named: bool) -> str:
+    gains = [f"{100 * m.value:.1f}{'' if place else ' of 100'}" for place, m in enumerate(consensus)]
+    where = [_for([m]) if named else "" for m in consensus]
+    return f" It beats the {CONSENSUS} by {_and(list(map(str.__add__, gains, where)))}." if gains else ""
 
 
 def _knows_nobody(compared: Sequence[_Compared]) -> bool:

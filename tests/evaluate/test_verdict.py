@@ -27,11 +27,16 @@ def kinds(measurements: list[Measurement], facts: TrainingFacts = PLENTY) -> lis
 
 
 def test_a_personal_model_is_called_so_and_nothing_else_is_said() -> None:
-    measured = [m for s in FULL for m in (accuracy(s, 0.8), ahead(s, 0.12), ahead(s, 0.07, versus=CONSENSUS))]
+    gains = zip(FULL, (0.07, 0.08, 0.09), strict=True)
+    measured = [m for s, c in gains for m in (accuracy(s, 0.8), ahead(s, 0.12), ahead(s, c, versus=CONSENSUS))]
     assert judge(measured, PLENTY).text == (
         "Personal for seen users, new prompts and unseen users. When it knows the user, it gets 12.0 more of 100 "
         "comparisons right for seen users (10.0 to 14.0), 12.0 more for new prompts (10.0 to 14.0) and 12.0 more for "
-        "unseen users (10.0 to 14.0). It beats the consensus of all users by 7.0, 7.0 and 7.0 of 100."
+        "unseen users (10.0 to 14.0). It beats the consensus of all users by 7.0 of 100 for seen users, 8.0 for new "
+        "prompts and 9.0 for unseen users."
+    )
+    assert (
+        judge(measured[:3], PLENTY).text.splitlines()[0].endswith("It beats the consensus of all users by 7.0 of 100.")
     )
 
 

@@ -251,6 +251,18 @@ def test_doctor_names_what_is_there_and_what_is_missing(run_copl: RunCopl) -> No
     assert set(states.values()) <= {"ok", "missing", "broken"}
 
 
+def test_doctor_says_which_missing_weights_can_be_done_without(
+    run_copl: RunCopl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COPL_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr("copl.reward.backbones.packaged.PackagedFiles.is_installed", lambda self: False)
+    found = {finding["what"]: finding for finding in json.loads(run_copl("doctor", "--json")[1])}
+    default, other = found["backbone minilm"], found["backbone smollm2-135m"]
+    assert (default["state"], other["state"]) == ("missing", "missing")
+    assert default["detail"].startswith("the weights of ")
+    assert other["detail"].startswith("optional; the weights of ")
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_copl: RunCopl, tmp_path: Path) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError

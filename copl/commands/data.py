@@ -209,13 +209,14 @@ def describe(data: DATA_ARGUMENT, as_json: JSON_OPTION = False) -> None:
 
 
 def _describe(data: Any, findings: Any, as_json: bool) -> None:
+    from copl.commands.parts.notes import by_reason
     from copl.data.checking.description import describe_data, description_rows
 
     description = describe_data(data, findings)
     if as_json:
         show_json(description)
         return
-    show_table(f"Data set {data.name}", ("what", "value"), description_rows(description))
+    show_table(f"Data set {data.name}", ("what", "value"), by_reason(description_rows(description)))
 
 
 @app.command("check")

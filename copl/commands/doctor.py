@@ -71,6 +71,7 @@ def _backbones() -> list[Finding]:
     from copl.errors import CoplError
     from copl.options import describe_options
     from copl.plugins import load
+    from copl.runs.recipe import DEFAULTS
 
     registry = load().registry("backbone")
     findings: list[Finding] = []
@@ -80,7 +81,8 @@ def _backbones() -> list[Finding]:
             registry.create(name).fingerprint()
         except CoplError as error:
             if not any(info.required for info in describe_options(registered.component.options)):
-                findings.append((f"backbone {name}", "missing", error.faults[0]))
+                use = "" if name == DEFAULTS["backbone"] else "optional; "
+                findings.append((f"backbone {name}", "missing", f"{use}{error.faults[0]}"))
         else:
             findings.append((f"backbone {name}", "ok", registered.component.summary))
     return findings

@@ -156,8 +156,8 @@ class Service:
 
     async def forget(self, user: str) -> int:
         """Forget a user: events, tokens and states; return how many events there were."""
-        count = await self.store(self.log.forget, user)
         await self.store(self.tokens.revoke_of_user, user)
+        count = await self.store(self.log.forget, user)  # last: it empties the write-ahead log of both
         self.histories.forget(user)
         with suppress(OverloadedError):  # what is kept of the state is of a version that is never asked for again
             await self.with_model(lambda served: served.forget(user))

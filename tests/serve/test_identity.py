@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -163,6 +164,18 @@ def test_a_user_who_is_forgotten_has_no_token_any_more(service: Running) -> None
     assert service.http.get("/v1/users/ann", headers=ann).status_code == 401
     kept = [(token.scope, token.user, token.name, token.is_revoked) for token in service.service.tokens.all()]
     assert kept == [("user", None, "", True), ("admin", None, "", False)]
+
+
+def test_of_a_user_who_had_a_token_and_is_forgotten_no_byte_is_left_in_the_store(service: Running) -> None:
+    service.service.tokens.new("user", user="zoe-4711", name="the phone of zoe-4711")
+    admin = service.token("admin")
+    said = {"comparisons": [{"prompt": "zoe-4711?", "chosen": "Ask a cook!", "rejected": "Eight minutes."}]}
+    assert service.http.post("/v1/users/zoe-4711/comparisons", json=said, headers=admin).status_code == 200
+    assert service.http.delete("/v1/users/zoe-4711", headers=admin).status_code == 200
+    place = Path(service.service.log.url.removeprefix("sqlite:///"))
+    files = [path for path in place.parent.iterdir() if path.name.startswith(place.name)]
+    assert place in files
+    assert [path.name for path in files if b"zoe-4711" in path.read_bytes()] == []
 
 
 def test_whoever_forgets_the_only_user_with_a_token_does_not_open_the_service(service: Running) -> None:

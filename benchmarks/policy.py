@@ -6,11 +6,11 @@
 
 On the embedded corpus, whose users' true utilities are known. Answers are those of the grammar that are not detailed:
 short, of 16 styles. The language model is first taught to write them (supervised; `smollm2-135m` by a LoRA that is
-merged, `small`, a transformer of a million weights, from nothing; kept in the cache), to some prompts of the training
-and to a few that no preference was ever learnt on: what there is to say it has to know, what a user wants it has not.
-Policies are then trained by the aligners themselves, on the grammar's candidates to the training prompts, ranked by
-the rewards of the run. On the prompts never trained on it prints for each aligner, with 95 % intervals over users and
-prompts,
+merged, `small`, a transformer of a million weights, and `tiny`, of a third of that, from nothing; kept in the cache),
+to some prompts of the training and to a few that no preference was ever learnt on: what there is to say it has to
+know, what a user wants it has not. Policies are then trained by the aligners themselves, on the grammar's candidates to
+the training prompts, ranked by the rewards of the run. On the prompts never trained on it prints for each aligner, with
+95 % intervals over users and prompts,
 
 - *written*: the true utility of what it writes, from 0 (a random short answer) to 1 (the best of them), over what the
   grammar's reader can read, and the share it cannot;
@@ -60,6 +60,8 @@ from copl.system.files import cache_directory, new_directory
 from copl.system.progress import SilentProgress
 
 NUM_CANDIDATES = 8
+WRITERS = {"small": (128, 4), "tiny": (96, 2)}
+"""Writers that learn from nothing: width and number of layers, a million weights and a third of that."""
 
 
 @final
@@ -73,6 +75,7 @@ class Bench:
         new: prompts that no preference was learnt on.
         texts: the short answers of the grammar to these and to some training prompts.
         directory: where policies go.
+        seed: of what policies draw, and which part of the users and prompts these are.
     """
 
     model: Model
@@ -80,6 +83,7 @@ class Bench:
     new: list[str]
     texts: dict[str, tuple[str, ...]]
     directory: Path
+    seed: int = 0
 
     def context(self, generator: Generator, name: str) -> RunContext:
         """Return what an aligner may use, with a directory of its own."""
@@ -87,7 +91,7 @@ class Bench:
         support = data.split("support")
         adapted = self.model.adapt(support)
         return RunContext(
-            fitted_run(self.model), generator, self.directory / name, SilentProgress(), 0, adapted, support
+            fitted_run(self.model), generator, self.directory / name, SilentProgress(), self.seed, adapted, support
         )
 
     def table(self) -> TableGenerator:
@@ -102,22 +106,21 @@ class Bench:
         return AnswerRequests(users, self.new, [self.texts[prompt][:NUM_CANDIDATES] for prompt in self.new])
 
 
-def opened(args: argparse.Namespace) -> Bench:
-    """Open the run, and choose users and prompts evenly."""
-    model = Model.open(args.run)
+def opened(model: Model, args: argparse.Namespace, part: int = 0) -> Bench:
+    """Choose users and new prompts of a run, evenly; another part has others."""
     data = load_data(model.run)[0]
     learnt = data.split("train").comparisons.chosen
     training = _evenly(sorted({data.responses.prompts[row] for row in learnt.tolist()}), args.training)
-    new = _evenly(sorted(new_prompts(data)), args.prompts)
+    new = _part(sorted(new_prompts(data)), args.prompts, part)
     support = data.split("support").comparisons
     users = {
-        "seen users": _evenly(sorted(model.method.seen_users()), args.users),
-        "newcomers": _evenly(sorted({data.users.ids[row] for row in support.user.tolist()}), args.newcomers),
+        "seen users": _part(sorted(model.method.seen_users()), args.users, part),
+        "newcomers": _part(sorted({data.users.ids[row] for row in support.user.tolist()}), args.newcomers, part),
     }
     prompts = [*training, *new]
     every = FacetsGenerator(NoOptions()).candidates(prompts, num=len(COMBINATIONS), seed=1, progress=SilentProgress())
     texts = {prompt: _short(prompt, written) for prompt, written in zip(prompts, every, strict=True)}
-    return Bench(model, users, new, texts, Path(tempfile.mkdtemp(prefix="copl-policy-")))
+    return Bench(model, users, new, texts, Path(tempfile.mkdtemp(prefix="copl-policy-")), part)
 
 
 def _evenly(values: Sequence[str], count: int) -> list[str]:
@@ -125,13 +128,22 @@ def _evenly(values: Sequence[str], count: int) -> list[str]:
     return list(values[::step])[:count]
 
 
+def _part(values: Sequence[str], count: int, part: int) -> list[str]:
+    """Return so many values: evenly chosen ones as part 0, others as the parts that follow."""
+    first = _evenly(values, count)
+    if part == 0:
+        return first
+    rest = np.random.default_rng(0).permutation(sorted(set(values) - set(first)))
+    return sorted(map(str, rest[(part - 1) * count : part * count]))
+
+
 def _short(prompt: str, texts: Sequence[str]) -> tuple[str, ...]:
     """Return those answers that are not detailed."""
     return tuple(text for text in texts if (facets := read_facets(prompt, text)) is not None and not facets[0])
 
 
-def small_writer(texts: Sequence[str], directory: Path) -> Path:
-    """Write a random language model of about a million weights, with a tokenizer of its own for the texts."""
+def small_writer(texts: Sequence[str], directory: Path, width: int, num_layers: int, seed: int) -> Path:
+    """Write a random language model, with a tokenizer of its own for the texts."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -140,16 +152,18 @@ def small_writer(texts: Sequence[str], directory: Path) -> Path:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer, eos_token="<end>", pad_token="<end>", model_max_length=512
     )
-    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
     config = LlamaConfig(
-        **sizes,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
         vocab_size=len(fast),
         max_position_embeddings=512,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=fast.eos_token_id,
     )
-    with own_randomness(0), quiet_packages():
+    with own_randomness(seed), quiet_packages():
         LlamaForCausalLM(config).save_pretrained(directory)
     fast.save_pretrained(directory)
     return directory
@@ -157,10 +171,10 @@ def small_writer(texts: Sequence[str], directory: Path) -> Path:
 
 def taught(name: str, bench: Bench, steps: int, batch: int) -> Path:
     """Return the directory of a language model that was taught to write short answers, from the cache if there."""
-    small, rows = name == "small", [(prompt, text) for prompt, texts in bench.texts.items() for text in texts]
+    small, rows = name in WRITERS, [(prompt, text) for prompt, texts in bench.texts.items() for text in texts]
     if small:
         texts = [part for prompt, text in rows for part in (plain_prompt(messages_of(prompt)), text)]
-        name = str(small_writer(texts, bench.directory / "small"))
+        name = str(small_writer(texts, bench.directory / name, *WRITERS[name], bench.seed))
     plain = Writer.open(name)
     about = {"model": plain.fingerprint, "rows": rows, "steps": steps, "batch": batch}
     directory = cache_directory() / "writers" / f"facets-{canonical_hash(about)[:16]}"
@@ -168,23 +182,21 @@ def taught(name: str, bench: Bench, steps: int, batch: int) -> Path:
         return directory
     from peft import LoraConfig, get_peft_model
 
-    rng, rate = np.random.default_rng(0), 3e-3 if small else 2e-3
-    with own_randomness(0), quiet_packages(), measure() as usage:
+    rng, rate = np.random.default_rng(bench.seed), 3e-3 if small else 2e-3
+    with own_randomness(bench.seed), quiet_packages(), measure() as usage:
         config = LoraConfig(
             r=32, lora_alpha=32, target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
         )
         model: Any = plain.model.requires_grad_(True) if small else get_peft_model(plain.model, config)
         speaker = Writer(model, plain.tokenizer, plain.directory)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
+        pairs = [speaker.pair(prompt, text, 256) for prompt, text in rows]
         order = np.concatenate([rng.permutation(len(rows)) for _ in range(1 + steps * batch // len(rows))])
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, (step + 1) / 10, 1.2 * (steps - step) / steps)
-            pairs = [
-                speaker.pair(rows[row][0], rows[row][1], 256)
-                for row in order[step * batch : (step + 1) * batch].tolist()
-            ]
-            loss = -speaker.likelihoods(pairs).sum() / sum(len(pair.ids) - pair.start for pair in pairs)
+            taken = [pairs[row] for row in order[step * batch : (step + 1) * batch].tolist()]
+            loss = -speaker.likelihoods(taken).sum() / sum(len(pair.ids) - pair.start for pair in taken)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -198,8 +210,8 @@ def taught(name: str, bench: Bench, steps: int, batch: int) -> Path:
     return directory
 
 
-def gain(bench: Bench, users: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Measurement | None, float]:
-    """Return the gain of the texts shown to each prompt and user [P][U], and the share that cannot be read."""
+def worth(bench: Bench, users: Sequence[str], texts: Sequence[Sequence[str]]) -> ShownAnswers:
+    """Return what the texts shown to each prompt and user [P][U] are truly worth, beside all short answers."""
     truth = fitted_run(bench.model).truth
     asked = AnswerRequests(users, bench.new, [bench.texts[prompt] for prompt in bench.new])
     candidates = np.array(truth.utilities(asked)).transpose(1, 0, 2)
@@ -211,9 +223,14 @@ def gain(bench: Bench, users: Sequence[str], texts: Sequence[Sequence[str]]) -> 
                 shown[place, column] = weights[place] @ np.array(facets, dtype=np.float64)
     lengths = np.array([[len(text) for text in texts] for texts in asked.candidates], dtype=np.float64)
     length = np.array([[len(text) for text in row] for row in texts], dtype=np.float64).T
-    answers = ShownAnswers(shown, shown, candidates, length, lengths, tuple(None for _ in users))
+    return ShownAnswers(shown, shown, candidates, length, lengths, tuple(None for _ in users))
+
+
+def gain(bench: Bench, users: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[Measurement | None, float]:
+    """Return the gain of the texts shown to each prompt and user [P][U], and the share that cannot be read."""
+    answers = worth(bench, users, texts)
     measured = {m.metric: m for m in measure_answers(answers, "cold", "all", seed=0)}
-    return measured.get(GAIN), float(np.isnan(shown).mean())
+    return measured.get(GAIN), float(np.isnan(answers.shown).mean())
 
 
 def report(bench: Bench, name: str, aligner: Aligner, context: RunContext, kinds: Sequence[str], per_kind: int) -> None:
@@ -235,24 +252,32 @@ def report(bench: Bench, name: str, aligner: Aligner, context: RunContext, kinds
 
 
 @torch.no_grad()
-def choices(bench: Bench, name: str, aligner: MixtureDpoAligner, context: RunContext) -> None:
-    """Print the gain of the short answer that a policy has made most likelier, of those that the table has."""
+def choices(
+    bench: Bench, kind: str, aligner: MixtureDpoAligner, context: RunContext, num: int = NUM_CANDIDATES
+) -> list[list[str]]:
+    """Return for each new prompt and user the short answer that a policy has made most likelier, of so many [P][U]."""
     policy = aligner.policy(context)
-    for kind, users in bench.users.items():
-        vectors = embeds_users(context.method).user_vectors(UserTable.ungrouped(users), context.adapted).float()
-        texts: list[list[str]] = []
-        for prompt in bench.new:
-            candidates = bench.texts[prompt][:NUM_CANDIDATES]
-            pairs = [policy.writer.pair(prompt, text, policy.options.max_length) for text in candidates]
-            reference, known = policy.reference(pairs), dict[bytes, str]()
-            texts.append([])
-            for vector in vectors:
+    users = UserTable.ungrouped(bench.users[kind])
+    vectors = embeds_users(context.method).user_vectors(users, context.adapted).float()
+    texts: list[list[str]] = []
+    for prompt in bench.new:
+        candidates = bench.texts[prompt][:num]
+        pairs = [policy.writer.pair(prompt, text, policy.options.max_length) for text in candidates]
+        reference, known = policy.reference(pairs), dict[bytes, str]()
+        texts.append([])
+        for vector in vectors:
+            voice = policy.voice(vector)
+            if voice not in known:
                 weights = policy.weights(vector.expand(len(pairs), -1))
-                voice = policy.voice(vector)
-                if voice not in known:
-                    known[voice] = candidates[int((policy.likelihoods(pairs, weights) - reference).argmax())]
-                texts[-1].append(known[voice])
-        found, _ = gain(bench, users, texts)
+                known[voice] = candidates[int((policy.likelihoods(pairs, weights) - reference).argmax())]
+            texts[-1].append(known[voice])
+    return texts
+
+
+def report_choices(bench: Bench, name: str, aligner: MixtureDpoAligner, context: RunContext) -> None:
+    """Print the gain of what a policy has made most likelier, of the answers that the table has."""
+    for kind, users in bench.users.items():
+        found, _ = gain(bench, users, choices(bench, kind, aligner, context))
         print(f"| {name}, choice | {kind} ({len(users)}) | {cell(found) if found else ''} | | | |", flush=True)
 
 
@@ -280,8 +305,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Teach, let all aligners answer and print what they gain."""
     args = _parsed(arguments)
-    bench = opened(args)
-    model = str(taught(args.model, bench, args.teach, 16 if args.model == "small" else 6))
+    bench = opened(Model.open(args.run), args)
+    model = str(taught(args.model, bench, args.teach, 16 if args.model in WRITERS else 6))
     if args.teach_only:
         return
     print("| what is shown | users | gain | unread | processor | memory |\n| --- | --- | --- | --- | --- | --- |")
@@ -305,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with measure() as usage:
             everybody.policy(context)
         print(f"| {name}: training | | | | {usage.cpu_s:.0f} s | {usage.peak_mib:.0f} MiB |", flush=True)
-        choices(bench, name, everybody, context)
+        report_choices(bench, name, everybody, context)
         report(bench, name, everybody, context, kinds, 10**6)
     alone = DpoAligner(DpoOptions(**own, max_steps=args.own_steps))
     report(bench, "dpo, its training counted", alone, bench.context(bench.table(), "dpo"), kinds[:1], args.own)

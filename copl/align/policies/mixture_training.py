@@ -70,6 +70,22 @@ class PolicyFacts:
 
 
 @final
+@frozen(eq=False)
+class _Read:
+    """What reading both responses of some rows has come to.
+
+    Attributes:
+        gain: by how much more than the reference the policy prefers the chosen response [B].
+        chosen: its log-likelihood of the chosen response [B].
+        num_tokens: tokens of the chosen responses, together.
+    """
+
+    gain: Tensor
+    chosen: Tensor
+    num_tokens: int
+
+
+@final
 class MixtureTraining:
     """Trains a mixture policy by direct preference optimisation.
 
@@ -161,25 +177,27 @@ class MixtureTraining:
     @torch.no_grad()
     def accuracy(self, rows: Sequence[PreferenceRow]) -> float:
         """Return the share of rows whose chosen response has gained more than the rejected one; .5 without rows."""
-        gains = [float(self._gain([row])[0]) for row in rows]
+        gains = [float(self._read([row]).gain[0]) for row in rows]
         return float(np.mean([gain > 0 for gain in gains])) if gains else 0.5
 
     def _loss(self, places: Sequence[int]) -> Tensor:
         rows = [self._rows[place] for place in places]
         users = torch.stack([self._vectors[row.user_id] for row in rows])
         _, own = self.policy.decide(users)
-        margins = self.policy.options.beta * self._gain(rows, places)
-        loss: Tensor = -torch.nn.functional.logsigmoid(margins).mean() + own
-        return loss
+        read = self._read(rows, places)
+        options = self.policy.options
+        loss: Tensor = -torch.nn.functional.logsigmoid(options.beta * read.gain).mean() + own
+        return loss - options.likelihood * read.chosen.sum() / read.num_tokens
 
-    def _gain(self, rows: Sequence[PreferenceRow], places: Sequence[int] | None = None) -> Tensor:
-        """By how much more than the reference the policy prefers the chosen response of each row [B]."""
+    def _read(self, rows: Sequence[PreferenceRow], places: Sequence[int] | None = None) -> _Read:
+        """Read both responses of each row under the experts of its user."""
         pairs = [*self._pairs(rows, "chosen"), *self._pairs(rows, "rejected")]
         users = torch.stack([self._vectors[row.user_id] for row in rows])
         weights = self.policy.weights(users)
         doubled = None if weights is None else weights.repeat(2, 1)
         chosen, rejected = self.policy.likelihoods(pairs, doubled).chunk(2)
-        return chosen - rejected - self._reference_of(pairs, places)
+        num_tokens = sum(len(pair.ids) - pair.start for pair in pairs[: len(rows)])
+        return _Read(chosen - rejected - self._reference_of(pairs, places), chosen, num_tokens)
 
     def _reference_of(self, pairs: Sequence[TokenPair], places: Sequence[int] | None) -> Tensor:
         """The margin of the reference for each row [B]; remembered for rows that are trained on."""

@@ -25,6 +25,11 @@ class PolicyOptions(RowOptions):
     )
     said: bool = option(True, help="train on what users have said as well, not on ranked candidates alone")
     beta: float = option(0.1, help="how closely the policy keeps to the model it starts from", validator=gt(0.0))
+    likelihood: float = option(
+        0.0,
+        help="weight of the likelihood of chosen responses, a token, beside the preference; 0 trains on that alone",
+        validator=ge(0.0),
+    )
     learning_rate: float = option(2e-4, help="peak learning rate", validator=gt(0.0))
     max_steps: int = option(100, help="optimiser steps at most", validator=ge(1))
     epochs: float = option(3.0, help="passes over the rows at most; the smaller limit holds", validator=gt(0.0))
@@ -51,7 +56,7 @@ class DpoOptions(PolicyOptions):
 class MixtureDpoOptions(PolicyOptions):
     """One policy for everybody: a mixture of LoRA experts in the language model, gated by the user embedding."""
 
-    gate: str = option("softmax", help="gate over the experts, by name; `copl plugins list gate` shows all")
+    gate: str = option("cluster", help="gate over the experts, by name; `copl plugins list gate` shows all")
     num_experts: int = option(
         4, help="routed experts; 0 leaves the shared one alone, the same for everybody", validator=ge(0)
     )

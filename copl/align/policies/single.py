@@ -148,6 +148,8 @@ def _arguments(options: DpoOptions, steps: int, seed: int, directory: Path) -> d
         "lr_scheduler_type": "cosine",
         "warmup_steps": max(1, steps // 20),
         "beta": options.beta,
+        "loss_type": ["sigmoid", "sft"] if options.likelihood else ["sigmoid"],
+        "loss_weights": [1.0, options.likelihood] if options.likelihood else None,
         "max_length": options.max_length,
         "logging_steps": 1,
         "save_strategy": "steps",

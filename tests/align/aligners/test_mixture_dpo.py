@@ -65,7 +65,7 @@ def test_everybody_is_answered_by_one_policy(
     named = ("--user", newcomer, "--users", tmp_path / "new.safetensors", "--policy")
     code, shown, said = run_copl("export", run, "--out", tmp_path / "voice", *named, "--json")
     assert code == 0, said
-    assert json.loads(shown)["rank"] == 24
+    assert json.loads(shown)["rank"] == 16  # of the shared expert and of the one of the user's cluster
     config = json.loads((tmp_path / "voice" / "adapter_config.json").read_text())
     assert (config["task_type"], config["base_model_name_or_path"]) == ("CAUSAL_LM", str(tiny_model))
     code, _, said = run_copl("export", run, "--out", tmp_path / "voice", *named)

@@ -86,20 +86,48 @@ def test_fresh_adapters_say_what_the_language_model_says(options: MixtureDpoOpti
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-5)
 
 
-def test_the_loss_is_that_of_direct_preference_optimisation(everybody: tuple[MixturePolicy, PolicyFacts]) -> None:
+@pytest.mark.parametrize("likelihood", [0.0, 0.7])
+def test_the_loss_is_that_of_direct_preference_optimisation_and_of_the_chosen_texts(
+    everybody: tuple[MixturePolicy, PolicyFacts], likelihood: float
+) -> None:
     policy, _ = everybody
-    training = MixtureTraining(policy, ROWS, USERS, seed=0)
+    plain = policy.options
     places = [0, 3, 4]
-    expected = []
-    for place in places:
-        row = training._rows[place]
-        weights = policy.weights(USERS[row.user_id].unsqueeze(0))
-        gains = []
-        for text in (row.chosen, row.rejected):
-            asked = [policy.writer.pair(row.prompt, text, policy.options.max_length)]
-            gains.append(float(policy.likelihoods(asked, weights).detach()) - float(policy.reference(asked)))
-        expected.append(math.log1p(math.exp(-policy.options.beta * (gains[0] - gains[1]))))
-    assert float(training._loss(places).detach()) == pytest.approx(sum(expected) / 3, abs=1e-4)
+    expected, chosen, num_tokens = [], 0.0, 0
+    try:
+        policy.options = evolve(plain, likelihood=likelihood)
+        training = MixtureTraining(policy, ROWS, USERS, seed=0)
+        for place in places:
+            row = training._rows[place]
+            weights = policy.weights(USERS[row.user_id].unsqueeze(0))
+            read = {}
+            for text in (row.chosen, row.rejected):
+                asked = [policy.writer.pair(row.prompt, text, policy.options.max_length)]
+                read[text] = float(policy.likelihoods(asked, weights).detach()), float(policy.reference(asked))
+            gains = [own - reference for own, reference in read.values()]
+            expected.append(math.log1p(math.exp(-policy.options.beta * (gains[0] - gains[1]))))
+            chosen += read[row.chosen][0]
+            pair = policy.writer.pair(row.prompt, row.chosen, policy.options.max_length)
+            num_tokens += len(pair.ids) - pair.start
+        loss = float(training._loss(places).detach())
+    finally:
+        policy.options = plain
+    assert loss == pytest.approx(sum(expected) / 3 - likelihood * chosen / num_tokens, abs=1e-4)
+
+
+def test_with_the_likelihood_of_what_is_chosen_a_policy_stays_likelier_to_write_it(
+    everybody: tuple[MixturePolicy, PolicyFacts], options: MixtureDpoOptions
+) -> None:
+    kept, _ = trained(evolve(options, likelihood=1.0))
+    for name, user in USERS.items():
+        with torch.no_grad():
+            wanted = [kept.writer.pair(row.prompt, row.chosen, 64) for row in rows_of(name)]
+            plain, keeping = (
+                policy.likelihoods(wanted, policy.weights(user.expand(len(wanted), -1))).mean()
+                for policy in (everybody[0], kept)
+            )
+        assert keeping > plain
+        assert (taste(kept, user) > 1.0) if int(name[-1]) % 2 else (taste(kept, user) < -1.0)
 
 
 def test_users_get_voices_of_their_own_and_newcomers_by_their_embedding(
@@ -112,6 +140,16 @@ def test_users_get_voices_of_their_own_and_newcomers_by_their_embedding(
     assert all((value > 1.0) if int(name[-1]) % 2 else (value < -1.0) for name, value in tastes.items())
     assert taste(policy, torch.tensor([0.9, 0.7])) > 1.0
     assert taste(policy, torch.tensor([-0.9, 0.7])) < -1.0
+
+
+def test_by_default_each_cluster_of_users_has_a_voice_and_newcomers_have_that_of_the_nearest(
+    options: MixtureDpoOptions,
+) -> None:
+    policy, _ = trained(evolve(options, gate=MixtureDpoOptions().gate))
+    tastes = {name: taste(policy, user) for name, user in USERS.items()}
+    assert all((value > 1.0) if int(name[-1]) % 2 else (value < -1.0) for name, value in tastes.items())
+    assert len({policy.voice(user) for user in USERS.values()}) == 2
+    assert policy.voice(torch.tensor([0.9, 0.7])) == policy.voice(USERS["user 1"])
 
 
 def test_one_shared_policy_cannot_tell_users_apart(options: MixtureDpoOptions) -> None:

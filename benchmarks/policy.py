@@ -53,7 +53,7 @@ from copl.evaluate.policy import GAIN, ShownAnswers, measure_answers
 from copl.evaluate.tables import cell
 from copl.interfaces import Aligner, Generator
 from copl.options import NoOptions
-from copl.records import Measurement, UserTable
+from copl.records import FloatArray, Measurement, UserTable
 from copl.runs.pipeline import load_data
 from copl.runs.recipe import canonical_hash
 from copl.system.files import cache_directory, new_directory
@@ -100,6 +100,10 @@ class Bench:
         rows = [{"prompt": prompt, "candidates": texts[:NUM_CANDIDATES]} for prompt, texts in self.texts.items()]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return TableGenerator(TableOptions(path))
+
+    def best(self, prompt: str, weights: FloatArray) -> str:
+        """Return the short answer to a prompt that is worth most by such weights of the facets [5]."""
+        return max(self.texts[prompt], key=lambda text: float(weights @ np.array(read_facets(prompt, text))))
 
     def requests(self, users: Sequence[str]) -> AnswerRequests:
         """Return the new prompts, asked by users."""

@@ -3,12 +3,14 @@
     copl demo --out demo-run
     python -m benchmarks.policy_seeds demo-run/copl --seeds 1 2 3
 
-For each seed a writer of its own learns from nothing to write the short answers of the grammar, and both policies are
-trained as `benchmarks.policy` trains them: on the same rows, by the same options but for those that make the mixture a
-mixture and those that were chosen for each. What each has made most likelier of the 16 short answers to a prompt that
-no preference was learnt on (*choice*), and what it writes, is compared user by user by its true utility. No two seeds
-have a user or a new prompt in common; seed 0 is for choosing by. Writes ``benchmarks/results/policy.json``: means over
-the seeds with intervals over them (``copl.ablate.gains``), each seed's interval being over users and prompts.
+For each seed a writer of its own learns from nothing to write the short answers of the grammar, and policies are
+trained as `benchmarks.policy` trains them, on the same rows and by the same options but for those named: the mixture,
+one policy shared by all users, and the shared one by preference alone (`likelihood` 0). What each has made most
+likelier of the 16 short answers to a prompt that no preference was learnt on (*choice*), and what it writes, is
+compared user by user by its true utility. Beside them stands what no policy knows: of answers that all users, or all of
+a true group, are shown alike, those worth most to them. No two seeds have a user or a new prompt in common; seed 0 is
+for choosing by. Writes ``benchmarks/results/policy.json`` after each seed: means over the seeds with intervals over
+them (``copl.ablate.gains``), each seed's interval being over users and prompts.
 """
 
 from __future__ import annotations
@@ -22,61 +24,71 @@ import numpy as np
 from attrs import evolve
 
 from benchmarks.measured import RESULTS, measure
-from benchmarks.policy import NUM_CANDIDATES, choices, opened, taught, worth
+from benchmarks.policy import NUM_CANDIDATES, Bench, choices, opened, taught, worth
 from benchmarks.records import PublishedTable, new_record, write_record
 from copl import Model
 from copl.ablate.gains import over_seeds
+from copl.align.aligners.dpo import questions_of, written
 from copl.align.aligners.mixture_dpo import MixtureDpoAligner
+from copl.align.context import RunContext
 from copl.align.generators.facets import COMBINATIONS
 from copl.align.policies.options import MixtureDpoOptions
+from copl.align.policies.writer import Writer
+from copl.commands.align import fitted_run
 from copl.evaluate.bootstrap import spread
 from copl.evaluate.policy import BETTER_OFF, GAIN, UNREAD, ShownAnswers, measure_answers
 from copl.evaluate.tables import cell
-from copl.records import Measurement
+from copl.records import FloatArray, Measurement
+from copl.runs.pipeline import load_data
+from copl.system.progress import SilentProgress
 
 CODE = (
     "benchmarks/policy.py",
     "benchmarks/policy_seeds.py",
     "copl/align/policies",
-    "copl/align/aligners",
+    "copl/align/aligners/mixture_dpo.py",
     "copl/experts",
 )
-MIXTURE, SHARED, DIFFERENCE = "`mixture-dpo`", "one shared DPO policy", "difference, user by user"
-
-COLUMNS = ("choice", "better off", "written", "unread")
+MIXTURE, SHARED, ALONE = "`mixture-dpo`", "one shared policy", "one shared policy, preference alone"
+WRITER = "the writer before it"
+EVERYBODY, GROUPS = "one answer for all, by the truth", "one answer for each true group, by the truth"
 
 Found = Mapping[tuple[str, str, str], Measurement]
-"""What was measured of one run, by row of the table, kind of users and column."""
+"""What was measured with one seed, by row, kind of users and column."""
 
 
 def measured(model: Model, args: argparse.Namespace, seed: int) -> Found:
-    """Return what both policies gain with one seed, and by how much one is ahead of the other."""
+    """Return what users gain by each policy with one seed, and by how much the mixture is ahead."""
     bench = opened(model, args, seed)
-    writer = str(taught(args.model, bench, args.teach, 16))
+    name_of_writer = str(taught(args.model, bench, args.teach, 16))
     found: dict[tuple[str, str, str], Measurement] = {}
     chosen: dict[tuple[str, str], ShownAnswers] = {}
-    for name, options in policies(writer, args).items():
+    trained = policies(name_of_writer, args)
+    for name, options in trained.items():
         aligner = MixtureDpoAligner(options)
-        context = bench.context(bench.table(), "shared" if options.num_experts == 0 else "mixture")
+        context = bench.context(bench.table(), f"policy-{len(chosen)}")
         with measure() as usage:
             aligner.policy(context)
         print(f"seed {seed}, {name}: {usage.cpu_s:.0f} s of training", file=sys.stderr, flush=True)
         for kind, users in bench.users.items():
-            texts = choices(bench, kind, aligner, context, len(COMBINATIONS))
-            chosen[name, kind] = worth(bench, users, texts)
-            found |= {(name, kind, column): m for column, m in _gains(chosen[name, kind], choice=True).items()}
-            few = evolve(bench, new=bench.new[: args.written_prompts])
-            own = users[: args.writing]
-            shown = [answer.shown for answer in aligner.answers(few.requests(own), context)]
-            rows = [shown[start : start + len(own)] for start in range(0, len(shown), len(own))]
-            found |= {(name, kind, column): m for column, m in _gains(worth(few, own, rows), choice=False).items()}
-    for kind in bench.users:
-        found |= {(DIFFERENCE, kind, c): m for c, m in ahead(chosen[MIXTURE, kind], chosen[SHARED, kind]).items()}
+            chosen[name, kind] = worth(bench, users, choices(bench, kind, aligner, context, len(COMBINATIONS)))
+            found |= _written(name, kind, _answers(bench, kind, aligner, context, args))
+    writer = Writer.open(name_of_writer)
+    few = bench.new[: args.written_prompts]
+    texts = written(writer, questions_of(writer, few, trained[MIXTURE], SilentProgress()), trained[MIXTURE], seed)
+    for kind, users in bench.users.items():
+        own = users[: args.writing]
+        found |= _written(WRITER, kind, worth(evolve(bench, new=few), own, [[text] * len(own) for text in texts]))
+        chosen |= {(name, kind): worth(bench, users, shown) for name, shown in _by_the_truth(bench, users).items()}
+    for (name, kind), shown in chosen.items():
+        found[name, kind, "choice"] = _by_metric(shown)[GAIN]
+        if name != MIXTURE:
+            found |= {(name, kind, column): m for column, m in ahead(chosen[MIXTURE, kind], shown).items()}
     return found
 
 
 def policies(writer: str, args: argparse.Namespace) -> Mapping[str, MixtureDpoOptions]:
-    """Return the options of both policies; all is the same that does not make the mixture a mixture."""
+    """Return the options of each policy: the same but for experts, and for the likelihood of one."""
     mixture = MixtureDpoOptions(
         model=writer,
         num_prompts=10_000,  # of these, the table has candidates to some
@@ -90,20 +102,49 @@ def policies(writer: str, args: argparse.Namespace) -> Mapping[str, MixtureDpoOp
         learning_rate=args.rate,
         likelihood=args.likelihood,
     )
-    return {MIXTURE: mixture, SHARED: evolve(mixture, num_experts=0, shared_rank=16)}
+    shared = evolve(mixture, num_experts=0, shared_rank=16)  # as many ranks as a user of the mixture has
+    return {MIXTURE: mixture, SHARED: shared, ALONE: evolve(shared, likelihood=0.0)}
 
 
-def _gains(shown: ShownAnswers, *, choice: bool) -> dict[str, Measurement]:
-    """Return gain and, of what is written, the share that cannot be read, by column."""
-    found = {m.metric: m for m in measure_answers(shown, "cold", "all", seed=0)}
-    read = (
-        {} if choice else {"unread": found.get(UNREAD, Measurement("cold", "all", UNREAD, 0, 0, 0, shown.shown.size))}
-    )
-    return read | ({"choice" if choice else "written": found[GAIN]} if GAIN in found else {})
+def _answers(
+    bench: Bench, kind: str, aligner: MixtureDpoAligner, context: RunContext, args: argparse.Namespace
+) -> ShownAnswers:
+    """Return what is written to some of the users and prompts."""
+    few = evolve(bench, new=bench.new[: args.written_prompts])
+    users = bench.users[kind][: args.writing]
+    texts = [answer.shown for answer in aligner.answers(few.requests(users), context)]
+    return worth(few, users, [texts[start : start + len(users)] for start in range(0, len(texts), len(users))])
+
+
+def _written(name: str, kind: str, shown: ShownAnswers) -> dict[tuple[str, str, str], Measurement]:
+    found = _by_metric(shown)
+    unread = found.get(UNREAD, Measurement("cold", "all", UNREAD, 0.0, 0.0, 0.0, shown.shown.size))
+    gain = {(name, kind, "written"): found[GAIN]} if GAIN in found else {}
+    return {**gain, (name, kind, "unread"): unread}
+
+
+def _by_metric(shown: ShownAnswers) -> dict[str, Measurement]:
+    return {m.metric: m for m in measure_answers(shown, "cold", "all", seed=0)}
+
+
+def _by_the_truth(bench: Bench, users: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Return the answers worth most to all seen users, and to those of each user's true group [P][U]."""
+    truth, data = fitted_run(bench.model).truth, load_data(bench.model.run)[0]
+    seen = sorted(bench.model.method.seen_users())
+    group = {user: data.users.groups[data.users.rows[user]] for user in (*seen, *users)}
+    means: dict[str | None, FloatArray] = {
+        name: np.mean([truth.weights[user] for user in seen if group[user] == name], axis=0)
+        for name in {group[user] for user in users}
+    }
+    everybody = np.mean([truth.weights[user] for user in seen], axis=0)
+    return {
+        EVERYBODY: [[bench.best(prompt, everybody)] * len(users) for prompt in bench.new],
+        GROUPS: [[bench.best(prompt, means[group[user]]) for user in users] for prompt in bench.new],
+    }
 
 
 def ahead(first: ShownAnswers, second: ShownAnswers) -> dict[str, Measurement]:
-    """Return by how much one policy's gain exceeds another's for the same users, and the share better off by it."""
+    """Return by how much one gain exceeds the other for the same users, and the share who are better off by it."""
     mean = first.candidates.mean(axis=2)
     room = first.candidates.max(axis=2) - mean
     more = first.shown - second.shown
@@ -111,22 +152,29 @@ def ahead(first: ShownAnswers, second: ShownAnswers) -> dict[str, Measurement]:
     users, prompts = np.indices(more.shape)
     reach = spread(((more - value * room) / room.sum()).ravel(), [users.ravel(), prompts.ravel()]).reach
     difference = Measurement("cold", "all", "gain_difference", value, value - reach, value + reach, more.size)
-    against = evolve(first, unpersonalised=second.shown)
-    found = {m.metric: m for m in measure_answers(against, "cold", "all", seed=0)}
-    return {"choice": difference, "better off": found[BETTER_OFF]}
+    return {"ahead": difference, "better off": _by_metric(evolve(first, unpersonalised=second.shown))[BETTER_OFF]}
 
 
-def table(seeds: Sequence[Found], kinds: Sequence[str]) -> PublishedTable:
-    """Return policies as rows, what users gain as columns, over the seeds."""
-    columns = [(kind, column) for kind in kinds for column in COLUMNS]
+def tables(seeds: Sequence[Found], kinds: Sequence[str]) -> dict[str, PublishedTable]:
+    """Return what policies choose, and by how much the mixture is ahead, and what they write, over the seeds."""
+
+    def rows(names: Sequence[str], columns: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
+        return [(name, *(entry(name, *column) for column in columns)) for name in names]
 
     def entry(name: str, kind: str, column: str) -> str:
         ms = [found[name, kind, column] for found in seeds if (name, kind, column) in found]
         return cell(over_seeds(ms, shared=False)) if len(ms) == len(seeds) else ""
 
-    rows = [(name, *(entry(name, *column) for column in columns)) for name in (MIXTURE, SHARED, DIFFERENCE)]
-    header = ("policy", *(f"{kind}: {column}" for kind, column in columns))
-    return PublishedTable("A mixture of experts beside one shared policy", header, rows)
+    made = {}
+    for title, names, shown in (
+        ("choice", (MIXTURE, SHARED, ALONE, EVERYBODY, GROUPS), ("choice", "ahead", "better off")),
+        ("written", (MIXTURE, SHARED, ALONE, WRITER), ("written", "unread")),
+    ):
+        columns = [(kind, column) for kind in kinds for column in shown]
+        titles = {"ahead": "the mixture is ahead by", "better off": "better off by the mixture"}
+        header = ("policy", *(f"{kind}: {titles.get(column, column)}" for kind, column in columns))
+        made[title] = PublishedTable(f"Policies: {title}", header, rows(names, columns))
+    return made
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -143,7 +191,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=8, help="prompts that nobody was asked in training")
     parser.add_argument("--rated", type=int, default=48, help="users whose rankings are trained on")
     parser.add_argument("--users", type=int, default=60, help="seen users measured")
-    parser.add_argument("--newcomers", type=int, default=40)
+    parser.add_argument("--newcomers", type=int, default=36)
     parser.add_argument("--writing", type=int, default=24, help="users of each kind who are written to")
     parser.add_argument("--written-prompts", type=int, default=4, help="prompts that they are written to")
     parser.add_argument("--out", type=Path, default=RESULTS / "policy.json", help="file of the record")
@@ -151,23 +199,23 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure with each seed and write the record."""
+    """Measure with one seed after the other and write the record."""
     args = _parsed(arguments)
-    told = sys.argv[1:] if arguments is None else list(arguments)
+    command = " ".join(["python -m benchmarks.policy_seeds", *(sys.argv[1:] if arguments is None else arguments)])
+    record = new_record("One policy for everybody beside one shared policy", command, code=CODE)
     model = Model.open(args.run)  # once, for it remembers what it has read
-    found = [measured(model, args, seed) for seed in args.seeds]
-    kinds = list(dict.fromkeys(kind for _, kind, _ in found[0]))
-    seeds = ", ".join(map(str, args.seeds))
-    notes = [
-        f"One run; seeds {seeds}. {args.users} seen users and {args.newcomers} newcomers of each, {args.prompts}"
-        " prompts that no preference was learnt on.",
-        "Choice: of the 16 short answers of the grammar the one made most likelier; 0 is a random one, 1 the best.",
-        f"Written: {args.writing} users of each kind, {args.written_prompts} prompts; over what can be read.",
-        "Better off: users for whom the mixture's choice is worth more than that of the shared policy.",
-    ]
-    command = " ".join(["python -m benchmarks.policy_seeds", *told])
-    record = new_record("One policy for everybody beside one shared policy", command, code=CODE, notes=notes)
-    write_record(evolve(record, tables={"paired": table(found, kinds)}), args.out)
+    found: list[Found] = []
+    for seed in args.seeds:
+        found.append(measured(model, args, seed))
+        done = ", ".join(map(str, args.seeds[: len(found)]))
+        notes = [
+            f"One run; seeds {done}, each with {args.users} seen users, {args.newcomers} newcomers and {args.prompts}"
+            " prompts that no preference was learnt on.",
+            "Choice: of the 16 short answers of the grammar the one made most likelier; 0 is a random one, 1 the best.",
+            f"Written: to {args.writing} users of each kind and {args.written_prompts} prompts, over what can be read.",
+        ]
+        kinds = list(dict.fromkeys(kind for _, kind, _ in found[0]))
+        write_record(evolve(record, notes=notes, tables=tables(found, kinds)), args.out)
     print(args.out)
 
 

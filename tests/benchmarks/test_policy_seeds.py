@@ -31,11 +31,11 @@ def test_a_difference_is_that_of_the_same_users() -> None:
     best, mean = candidates.max(axis=2), candidates.mean(axis=2)
     shown = ShownAnswers(best, best, candidates, np.ones((6, 4)), np.ones((4, 5)), (None,) * 6)
     found = ahead(shown, evolve(shown, shown=mean))
-    assert found["choice"].value == pytest.approx(1.0)
-    assert found["choice"].high - found["choice"].low == pytest.approx(0.0, abs=1e-9)  # each user gains all there is
+    assert found["ahead"].value == pytest.approx(1.0)
+    assert found["ahead"].high - found["ahead"].low == pytest.approx(0.0, abs=1e-9)  # each user gains all there is
     assert found["better off"].value == 1.0
     same = ahead(shown, shown)
-    assert (same["choice"].value, same["better off"].value) == (0.0, 0.0)
+    assert (same["ahead"].value, same["better off"].value) == (0.0, 0.0)
 
 
 def test_a_small_run_becomes_a_record(personal_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +44,14 @@ def test_a_small_run_becomes_a_record(personal_run: Path, tmp_path: Path, monkey
     told = [f"--{name}={value}" for name, value in sizes.items()]
     main([str(personal_run), "--seeds", "1", "2", *told, "--written-prompts=1", f"--out={tmp_path / 'policy.json'}"])
     record = read_record(tmp_path / "policy.json")
-    table = record.tables["paired"]
-    rows = {row[0]: dict(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
-    assert list(rows) == ["`mixture-dpo`", "one shared DPO policy", "difference, user by user"]
-    assert all(rows[name][f"{kind}: choice"] for name in rows for kind in ("seen users", "newcomers"))
-    assert rows["`mixture-dpo`"]["seen users: unread"] == "1.000 (1.000-1.000)"  # a step teaches nobody to write
+    by_name = {
+        title: {row[0]: dict(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}
+        for title, table in record.tables.items()
+    }
+    assert [len(rows) for rows in by_name.values()] == [5, 4]
+    for row in by_name["choice"].values():
+        assert row["seen users: choice"]
+        assert row["newcomers: choice"]
+    assert by_name["choice"]["one shared policy"]["newcomers: the mixture is ahead by"]
+    for row in by_name["written"].values():
+        assert row["seen users: unread"] == "1.000 (1.000-1.000)"  # a step teaches nobody to write

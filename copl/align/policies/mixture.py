@@ -4,10 +4,13 @@ The mixture is that of the reward model (`copl.experts.mixture`): one LoRA whose
 so that any user's voice is a plain LoRA. It is trained by direct preference optimisation (Rafailov et al. 2023, arXiv
 2305.18290) on the rows of all users at once,
 
-    loss = -log sigmoid(beta [(log p_u(y+|x) - log p(y+|x)) - (log p_u(y-|x) - log p(y-|x))])
+    loss = -log sigmoid(beta [(log p_u(y+|x) - log p(y+|x)) - (log p_u(y-|x) - log p(y-|x))]) - w log p_u(y+|x) / |y+|
 
-with p_u the language model under the experts that the gate gives user u, and p the one without adapters. A user who was
-not there in training gets a voice by the gate, from an embedding that a few comparisons gave, without a gradient step.
+with p_u the language model under the experts that the gate gives user u, and p the one without adapters. By the first
+term alone both responses may become unlikely, as long as the rejected one does so faster, and the policy unlearns to
+write; the second, of weight w (`likelihood`), keeps it (Pang et al. 2024, arXiv 2404.19733; here the mean is over all
+tokens of a batch, as in TRL's loss ``sft``). A user who was not there in training gets a voice by the gate, from an
+embedding that a few comparisons gave, without a gradient step.
 """
 
 from __future__ import annotations

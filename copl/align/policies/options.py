@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import attrs
 from attrs.validators import and_, ge, gt, le
@@ -25,11 +25,6 @@ class PolicyOptions(RowOptions):
     )
     said: bool = option(True, help="train on what users have said as well, not on ranked candidates alone")
     beta: float = option(0.1, help="how closely the policy keeps to the model it starts from", validator=gt(0.0))
-    likelihood: float = option(
-        0.0,
-        help="weight of the likelihood of chosen responses, a token, beside the preference; 0 trains on that alone",
-        validator=ge(0.0),
-    )
     learning_rate: float = option(2e-4, help="peak learning rate", validator=gt(0.0))
     max_steps: int = option(100, help="optimiser steps at most", validator=ge(1))
     epochs: float = option(3.0, help="passes over the rows at most; the smaller limit holds", validator=gt(0.0))
@@ -42,6 +37,14 @@ class PolicyOptions(RowOptions):
     temperature: float = option(0.0, help="of sampling; 0 writes the likeliest", validator=and_(ge(0.0), le(5.0)))
 
 
+def _likelihood(default: float) -> Any:
+    return option(
+        default,
+        help="weight of the likelihood of chosen responses, a token, beside the preference; 0 trains on that alone",
+        validator=ge(0.0),
+    )
+
+
 @final
 @attrs.frozen
 class DpoOptions(PolicyOptions):
@@ -49,6 +52,7 @@ class DpoOptions(PolicyOptions):
 
     rank: int = option(16, help="rank of the adapter", validator=ge(1))
     alpha: float = option(32.0, help="the adapter is scaled by alpha / rank", validator=gt(0.0))
+    likelihood: float = _likelihood(0.0)
 
 
 @final
@@ -64,3 +68,4 @@ class MixtureDpoOptions(PolicyOptions):
     expert_rank: int = option(8, help="rank of each routed expert", validator=ge(1))
     alpha: float = option(16.0, help="every expert is scaled by alpha / expert_rank", validator=gt(0.0))
     num_users: int = option(64, help="users whose rankings are trained on at most", validator=ge(1))
+    likelihood: float = _likelihood(1.0)

@@ -47,6 +47,7 @@ def options(tiny_model: Path) -> MixtureDpoOptions:
         batch_size=6,
         learning_rate=3e-2,
         beta=0.5,
+        likelihood=0.0,
     )
 
 

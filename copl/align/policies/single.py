@@ -68,8 +68,9 @@ def train_policy(
     """Train one user's policy and write it, whole or not at all, as an adapter that stock PEFT loads.
 
     The reference is the language model without adapter. TRL does the training, with the likelihood of chosen responses
-    beside the preference where that has a weight (Pang et al. 2024, arXiv 2404.19733; TRL's loss ``sft``). Its checkpoints lie beside the directory
-    until that is whole; a killed training goes on from the last one, of which only tensors and plain values are read.
+    beside the preference where that has a weight (Pang et al. 2024, arXiv 2404.19733; TRL's loss ``sft``). Its
+    checkpoints lie beside the directory until that is whole; a killed training goes on from the last one, of which only
+    tensors and plain values are read.
 
     Args:
         rows: the user's rows.

@@ -75,7 +75,7 @@ class Bench:
         new: prompts that no preference was learnt on.
         texts: the short answers of the grammar to these and to some training prompts.
         directory: where policies go.
-        seed: of what policies draw, and which part of the users and prompts these are.
+        seed: of what writer and policies draw.
     """
 
     model: Model
@@ -124,7 +124,7 @@ def opened(model: Model, args: argparse.Namespace, part: int = 0) -> Bench:
     prompts = [*training, *new]
     every = FacetsGenerator(NoOptions()).candidates(prompts, num=len(COMBINATIONS), seed=1, progress=SilentProgress())
     texts = {prompt: _short(prompt, written) for prompt, written in zip(prompts, every, strict=True)}
-    return Bench(model, users, new, texts, Path(tempfile.mkdtemp(prefix="copl-policy-")), part)
+    return Bench(model, users, new, texts, Path(tempfile.mkdtemp(prefix="copl-policy-")))
 
 
 def _evenly(values: Sequence[str], count: int) -> list[str]:

@@ -1,16 +1,19 @@
-"""Whether one policy for everybody is ahead of one shared DPO policy: paired user by user, over several seeds.
+"""Whether one policy for everybody is ahead of one shared DPO policy: paired user by user, over several runs.
 
-    copl demo --out demo-run
-    python -m benchmarks.policy_seeds demo-run/copl --seeds 1 2 3
+    for seed in 2040 2041 2042; do
+        copl data make facets --out data-$seed --seed $seed --set num_prompts=100 --set num_seen_users=300
+        copl train data-$seed --out run-$seed --seed $seed --set reward.mode=frozen
+    done
+    python -m benchmarks.policy_seeds run-2040 run-2041 run-2042
 
-For each seed a writer of its own learns from nothing to write the short answers of the grammar, and policies are
+For each run a writer of its own learns from nothing to write the short answers of the grammar, and policies are
 trained as `benchmarks.policy` trains them, on the same rows and by the same options but for those named: the mixture,
 one policy shared by all users, and the shared one by preference alone (`likelihood` 0). What each has made most
 likelier of the 16 short answers to a prompt that no preference was learnt on (*choice*), and what it writes, is
 compared user by user by its true utility. Beside them stands what no policy knows: of answers that all users, or all of
-a true group, are shown alike, those worth most to them. No two seeds have a user or a new prompt in common; seed 0 is
-for choosing by. Writes ``benchmarks/results/policy.json`` after each seed: means over the seeds with intervals over
-them (``copl.ablate.gains``), each seed's interval being over users and prompts.
+a true group, are shown alike, those worth most to them. Writes ``benchmarks/results/policy.json`` after each run: means
+over the runs with intervals over them (``copl.ablate.gains``), each run's interval being over users and prompts. Of one
+run several parts may be measured (`--parts`), which have no user and no new prompt in common.
 """
 
 from __future__ import annotations
@@ -54,12 +57,13 @@ WRITER = "the writer before it"
 EVERYBODY, GROUPS = "one answer for all, by the truth", "one answer for each true group, by the truth"
 
 Found = Mapping[tuple[str, str, str], Measurement]
-"""What was measured with one seed, by row, kind of users and column."""
+"""What was measured of one run, by row, kind of users and column."""
 
 
-def measured(model: Model, args: argparse.Namespace, seed: int) -> Found:
-    """Return what users gain by each policy with one seed, and by how much the mixture is ahead."""
-    bench = opened(model, args, seed)
+def measured(model: Model, args: argparse.Namespace, part: int) -> Found:
+    """Return what users gain by each policy in a part of one run, and by how much the mixture is ahead."""
+    bench = opened(model, args, part)
+    bench = evolve(bench, seed=model.run.recipe.seed + part)
     name_of_writer = str(taught(args.model, bench, args.teach, 16))
     found: dict[tuple[str, str, str], Measurement] = {}
     chosen: dict[tuple[str, str], ShownAnswers] = {}
@@ -69,13 +73,15 @@ def measured(model: Model, args: argparse.Namespace, seed: int) -> Found:
         context = bench.context(bench.table(), f"policy-{len(chosen)}")
         with measure() as usage:
             aligner.policy(context)
-        print(f"seed {seed}, {name}: {usage.cpu_s:.0f} s of training", file=sys.stderr, flush=True)
+        print(
+            f"{model.run.root.name}, part {part}, {name}: {usage.cpu_s:.0f} s of training", file=sys.stderr, flush=True
+        )
         for kind, users in bench.users.items():
             chosen[name, kind] = worth(bench, users, choices(bench, kind, aligner, context, len(COMBINATIONS)))
             found |= _written(name, kind, _answers(bench, kind, aligner, context, args))
     writer = Writer.open(name_of_writer)
     few = bench.new[: args.written_prompts]
-    texts = written(writer, questions_of(writer, few, trained[MIXTURE], SilentProgress()), trained[MIXTURE], seed)
+    texts = written(writer, questions_of(writer, few, trained[MIXTURE], SilentProgress()), trained[MIXTURE], bench.seed)
     for kind, users in bench.users.items():
         own = users[: args.writing]
         found |= _written(WRITER, kind, worth(evolve(bench, new=few), own, [[text] * len(own) for text in texts]))
@@ -155,15 +161,15 @@ def ahead(first: ShownAnswers, second: ShownAnswers) -> dict[str, Measurement]:
     return {"ahead": difference, "better off": _by_metric(evolve(first, unpersonalised=second.shown))[BETTER_OFF]}
 
 
-def tables(seeds: Sequence[Found], kinds: Sequence[str]) -> dict[str, PublishedTable]:
-    """Return what policies choose, and by how much the mixture is ahead, and what they write, over the seeds."""
+def tables(runs: Sequence[Found], kinds: Sequence[str]) -> dict[str, PublishedTable]:
+    """Return what policies choose, and by how much the mixture is ahead, and what they write, over the runs."""
 
     def rows(names: Sequence[str], columns: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
         return [(name, *(entry(name, *column) for column in columns)) for name in names]
 
     def entry(name: str, kind: str, column: str) -> str:
-        ms = [found[name, kind, column] for found in seeds if (name, kind, column) in found]
-        return cell(over_seeds(ms, shared=False)) if len(ms) == len(seeds) else ""
+        ms = [found[name, kind, column] for found in runs if (name, kind, column) in found]
+        return cell(over_seeds(ms, shared=False)) if len(ms) == len(runs) else ""
 
     made = {}
     for title, names, shown in (
@@ -179,8 +185,8 @@ def tables(seeds: Sequence[Found], kinds: Sequence[str]) -> dict[str, PublishedT
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_seeds")
-    parser.add_argument("run", type=Path, help="a finished run on the source facets")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("runs", type=Path, nargs="+", help="finished runs on the source facets, of other data each")
+    parser.add_argument("--parts", type=int, nargs="+", default=[0], help="which of the users and new prompts")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--teach", type=int, default=400, help="supervised steps")
     parser.add_argument("--steps", type=int, default=150, help="steps of DPO")
@@ -199,23 +205,25 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure with one seed after the other and write the record."""
+    """Measure one run after the other and write the record."""
     args = _parsed(arguments)
     command = " ".join(["python -m benchmarks.policy_seeds", *(sys.argv[1:] if arguments is None else arguments)])
     record = new_record("One policy for everybody beside one shared policy", command, code=CODE)
-    model = Model.open(args.run)  # once, for it remembers what it has read
     found: list[Found] = []
-    for seed in args.seeds:
-        found.append(measured(model, args, seed))
-        done = ", ".join(map(str, args.seeds[: len(found)]))
-        notes = [
-            f"One run; seeds {done}, each with {args.users} seen users, {args.newcomers} newcomers and {args.prompts}"
-            " prompts that no preference was learnt on.",
-            "Choice: of the 16 short answers of the grammar the one made most likelier; 0 is a random one, 1 the best.",
-            f"Written: to {args.writing} users of each kind and {args.written_prompts} prompts, over what can be read.",
-        ]
-        kinds = list(dict.fromkeys(kind for _, kind, _ in found[0]))
-        write_record(evolve(record, notes=notes, tables=tables(found, kinds)), args.out)
+    seeds: list[int] = []
+    for run in args.runs:
+        model = Model.open(run)  # once for all parts, for it remembers what it has read
+        for part in args.parts:
+            found.append(measured(model, args, part))
+            seeds.append(model.run.recipe.seed)
+            kinds = list(dict.fromkeys(kind for _, kind, _ in found[0]))
+            notes = [
+                f"Seeds of the runs: {', '.join(map(str, seeds))}; of each {args.users} seen users, {args.newcomers}"
+                f" newcomers and {args.prompts} prompts that no preference was learnt on.",
+                "Choice: of the 16 short answers the one that was made most likelier; 0 is a random one, 1 the best.",
+                f"Written: to {args.writing} users of each kind and {args.written_prompts} prompts; what can be read.",
+            ]
+            write_record(evolve(record, notes=notes, tables=tables(found, kinds)), args.out)
     print(args.out)
 
 

@@ -1,4 +1,4 @@
-"""One policy for everybody beside one shared policy: seeds share no users and prompts, and users are paired."""
+"""One policy for everybody beside one shared policy: parts share no users and prompts, and users are paired."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from copl import Model
 from copl.evaluate.policy import ShownAnswers
 
 
-def test_no_two_seeds_have_a_user_or_a_new_prompt_in_common(personal_run: Path) -> None:
+def test_no_two_parts_of_a_run_have_a_user_or_a_new_prompt_in_common(personal_run: Path) -> None:
     args = argparse.Namespace(training=2, prompts=2, users=4, newcomers=2)
     model = Model.open(personal_run)
     benches = [opened(model, args, part) for part in range(3)]
@@ -42,7 +42,7 @@ def test_a_small_run_becomes_a_record(personal_run: Path, tmp_path: Path, monkey
     monkeypatch.setenv("COPL_CACHE", str(tmp_path / "cache"))
     sizes = {"teach": 1, "steps": 2, "training": 4, "prompts": 2, "rated": 4, "users": 3, "newcomers": 2, "writing": 1}
     told = [f"--{name}={value}" for name, value in sizes.items()]
-    main([str(personal_run), "--seeds", "1", "2", *told, "--written-prompts=1", f"--out={tmp_path / 'policy.json'}"])
+    main([str(personal_run), "--parts", "0", "1", *told, "--written-prompts=1", f"--out={tmp_path / 'policy.json'}"])
     record = read_record(tmp_path / "policy.json")
     by_name = {
         title: {row[0]: dict(zip(table.header[1:], row[1:], strict=True)) for row in table.rows}

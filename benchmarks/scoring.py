@@ -4,7 +4,8 @@
     python -m benchmarks.scoring --run RUN      of a trained run of method copl, by `Model.score`, with all that it does
 
 Without a run, a reward model is put together with random adapters in its top layers (`reward.trainable_layers`), for
-two users whose gates choose other experts, and two who share them. One thread.
+two users whose gates choose other experts, and two who share them. With `--whole` the same texts are also read by the
+backbone with all of its layers, frozen, as by a method that has no use for fewer. One thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from copl.methods.copl import CoplMethod
 from copl.model import Model
 from copl.plugins import load
 from copl.records import ResponseTable
-from copl.reward.backbones.loaded import collate
+from copl.reward.backbones.loaded import LoadedBackbone, collate
 from copl.reward.heads import make_head
 from copl.reward.model import AffineScaling, PersonalRewardModel
 from copl.reward.options import RewardOptions
@@ -38,7 +39,7 @@ def reward_model(backbone: str, depth: int | None, trainable_layers: int) -> Per
     """Return a reward model with random adapters, whose gate gives two kinds of users other experts."""
     options = RewardOptions(trainable_layers=trainable_layers, max_length=512)
     own = {} if depth is None else {"layers": depth}
-    reader = TextReader.over(load().registry("backbone").create(backbone, own).load(), options)
+    reader = TextReader.over(_backbone(backbone, own), options)
     loaded = reader.backbone
     torch.manual_seed(0)
     gate = load().registry("gate").create("top1", {"num_experts": 4}, embedding_dim=2)
@@ -54,6 +55,11 @@ def reward_model(backbone: str, depth: int | None, trainable_layers: int) -> Per
     size = loaded.hidden_size
     scale = AffineScaling(torch.zeros(2), torch.ones(2)), AffineScaling(torch.zeros(size), torch.ones(size))
     return PersonalRewardModel(reader, mixture, gate, head, users=scale[0], features=scale[1]).eval()
+
+
+def _backbone(name: str, options: dict[str, Any]) -> LoadedBackbone:
+    loaded: LoadedBackbone = load().registry("backbone").create(name, options).load()
+    return loaded
 
 
 Score = Callable[[ResponseTable, int], object]
@@ -110,27 +116,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--prompt", type=int, default=50)
     parser.add_argument("--depth", type=int, help="layers of the backbone that are used; all unless given")
+    parser.add_argument("--whole", type=int, help="layers of all of the backbone; a pass of it is measured, too")
     parser.add_argument("--layers", type=int, default=2, help="of these, the top ones that are adapted")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--run", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     reader, score = put_together(args) if args.run is None else of_run(args.run)
+    whole = reader
+    if args.whole is not None:
+        whole = TextReader.over(_backbone(args.backbone, {"layers": args.whole}), RewardOptions(max_length=512))
     rng, rows, taken = random.Random(0), np.arange(args.candidates), []
     for _ in range(args.repeats + 1):
         table = texts_of(reader, args, rng)
         batch = collate(reader.tokens(table, rows), rows)
 
-        def frozen(batch: Any = batch) -> None:
-            with torch.no_grad(), adapters_off(reader.backbone.model):
-                reader.backbone.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        def frozen(model: Any, batch: Any = batch) -> None:
+            with torch.no_grad(), adapters_off(model):
+                model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
 
-        taken.append([seconds(frozen), *(seconds(partial(score, table, user)) for user in (0, 1, 0))])
-    pass_, first, other, again = np.median(np.array(taken[1:]), axis=0)
+        passes = [seconds(partial(frozen, one.backbone.model)) for one in (reader, whole)]
+        taken.append([*passes, *(seconds(partial(score, table, user)) for user in (0, 1, 0))])
+    pass_, whole_pass, first, other, again = np.median(np.array(taken[1:]), axis=0)
     shape, layers = tuple(batch.input_ids.shape), reader.backbone.num_layers
     print(f"{args.run or args.backbone}: {shape[0]} texts of at most {shape[1]} tokens, {layers} layers, one prompt")
     print(f"one frozen pass {pass_:.3f} s; first user {first:.3f} s ({first / pass_:.2f}); a second user")
     print(f"{other:.3f} s more ({other / pass_:.2f}); the first one again {again:.4f} s")
+    if whole is not reader:
+        print(f"the whole backbone, {whole.backbone.num_layers} layers: one frozen pass {whole_pass:.3f} s", end="; ")
+        print(f"first user {first / whole_pass:.2f} of it")
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def taught(name: str, bench: Bench, steps: int, batch: int) -> Path:
             taken = [pairs[row] for row in order[step * batch : (step + 1) * batch].tolist()]
             loss = -speaker.likelihoods(taken).sum() / sum(len(pair.ids) - pair.start for pair in taken)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             if step % max(1, steps // 8) == 0 or step == steps - 1:
                 print(f"teaching, step {step}: {float(loss.detach()):.3f} nats a token", flush=True)

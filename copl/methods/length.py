@@ -17,6 +17,7 @@ from copl.interfaces import Workspace
 from copl.methods.parts.unpersonalised import Unpersonalised
 from copl.options import NoOptions
 from copl.records import Comparisons, FloatArray, IntArray, PreferenceData, ResponseTable
+from copl.runs.code import code_digest
 from copl.runs.recipe import Stages
 from copl.system.documents import read_document, write_document
 
@@ -44,7 +45,8 @@ class LengthMethod(Unpersonalised):
         def compute(directory: Path) -> None:
             write_document(directory / _FILE, _Slope(_fit(data.split("train").comparisons, _lengths(data.responses))))
 
-        self._open(workspace.stage(STAGE, key={"data": data.digest("train")}, compute=compute))
+        key = {"data": data.digest("train"), "code": code_digest(LengthMethod)}
+        self._open(workspace.stage(STAGE, key=key, compute=compute))
 
     def load(self, directory: Path) -> None:
         self._open(directory / STAGE)

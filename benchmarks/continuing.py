@@ -5,10 +5,11 @@
 Each run is trained in a process of its own on one thread: on the old rows, on all rows, and on all rows from the first
 run on (`copl.runs.pipeline.train`, with `former` as `copl train --from` calls it). Processor seconds are those of
 training, from reading the data set to the finished run; the start of Python and of its libraries, and the verdict of
-the command, take the same time whatever is trained. For `graph`, which reads no texts, the whole commands are measured
-besides. Modules are compiled first, as those of an installation are: else each command would compile all of them anew,
-where Python is told to keep none. Texts are read beforehand and found in the cache by all. Of the new rows half are of
-users nobody knew before, whose comparisons are all new; the others are spread over everybody.
+the command, take the same time whatever is trained. The whole commands are measured besides: they find texts that were
+read in the cache, and nothing else. Modules are compiled first, as those of an installation are: else each command
+would compile all of them anew, where Python is told to keep none. Texts are read beforehand and found in the cache by
+all. Of the new rows half are of users nobody knew before, whose comparisons are all new; the others are spread over
+everybody.
 
 Method `graph` learns from a planted graph, `copl` with frozen features from the embedded corpus. Accuracy is that on
 held-out comparisons of all seen users, of those on prompts never trained on where there are such, of unseen users after
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -152,6 +154,8 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
     if "method.name=graph" not in case.recipe:  # the texts are read, by the method that does least with them
         words = ["-m", "copl.cli", "train", str(scratch / "new"), "--out", "texts", "--method", "consensus"]
         run(ROOT, words, scratch)
+    (scratch / "cache").mkdir(exist_ok=True)
+    shutil.copytree(scratch / "cache", scratch / "texts-read")
     seconds: dict[str, float] = {}
     for name, place, former in (
         ("old", "old", ""),
@@ -163,7 +167,7 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
         _, said = run(ROOT, words, scratch)
         seconds[name] = float(said.rpartition("seconds")[2])
         print(f"{name}: {seconds[name]:.1f} s {said.rpartition('parts ')[2].splitlines()[0]}", flush=True)
-    commands = _commands(case, scratch, seed) if "method.name=graph" in case.recipe else {}
+    commands = _commands(case, scratch, seed)
     accuracies = {}
     for name in ("old", "scratch", "from"):
         _, said = run(ROOT, ["-c", _SCORES, f"{name}-run", json.dumps([] if name == "old" else late)], scratch)
@@ -179,7 +183,7 @@ def measured(case: Case, scale: float, seed: int, scratch: Path) -> dict[str, An
 
 
 def _commands(case: Case, scratch: Path, seed: int) -> dict[str, float]:
-    """Return the processor seconds of whole commands, in which nothing is found in a cache."""
+    """Return the processor seconds of whole commands, which find in the cache what was read of the texts."""
     options = [word for option in case.recipe for word in ("--set", option)]
     took = {}
     for name, words in (
@@ -187,7 +191,9 @@ def _commands(case: Case, scratch: Path, seed: int) -> dict[str, float]:
         ("from", ["--from", "old-run"]),
         ("torch", []),
     ):
-        train = ["-m", "copl.cli", "train", str(scratch / "new"), "--out", f"{name}-command", "--no-cache", *words]
+        train = ["-m", "copl.cli", "train", str(scratch / "new"), "--out", f"{name}-command", *words]
+        shutil.rmtree(scratch / "cache")
+        shutil.copytree(scratch / "texts-read", scratch / "cache")
         part, _ = run(ROOT, ["-c", "import torch"] if name == "torch" else train, scratch)
         took[name] = part.seconds
         print(f"command {name}: {part.seconds:.1f} s", flush=True)
@@ -228,12 +234,11 @@ def record_of(found: Mapping[str, Mapping[str, Any]], command: str, seed: int) -
         "`--from` of the old rows themselves is the column “nothing new”.",
     ]
     for name, one in found.items():
-        if took := one["commands"]:
-            share = took["from"] / took["scratch"]
-            notes.append(
-                f"The whole command for `{name}`: {took['scratch']:.1f} s from scratch and {took['from']:.1f} s with "
-                f"`--from`, a share of {share:.3f}; loading torch alone takes {took['torch']:.1f} s."
-            )
+        whole, going_on, torch = (one["commands"][part] for part in ("scratch", "from", "torch"))
+        notes.append(
+            f"The whole command for `{name}`: {whole:.1f} s from scratch and {going_on:.1f} s with `--from`, a share "
+            f"of {going_on / whole:.3f}; loading torch alone takes {torch:.1f} s."
+        )
     record = new_record("Going on from a former run", command, code=CODE, notes=notes)
     header = (
         "method",

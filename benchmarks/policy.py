@@ -285,13 +285,12 @@ def report_choices(bench: Bench, name: str, aligner: MixtureDpoAligner, context:
         print(f"| {name}, choice | {kind} ({len(users)}) | {cell(found) if found else ''} | | | |", flush=True)
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("run", type=Path)
+def sizes_parser() -> argparse.ArgumentParser:
+    """Return the options of who and what is measured, and of how writer and policies are trained (`opened`)."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--model", default="small")
     parser.add_argument("--teach", type=int, default=600, help="supervised steps")
     parser.add_argument("--steps", type=int, default=100, help="steps of DPO of policies for everybody")
-    parser.add_argument("--own-steps", type=int, default=20, help="steps of DPO of one user's policy")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-4, help="peak learning rate of DPO")
     parser.add_argument("--training", type=int, default=12, help="training prompts")
@@ -299,6 +298,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rated", type=int, default=48, help="users whose rankings are trained on")
     parser.add_argument("--users", type=int, default=24, help="seen users measured")
     parser.add_argument("--newcomers", type=int, default=12)
+    return parser
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(parents=[sizes_parser()])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--own-steps", type=int, default=20, help="steps of DPO of one user's policy")
     parser.add_argument(
         "--own", type=int, default=2, help="users who get policies of their own, and in-context answers"
     )

@@ -27,7 +27,7 @@ import numpy as np
 from attrs import evolve
 
 from benchmarks.measured import RESULTS, measure
-from benchmarks.policy import NUM_CANDIDATES, Bench, choices, opened, taught, worth
+from benchmarks.policy import NUM_CANDIDATES, Bench, choices, opened, sizes_parser, taught, worth
 from benchmarks.records import PublishedTable, new_record, write_record
 from copl import Model
 from copl.ablate.gains import over_seeds
@@ -38,8 +38,7 @@ from copl.align.generators.facets import COMBINATIONS
 from copl.align.policies.options import MixtureDpoOptions
 from copl.align.policies.writer import Writer
 from copl.commands.align import fitted_run
-from copl.evaluate.bootstrap import spread
-from copl.evaluate.policy import BETTER_OFF, GAIN, UNREAD, ShownAnswers, measure_answers
+from copl.evaluate.policy import BETTER_OFF, GAIN, UNREAD, ShownAnswers, gain_ratio, gains, measure_answers
 from copl.evaluate.tables import cell
 from copl.records import FloatArray, Measurement
 from copl.runs.pipeline import load_data
@@ -151,13 +150,9 @@ def _by_the_truth(bench: Bench, users: Sequence[str]) -> dict[str, list[list[str
 
 def ahead(first: ShownAnswers, second: ShownAnswers) -> dict[str, Measurement]:
     """Return by how much one gain exceeds the other for the same users, and the share who are better off by it."""
-    mean = first.candidates.mean(axis=2)
-    room = first.candidates.max(axis=2) - mean
-    more = first.shown - second.shown
-    value = float(more.sum() / room.sum())
-    users, prompts = np.indices(more.shape)
-    reach = spread(((more - value * room) / room.sum()).ravel(), [users.ravel(), prompts.ravel()]).reach
-    difference = Measurement("cold", "all", "gain_difference", value, value - reach, value + reach, more.size)
+    (won, room), (other, _) = gains(first), gains(second)
+    estimate = gain_ratio(won - other, room, np.isfinite(won - other))
+    difference = Measurement("cold", "all", "gain_difference", *estimate, won.size)
     return {"ahead": difference, "better off": _by_metric(evolve(first, unpersonalised=second.shown))[BETTER_OFF]}
 
 
@@ -184,20 +179,11 @@ def tables(runs: Sequence[Found], kinds: Sequence[str]) -> dict[str, PublishedTa
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_seeds")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_seeds", parents=[sizes_parser()])
+    parser.set_defaults(model="tiny", teach=400, steps=150, rate=1e-3, training=16, prompts=8, users=60, newcomers=36)
     parser.add_argument("runs", type=Path, nargs="+", help="finished runs on the source facets, of other data each")
     parser.add_argument("--parts", type=int, nargs="+", default=[0], help="which of the users and new prompts")
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--teach", type=int, default=400, help="supervised steps")
-    parser.add_argument("--steps", type=int, default=150, help="steps of DPO")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate of DPO")
     parser.add_argument("--likelihood", type=float, default=1.0, help="weight of the likelihood of chosen responses")
-    parser.add_argument("--training", type=int, default=16, help="training prompts")
-    parser.add_argument("--prompts", type=int, default=8, help="prompts that nobody was asked in training")
-    parser.add_argument("--rated", type=int, default=48, help="users whose rankings are trained on")
-    parser.add_argument("--users", type=int, default=60, help="seen users measured")
-    parser.add_argument("--newcomers", type=int, default=36)
     parser.add_argument("--writing", type=int, default=24, help="users of each kind who are written to")
     parser.add_argument("--written-prompts", type=int, default=4, help="prompts that they are written to")
     parser.add_argument("--out", type=Path, default=RESULTS / "policy.json", help="file of the record")

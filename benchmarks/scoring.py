@@ -123,9 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     reader, score = put_together(args) if args.run is None else of_run(args.run)
-    whole = reader
+    readers = [reader]
     if args.whole is not None:
-        whole = TextReader.over(_backbone(args.backbone, {"layers": args.whole}), RewardOptions(max_length=512))
+        readers += [TextReader.over(_backbone(args.backbone, {"layers": args.whole}), RewardOptions(max_length=512))]
     rng, rows, taken = random.Random(0), np.arange(args.candidates), []
     for _ in range(args.repeats + 1):
         table = texts_of(reader, args, rng)
@@ -135,16 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with torch.no_grad(), adapters_off(model):
                 model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
 
-        passes = [seconds(partial(frozen, one.backbone.model)) for one in (reader, whole)]
+        passes = [seconds(partial(frozen, one.backbone.model)) for one in readers]
         taken.append([*passes, *(seconds(partial(score, table, user)) for user in (0, 1, 0))])
-    pass_, whole_pass, first, other, again = np.median(np.array(taken[1:]), axis=0)
+    pass_, *whole_pass, first, other, again = np.median(np.array(taken[1:]), axis=0)
     shape, layers = tuple(batch.input_ids.shape), reader.backbone.num_layers
     print(f"{args.run or args.backbone}: {shape[0]} texts of at most {shape[1]} tokens, {layers} layers, one prompt")
     print(f"one frozen pass {pass_:.3f} s; first user {first:.3f} s ({first / pass_:.2f}); a second user")
     print(f"{other:.3f} s more ({other / pass_:.2f}); the first one again {again:.4f} s")
-    if whole is not reader:
-        print(f"the whole backbone, {whole.backbone.num_layers} layers: one frozen pass {whole_pass:.3f} s", end="; ")
-        print(f"first user {first / whole_pass:.2f} of it")
+    for whole, took in zip(readers[1:], whole_pass, strict=True):
+        print(f"the whole backbone, {whole.backbone.num_layers} layers: one frozen pass {took:.3f} s", end="; ")
+        print(f"first user {first / took:.2f} of it")
 
 
 if __name__ == "__main__":

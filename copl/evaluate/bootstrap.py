@@ -344,26 +344,40 @@ def crossed_share(
     num_resamples: int,
     weights: FloatArray | None = None,
 ) -> tuple[float, float, float]:
-    """Return the mean of what is right, 0 to 1 [N], with its 95 % interval: `crossed_mean`, but see `share_bounds`."""
-    mean, *bounds = crossed_mean(values, sampled, seed=seed, num_resamples=num_resamples, weights=weights)
-    nothing_varies = np.ptp(values) == 0
-    return mean, *(share_bounds(mean, spread(np.zeros(len(values)), sampled)) if nothing_varies else bounds)
+    """Return the mean of what is right, 0 to 1 [N], with its `share_interval`; otherwise as `crossed_mean`."""
+    mean = float(np.average(values, weights=weights))
+    resampled = crossed_resamples(values, sampled, seed=seed, num_resamples=num_resamples, weights=weights)
+    return mean, *share_interval(mean, resampled, sampled)
 
 
-def share_bounds(share: float, spread: Spread) -> tuple[float, float]:
-    """Return the 95 % interval of a share of right answers among answers that are all alike.
+def share_interval(share: float, resampled: FloatArray, sampled: Sequence[IntArray]) -> tuple[float, float]:
+    """Return the 95 % interval of a share: `interval`, or `unanimous_interval` where no resample has another share.
 
-    All right or all wrong says little where few were asked, though nothing varies. It counts as one answer of each
-    cluster, of the kind that has fewest: .025^(1/C) to 1, or 0 to 1 - .025^(1/C) (Clopper and Pearson 1934, "The use of
-    confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26). Half right, where every
-    margin is zero, is no sample of anything: it stays as it is.
+    Half right, where every margin is zero, is no sample of anything: its interval has no width.
 
     Args:
-        share: 0, 1/2 or 1.
-        spread: of the same answers, its degrees of freedom one less than there are clusters.
+        share: 0 to 1.
+        resampled: the share in each of many resamples [R].
+        sampled: the kinds of clusters of the answers, as for `spread`.
+    """
+    unanimous = share in (0, 1) and not np.ptp(resampled)
+    return unanimous_interval(share, sampled) if unanimous else interval(share, resampled)
 
-    >>> [round(end, 3) for end in share_bounds(1.0, Spread(0.0, 19.0))]
+
+def unanimous_interval(share: float, sampled: Sequence[IntArray]) -> tuple[float, float]:
+    """Return the 95 % interval of a share of right answers where all are right or all are wrong.
+
+    That says little where few were asked, though nothing varies. It counts as one answer of each cluster, of the kind
+    that has fewest: .025^(1/C) to 1, or 0 to 1 - .025^(1/C) (Clopper and Pearson 1934, "The use of confidence or
+    fiducial limits illustrated in the case of the binomial", Biometrika 26).
+
+    Args:
+        share: 0 or 1.
+        sampled: one or two kinds of clusters; of each answer the cluster [N], or the two it is about [N, 2].
+
+    >>> [round(end, 3) for end in unanimous_interval(1.0, [np.arange(20)])]
     [0.832, 1.0]
     """
-    least = 0.025 ** (1 / (spread.degrees + 1))
-    return (least, 1.0) if share == 1 else (0.0, 1 - least) if share == 0 else (share, share)
+    num_clusters = spread(np.zeros(len(sampled[0])), sampled).degrees + 1
+    least = float(0.025 ** (1 / num_clusters))
+    return (least, 1.0) if share else (0.0, 1 - least)

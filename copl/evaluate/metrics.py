@@ -14,7 +14,14 @@ import attrs
 import numpy as np
 
 from copl.bradley_terry import log_loss
-from copl.evaluate.bootstrap import crossed_mean, crossed_resamples, crossed_share, interval, sampled_from
+from copl.evaluate.bootstrap import (
+    crossed_mean,
+    crossed_resamples,
+    crossed_share,
+    interval,
+    sampled_from,
+    share_interval,
+)
 from copl.interfaces import EvaluationContext
 from copl.options import option
 from copl.plugins import Component
@@ -173,10 +180,13 @@ class GroupAccuracy:
             values, where = right[group == row], [kind[group == row] for kind in sampled]
             if not len(values):
                 continue
-            seed, num_resamples = context.seed + row, self._options.num_resamples
-            resamples.append(crossed_resamples(values, where, seed=seed, num_resamples=num_resamples))
-            estimate = crossed_share(values, where, seed=seed, num_resamples=num_resamples)
-            measurements.append(Measurement(context.split, f"group:{name}", "accuracy", *estimate, len(values)))
+            resampled = crossed_resamples(
+                values, where, seed=context.seed + row, num_resamples=self._options.num_resamples
+            )
+            value = float(values.mean())
+            low_high = share_interval(value, resampled, where)
+            measurements.append(Measurement(context.split, f"group:{name}", "accuracy", value, *low_high, len(values)))
+            resamples.append(resampled)
         if measurements:
             worst = min(measurements, key=lambda m: (m.value, m.low))
             low_high = interval(worst.value, np.min(resamples, axis=0))

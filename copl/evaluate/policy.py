@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from attrs import frozen
 
-from copl.evaluate.bootstrap import interval, share_bounds, spread
+from copl.evaluate.bootstrap import share_interval, spread, unanimous_interval
 from copl.evaluate.tables import Table, cell, split_order, split_title
 from copl.records import Measurement
 
@@ -81,23 +81,25 @@ def measure_answers(answers: ShownAnswers, split: str, subset: str, *, seed: int
     read = np.isfinite(answers.shown)
     unread = Measurement(split, subset, UNREAD, *_share(~read), read.size) if read.size else None
     found = [] if unread is None or not unread.value else [unread]
-    won, room = _gains(answers)
+    won, room = gains(answers)
     if not room[read].sum() > 0:
         return found
     controlled = _controlled(answers)
     found = [
-        Measurement(split, subset, GAIN, *_ratio(won, room, read), int(read.sum())),
-        Measurement(split, subset, CONTROLLED, *_ratio(*controlled, read), int(read.sum())),
+        Measurement(split, subset, GAIN, *gain_ratio(won, room, read), int(read.sum())),
+        Measurement(split, subset, CONTROLLED, *gain_ratio(*controlled, read), int(read.sum())),
         *found,
     ]
-    worst = [_ratio(won[mask], room[mask], read[mask]) for mask in _groups(answers) if room[mask][read[mask]].sum() > 0]
+    worst = [
+        gain_ratio(won[mask], room[mask], read[mask]) for mask in _groups(answers) if room[mask][read[mask]].sum() > 0
+    ]
     if len(worst) > 1:
         found.append(Measurement(split, subset, WORST, *min(worst), int(read.sum())))
     found.append(Measurement(split, subset, BETTER_OFF, *_better_off(answers, read, seed), len(read)))
     return sorted(found, key=lambda m: POLICY_METRICS.index(m.metric))
 
 
-def _gains(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
+def gains(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
     """Return how much the answer shown is better than a random one, and how much the best one is [U, P]."""
     mean = np.nanmean(answers.candidates, axis=2)
     return answers.shown - mean, np.nanmax(answers.candidates, axis=2) - mean
@@ -108,15 +110,21 @@ def _controlled(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
     longer = np.nan_to_num(answers.lengths - np.nanmean(answers.lengths, axis=1, keepdims=True))
     better = np.nan_to_num(answers.candidates - np.nanmean(answers.candidates, axis=2, keepdims=True))
     slope = (better * longer).sum(axis=(1, 2)) / max(float(np.square(longer).sum()), 1e-12)
-    won, room = _gains(answers)
+    won, room = gains(answers)
     best = np.nanargmax(answers.candidates, axis=2)
     best_longer = np.take_along_axis(np.broadcast_to(longer, better.shape), best[..., None], axis=2)[..., 0]
     own_longer = answers.length - np.nanmean(answers.lengths, axis=1)
     return won - slope[:, None] * own_longer, room - slope[:, None] * best_longer
 
 
-def _ratio(won: FloatArray, room: FloatArray, read: BoolArray) -> tuple[float, float, float]:
-    """Return the ratio of sums over the cells that were read [U, P], with its interval over users and prompts."""
+def gain_ratio(won: FloatArray, room: FloatArray, read: BoolArray) -> tuple[float, float, float]:
+    """Return the ratio of sums over the cells that were read [U, P], with its interval over users and prompts.
+
+    Args:
+        won: what is gained [U, P].
+        room: what there is to gain [U, P].
+        read: which of them count [U, P].
+    """
     users, prompts = np.nonzero(read)
     total = float(room[read].sum())
     if total == 0:
@@ -129,10 +137,10 @@ def _ratio(won: FloatArray, room: FloatArray, read: BoolArray) -> tuple[float, f
 def _share(marks: BoolArray) -> tuple[float, float, float]:
     users, prompts = np.nonzero(np.ones_like(marks))
     value = float(marks.mean())
-    width = spread((marks.ravel() - value) / marks.size, [users, prompts])
     if value in (0, 1):
-        return value, *share_bounds(value, width)
-    return value, max(value - width.reach, 0.0), min(value + width.reach, 1.0)
+        return value, *unanimous_interval(value, [users, prompts])
+    reach = spread((marks.ravel() - value) / marks.size, [users, prompts]).reach
+    return value, max(value - reach, 0.0), min(value + reach, 1.0)
 
 
 def _groups(answers: ShownAnswers) -> list[BoolArray]:
@@ -155,9 +163,9 @@ def _better_off(answers: ShownAnswers, read: BoolArray, seed: int) -> tuple[floa
     better = difference @ prompts.T > 1e-9
     resampled = (users.T * better).sum(axis=0) / num_users
     value = float((difference.sum(axis=1) > 1e-9).mean())
-    if difference.any() and np.ptp(resampled) == 0:
-        return value, *share_bounds(value, spread(np.zeros(num_users), [np.arange(num_users)]))
-    return value, *interval(value, resampled)
+    if not difference.any():
+        return value, value, value
+    return value, *share_interval(value, resampled, [np.arange(num_users)])
 
 
 def policy_table(results: Mapping[str, Sequence[Measurement]], *, title: str = "") -> Table:

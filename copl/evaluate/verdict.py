@@ -223,9 +223,11 @@ _SENTENCES: dict[Kind, tuple[str, str]] = {
 
 
 def _beside(consensus: Sequence[Measurement], *, named: bool) -> str:
-    gains = [f"{100 * m.value:.1f}{'' if place else ' of 100'}" for place, m in enumerate(consensus)]
-    where = [_for([m]) if named else "" for m in consensus]
-    return f" It beats the {CONSENSUS} by {_and(list(map(str.__add__, gains, where)))}." if gains else ""
+    gains = [
+        f"{100 * m.value:.1f}{'' if place else ' of 100'}{_for([m]) if named else ''}"
+        for place, m in enumerate(consensus)
+    ]
+    return f" It beats the {CONSENSUS} by {_and(gains)}." if gains else ""
 
 
 def _knows_nobody(compared: Sequence[_Compared]) -> bool:

@@ -8,9 +8,9 @@ so that any user's voice is a plain LoRA. It is trained by direct preference opt
 
 with p_u the language model under the experts that the gate gives user u, and p the one without adapters. By the first
 term alone both responses may become unlikely, as long as the rejected one does so faster, and the policy unlearns to
-write; the second, of weight w (`likelihood`), keeps it (Pang et al. 2024, arXiv 2404.19733; here the mean is over all
-tokens of a batch, as in TRL's loss ``sft``). A user who was not there in training gets a voice by the gate, from an
-embedding that a few comparisons gave, without a gradient step.
+write; the second, of weight w (`likelihood`), works against that (Pang et al. 2024, arXiv 2404.19733; here the mean is
+over all tokens of a batch, as in TRL's loss ``sft``). A user who was not there in training gets a voice by the gate,
+from an embedding that a few comparisons gave, without a gradient step.
 """
 
 from __future__ import annotations

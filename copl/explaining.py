@@ -227,8 +227,8 @@ def load_reasons(directory: Path) -> tuple[Reasons, ...]:
 
 
 def _first_comparison(said: ComparisonSet) -> tuple[str, str, str] | None:
-    """Return prompt and responses of the first comparison, None where there is none."""
-    rows, table = said.comparisons, said.responses
+    """Return prompt and responses of the first comparison of two responses to one prompt, None where there is none."""
+    rows, table = said.comparisons.take(said.told_apart), said.responses
     if not len(rows):
         return None
     chosen, rejected = int(rows.chosen[0]), int(rows.rejected[0])

@@ -18,7 +18,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from copl.judgements import Judgements
-from copl.system.converters import int_array
+from copl.system.converters import int_array, number_rows
 from copl.tables import NOBODY, BoolArray, Comparisons, FloatArray, IntArray, ResponseTable, UserTable, response_key
 
 if TYPE_CHECKING:
@@ -78,6 +78,19 @@ class ComparisonSet:
     def given(self) -> Comparisons:
         """The comparisons that are not implied by the judgements."""
         return self.comparisons if self.num_given is None else self.comparisons.take(np.arange(self.num_given))
+
+    @property
+    def told_apart(self) -> BoolArray:
+        """Which comparisons say that one of two responses to the same prompt is better than the other [N].
+
+        Judgements imply others as well: thumbs and ratings compare responses to different prompts, and a tie goes both
+        ways. They have a meaning as numbers, and none to a person who reads them.
+        """
+        rows, prompts = self.comparisons, self.responses.prompt_rows
+        ends = np.concatenate([rows.chosen, rows.rejected]), np.concatenate([rows.rejected, rows.chosen])
+        said, reverse = np.split(number_rows(np.tile(rows.user, 2), *ends), 2)
+        mask: BoolArray = (prompts[rows.chosen] == prompts[rows.rejected]) & ~np.isin(said, reverse)
+        return mask
 
     @property
     def speakers(self) -> tuple[str, ...]:

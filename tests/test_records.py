@@ -7,7 +7,7 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.judgements import THUMB, Judgements
+from copl.judgements import THUMB, TIE, Judgements
 from copl.records import (
     SPLITS,
     Comparisons,
@@ -148,3 +148,19 @@ def test_what_one_user_says_is_taken_out_with_its_judgements() -> None:
         assert said.of_user(name).users.ids == (name,)
     some = said.take(np.array([False, True, True]))
     assert (some.given.chosen.tolist(), len(some), len(some.judgements)) == ([2], 2, 3)
+
+
+def test_only_what_a_person_could_have_said_is_told_apart() -> None:
+    users, responses = UserTable.ungrouped(["a", "b"]), ResponseTable(["p", "p", "q", "q"], ["0", "1", "2", "3"])
+    judged = Judgements([THUMB] * 3 + [TIE], [0] * 4, [0, 1, 2, 2], [-1, -1, -1, 3], [1.0, -1.0, -1.0, 0.0])
+    given = Comparisons([1, 1, 0], [2, 0, 3], [3, 1, 2])
+    said = PreferenceData("x", users, responses, {"train": given}, {}, {"train": judged}).split("train")
+    rows = said.comparisons
+    implied = {*zip(rows.user.tolist(), rows.chosen.tolist(), rows.rejected.tolist(), strict=True)}
+    assert {(0, 0, 2), (0, 2, 3), (0, 3, 2)} <= implied  # thumbs to two prompts, and a tie in both directions
+    kept = said.take(said.told_apart)
+    rows = kept.comparisons
+    told = [*zip(rows.user.tolist(), rows.chosen.tolist(), rows.rejected.tolist(), strict=True)]
+    assert told == [(1, 2, 3), (1, 0, 1), (0, 0, 1)]  # of a pair that a user called better and alike nothing is told
+    assert kept.num_given == 2
+    assert said.of_user("nobody").told_apart.tolist() == []

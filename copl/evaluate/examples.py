@@ -48,9 +48,10 @@ def examples(margins: Mapping[str, FloatArray], data: PreferenceData, *, count: 
     for split in _SPLITS:
         if split not in margins:
             continue
-        rows, values = data.split(split).comparisons, margins[split]
+        said, values = data.split(split), margins[split]
+        rows = said.comparisons
         sure: dict[tuple[int, int], tuple[float, int]] = {}
-        for place in np.flatnonzero(values > 0).tolist():
+        for place in np.flatnonzero((values > 0) & said.told_apart).tolist():
             ends = int(rows.chosen[place]), int(rows.rejected[place])
             sure[ends] = max(sure.get(ends, (0.0, -1)), (float(values[place]), place))
         both = [(min(sure[a, b][0], sure[b, a][0]), a, b) for a, b in sure if a < b and (b, a) in sure]

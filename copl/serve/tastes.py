@@ -85,6 +85,8 @@ def pairs_to_ask(data: PreferenceData | None) -> Sequence[Pair]:
     for row in order.tolist():
         first, second = sorted((int(part.chosen[row]), int(part.rejected[row])))
         prompt = prompts[first]
+        if prompt != prompts[second]:  # as thumbs and ratings imply it: nobody could choose
+            continue
         if texts[first] != texts[second] and (first, second) not in pairs and by_prompt.get(prompt, 0) < 5:
             pairs[first, second] = (prompt, texts[first], texts[second])
             by_prompt[prompt] = by_prompt.get(prompt, 0) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from copl.evaluate.examples import Example, examples
+from copl.judgements import THUMB, TIE, Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
 
 RESPONSES = ResponseTable(("p", "p", "q", "q"), ("a", "b", "c", "d"))
@@ -35,3 +36,11 @@ def test_each_is_of_another_prompt_and_newcomers_come_first() -> None:
     found = examples(margins, data(heldout=heldout, test=test))
     assert [(example.split, example.prompt) for example in found] == [("heldout", "q"), ("test", "p")]
     assert len(examples(margins, data(heldout=heldout, test=test), count=1)) == 1
+
+
+def test_what_thumbs_and_ties_imply_is_no_example() -> None:
+    up_and_down = Judgements([THUMB] * 4, [0, 0, 1, 1], [0, 2, 2, 0], [-1] * 4, [1.0, -1.0, 1.0, -1.0])
+    alike = Judgements([TIE] * 2, [0, 1], [0, 0], [1, 1], [0.0, 0.0])
+    for judged in (up_and_down, alike):
+        known = PreferenceData("toy", USERS, RESPONSES, {}, {}, {"test": judged})
+        assert examples({"test": np.ones(len(known.split("test")))}, known) == []

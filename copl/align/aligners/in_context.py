@@ -87,6 +87,7 @@ class InContext:
             return []
         known = context.knows(user_id)
         said = context.comparisons(user_id) if known else None
+        said = None if said is None else said.take(said.told_apart)
         if said is None or not len(said):
             return _chosen(user_id, requests, usual, context, known=known)
         worth = self._worth(user_id, said, requests, context)

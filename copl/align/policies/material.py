@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def said_rows(user_id: str, said: ComparisonSet) -> list[PreferenceRow]:
-    """Return what a user has said as rows; of the responses compared, those the user chose."""
-    rows, table = said.comparisons, said.responses
+    """Return what a user has said as rows: of two responses to one prompt, the one the user chose."""
+    rows, table = said.comparisons.take(said.told_apart), said.responses
     distinct: dict[tuple[str, str, str], None] = {}
     for chosen, rejected, weight in zip(
         rows.chosen.tolist(), rows.rejected.tolist(), rows.weight.tolist(), strict=True

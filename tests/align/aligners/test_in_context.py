@@ -15,6 +15,8 @@ from copl.align.choosing import UNKNOWN
 from copl.align.generators.facets import FacetsGenerator
 from copl.answers import AnswerRequests
 from copl.errors import OptionsError
+from copl.evidence import with_implied
+from copl.judgements import THUMB, Judgements
 from copl.options import NoOptions
 from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, UserTable
 from copl.testing.alignment import EchoGenerator, PlantedContext
@@ -122,6 +124,15 @@ def test_without_comparisons_the_best_of_the_candidates_is_shown() -> None:
     assert (known.shown, known.user_known, known.note) == ("much longer", True, WITHOUT)
     assert (stranger.shown, stranger.user_known, stranger.note) == ("short", False, UNKNOWN)
     assert context.asked == []
+
+
+def test_what_thumbs_to_different_prompts_imply_is_not_shown() -> None:
+    thumbs = Judgements([THUMB] * 3, [0] * 3, [0, 1, 3], [-1] * 3, [1.0, -1.0, -1.0])
+    told = with_implied(SAID.users, SAID.responses, Comparisons.empty(), thumbs)
+    assert len(told) == 2
+    text = prompt_for(Context(told), information=1.0)
+    assert text.count("Preferred: ") == 1
+    assert f"Question: asked 0\nPreferred: {'x' * 30}\nRejected: {'x' * 20}\n" in text
 
 
 def test_a_writer_that_reads_no_prompts_is_refused() -> None:

@@ -12,12 +12,15 @@ from copl import Model
 from copl.align.context import RunContext
 from copl.align.generators.facets import FacetsGenerator
 from copl.align.generators.table import TableGenerator, TableOptions
-from copl.align.policies.material import ranked_rows, training_prompts
+from copl.align.policies.material import ranked_rows, said_rows, training_prompts
 from copl.align.policies.rows import RowOptions
 from copl.commands.align import fitted_run
 from copl.errors import BackboneError
+from copl.evidence import with_implied
 from copl.interfaces import Generator, Progress
+from copl.judgements import THUMB, TIE, Judgements
 from copl.options import NoOptions
+from copl.records import Comparisons, ResponseTable, UserTable
 from copl.system.progress import SilentProgress
 
 
@@ -57,6 +60,14 @@ def test_prompts_that_the_generator_cannot_answer_are_left_out(model: Model, tmp
     whole = ranked_rows(users, prompts, context(model, grammar), options)
     assert some == [row for row in whole if row.prompt == prompts[0]]
     assert ranked_rows(users, ["Tea?"], context(model, grammar), options) == []
+
+
+def test_rows_that_a_user_has_said_are_of_one_prompt_and_no_ties() -> None:
+    users, table = UserTable.ungrouped(["ann"]), ResponseTable(["p", "p", "q", "q"], ["0", "1", "2", "3"])
+    judged = Judgements([THUMB] * 3 + [TIE], [0] * 4, [0, 1, 2, 2], [-1, -1, -1, 3], [1.0, -1.0, -1.0, 0.0])
+    said = with_implied(users, table, Comparisons.empty(), judged)
+    assert len(said) == 4
+    assert [(row.prompt, row.chosen, row.rejected) for row in said_rows("ann", said)] == [("p", "0", "1")]
 
 
 def test_a_generator_that_fails_leaves_nothing_out_in_silence(model: Model) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from copl import Model
+from copl.data.completions import response_in
 
 
 @cache
@@ -27,6 +28,6 @@ def _reward() -> Any:
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], **_: Any) -> dict[str, Any]:
     """Return rewards, scores from 0 to 1 by which samples may be filtered, and what to log."""
-    completions = [query.removeprefix(prompt) for query, prompt in zip(queries, prompts, strict=True)]
+    completions = [response_in(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
     rewards = torch.tensor(_reward()(prompts=prompts, completions=completions, user_id=labels))
     return {"rewards": rewards, "scores": torch.sigmoid(rewards), "extra_logs": {"personal_reward": rewards}}

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from copl.data.completions import read_completions, read_users
+from copl.data.reading.faults import Faults
 from copl.errors import CoplError, OptionsError, one_line
 
 _PATIENCE = 120.0
@@ -36,34 +38,36 @@ class RemoteReward:
         self._user, self._batch = user, batch
 
     def __call__(
-        self,
-        prompts: Sequence[Any],
-        completions: Sequence[Any],
-        user_id: Sequence[str | int | None] | None = None,
-        **columns: Any,
-    ) -> list[float | None]:
-        """Return the reward of each completion; None for one without text, which TRL leaves out.
+        self, prompts: Sequence[Any], completions: Sequence[Any], user_id: Any = None, **columns: Any
+    ) -> list[float]:
+        """Return the reward of each completion, as `copl.Model.reward_function` does where the run is.
 
         Args:
-            prompts: the prompt of each completion [N].
-            completions: the completions [N].
-            user_id: the user of each [N].
+            prompts: text, or chat messages, of each completion [N].
+            completions: text, or chat messages of which the last is the response [N].
+            user_id: the user's id of each, or one for all.
             columns: what else TRL hands over; not regarded.
 
         Raises:
-            CoplError: the service refuses, or cannot be reached.
+            CoplError: one fault for each argument that is none of this, or the service refuses or cannot be reached.
         """
-        users = [None] * len(prompts) if user_id is None else list(user_id)
-        if not len(prompts) == len(completions) == len(users):
-            raise CoplError("prompts, completions and user_id: expected equally many")
-        rewards: list[float | None] = []
-        for start in range(0, len(prompts), self._batch):
-            part = slice(start, start + self._batch)
-            body = {"prompts": list(prompts[part]), "completions": list(completions[part]), "user_id": users[part]}
-            rewards += self._ask({**body, "user": self._user})
+        faults = Faults("reward function")
+        pairs = read_completions(prompts, completions, faults)
+        users = read_users(user_id, len(pairs), "user_id", faults)
+        faults.raise_any()
+        rewards: list[float] = []
+        for start in range(0, len(pairs), self._batch):
+            part = pairs[start : start + self._batch]
+            body = {
+                "prompts": [prompt for prompt, _ in part],
+                "completions": [text for _, text in part],
+                "user_id": [user or None for user in users[start : start + self._batch]],
+                "user": self._user,
+            }
+            rewards += self._ask(body)
         return rewards
 
-    def _ask(self, body: Mapping[str, Any]) -> list[float | None]:
+    def _ask(self, body: Mapping[str, Any]) -> list[float]:
         import httpx
 
         deadline = time.monotonic() + _PATIENCE
@@ -78,7 +82,7 @@ class RemoteReward:
                 continue
             if answer.status_code != 200:
                 raise CoplError(f"{self._url}: {_fault(answer)}")
-            rewards: list[float | None] = answer.json()["rewards"]
+            rewards: list[float] = answer.json()["rewards"]
             return rewards
 
 

@@ -47,7 +47,7 @@ def test_verl_asks_for_one_response_after_the_other(expected: tuple[str, list[fl
 
 def test_openrlhf_asks_with_queries_prompts_and_labels(expected: tuple[str, list[float]]) -> None:
     user, rewards = expected
-    answer = opened("openrlhf_reward").reward_func(["Tea?Coffee then.", "Tea?No."], ["Tea?"] * 2, [user] * 2)
+    answer = opened("openrlhf_reward").reward_func(["Tea?Coffee then.<|im_end|>", "Tea?No."], ["Tea?"] * 2, [user] * 2)
     assert answer["rewards"].tolist() == pytest.approx(rewards, abs=1e-5)
     assert isinstance(answer["rewards"], torch.Tensor)
     assert ((answer["scores"] > 0) & (answer["scores"] < 1)).all()

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import cohere
+import numpy as np
 import pytest
 
 from copl import Model
+from copl.errors import UnknownUserWarning
 from tests.serve.running import Running
 
 PROMPT, TEXTS = "How do I boil an egg?", ["Eight minutes.", "Place the egg in cold water. Then wait.", "Ask a cook!"]
@@ -80,11 +82,13 @@ def test_openrlhf_gets_rewards_by_label_or_by_address(
     ):
         answer = shared_service.http.post(path, json={**plain, "labels": labels}).json()
         assert answer["rewards"] == pytest.approx(expected, abs=1e-5)
-        assert answer["scores"] == answer["rewards"]
+        assert answer["scores"] == pytest.approx([1 / (1 + math.exp(-reward)) for reward in expected], abs=1e-5)
         assert answer["extra_logs"] == {}
     prompt = template.format(PROMPT)
     one = {"query": [prompt + TEXTS[0] + "<|im_end|>"], "prompts": [prompt], "labels": [user]}
     assert shared_service.http.post("/v1/openrlhf", json=one).status_code == 200
+    cut = {"query": [(PROMPT + TEXTS[0])[4:]], "prompts": [PROMPT], "labels": [user]}  # the prompt was too long
+    assert shared_service.http.post("/v1/openrlhf", json=cut).json()["rewards"] == pytest.approx(expected[:1], abs=1e-5)
     wrong = {"query": ["something else"], "prompts": [PROMPT], "labels": [user]}
     assert shared_service.http.post("/v1/openrlhf", json=wrong).status_code == 422
 
@@ -101,15 +105,42 @@ def test_trl_gets_rewards_by_a_function_with_a_column_of_users(
     messages = [[{"role": "user", "content": PROMPT}]] * 3
     answers = [[{"role": "assistant", "content": text}] for text in TEXTS]
     assert reward(prompts=messages, completions=answers, user_id=users) == pytest.approx(got, abs=1e-5)
-    assert reward(prompts=[PROMPT], completions=[" "], user_id=[user]) == [None]
     assert reward.__name__ == "copl"
+
+
+def test_over_http_whatever_a_policy_writes_has_the_reward_that_it_has_here(
+    shared_service: Running, user: str, model: Model
+) -> None:
+    from copl.serve.remote import RemoteReward
+
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "kettle"}]}
+    told = [call, {"role": "tool", "content": "hot\x00"}, {"role": "assistant", "content": [{"text": "Tea."}]}]
+    messages = [{"role": "system", "content": ""}, {"role": "user", "content": PROMPT}]
+    batch: dict[str, Any] = {
+        "prompts": [PROMPT, PROMPT, f" {PROMPT}\r\n", "", messages, PROMPT, messages],
+        "completions": ["", " \u200b", "a\x00b\ud800", "No.", [call], told, TEXTS[0]],
+    }
+    expected = model.reward_function(user=user)(**batch)
+    assert len({*expected}) > 3
+    reward = RemoteReward(shared_service.url, batch=3)
+    assert reward(**batch, user_id=[user] * 7) == pytest.approx(expected, abs=1e-5)
+    assert RemoteReward(shared_service.url, user=user)(**batch) == pytest.approx(expected, abs=1e-5)
+    plain = {name: [one for place, one in enumerate(column) if place != 2] for name, column in batch.items()}
+    answer = shared_service.http.post("/v1/rewards", json={**plain, "user": user})  # by another client than ours
+    assert answer.json()["rewards"] == pytest.approx(expected[:2] + expected[3:], abs=1e-5)
+    empty = {"query": [PROMPT + "</s>"], "prompts": [PROMPT], "labels": [user]}
+    answer = shared_service.http.post("/v1/openrlhf", json=empty)
+    assert answer.json()["rewards"] == pytest.approx(expected[:1], abs=1e-5)
+    with pytest.warns(UnknownUserWarning):
+        numbered = model.reward_function()(prompts=[PROMPT], completions=TEXTS[:1], user_id=[np.int64(7)])
+    assert reward(prompts=[PROMPT], completions=TEXTS[:1], user_id=[np.int64(7)]) == pytest.approx(numbered, abs=1e-5)
 
 
 def test_a_function_for_trl_says_in_one_line_what_is_wrong(shared_service: Running) -> None:
     from copl.errors import CoplError
     from copl.serve.remote import RemoteReward
 
-    with pytest.raises(CoplError, match="equally many"):
+    with pytest.raises(CoplError, match="1 prompts but 3 completions"):
         RemoteReward(shared_service.url)(prompts=[PROMPT], completions=TEXTS, user_id=["a"])
     with pytest.raises(CoplError, match="cannot be reached"):
         RemoteReward("http://127.0.0.1:9")(prompts=[PROMPT], completions=TEXTS[:1], user_id=["a"])

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import numpy as np
 
-from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
-from copl.data.chat import encode_prompt
+from copl.data.completions import read_completions, read_users
 from copl.data.reading.faults import Faults
-from copl.errors import DataError, UnknownUserWarning, quoted
+from copl.errors import UnknownUserWarning, quoted
 from copl.records import NOBODY, FloatArray, ResponseTable, ScoreRequests, UserTable
 
 Scores = Callable[[ScoreRequests], FloatArray]
@@ -74,10 +73,8 @@ class PersonalRewards:
             DataError: one fault for each argument that is none of this.
         """
         faults = Faults("reward function")
-        if len(prompts) != len(completions):
-            raise DataError(f"reward function: {len(prompts)} prompts but {len(completions)} completions")
+        texts = read_completions(prompts, completions, faults)
         users = self._users(columns, len(completions), faults)
-        texts = [_read(place, *pair, faults) for place, pair in enumerate(zip(prompts, completions, strict=True))]
         faults.raise_any()
         if not texts:
             return []
@@ -95,26 +92,13 @@ class PersonalRewards:
     def _users(self, columns: Mapping[str, Any], count: int, faults: Faults) -> list[str]:
         if self._user is not None:
             return [self._user] * count
-        if self._column not in columns:
-            faults.add(
-                f"no column {quoted(self._column)}: the data set has to say whose reward each row wants, or name one "
-                "user for all by reward_function(user=...)"
-            )
-            return [NOBODY] * count
-        given = columns[self._column]
-        values = [given] * count if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-        if len(values) != count:
-            faults.add(f"{self._column}: {len(values)} values for {count} completions")
-        return [self._id(place, value, faults) for place, value in enumerate(values)]
-
-    def _id(self, place: int, value: Any, faults: Faults) -> str:
-        if value is None:
-            return NOBODY
-        try:
-            return canonical_id(value)
-        except ValueFaultError as fault:
-            faults.add(f"{self._column} of completion {place + 1}: {fault}")
-            return NOBODY
+        if self._column in columns:
+            return read_users(columns[self._column], count, self._column, faults)
+        faults.add(
+            f"no column {quoted(self._column)}: the data set has to say whose reward each row wants, or name one "
+            "user for all by reward_function(user=...)"
+        )
+        return [NOBODY] * count
 
     def _tell_of_unknown(self, users: Sequence[str]) -> None:
         with self._lock:
@@ -124,51 +108,3 @@ class PersonalRewards:
             names = ", ".join(quoted(user) for user in unknown[:3])
             message = f"user {names} is neither trained nor adapted: rewards are those of the average user"
             warnings.warn(message, UnknownUserWarning, stacklevel=3)
-
-
-def _read(place: int, prompt: Any, completion: Any, faults: Faults) -> tuple[str, str]:
-    """A prompt in its one form and the text of a completion to it."""
-    try:
-        asked = prompt if isinstance(prompt, str) else _messages(prompt)
-        if isinstance(completion, str):
-            text = completion
-        else:
-            *before, last = _messages(completion)
-            text = last["content"]
-            asked = [*(_as_messages(asked)), *before] if before else asked
-        filled = (
-            asked if isinstance(asked, str) else [message for message in asked if canonical_text(message["content"])]
-        )
-        return _writable(encode_prompt(filled)) if filled else "", canonical_text(_writable(text))
-    except (ValueFaultError, ValueError) as fault:
-        faults.add(f"completion {place + 1}: {fault}")
-        return "", ""
-
-
-def _writable(text: str) -> str:
-    """A text without what a policy may write and nobody can keep: NUL, and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-
-
-def _as_messages(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-
-
-def _messages(value: Any) -> list[dict[str, str]]:
-    """Chat messages with role and content alone; of content in parts, the text."""
-    if not isinstance(value, Sequence) or not value or not all(isinstance(message, Mapping) for message in value):
-        raise ValueFaultError(f"expected text or chat messages, got {quoted(value)}")
-    return [
-        {"role": str(message.get("role", "user")), "content": _content(message.get("content"))} for message in value
-    ]
-
-
-def _content(content: Any) -> str:
-    if content is None:  # a call of a tool says nothing else
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence):
-        parts = [part.get("text") or "" for part in content if isinstance(part, Mapping)]
-        return "\n".join(part for part in parts if part)
-    raise ValueFaultError(f"expected the content of a message, got {quoted(content)}")

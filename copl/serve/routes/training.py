@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Any, final
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from copl.data.canonical import ValueFaultError
-from copl.data.reading import values
+from copl.data.completions import read_completions, response_in
+from copl.data.reading.faults import Faults
 from copl.serve.faults import REFUSALS, ApiError
-from copl.serve.fields import Strict, UserField, check_texts, prompt_of
+from copl.serve.fields import Strict, UserField, check_texts
 from copl.serve.identity import user_id
+from copl.serve.routes.ranking import chance
 from copl.serve.service import NamedUser, PrincipalOf, Service, ServiceOf
 
 router = APIRouter(prefix="/v1", tags=["trainers"], responses=REFUSALS)
-
-_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>")
-"""How texts end that were decoded with their special tokens; no part of what a user reads."""
 
 
 @final
@@ -40,7 +40,7 @@ class RemoteRewardAnswer(BaseModel):
     """Rewards in the order of the samples."""
 
     rewards: list[float]
-    scores: list[float]
+    scores: list[float] = Field(description="Each as a chance from 0 to 1, by which samples may be filtered.")
     extra_logs: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -58,9 +58,9 @@ class RewardsRequest(Strict):
 
 @final
 class RewardsAnswer(BaseModel):
-    """Rewards in the order of the samples; null for a completion without text."""
+    """Rewards in the order of the samples; a completion without text has one, too."""
 
-    rewards: list[float | None]
+    rewards: list[float]
     run: str
 
 
@@ -102,18 +102,12 @@ def _label(label: Any) -> str | int | None:
 async def _remote(service: Service, body: RemoteRewardRequest, users: list[str | None]) -> RemoteRewardAnswer:
     if not len(body.query) == len(body.prompts) == len(users):
         raise ApiError(422, "query, prompts and labels: expected equally many")
-    prompts, texts = [], []
-    for place, (whole, prompt) in enumerate(zip(body.query, body.prompts, strict=True)):
-        if not whole.startswith(prompt):
-            raise ApiError(422, f"query.{place}: does not begin with its prompt")
-        text = whole[len(prompt) :].strip()
-        while ended := next((end for end in _ENDS if text.endswith(end)), None):
-            text = text.removesuffix(ended).rstrip()
-        prompts.append(prompt_of(prompt))
-        texts.append(text)
-    rewards, _ = await _of_users(service, users, prompts, texts)
-    numbers = [0.0 if one is None else one for one in rewards]
-    return RemoteRewardAnswer(rewards=numbers, scores=numbers)
+    try:
+        texts = [response_in(*pair) for pair in zip(body.query, body.prompts, strict=True)]
+    except ValueFaultError as fault:
+        raise ApiError(422, str(fault)) from None
+    rewards, _ = await _of_users(service, users, body.prompts, texts)
+    return RemoteRewardAnswer(rewards=rewards, scores=list(map(chance, rewards)))
 
 
 @router.post("/rewards", summary="Rewards of a batch, each for its own user (TRL)")
@@ -123,39 +117,33 @@ async def rewards(service: ServiceOf, principal: PrincipalOf, named: NamedUser, 
     if not count == len(body.completions) == len(columns):
         raise ApiError(422, "prompts, completions and user_id: expected equally many")
     users = [principal.user_of(one, named, body.user) for one in columns]
-    prompts = [prompt_of(prompt) for prompt in body.prompts]
-    texts = [_completion(one, f"completions.{place}") for place, one in enumerate(body.completions)]
-    values_, run = await _of_users(service, users, prompts, texts)
-    return RewardsAnswer(rewards=values_, run=run)
-
-
-def _completion(value: str | list[dict[str, Any]], where: str) -> str:
-    """Return the text of a completion; an empty one where there is nothing in it."""
-    text = value if isinstance(value, str) else (value[-1].get("content") if value else "")
-    if not isinstance(text, str):
-        raise ApiError(422, f"{where}: expected text, or messages with text")
-    return text.strip()
+    found, run = await _of_users(service, users, body.prompts, body.completions)
+    return RewardsAnswer(rewards=found, run=run)
 
 
 async def _of_users(
-    service: Service, users: list[str | None], prompts: list[str], texts: list[str]
-) -> tuple[list[float | None], str]:
-    """Return the reward of each sample for its user, None without text, and who scored; all by one run."""
+    service: Service, users: Sequence[str | None], prompts: Sequence[Any], completions: Sequence[Any]
+) -> tuple[list[float], str]:
+    """Return the reward of each sample for its user, and who scored; all by one run."""
+    faults = Faults("samples")
+    pairs = read_completions(prompts, completions, faults)
+    faults.raise_any()
     options = service.options
-    check_texts(texts, prompts, max_text=options.max_text, max_texts=options.max_texts)
-    places: dict[str | None, list[int]] = defaultdict(list)
-    for place, text in enumerate(texts):
-        if text:
-            try:
-                texts[place] = str(values.response(text))
-            except ValueFaultError as fault:
-                raise ApiError(422, f"completion {place}: {fault}") from None
-            places[users[place]].append(place)
-    answers = await service.score_each(
-        [(user, [prompts[n] for n in own], [texts[n] for n in own]) for user, own in places.items()]
+    check_texts(
+        [text for _, text in pairs],
+        [prompt for prompt, _ in pairs],
+        max_text=options.max_text,
+        max_texts=options.max_texts,
     )
-    rewards: list[float | None] = [None] * len(texts)
-    for own, answer in zip(places.values(), answers, strict=True):
-        for place, reward in zip(own, answer.rewards, strict=True):
-            rewards[place] = reward
-    return rewards, answers[0].run if answers else ""
+    places: dict[str | None, list[int]] = defaultdict(list)
+    for place, user in enumerate(users):
+        places[user].append(place)
+    answers = await service.score_each(
+        [(user, [pairs[n][0] for n in own], [pairs[n][1] for n in own]) for user, own in places.items()]
+    )
+    found = {
+        place: reward
+        for own, answer in zip(places.values(), answers, strict=True)
+        for place, reward in zip(own, answer.rewards, strict=True)
+    }
+    return [found[place] for place in range(len(pairs))], answers[0].run

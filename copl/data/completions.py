@@ -1,0 +1,126 @@
+"""What trainers of policies hand over: completions with their prompts, and whose reward each wants.
+
+A policy in training writes everything there is, and no training may end of it: an empty completion is one, and what no
+file could hold is taken out. Here and over HTTP the same is read, so that it gets the same reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
+from copl.data.chat import encode_prompt, messages_of
+from copl.data.reading.faults import Faults
+from copl.errors import DataError, quoted
+from copl.records import NOBODY
+
+_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>")
+"""How texts end that were decoded with their special tokens; no part of what a user reads."""
+
+
+def read_completions(prompts: Sequence[Any], completions: Sequence[Any], faults: Faults) -> list[tuple[str, str]]:
+    """Return the prompt, in the form of `copl.data.chat`, and the text of each completion [N].
+
+    Args:
+        prompts: text, or chat messages, of each completion [N].
+        completions: text, or chat messages of which the last is the response; those before it, such as calls of tools,
+            count as part of the prompt [N].
+        faults: what is wrong with one is added here; it is then read as nothing.
+
+    Raises:
+        DataError: there are not equally many.
+    """
+    if len(prompts) != len(completions):
+        raise DataError(f"{faults.where}: {len(prompts)} prompts but {len(completions)} completions")
+    pairs = []
+    for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), start=1):
+        try:
+            pairs.append(_read(prompt, completion))
+        except (ValueFaultError, ValueError) as fault:
+            faults.add(f"completion {place}: {fault}")
+            pairs.append(("", ""))
+    return pairs
+
+
+def read_users(given: Any, count: int, column: str, faults: Faults) -> list[str]:
+    """Return the id of the user of each completion [N], `NOBODY` where none is named.
+
+    Args:
+        given: an id for each, or one for all; None names nobody.
+        count: the number of completions.
+        column: what the ids stand under, for messages.
+        faults: what is wrong with one is added here.
+    """
+    values = [given] * count if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    if len(values) != count:
+        faults.add(f"{column}: {len(values)} values for {count} completions")
+    return [_id(place, value, column, faults) for place, value in enumerate(values, start=1)]
+
+
+def response_in(query: str, prompt: str) -> str:
+    """Return the response in a query of OpenRLHF, which is prompt and response in one, decoded with special tokens.
+
+    A prompt that was too long stands there without its beginning. The token that ended the response is no part of it.
+
+    >>> response_in("Tea?Coffee then.</s>", "Tea?"), response_in("ea?Coffee", "Tea?")
+    ('Coffee then.', 'Coffee')
+
+    Raises:
+        ValueFaultError: the query does not begin with its prompt.
+    """
+    cut = next((prompt[start:] for start in range(len(prompt)) if query.startswith(prompt[start:])), None)
+    if cut is None and prompt:
+        raise ValueFaultError("the query does not begin with its prompt")
+    text = query.removeprefix(cut or "").strip()
+    while ended := next((end for end in _ENDS if text.endswith(end)), None):
+        text = text.removesuffix(ended).rstrip()
+    return text
+
+
+def _id(place: int, value: Any, column: str, faults: Faults) -> str:
+    if value is None:
+        return NOBODY
+    try:
+        return canonical_id(value)
+    except ValueFaultError as fault:
+        faults.add(f"{column} of completion {place}: {fault}")
+        return NOBODY
+
+
+def _read(prompt: Any, completion: Any) -> tuple[str, str]:
+    asked = _writable(prompt) if isinstance(prompt, str) else _messages(prompt)
+    if isinstance(completion, str):
+        text = _writable(completion)
+    else:
+        *before, last = _messages(completion)
+        text = last["content"]
+        if before:
+            asked = [*(messages_of(asked) if isinstance(asked, str) else asked), *before]
+    filled = asked if isinstance(asked, str) else [message for message in asked if canonical_text(message["content"])]
+    return encode_prompt(filled) if filled else "", canonical_text(text)
+
+
+def _writable(text: str) -> str:
+    """A text without what a policy may write and nobody can keep: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _messages(value: Any) -> list[dict[str, str]]:
+    """Chat messages with role and content alone; of content in parts, the text."""
+    if not isinstance(value, Sequence) or not value or not all(isinstance(message, Mapping) for message in value):
+        raise ValueFaultError(f"expected text or chat messages, got {quoted(value)}")
+    return [
+        {"role": str(message.get("role", "user")), "content": _content(message.get("content"))} for message in value
+    ]
+
+
+def _content(content: Any) -> str:
+    if content is None:  # a call of a tool says nothing else
+        return ""
+    if isinstance(content, str):
+        return _writable(content)
+    if isinstance(content, Sequence):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return _writable("\n".join(part for part in parts if part and isinstance(part, str)))
+    raise ValueFaultError(f"expected the content of a message, got {quoted(content)}")

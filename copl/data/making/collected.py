@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any, final
 
 import attrs
+import numpy as np
 
-from copl.data.canonical import canonical_id, canonical_text, text_fault
+from copl.data.canonical import ValueFaultError, canonical_id, canonical_text, text_fault
 from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin, left_out
 from copl.data.making.said import Said, SaidColumns, SaidSplitter
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION
 from copl.data.pairs import compact_all
 from copl.data.reading.files import unpacked_name
+from copl.data.reading.values import timestamp
 from copl.errors import DataError
 from copl.evidence import choice_weight, ranking_weight, with_implied
 from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, TIE, Judgements
 from copl.options import option
 from copl.records import ComparisonSet, PreferenceData, UserTable
 
-__all__ = ["SAID_AGAIN", "Collected", "CollectedOptions", "Said", "seconds"]
+__all__ = ["SAID_AGAIN", "Collected", "CollectedOptions", "Said"]
 
 SAID_AGAIN = "said again later by the same user of the same"
 """Why something is left out that its user has said otherwise, or once more, since."""
@@ -54,6 +56,8 @@ class Collected:
         self._rows: list[tuple[int, Said, str, str, float, float]] = []
         self.left_out: dict[str, int] = {}
         self.groups: dict[str, str] = {}
+        self._num_unread_times = 0
+        self._unread_time = ""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,6 +76,26 @@ class Collected:
     def drop(self, reason: str, count: int = 1) -> None:
         """Count what is left out, by reason."""
         self.left_out[reason] = self.left_out.get(reason, 0) + count
+
+    def time(self, *written: Any) -> float:
+        """Return a time of a log in seconds since 1970, the first that is written; NaN where there is none.
+
+        One that cannot be read is unknown, too, for what was said at it holds without it; how many, the notes say.
+        """
+        try:
+            # 0 is what logs write where they know none
+            read = next((time for value in written if value and (time := timestamp(value)) is not None), None)
+        except ValueFaultError as fault:
+            self._num_unread_times += 1
+            self._unread_time = self._unread_time or str(fault)
+            return math.nan
+        return math.nan if read is None else read[0]
+
+    @property
+    def _unread_times(self) -> str:
+        """What there is to say of times that cannot be read, or nothing."""
+        count = self._num_unread_times
+        return f"{count:,} times could not be read and are unknown, such as: {self._unread_time}." if count else ""
 
     def compare(self, said: Said, chosen: str, rejected: str, *, weight: float = 1.0) -> None:
         """Add a comparison."""
@@ -144,6 +168,9 @@ class Collected:
         if not self._rows:
             raise DataError(f"{where}: {self.nothing}")
         columns = SaidColumns.of(self._rows)
+        if options.strategy == "time" and (missing := int(np.isnan(columns.time).sum())):
+            told = f"strategy=time needs a time for all, {missing:,} have none"
+            raise DataError(f"{where}: " + "; ".join(filter(None, (told, self._unread_times.removesuffix(".")))))
         current = columns.current()
         self.drop(SAID_AGAIN, int((~current).sum()))
         more: dict[str, Any] = {}
@@ -168,7 +195,7 @@ class Collected:
             seed=seed,
             split="given" if all(named) else options.strategy,
             counts={"rows": len(self._rows), **counts, "kept": sum(map(len, splits.values()))},
-            notes=[*notes, *left_out(self.left_out, "rows"), *left_out(dropped, "rows")],
+            notes=[*notes, self._unread_times, *left_out(self.left_out, "rows"), *left_out(dropped, "rows")],
             split_version=STABLE_VERSION,
             **more,
         )
@@ -193,15 +220,3 @@ class Collected:
 
     def _user_table(self, columns: SaidColumns) -> UserTable:
         return UserTable(columns.users, [self.groups.get(user) for user in columns.users])
-
-
-def seconds(value: Any) -> float:
-    """Return a time of a log in seconds since 1970, NaN where there is none that can be read."""
-    from copl.data.canonical import ValueFaultError
-    from copl.data.reading.values import timestamp
-
-    try:
-        read = timestamp(value)
-    except ValueFaultError:
-        return math.nan
-    return math.nan if read is None else read[0]

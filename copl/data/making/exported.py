@@ -44,7 +44,14 @@ class ExportSource(ABC, Generic[OptionsT]):
             self._read(export, number, entry, collected)
         export.faults.raise_any()
         origin = Origin(self.name, options.licence, options.attribution, self.construction)
-        return collected.data(options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed)
+        return collected.data(
+            options,
+            origin,
+            where=options.path,
+            eval_pairs=options.eval_pairs_per_user,
+            seed=seed,
+            notes=export.notes,
+        )
 
     def _check(self, export: Export) -> None:
         """Refuse an export as a whole.

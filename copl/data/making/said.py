@@ -125,9 +125,6 @@ class SaidSplitter:
         self.moments: tuple[float, float] | None = None
         self._end, self._second = math.inf, math.inf
         if options.strategy == "time":
-            missing = int(np.isnan(columns.time).sum())
-            if missing:
-                raise DataError(f"strategy=time needs a time for all, {missing:,} have none")
             self._end, self._second = self.moments = moments(columns.time, options)
 
     def split(self) -> tuple[dict[str, Comparisons], dict[str, Judgements]]:

@@ -103,7 +103,7 @@ class ColumnEncoder:
         try:
             array = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         except pa.ArrowNotImplementedError:  # nested, or no kind of value that is repeated
-            self.add(_python_values(array))
+            self.add(python_values(array))
             return
         indices = pc.fill_null(array.indices, NOTHING).to_numpy(zero_copy_only=False)
         # Dictionaries come in any order, and may hold values that no row has.
@@ -111,7 +111,7 @@ class ColumnEncoder:
         used = np.flatnonzero(first < len(indices))
         used = used[np.argsort(first[used])]
         codes = np.full(len(array.dictionary) + 1, NOTHING, dtype=np.int32)
-        codes[used] = self.codes_of(_python_values(array.dictionary.take(pa.array(used))))
+        codes[used] = self.codes_of(python_values(array.dictionary.take(pa.array(used))))
         self._parts.append(codes[indices])
 
     def skip(self, count: int) -> None:
@@ -144,7 +144,7 @@ class ColumnEncoder:
         return self._odd[key]
 
 
-def _python_values(array: Any) -> list[Any]:
+def python_values(array: Any) -> list[Any]:
     """Return the values of an Arrow array; those that Python has no type for, such as nanoseconds, as `Foreign`."""
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Exports of tools: a JSON list of objects, or an object a line, or a single object."""
+"""Exports of tools: a JSON list of objects, or an object a line, or a single object; or the rows of a Parquet file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ import attrs
 from copl.data.canonical import ValueFaultError, kind_of
 from copl.data.reading import values
 from copl.data.reading.faults import Faults
-from copl.data.reading.files import open_text
+from copl.data.reading.files import open_text, unknown_kind, unpacked_name
+from copl.data.reading.hub import PARQUET, parquet_rows
 from copl.data.reading.texts import clean
 from copl.errors import DataError, of_json, quoted
+
+_TABLES = (".csv", ".tsv", ".xlsx")
 
 
 @final
@@ -33,18 +36,45 @@ class Export:
     entries: Sequence[Mapping[str, Any]]
     numbers: Sequence[int]
     faults: Faults
+    _ids: dict[str, str] = attrs.field(factory=dict, init=False)
 
     def fault(self, number: int, message: str) -> None:
         """Add what is wrong with an entry."""
         self.faults.add(message, row=number, label=f"entry {number}")
+
+    def user(self, value: Any) -> str | None:
+        """Return the id of a user in its one spelling, or None where the value is neither text nor a whole number."""
+        try:
+            user = values.user_id(value)
+        except ValueFaultError:
+            return None
+        self._ids.setdefault("text" if isinstance(value, str) else "number", user)
+        return user
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the entries that were read."""
+        if len(set(self._ids.values())) < 2:
+            return []
+        number, text = quoted(self._ids["number"]), quoted(self._ids["text"])
+        return [f"Some users are named by a number and some by text, such as {number} and {text}; one may be taken for "
+                "two."]  # fmt: skip
 
 
 def read_export(path: Path) -> Export:
     """Read an export.
 
     Raises:
-        DataError: the file cannot be read, is no JSON at all, or has no entries.
+        DataError: the file cannot be read, is neither JSON nor Parquet, or has no entries.
     """
+    ending = unpacked_name(path).suffix.lower()
+    if ending in PARQUET:
+        rows = [row for _, row in parquet_rows(path)]
+        if not rows:
+            raise DataError(f"{path}: there are no entries")
+        return Export(rows, range(1, len(rows) + 1), Faults(str(path)))
+    if ending in _TABLES:
+        raise unknown_kind(path, "JSON and Parquet; export it as one of these")
     with open_text(path) as file:
         content = file.read()
     try:
@@ -96,14 +126,6 @@ def _no_number(text: str) -> float:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _no_number(text)
-
-
-def user_of(value: Any) -> str | None:
-    """Return the id of a user in its one spelling, or None where the value is neither text nor a whole number."""
-    try:
-        return values.user_id(value)
-    except ValueFaultError:
-        return None
 
 
 def text_of(content: Any) -> str:

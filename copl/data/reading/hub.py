@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, final
 
 import attrs
 
+from copl.data.reading.columns import python_values
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import is_packed, open_bytes, require_file, unknown_kind, unpacked_name
 from copl.data.reading.parts import csv_parts, json_parts
@@ -28,7 +29,10 @@ Read: TypeAlias = Callable[[tuple[str, ...], Names], Iterator[tuple[str, Row]]]
 """Yields rows with their labels, of the columns wanted at least, and adds the names of all columns there are."""
 
 _BATCH = 1000
-_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq", ".arrow")
+PARQUET = (".parquet", ".pq")
+"""Endings of Parquet files."""
+
+_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", *PARQUET, ".arrow")
 _NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 _SPLIT_WORDS = {"valid": "validation", "val": "validation", "dev": "validation"}
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|test|validation|valid|val|dev)(?=[^a-z]|$)")
@@ -258,7 +262,7 @@ def _saved_files(directory: Path) -> list[Path]:
 
 def _reader(path: Path) -> Read:
     ending = unpacked_name(path).suffix.lower()
-    readers = {".csv": _csv_rows, ".parquet": _parquet_rows, ".pq": _parquet_rows, ".arrow": _arrow_rows}
+    readers = {".csv": _csv_rows, **dict.fromkeys(PARQUET, parquet_rows), ".arrow": _arrow_rows}
     if ending not in _ENDINGS:
         raise unknown_kind(path, ", ".join(_ENDINGS))
     read = readers.get(ending, _json_rows)
@@ -298,10 +302,21 @@ def _csv_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterator[tu
     faults.raise_any()
 
 
-def _parquet_rows(path: Path, columns: tuple[str, ...], names: Names) -> Iterator[tuple[str, Row]]:
+def parquet_rows(path: Path, columns: tuple[str, ...] = (), names: Names | None = None) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a Parquet file with their labels.
+
+    Args:
+        path: the file.
+        columns: columns wanted; all where none is named.
+        names: is given the names of all columns there are.
+
+    Raises:
+        DataError: no such file, or not a whole Parquet file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    names = {} if names is None else names
     try:
         with open_bytes(path) as handle:
             file = pq.ParquetFile(handle)
@@ -335,6 +350,7 @@ def _numbered(batches: Iterable[Any]) -> Iterator[tuple[str, Row]]:
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH):
-            for row in batch.slice(start, _BATCH).to_pylist():
+            part = batch.slice(start, _BATCH)
+            for row in zip(*map(python_values, part.columns), strict=True):
                 number += 1
-                yield f"row {number}", row
+                yield f"row {number}", dict(zip(part.schema.names, row, strict=True))

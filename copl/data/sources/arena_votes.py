@@ -2,21 +2,23 @@
 
 A line of a log is a vote on the last answers of two conversations (``leftvote``, ``rightvote``, ``tievote``,
 ``bothbad_vote``), or a thumb for a single one (``upvote``, ``downvote``). Battles have ``winner``, ``conversation_a``
-and ``conversation_b`` instead. Longer conversations go apart after the first answers; what follows the first prompt is
-then compared as a whole, or left out.
+and ``conversation_b`` instead, and so have votes that are published in Parquet. Longer conversations go apart after the
+first answers; what follows the first prompt is then compared as a whole, or left out.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal, final
 
 import attrs
 
 from copl.data.chat import encode_prompt
-from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.exported import ExportSource
-from copl.data.reading.exports import Export, missing, text_of, user_of
+from copl.data.reading.exports import Export, missing, text_of
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
@@ -28,6 +30,8 @@ _VOTES = {
     "model_a": "a", "model_b": "b", "tie": "tie", "tie (bothbad)": "bad", "both_bad": "bad",
 }  # fmt: skip
 _THUMBS = {"upvote": True, "downvote": False}
+_VOTERS = ("judge", "judge_hash")
+"""What published battles call who voted."""
 _IGNORED = ("chat", "share", "flag")
 
 
@@ -37,7 +41,9 @@ class ArenaOptions(CollectedOptions):
     """Options of arena logs."""
 
     user: str = option(
-        "", help="field that says who voted; ip in logs and judge in battles where none is named", validator=None
+        "",
+        help="field that says who voted; ip in logs, judge or judge_hash in battles where none is named",
+        validator=None,
     )
     conversations: Literal["single", "all"] = option(
         "single",
@@ -61,11 +67,13 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
         if not isinstance(kind, str) or kind not in (*_VOTES, *_THUMBS):
             export.fault(number, missing("type or winner", kind, "a vote such as leftvote or tie"))
             return
-        field = self._options.user or ("ip" if "type" in entry else "judge")
-        user = user_of(entry.get(field))
+        usual = ("ip",) if "type" in entry else _VOTERS
+        field = self._options.user or next((name for name in usual if name in entry), usual[0])
+        user = export.user(entry.get(field))
         if user is None:
             told = missing(field, entry.get(field) or None, "text or a whole number")
-            export.fault(number, f"{told}; name the field that says who voted with user=")
+            there = "" if field in entry else f"; there are {', '.join(entry)}"
+            export.fault(number, f"{told}; name the field that says who voted with user={there}")
             return
         count = 1 if kind in _THUMBS else 2
         sides = _sides(entry, count)
@@ -75,7 +83,7 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
         if not all(sides) or any(side[-1][0] != "assistant" or not side[-1][1].strip() for side in sides):
             collected.drop("without an answer to judge")
             return
-        said = Said(user, "", seconds(entry.get("tstamp", entry.get("timestamp"))))
+        said = Said(user, "", collected.time(entry.get("tstamp"), entry.get("timestamp")))
         if count == 1:
             prompt, answer = _prompt(sides[0][:-1]), sides[0][-1][1]
             collected.thumb(attrs.evolve(said, prompt=prompt), answer, up=_THUMBS[kind])
@@ -115,6 +123,9 @@ def _sides(entry: Mapping[str, Any], count: int) -> list[Turns] | str:
 
 
 def _messages(conversation: Any) -> Turns | str:
+    if isinstance(conversation, str):  # tables keep lists as text
+        with suppress(ValueError, RecursionError):
+            conversation = json.loads(conversation)
     if not isinstance(conversation, list) or not all(isinstance(message, Mapping) for message in conversation):
         return missing("conversation_a or conversation_b", conversation, "a list of messages")
     return [(str(message.get("role")), text_of(message.get("content"))) for message in conversation]

@@ -2,28 +2,30 @@
 
 A record of Argilla 2 has its fields and, for a question Q, ``Q.responses`` beside ``Q.responses.users`` and
 ``Q.responses.status``, or all of them nested; of Argilla 1, a list of answers under Q, or of users with their answers
-under ``responses``. A ranking names fields from the
-best to the worst; a rating is of one field; a label names the better field, or says that neither is. What was not
-submitted is left out.
+under ``responses``; data sets on the Hub may keep such lists as columns. A ranking names fields from the best to the
+worst; a rating is of one field; a label names the better field, or says that neither is. What was not submitted is left
+out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import attrs
 
 from copl.data.canonical import ValueFaultError
-from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.exported import ExportSource
 from copl.data.reading import values
-from copl.data.reading.exports import Export, missing, user_of
+from copl.data.reading.exports import Export, missing
 from copl.errors import DataError, quoted
 from copl.options import option
 from copl.plugins import Component
 
 _SUBMITTED = "submitted"
+_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*")
 _TIES = ("tie", "equal", "same", "both good", "both_good")
 _BAD = ("both bad", "both_bad", "bothbad", "none", "neither")
 
@@ -65,24 +67,25 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
         answers = list(_answers(record, options.question))
         if not answers:
             collected.drop("records without an answer")
-        for user, value, status in answers:
-            if isinstance(value, _Malformed):
-                export.fault(number, value.message)
-            elif status not in (None, _SUBMITTED):
-                collected.drop(f"answers that are {status}, not submitted")
-            elif value is None:
+        for answer in answers:
+            if isinstance(answer, _Malformed):
+                export.fault(number, answer.message)
+            elif answer.status not in (None, _SUBMITTED):
+                collected.drop(f"answers that are {answer.status}, not submitted")
+            elif answer.value is None:
                 collected.drop("empty answers")
-            elif (name := user_of(user)) is None:
+            elif (name := export.user(answer.user)) is None:
                 export.fault(number, f"{options.question}: an answer without its user")
             else:
-                time = seconds(record.get("updated_at") or record.get("inserted_at"))
-                wrong = self._judge(Said(name, prompt, time), value, fields, collected)
+                time = collected.time(*map(_with_zone, (answer.time, record.get("updated_at"))))
+                wrong = self._judge(Said(name, prompt, time), answer.value, fields, collected)
                 if wrong:
                     export.fault(number, f"{options.question}: {wrong}")
 
     def _judge(self, said: Said, value: Any, fields: Mapping[str, Any], collected: Collected) -> str | None:
         """Add one answer; return what is wrong with it."""
         names = self._options.responses
+        value = _by_row(value)
         if isinstance(value, Sequence) and not isinstance(value, str):
             return self._rank(said, value, fields, collected)
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -96,8 +99,10 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
                 return str(fault)
             return None
         texts = {name: _text(fields, name) for name in names}
-        if not isinstance(value, str) or len(names) < 2 or None in texts.values():
+        if not isinstance(value, str) or len(names) < 2:
             return f"{quoted(value)} is neither a ranking nor a rating; name the fields it is about with responses="
+        if lacking := [name for name, text in texts.items() if text is None]:
+            return f"a label of field {quoted(lacking[0])}, which is not there; there are {', '.join(fields)}"
         sides = [str(text) for text in texts.values()]
         if value in texts:
             others = [str(text) for name, text in texts.items() if name != value]
@@ -106,7 +111,8 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
         if value.strip().lower() in (*_TIES, *_BAD) and len(sides) == 2:
             collected.tie(said, *sides, both_bad=value.strip().lower() in _BAD)
             return None
-        return f"expected one of {', '.join(names)}, got {quoted(value)}"
+        ties = ", tie, both_bad" if len(sides) == 2 else ""
+        return f"expected one of {', '.join(names)}{ties}, got {quoted(value)}"
 
     def _rank(self, said: Said, value: Sequence[Any], fields: Mapping[str, Any], collected: Collected) -> str | None:
         named, ranks = [], []
@@ -134,14 +140,40 @@ class _Malformed:
     message: str
 
 
+def _told(status: Any) -> Any:
+    """Return a status, which some versions write with the name of its class before it."""
+    return status.rpartition(".")[2].lower() or None if isinstance(status, str) else status
+
+
+@attrs.frozen
+class _Answer:
+    """Who answered what, whether it was submitted, and when."""
+
+    user: Any
+    value: Any
+    status: Any = attrs.field(default=None, converter=_told)
+    time: Any = None
+
+
+def _with_zone(time: Any) -> Any:
+    """Return a time with its zone; the server keeps UTC and does not say so."""
+    return f"{time}Z" if isinstance(time, str) and _NO_ZONE.fullmatch(time.strip()) else time
+
+
+def _by_row(value: Any) -> Any:
+    """Return a list of objects, which a data set on the Hub may hold as an object of lists, and all else as it is."""
+    if not isinstance(value, Mapping) or not value or not all(isinstance(column, list) for column in value.values()):
+        return value
+    if len({len(column) for column in value.values()}) != 1:
+        return value
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
 def _questions(record: Mapping[str, Any]) -> list[str]:
     flat = [key.removesuffix(".responses") for key in record if key.endswith(".responses")]
     nested = record.get("responses")
-    old = [
-        key
-        for key, value in record.items()
-        if key != "responses" and isinstance(value, list) and value and all(_is_of_user(entry) for entry in value)
-    ]
+    columns = {key: _by_row(value) for key, value in record.items() if key != "responses"}
+    old = [key for key, value in columns.items() if isinstance(value, list) and value and all(map(_is_of_user, value))]
     listed = [name for name, *_ in _listed(nested)]
     return [*flat, *(nested if isinstance(nested, Mapping) else ()), *listed, *old]
 
@@ -150,25 +182,23 @@ def _is_of_user(entry: Any) -> bool:
     return isinstance(entry, Mapping) and "user_id" in entry
 
 
-def _listed(responses: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yield question, user, value and status of answers that are listed under ``responses``."""
+def _listed(responses: Any) -> Iterator[tuple[Any, _Answer]]:
+    """Yield question and answer of those that are listed under ``responses``."""
     for entry in filter(_is_of_user, responses if isinstance(responses, list) else ()):
-        answered = entry.get("values")
+        answered, told = entry.get("values"), (entry.get("status"), _time_of(entry))
         if "question_name" in entry:
-            yield entry["question_name"], entry["user_id"], entry.get("value"), entry.get("status")
+            yield entry["question_name"], _Answer(entry["user_id"], entry.get("value"), *told)
         for name, answer in answered.items() if isinstance(answered, Mapping) else ():
             value = answer.get("value") if isinstance(answer, Mapping) else answer
-            yield name, entry["user_id"], value, entry.get("status")
+            yield name, _Answer(entry["user_id"], value, *told)
 
 
-def _answers(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield user, value and status of each answer to a question, in whatever version."""
-    for user, value, status in _given(record, question):
-        told = status.rpartition(".")[2].lower() if isinstance(status, str) else status
-        yield user, value, told or None
+def _time_of(answer: Mapping[str, Any]) -> Any:
+    return answer.get("updated_at") or answer.get("inserted_at")
 
 
-def _given(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, Any, Any]]:
+def _answers(record: Mapping[str, Any], question: str) -> Iterator[_Answer | _Malformed]:
+    """Yield the answers to a question, in whatever version."""
     flat = record.get(f"{question}.responses")
     nested = record.get("responses")
     if f"{question}.responses" in record:
@@ -176,18 +206,18 @@ def _given(record: Mapping[str, Any], question: str) -> Iterator[tuple[Any, Any,
         if flat is None:
             return
         if not isinstance(flat, list) or not isinstance(users, list) or len(users) != len(flat):
-            yield None, _Malformed(missing(f"{question}.responses.users", users, "a user for each answer")), None
+            yield _Malformed(missing(f"{question}.responses.users", users, "a user for each answer"))
             return
         states = status if isinstance(status, list) and len(status) == len(flat) else [None] * len(flat)
-        yield from zip(users, flat, states, strict=True)
+        yield from map(_Answer, users, flat, states)
         return
-    yield from ((user, value, status) for name, user, value, status in _listed(nested) if name == question)
-    listed = nested.get(question) if isinstance(nested, Mapping) else record.get(question)
+    yield from (answer for name, answer in _listed(nested) if name == question)
+    listed = _by_row(nested.get(question) if isinstance(nested, Mapping) else record.get(question))
     for answer in listed if isinstance(listed, list) else ():
         if isinstance(answer, Mapping):
-            yield answer.get("user_id"), answer.get("value"), answer.get("status")
+            yield _Answer(answer.get("user_id"), answer.get("value"), answer.get("status"), _time_of(answer))
         else:
-            yield None, _Malformed(f"{question}: expected answers with user_id and value, got {quoted(answer)}"), None
+            yield _Malformed(f"{question}: expected answers with user_id and value, got {quoted(answer)}")
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:

@@ -12,11 +12,11 @@ from typing import Any, final
 import attrs
 
 from copl.data.canonical import ValueFaultError
-from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.exported import ExportSource
 from copl.data.reading import values
-from copl.data.reading.exports import Export, missing, user_of
-from copl.errors import quoted
+from copl.data.reading.exports import Export, missing
+from copl.errors import DataError, quoted, suggest
 from copl.options import option
 from copl.plugins import Component
 
@@ -35,7 +35,7 @@ class LabelStudioOptions(CollectedOptions):
     left: str = option("answer1", help="field of a task with the answer on the left")
     right: str = option("answer2", help="field of a task with the answer on the right")
     question: str = option(
-        "", help="name of the pairwise control, where a task has several; any where none is named", validator=None
+        "", help="name of the pairwise control; needed where annotators answered several", validator=None
     )
 
 
@@ -45,6 +45,16 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
 
     name = "label-studio"
     construction = "Pairwise annotations, by annotator."
+
+    def _check(self, export: Export) -> None:
+        question = self._options.question
+        given = (one for task in export.entries for one in _listed(_annotations(task)) if isinstance(one, Mapping))
+        known = dict.fromkeys(name for one in given for name, _ in _answers(one, question))
+        if question and known and question not in known:
+            raise DataError(
+                f"{self._options.path}: nobody answered a pairwise control {quoted(question)}"
+                f"{suggest(question, known)}; there are answers to {', '.join(known)}"
+            )
 
     def _read(self, export: Export, number: int, task: Mapping[str, Any], collected: Collected) -> None:
         options, data = self._options, task.get("data", task)
@@ -58,8 +68,8 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
                 texts.append(convert(data.get(field)))
             except ValueFaultError as fault:
                 export.fault(number, f"data.{field}: {'missing' if data.get(field) is None else fault}")
-        annotations = task.get("annotations", task.get("completions", [] if "data" in task else [task]))
-        if not isinstance(annotations, Sequence) or isinstance(annotations, str):
+        annotations = _annotations(task)
+        if _listed(annotations) is not annotations:
             export.fault(number, missing("annotations", annotations, "a list"))
             return
         if len(texts) < len(converters):
@@ -78,18 +88,24 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
         if annotation.get("was_cancelled") or annotation.get("skipped"):
             collected.drop("skipped by the annotator")
             return
-        user = _annotator(annotation)
+        annotator = _annotator(annotation)
+        user = export.user(annotator)
         if user is None:
-            export.fault(number, "completed_by: missing; who annotated?")
+            export.fault(number, missing("completed_by", annotator, "the number or email of who annotated"))
             return
-        answers = list(self._answers(annotation))
+        question = self._options.question
+        answers = [(name, side) for name, side in _answers(annotation, question) if question in ("", name)]
+        controls = dict.fromkeys(name for name, _ in answers)
         if not answers:
             collected.drop("annotations without a pairwise answer")
             return
-        time = seconds(annotation.get("updated_at") or annotation.get("created_at"))
+        if len(controls) > 1:
+            export.fault(number, f"answers to {' and '.join(controls)}; choose one with question=")
+            return
+        time = collected.time(annotation.get("updated_at"), annotation.get("created_at"))
         prompt, *sides = texts
         said = Said(user, prompt, time)
-        for answer in answers:
+        for _, answer in answers:
             if answer in _SIDES:
                 collected.compare(said, *(sides if answer == "left" else sides[::-1]))
             elif answer in _TIES:
@@ -97,19 +113,29 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
             else:
                 export.fault(number, f"selected: expected left or right, got {quoted(answer)}")
 
-    def _answers(self, annotation: Mapping[str, Any]) -> Iterator[Any]:
-        results, question = annotation.get("result"), self._options.question
-        if results is None:  # JSON-MIN: the answers under the name of the control
-            named = [question] if question else [*_CONTROLS, *(name for name in annotation if name not in _CONTROLS)]
-            for name in named:
-                yield from _selected(annotation.get(name), is_control=name in (question, *_CONTROLS))
-            return
-        for result in results if isinstance(results, Sequence) else ():
-            if not isinstance(result, Mapping) or result.get("type") != "pairwise":
-                continue
-            if question and result.get("from_name") != question:
-                continue
-            yield from _selected(result.get("value"), is_control=True)
+
+def _annotations(task: Mapping[str, Any]) -> Any:
+    """Return the annotations of a task, in whatever version; of JSON-MIN it is one itself."""
+    return task.get("annotations", task.get("completions", [] if "data" in task else [task]))
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """Return a list as it is, and nothing for what is none."""
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def _answers(annotation: Mapping[str, Any], question: str) -> Iterator[tuple[str, Any]]:
+    """Yield the pairwise answers of an annotation, each with the name of its control."""
+    results = annotation.get("result")
+    if results is None:  # JSON-MIN: the answers under the name of the control
+        for name, value in annotation.items():
+            yield from ((name, side) for side in _selected(value, is_control=name in (question, *_CONTROLS)))
+        return
+    for result in _listed(results):
+        if isinstance(result, Mapping) and result.get("type") == "pairwise":
+            yield from (
+                (str(result.get("from_name")), side) for side in _selected(result.get("value"), is_control=True)
+            )
 
 
 def _selected(value: Any, *, is_control: bool) -> Iterator[Any]:
@@ -122,12 +148,12 @@ def _selected(value: Any, *, is_control: bool) -> Iterator[Any]:
             yield one
 
 
-def _annotator(annotation: Mapping[str, Any]) -> str | None:
+def _annotator(annotation: Mapping[str, Any]) -> Any:
     """Return who annotated: a number, or an object with an email, in whatever version."""
     user = annotation.get("completed_by", annotation.get("annotator"))
     if isinstance(user, Mapping):
-        user = next((user[key] for key in ("email", "username", "id") if user.get(key) not in (None, "")), None)
-    return user_of(user)
+        return next((user[key] for key in ("email", "username", "id") if user.get(key) not in (None, "")), user)
+    return user
 
 
 COMPONENTS = [

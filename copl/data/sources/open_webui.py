@@ -1,8 +1,9 @@
 """Source ``open-webui``: the feedback export of Open WebUI, with the conversations it was given in.
 
 A rated answer is set against its siblings, the other answers to the same message (of other models, or made again):
-rated 1 it is better than all of them, -1 worse, 0 as good. Without a sibling it is a thumb. An answer that the user has
-edited beats what it was. The prompt is the conversation up to the message that was answered. Of answers, what the model
+rated 1 it is better than all of them, -1 worse, 0 as good; a sibling that was rated by then, as the conversation says,
+is better or worse by the two ratings, or alike. Without a sibling it is a thumb. An answer that the user has edited
+beats what it was. The prompt is the conversation up to the message that was answered. Of answers, what the model
 has thought beforehand is left out.
 """
 
@@ -13,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from copl.data.chat import encode_prompt
-from copl.data.making.collected import Collected, CollectedOptions, Said, seconds
+from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.exported import ExportSource
-from copl.data.reading.exports import Export, missing, text_of, user_of
+from copl.data.reading.exports import Export, missing, text_of
 from copl.data.reading.texts import clean
 from copl.plugins import Component
 
@@ -38,7 +39,7 @@ class OpenWebUiSource(ExportSource[CollectedOptions]):
 
 
 def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
-    user, kind, data = user_of(entry.get("user_id")), entry.get("type", "rating"), entry.get("data")
+    user, kind, data = export.user(entry.get("user_id")), entry.get("type", "rating"), entry.get("data")
     if user is None:
         export.fault(number, missing("user_id", entry.get("user_id") or None, "who gave the feedback"))
         return
@@ -52,7 +53,8 @@ def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Coll
     if rating is None or rating == "":
         collected.drop("without a rating")
         return
-    if isinstance(rating, bool) or str(rating).strip() not in _RATINGS:
+    sign = _sign(rating)
+    if sign is None:
         export.fault(number, missing("data.rating", rating, "1, 0 or -1"))
         return
     messages = _history(entry)
@@ -65,13 +67,13 @@ def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Coll
     if rated is None or rated.get("role") != "assistant":
         collected.drop("on a message that was deleted")
         return
-    time = seconds(entry.get("updated_at") or entry.get("created_at"))
+    time = collected.time(entry.get("updated_at"), entry.get("created_at"))
     parent = rated.get("parentId")
     prompt = _prompt(messages, parent)
     if prompt is None:
         collected.drop("whose prompt was deleted")
         return
-    _judge(Said(user, prompt, time), _RATINGS[str(rating).strip()], str(wanted), messages, collected)
+    _judge(Said(user, prompt, time), sign, str(wanted), messages, collected)
 
 
 def _judge(
@@ -84,7 +86,7 @@ def _judge(
         return
     parent = rated.get("parentId")
     others = {
-        _answer(message.get("content")).strip(): None
+        _answer(message.get("content")).strip(): _own_rating(message)
         for key, message in messages.items()
         if key != wanted and message.get("parentId") == parent and message.get("role") == "assistant"
     }
@@ -93,15 +95,33 @@ def _judge(
     original = _answer(rated.get("originalContent"))
     if original.strip() and original.strip() != answer.strip():
         collected.compare(said, answer, original)
-    if others and rating:
-        collected.choose(said, answer, list(others), best=rating > 0)
-    elif others:
-        for other in others:
-            collected.tie(said, answer, other)
+    if others:
+        _set_against(said, answer, rating, others, collected)
     elif rating:
         collected.thumb(said, answer, up=rating > 0)
     else:
         collected.drop("rated 0, without another answer")
+
+
+def _set_against(said: Said, answer: str, rating: int, others: Mapping[str, int], collected: Collected) -> None:
+    """Compare an answer with its siblings by the ratings of both; 0 is the rating of one that has none."""
+    margins = {other: rating - own for other, own in others.items()}
+    worse, better = ([other for other, margin in margins.items() if sign * margin > 0] for sign in (1, -1))
+    collected.choose(said, answer, worse)
+    collected.choose(said, answer, better, best=False)
+    for other, margin in margins.items():
+        if margin == 0:
+            collected.tie(said, answer, other, both_bad=rating < 0)
+
+
+def _sign(rating: Any) -> int | None:
+    return None if isinstance(rating, bool) else _RATINGS.get(str(rating).strip())
+
+
+def _own_rating(message: Mapping[str, Any]) -> int:
+    """Return how the user had rated a message by the time of the snapshot, 0 where not."""
+    annotation = message.get("annotation")
+    return (_sign(annotation.get("rating")) or 0) if isinstance(annotation, Mapping) else 0
 
 
 def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:

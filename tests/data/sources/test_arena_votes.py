@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.data.sources.exports import faults, made, notes, said, written
 
@@ -60,6 +65,38 @@ def test_votes_of_an_arena(tmp_path: Path) -> None:
     whole = said(made("arena-votes", path, conversations="all"))
     sides = [f"assistant: {a}\n\nuser: How?\n\nassistant: {b}" for a, b in (("Because.", "So."), ("No idea.", "Thus."))]
     assert ("10.0.0.6", "choice", *sides, 1.0) in whole
+
+
+def test_published_battles(tmp_path: Path) -> None:
+    def sides(text: bool) -> dict[str, Any]:
+        return {
+            f"conversation_{side}": [
+                {"role": "user", "content": [{"type": "text", "text": "Why?"}] if text else "Why?"},
+                {"role": "assistant", "content": [{"type": "text", "text": answer}] if text else answer},
+            ]
+            for side, answer in (("a", "Because."), ("b", "No idea."))
+        }
+
+    as_text = {name: json.dumps(turns) for name, turns in sides(False).items()}
+    published = [{"judge_hash": "x1", "winner": "model_b", "tstamp": 1_720_000_000.5, **as_text}]
+    assert said(made("arena-votes", written(tmp_path / "b.json", published))) == {
+        ("x1", "choice", "No idea.", "Because.", 1.0)
+    }
+    times = [datetime(2025, 7, 1, tzinfo=UTC), datetime(2025, 7, 2, tzinfo=UTC)]
+    table = pa.Table.from_pylist(
+        [{"id": n, "winner": winner, "evaluation_session_id": f"s{n}", **sides(True)}
+         for n, winner in enumerate(("both_bad", "model_a"))]
+    ).append_column("timestamp", pa.array(times, pa.timestamp("ns", "UTC")))  # fmt: skip
+    pq.write_table(table, tmp_path / "b.parquet")
+    assert faults("arena-votes", tmp_path / "b.parquet")[0] == (
+        "entry 1: judge: missing; name the field that says who voted with user=; there are id, winner, "
+        "evaluation_session_id, conversation_a, conversation_b, timestamp"
+    )
+    data = made("arena-votes", tmp_path / "b.parquet", user="evaluation_session_id")
+    assert said(data) == {
+        ("s0", "both_bad", "Because.", "No idea.", 0.0), ("s1", "choice", "Because.", "No idea.", 1.0),
+    }  # fmt: skip
+    assert data.splits["train"].time.tolist() == [times[1].timestamp()]
 
 
 def test_characters_that_no_file_can_keep_are_left_out(tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tests.data.sources.exports import faults, made, notes, said, written
 
 FIELDS = {"prompt": "Why?", "r1": "Because.", "r2": "No idea.", "r3": "Ask again."}
@@ -86,6 +90,46 @@ def test_answers_listed_by_user(tmp_path: Path) -> None:
         ("cleo", "choice", "Because.", "Ask again.", 1.0),
     }
     assert faults("argilla", tmp_path / "r.json", question="p") == ["no question 'p'; there are q, why"]
+
+
+def test_lists_that_the_hub_keeps_as_columns(tmp_path: Path) -> None:
+    ranked = [{"user_id": "ann", "value": {"rank": [2, 1], "value": ["r1", "r2"]}, "status": "submitted"}]
+    labels = {"user_id": ["ann", "ben"], "value": ["r1", "r2"], "status": ["submitted", "draft"]}
+    pq.write_table(pa.Table.from_pylist([{**FIELDS, "q": ranked, "label": labels}]), tmp_path / "r.parquet")
+    assert said(made("argilla", tmp_path / "r.parquet", question="q")) == {
+        ("ann", "choice", "No idea.", "Because.", 1.0)
+    }
+    labelled = made("argilla", tmp_path / "r.parquet", question="label", responses=["r1", "r2"])
+    assert said(labelled) == {("ann", "choice", "Because.", "No idea.", 1.0)}
+    assert notes(labelled) == ["1 rows were left out: answers that are draft, not submitted."]
+    assert faults("argilla", tmp_path / "r.parquet", question="p") == ["no question 'p'; there are label, q"]
+
+
+def test_an_answer_was_given_at_its_own_time(tmp_path: Path) -> None:
+    def record(prompt: str, answer: dict[str, str], **times: str) -> dict[str, Any]:
+        given = {"user_id": "ann", "status": "submitted", "values": {"q": {"value": ["r1", "r2"]}}, **answer}
+        return {"fields": {**FIELDS, "prompt": prompt}, "responses": [given], **times}
+
+    inserted = {"inserted_at": "2024-01-01T00:00:00.123456"}
+    entries = [
+        record("1", {"updated_at": "2024-05-01T00:00:00.5", **inserted}, updated_at="2024-09-01T00:00:00"),
+        record("2", {}, updated_at="2024-09-01T02:00:00+02:00", **inserted),
+        record("3", {}, **inserted),  # of the record, before anybody answered
+    ]
+    data = made("argilla", written(tmp_path / "r.json", entries), question="q")
+    may, september = 1_714_521_600.5, 1_725_148_800.0
+    assert np.array_equal(data.splits["train"].time, [may, september, np.nan], equal_nan=True)
+
+
+def test_fields_of_a_label_are_there(tmp_path: Path) -> None:
+    record = {"fields": FIELDS, **answers("q", ("ann", "both", "submitted"))}
+    path = written(tmp_path / "r.json", [record])
+    assert faults("argilla", path, question="q", responses=["r1", "r7"]) == [
+        "entry 1: q: a label of field 'r7', which is not there; there are prompt, r1, r2, r3"
+    ]
+    assert faults("argilla", path, question="q", responses=["r1", "r2"]) == [
+        "entry 1: q: expected one of r1, r2, tie, both_bad, got 'both'"
+    ]
 
 
 def test_numbers_and_ids_that_are_none_are_a_line_each(tmp_path: Path) -> None:

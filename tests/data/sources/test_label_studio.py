@@ -36,6 +36,8 @@ def test_annotations_are_comparisons_in_old_and_new_exports(tmp_path: Path) -> N
         ("9", "choice", "You.", "Me.", 1.0),
     }
     assert notes(data) == [
+        "Some users are named by a number and some by text, such as '7' and 'ben@example.org'; one may be taken for "
+        "two.",
         "1 rows were left out: skipped by the annotator.",
         "1 rows were left out: annotations without a pairwise answer.",
     ]
@@ -46,7 +48,7 @@ def test_malformed_tasks_are_a_line_each(tmp_path: Path) -> None:
     entries = [task(annotation("up")), task(annotation("left", None)), task(annotation("left"), answer1=None), task(5)]
     assert faults("label-studio", written(tmp_path / "t.json", entries)) == [
         "entry 1: selected: expected left or right, got 'up'",
-        "entry 2: completed_by: missing; who annotated?",
+        "entry 2: completed_by: missing",
         "entry 3: data.answer1: missing",
         "entry 4: annotations: expected objects, got 5",
     ]
@@ -74,5 +76,26 @@ def test_answers_of_the_short_form_under_whatever_name(tmp_path: Path) -> None:
     assert len(made("label-studio", tmp_path / "t.json", question="pw").splits["train"]) == 1
     odd = [short("1", by, pw="left") for by in (5.5, [1], {"first_name": "Ann"})]
     assert faults("label-studio", written(tmp_path / "t.json", odd)) == [
-        f"entry {n}: completed_by: missing; who annotated?" for n in (1, 2, 3)
+        f"entry {n}: completed_by: expected the number or email of who annotated, got {given}"
+        for n, given in ((1, "5.5"), (2, "[1]"), (3, "{'first_name': 'Ann'}"))
+    ]
+
+
+def test_of_several_controls_one_is_named(tmp_path: Path) -> None:
+    def chosen(control: str, side: str) -> dict[str, Any]:
+        return {"type": "pairwise", "from_name": control, "value": {"selected": side}}
+
+    both = [chosen("helpful", "left"), chosen("safe", "right")]
+    short = {"prompt": "Who?", "answer1": "Me.", "answer2": "You.", "annotator": 9,
+             "helpful": [{"selected": "right"}], "safe": {"selected": "left"}}  # fmt: skip
+    path = written(tmp_path / "t.json", [task(annotation("left", result=both)), short])
+    assert faults("label-studio", path) == [
+        f"entry {n}: answers to helpful and safe; choose one with question=" for n in (1, 2)
+    ]
+    assert said(made("label-studio", path, question="safe")) == {
+        ("7", "choice", "No idea.", "Because.", 1.0),
+        ("9", "choice", "Me.", "You.", 1.0),
+    }
+    assert faults("label-studio", path, question="save") == [
+        "nobody answered a pairwise control 'save' (did you mean 'safe'?); there are answers to helpful, safe"
     ]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.data.sources.exports import faults, made, notes, said, written
@@ -62,6 +63,64 @@ def test_a_rated_answer_is_set_against_its_siblings(tmp_path: Path) -> None:
         {"role": "user", "content": "And then?"},
     ]
     assert set(data.splits["train"].time) == {1_700_000_100.0}
+
+
+def test_siblings_that_were_rated_are_compared_by_both_ratings(tmp_path: Path) -> None:
+    def rated(**ratings: Any) -> dict[str, Any]:
+        messages = {"1": message("user", "Why?", None)}
+        for key, rating in ratings.items():
+            annotation = {} if rating is None else {"annotation": {"rating": rating, "tags": []}}
+            messages[key] = message("assistant", f"answer {key}", "1", **annotation)
+        return messages
+
+    entries = [
+        feedback(1, "a", rated(a=None, b=None, c=None), updated_at=1),
+        feedback(1, "b", rated(a=1, b=None, c=None), updated_at=2),  # as good as the other one rated up
+        feedback(-1, "a", rated(a=None, b="-1", c=None), "ben"),
+        feedback(0, "a", rated(a=None, b=1, c=-1), "cleo"),
+        feedback(1, "a", rated(a=None, b="sideways"), "dan"),
+    ]
+    assert said(made("open-webui", written(tmp_path / "f.json", entries))) == {
+        ("ann", "choice", "answer a", "answer c", 0.667),
+        ("ann", "choice", "answer b", "answer c", 1.0),
+        ("ann", "tie", "answer a", "answer b", 0.0),
+        ("ben", "both_bad", "answer a", "answer b", 0.0),
+        ("ben", "choice", "answer c", "answer a", 1.0),
+        ("cleo", "choice", "answer b", "answer a", 1.0),
+        ("cleo", "choice", "answer a", "answer c", 1.0),
+        ("dan", "choice", "answer a", "answer b", 1.0),
+    }
+
+
+def test_times_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    entries = [
+        feedback(1, "6", FORKED, updated_at=0),
+        feedback(1, "6", FORKED, "ben", updated_at="2026-01-31T10:00:00"),
+        feedback(1, "6", FORKED, "cleo", updated_at=1_700_000_200 * 10**9),
+    ]
+    path = written(tmp_path / "f.json", entries)
+    data = made("open-webui", path)
+    assert np.array_equal(data.splits["train"].time, [1_700_000_000, np.nan, np.nan], equal_nan=True)
+    unread = "2 times could not be read and are unknown, such as: a time without its zone, 2026-01-31 10:00:00; write Z"
+    assert notes(data) == [f"{unread} or +02:00 at its end."]
+    assert faults("open-webui", path, strategy="time") == [
+        f"strategy=time needs a time for all, 4 have none; {unread} or +02:00 at its end"
+    ]
+
+
+def test_users_named_by_numbers_and_by_text_are_told(tmp_path: Path) -> None:
+    entries = [feedback(1, "6", FORKED, user) for user in (7, "ann", 8)]  # type: ignore[arg-type]
+    assert notes(made("open-webui", written(tmp_path / "f.json", entries))) == [
+        "Some users are named by a number and some by text, such as '7' and 'ann'; one may be taken for two."
+    ]
+    assert notes(made("open-webui", written(tmp_path / "f.json", entries[::2]))) == []
+
+
+def test_an_export_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("user_id,rating\nann,1\n")
+    assert faults("open-webui", tmp_path / "f.csv") == [
+        "unknown kind of file '.csv'; known are JSON and Parquet; export it as one of these"
+    ]
 
 
 def test_what_a_model_thinks_beforehand_is_no_part_of_its_answer(tmp_path: Path) -> None:

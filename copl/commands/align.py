@@ -83,7 +83,7 @@ class _Request:
             faults.append("--users and --support: give one of them")
         chosen = choose_components(names, self.assignments or (), faults)
         if rows is not None and "aligner" in chosen:
-            _check_rows(rows, chosen["aligner"], faults)
+            _check_rows(rows, self.num, chosen["aligner"], faults)
         if faults:
             raise OptionsError(faults)
         return chosen
@@ -98,11 +98,12 @@ class _Request:
         from copl.model import Model
         from copl.runs.policy import policy_directory
 
-        prompts, seed = read_prompts(self.prompts_file, say), self.seed or 0
+        prompts = read_prompts(self.prompts_file, say)
         said = read_support(self.support, say) if self.support else None
         writer = chosen["generator"].build()
         key = {name: choice.key() for name, choice in chosen.items()} | {"writer": writer.fingerprint()}
         model = Model.open(self.run_directory)
+        seed = model.run.recipe.seed if self.seed is None else self.seed
         adapted = model.load_adapted(self.users) if self.users else model.adapt(said) if said is not None else None
         user_ids = _user_ids(model, self.user or (), adapted, everybody=self.everybody)
         key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
@@ -139,9 +140,9 @@ def _write_answers(out: Path, assignment: Assignment, context: RunContext, chose
 
     summary = write_answers(chosen["aligner"].build(), assignment, context, out)
     _say_if_short(summary.num_short, assignment.num_candidates, chosen["generator"])
-    kept = f", {summary.num_kept} of them from before" if summary.num_kept else ""
-    say(f"wrote {summary.num_answers} answers to {out}{kept}")
-    say(f"{summary.num_own} differ from the unpersonalised answer, {summary.num_unknown} are to users nobody knows")
+    kept = f", {summary.num_kept} of them from before; of the new ones" if summary.num_kept else ";"
+    differ = f"{summary.num_own} differ from the unpersonalised answer, {summary.num_unknown} are to users nobody knows"
+    say(f"wrote {summary.num_answers} answers to {out}{kept} {differ}")
 
 
 def _say_if_short(num_short: int, num: int, generator: Choice) -> None:
@@ -150,12 +151,14 @@ def _say_if_short(num_short: int, num: int, generator: Choice) -> None:
         say(f"generator {generator.name!r} has fewer than the {num} candidates of --num for {prompts}; all are taken")
 
 
-def _check_rows(rows: Path, aligner: Choice, faults: list[str]) -> None:
+def _check_rows(rows: Path, num: int, aligner: Choice, faults: list[str]) -> None:
     from copl.align.policies.rows import RowOptions, check_rows_target
     from copl.errors import DataError
 
     if not isinstance(aligner.options, RowOptions):
         faults.append(f"--rows: aligner {aligner.name!r} makes no rows; take --aligner dpo or mixture-dpo")
+    if num < 2:
+        faults.append(f"--num {num}: a row of --rows has two candidates; take at least --num 2")
     try:
         check_rows_target(rows)
     except DataError as error:
@@ -195,6 +198,8 @@ def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, 
     ids = [user_named(name) for name in named] or list(newcomers)
     if everybody:
         ids += sorted(seen)
+    if everybody and not seen:
+        raise OptionsError("--everybody: the run's method knows no users; name some by --user, for the average answer")
     if not ids:
         raise OptionsError("nobody to answer: name users by --user, newcomers by --users or --support, or --everybody")
     known = {*seen, *newcomers}

@@ -71,6 +71,7 @@ class _PolicyFlags:
             if value is not None and value < smallest
         ]
         given = {"--aligner": self.aligners, "--generator": self.generator, "--set": self.assignments}
+        given |= {"--prompts": self.num_prompts, "--users": self.num_users}
         faults += [f"{flag}: give --policy as well" for flag, value in given.items() if value and not self.policy]
         if self.policy and elsewhere:
             faults.append(

@@ -187,7 +187,11 @@ def _failed(error: Exception) -> ApiError:
                 503, "the language model upstream is busy", {"Retry-After": seconds if seconds.isdecimal() else "1"}
             )
         return ApiError(502, f"the language model upstream answers with status {error.status_code}")
-    return ApiError(502, f"the language model upstream cannot be reached: {one_line(type(error).__name__)}")
+    if isinstance(error, openai.APITimeoutError):
+        return ApiError(502, "the language model upstream gave no answer in time")
+    if isinstance(error, openai.APIConnectionError):
+        return ApiError(502, f"the language model upstream cannot be reached: {one_line(type(error).__name__)}")
+    return ApiError(502, "the language model upstream gave something that is no chat completion; check --upstream")
 
 
 @final

@@ -172,7 +172,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     code, err, answers = align(*words)
     assert code == 0
     assert "wrote 6 answers" in err
-    assert "2 of them from before" in err
+    assert "2 of them from before; of the new ones" in err
+    assert "2 are to users nobody knows" in err
     assert len(answers) == 6
     align(*words, out="at-once.jsonl")
     assert (tmp_path / "at-once.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
@@ -234,6 +235,32 @@ def test_prompts_that_will_not_do(
     assert code == 2
     assert fault in err
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_seed_is_that_of_the_recipe_and_everybody_are_those_the_method_knows(
+    run_copl: RunCopl, small_data: Path, prompts: Path, tmp_path: Path
+) -> None:
+    def first_of(run: Path, *words: object) -> Any:
+        out = tmp_path / "first.jsonl"
+        command = ["align", run, prompts, "--generator", "facets", "--aligner", "none", "--out", out, *words]
+        code, _, err = run_copl(*command)
+        return [answer["response"] for answer in lines(out)] if code == 0 else err
+
+    for method, words in (("graph", ["--encoder", "none"]), ("length", [])):
+        code, _, err = run_copl(
+            "train", small_data, "--out", tmp_path / method, "--method", method, "--seed", 3, *words
+        )
+        assert code == 0, err
+    user = ["--user", "seen-0000"]
+    assert first_of(tmp_path / "graph", *user) == first_of(tmp_path / "graph", *user, "--seed", 3)
+    assert first_of(tmp_path / "graph", *user) != first_of(tmp_path / "graph", *user, "--seed", 0)
+    assert "--everybody: the run's method knows no users" in first_of(tmp_path / "length", "--everybody")
+
+
+def test_rows_need_two_candidates(align: Callable[..., Any], tmp_path: Path) -> None:
+    code, err, _ = align("--user", "seen-0000", "--aligner", "dpo", "--rows", tmp_path / "rows.jsonl", "--num", 1)
+    assert code == 2
+    assert err.strip().endswith("--num 1: a row of --rows has two candidates; take at least --num 2")
 
 
 def test_a_directory_is_no_output(align: Callable[..., Any], tmp_path: Path) -> None:

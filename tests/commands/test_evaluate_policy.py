@@ -56,6 +56,9 @@ def test_faults(run_copl: RunCopl, run: Path, small_data: Path) -> None:
     code, _, err = run_copl("evaluate", run, "--aligner", "best-of-m", "--num", 1)
     assert code == 2
     assert err.splitlines() == ["copl: --num 1: at least 2", "copl: --aligner: give --policy as well"]
+    code, _, err = run_copl("evaluate", run, "--users", 3, "--prompts", 2)
+    assert code == 2
+    assert err.splitlines() == ["copl: --prompts: give --policy as well", "copl: --users: give --policy as well"]
     code, _, err = run_copl("evaluate", run, "--policy", "--users", 0, "--prompts", 0)
     assert err.splitlines() == ["copl: --prompts 0: at least 1", "copl: --users 0: at least 1"]
     code, _, err = run_copl("evaluate", run, "--policy", "--set", "writer.x=1", "--set", "generator.x=1")

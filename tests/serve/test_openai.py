@@ -269,24 +269,25 @@ def test_an_upstream_that_fails_midway_has_written_enough(serving: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("changes", "status"),
+    ("changes", "status", "says"),
     [
-        ({"choices": None}, 502),
-        ({"choices": []}, 502),
-        ({"choices": [{"index": 0, "message": None}]}, 502),
-        ({"choices": [{"index": 0, "message": {"role": "assistant", "content": None}}]}, 502),
-        ({"choices": "text"}, 502),
-        ({"usage": None, "model": None}, 200),
-        ({"usage": {"prompt_tokens": None}}, 200),
+        ({"choices": None}, 502, "gave no text"),
+        ({"choices": []}, 502, "gave no text"),
+        ({"choices": [{"index": 0, "message": None}]}, 502, "gave something that is no chat completion"),
+        ({"choices": [{"index": 0, "message": {"role": "assistant", "content": None}}]}, 502, "gave no text"),
+        ({"choices": "text"}, 502, "gave something that is no chat completion"),
+        ({"usage": None, "model": None}, 200, ""),
+        ({"usage": {"prompt_tokens": None}}, 200, ""),
     ],
 )
 def test_whatever_an_upstream_leaves_out_is_no_fault_of_the_service(
-    serving: Callable[..., Running], changes: dict[str, Any], status: int
+    serving: Callable[..., Running], changes: dict[str, Any], status: int, says: str
 ) -> None:
     with upstream(**changes) as (url, _):
         service = serving(upstream=url, wait=status == 200)
         answer = service.http.post("/v1/chat/completions", json={"messages": ASKED, "candidates": 2})
         assert answer.status_code == status, answer.text
+        assert says in answer.text
 
 
 def test_the_id_of_a_completion_is_a_key_like_any_other(service: Running) -> None:

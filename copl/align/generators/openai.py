@@ -93,12 +93,11 @@ class OpenAiGenerator:
             completion = client.chat.completions.create(
                 model=options.model,
                 messages=messages_of(told_first(prompt, options.system)),
-                **self._length,
-                temperature=options.temperature,
-                top_p=options.top_p,
+                **self._settings,
                 seed=seed % 2**31,
             )
-            text = completion.choices[0].message.content if completion.choices else None
+            choice = completion.choices[0] if completion.choices else None
+            text = choice.message.content if choice else None
         except openai.APIStatusError as error:
             raise self._fault(f"answers {error.status_code}: {_one_line(error.message)}") from error
         except openai.APITimeoutError as error:
@@ -108,13 +107,31 @@ class OpenAiGenerator:
         except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
             raise self._fault(f"gave something that is no chat completion ({_one_line(str(error))})") from error
         if not isinstance(text, str) or not _clean(text):
-            raise self._fault(f"gave no text to {quoted(prompt)}")
+            raise self._fault(f"gave no text to {quoted(prompt)}{self._why(choice)}")
         return _clean(text)
 
+    def _why(self, choice: Any) -> str:
+        """Return why a service gave no text, as far as it says so."""
+        if refused := getattr(getattr(choice, "message", None), "refusal", None):
+            return f": it refuses ({_one_line(str(refused))})"
+        ended = getattr(choice, "finish_reason", None)
+        if ended == "length":
+            most = self._options.max_tokens
+            return f": after {most} tokens it was still thinking; give it more by --set generator.max_tokens={4 * most}"
+        return ": its filter held the text back" if ended == "content_filter" else ""
+
     @property
-    def _length(self) -> dict[str, int]:
-        """The longest candidate by the name that the service knows: newer models of OpenAI refuse the former one."""
-        return {"max_tokens" if self._own_service else "max_completion_tokens": self._options.max_tokens}
+    def _settings(self) -> dict[str, float]:
+        """The longest candidate and how tokens are drawn, by names that the service knows.
+
+        Newer models of OpenAI refuse the former name of the one, and of the other even what they do unasked.
+        """
+        options = self._options
+        drawn = {"temperature": options.temperature, "top_p": options.top_p}
+        if self._own_service:  # whose own settings may be others
+            return {"max_tokens": options.max_tokens, **drawn}
+        changed = {name: value for name, value in drawn.items() if value != 1}
+        return {"max_completion_tokens": options.max_tokens, **changed}
 
     @property
     def _own_service(self) -> str | None:

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 class RowOptions:
     """Which pairs of candidates become rows; policies have these options and others."""
 
-    num_candidates: int = option(8, help="candidates to each prompt, of which rows are made", validator=ge(2))
+    num_candidates: int = option(
+        8,
+        help="candidates to each training prompt, of which rows are made; with --rows it is --num that counts",
+        validator=ge(2),
+    )
     pairs: int = option(
         2,
         help="rows made of one prompt and user at most: best and worst, second best and second worst, ...",

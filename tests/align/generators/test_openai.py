@@ -40,6 +40,13 @@ def said(body: dict[str, Any], text: str | None = None) -> dict[str, Any]:
     return {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
 
 
+def ended(body: dict[str, Any], reason: str, **message: Any) -> dict[str, Any]:
+    """Return a completion without text."""
+    whole = said(body)
+    about = {"role": "assistant", "content": None, "reasoning_content": "Tea? Hm.", **message}
+    return {**whole, "choices": [{"index": 0, "message": about, "finish_reason": reason}]}
+
+
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         service: Any = self.server
@@ -93,10 +100,18 @@ def test_each_candidate_is_a_request_with_a_seed_of_its_own(service: Service, mo
     assert ask(service, ["tea?", chat], num=2, system="Be kind.") == [texts[:2] for texts in written]
 
 
-def test_the_longest_candidate_has_the_name_that_the_service_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    assert OpenAiGenerator(OpenAiOptions(model="m"))._length == {"max_completion_tokens": 512}
-    assert OpenAiGenerator(OpenAiOptions(model="m", base_url="http://localhost/v1"))._length == {"max_tokens": 512}
+def test_a_service_is_told_what_it_knows(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(service, ["tea?"], num=1)
+    [asked] = service.asked
+    assert {name: asked[name] for name in asked.keys() - {"messages", "seed"}} == {
+        "model": "m", "max_tokens": 512, "temperature": 1.0, "top_p": 1.0,
+    }  # fmt: skip
+    settings = [
+        OpenAiGenerator(OpenAiOptions(model="m", **given))._settings for given in ({}, {"top_p": 0.5, "max_tokens": 7})
+    ]
+    assert settings == [{"max_completion_tokens": 512}, {"max_completion_tokens": 7, "top_p": 0.5}]
+    monkeypatch.setenv("OPENAI_BASE_URL", service.url)
+    assert OpenAiGenerator(OpenAiOptions(model="m"))._settings["max_tokens"] == 512
 
 
 def test_other_options_are_another_writer() -> None:
@@ -123,6 +138,12 @@ def test_what_no_file_can_hold_is_taken_out(service: Service) -> None:
         (lambda body: (401, {"error": {"message": "wrong key"}}), "answers 401: .*wrong key"),
         (lambda body: (200, said(body, " ")), "gave no text to 'tea\\?'"),
         (lambda body: (200, {**said(body), "choices": []}), "gave no text"),
+        (
+            lambda body: (200, ended(body, "length")),
+            "after 512 tokens it was still thinking; .*max_tokens=2048",
+        ),
+        (lambda body: (200, ended(body, "content_filter")), "to 'tea\\?': its filter held the text back"),
+        (lambda body: (200, ended(body, "stop", refusal="I\nwon't.")), "to 'tea\\?': it refuses \\(I won't\\.\\)"),
         (lambda body: (200, b"<html>"), "gave something that is no chat completion|gave no text"),
         (lambda body: (200, {"object": "nonsense"}), "gave something that is no chat completion|gave no text"),
     ],

@@ -70,8 +70,13 @@ class _PolicyFlags:
             for flag, (value, smallest) in least.items()
             if value is not None and value < smallest
         ]
-        given = {"--aligner": self.aligners, "--generator": self.generator, "--set": self.assignments}
-        given |= {"--prompts": self.num_prompts, "--users": self.num_users}
+        given = {
+            "--aligner": self.aligners,
+            "--generator": self.generator,
+            "--prompts": self.num_prompts,
+            "--users": self.num_users,
+            "--set": self.assignments,
+        }
         faults += [f"{flag}: give --policy as well" for flag, value in given.items() if value and not self.policy]
         if self.policy and elsewhere:
             faults.append(

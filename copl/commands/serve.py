@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, final
 
@@ -26,10 +27,18 @@ class _RunFirst(TyperGroup):
     """``copl serve RUN`` is ``copl serve run RUN``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands:  # with --help as well: its options are what is looked for
-            args.insert(0, _RUN)
+        if args and (args[0] not in self.commands or (args[0] == _RUN and not _has_argument(args[1:]))):
+            args.insert(0, _RUN)  # before --help as well: its options are what is looked for
         rest: list[str] = super().parse_args(ctx, args)
         return rest
+
+
+def _has_argument(words: Sequence[str]) -> bool:
+    """Return whether an argument stands among options, each of which has a value; else `run` is the directory."""
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        place += 1 if "=" in words[place] else 2
+    return place < len(words)
 
 
 app = typer.Typer(

@@ -6,13 +6,15 @@ file could hold is taken out. Here and over HTTP the same is read, so that it ge
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.chat import encode_prompt, messages_of
 from copl.data.reading.faults import Faults
-from copl.errors import DataError, quoted
+from copl.errors import DataError, UnknownUserWarning, quoted
 from copl.records import NOBODY
 
 _ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>")
@@ -56,6 +58,24 @@ def read_users(given: Any, count: int, column: str, faults: Faults) -> list[str]
     if len(values) != count:
         faults.add(f"{column}: {len(values)} values for {count} completions")
     return [_id(place, value, column, faults) for place, value in enumerate(values, start=1)]
+
+
+@final
+class UnknownUsers:
+    """Warns of users nobody knows, once, whichever thread comes first: a column may be the wrong one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_told = False
+
+    def tell(self, users: Sequence[str]) -> None:
+        """Warn of some users, where nobody was warned of any yet."""
+        with self._lock:
+            is_new, self._is_told = bool(users) and not self._is_told, self._is_told or bool(users)
+        if is_new:
+            names = ", ".join(map(quoted, users[:3]))
+            message = f"user {names} is neither trained nor adapted: rewards are those of the average user"
+            warnings.warn(message, UnknownUserWarning, stacklevel=3)
 
 
 def response_in(query: str, prompt: str) -> str:

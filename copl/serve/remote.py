@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from copl.data.completions import read_completions, read_users
+from copl.data.completions import UnknownUsers, read_completions, read_users
 from copl.data.reading.faults import Faults
 from copl.errors import CoplError, OptionsError, one_line
 
@@ -36,11 +36,14 @@ class RemoteReward:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._url, self._headers = url.rstrip("/"), headers
         self._user, self._batch = user, batch
+        self._unknown = UnknownUsers()
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], user_id: Any = None, **columns: Any
     ) -> list[float]:
         """Return the reward of each completion, as `copl.Model.reward_function` does where the run is.
+
+        Users nobody knows get the average user's, with one `UnknownUserWarning`.
 
         Args:
             prompts: text, or chat messages, of each completion [N].
@@ -64,10 +67,12 @@ class RemoteReward:
                 "user_id": [user or None for user in users[start : start + self._batch]],
                 "user": self._user,
             }
-            rewards += self._ask(body)
+            answer = self._ask(body)
+            self._unknown.tell(answer["unknown"])
+            rewards += answer["rewards"]
         return rewards
 
-    def _ask(self, body: Mapping[str, Any]) -> list[float]:
+    def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         import httpx
 
         deadline = time.monotonic() + _PATIENCE
@@ -82,8 +87,8 @@ class RemoteReward:
                 continue
             if answer.status_code != 200:
                 raise CoplError(f"{self._url}: {_fault(answer)}")
-            rewards: list[float] = answer.json()["rewards"]
-            return rewards
+            found: dict[str, Any] = answer.json()
+            return found
 
 
 def _fault(answer: Any) -> str:

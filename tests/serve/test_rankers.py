@@ -100,7 +100,10 @@ def test_trl_gets_rewards_by_a_function_with_a_column_of_users(
 
     reward = RemoteReward(shared_service.url, batch=2)
     users = [user, None, user]
-    got = reward(prompts=[PROMPT] * 3, completions=TEXTS, user_id=users, completion_ids=[[1]] * 3, trainer_state=None)
+    more: dict[str, Any] = {"completion_ids": [[1]] * 3, "trainer_state": None}
+    with pytest.warns(UnknownUserWarning, match="user '' is neither trained nor adapted") as caught:
+        got = reward(prompts=[PROMPT] * 3, completions=TEXTS, user_id=users, **more)
+    assert len(caught) == 1
     assert [got[0], got[2]] == pytest.approx([expected[0], expected[2]], abs=1e-5)
     messages = [[{"role": "user", "content": PROMPT}]] * 3
     answers = [[{"role": "assistant", "content": text}] for text in TEXTS]
@@ -133,7 +136,9 @@ def test_over_http_whatever_a_policy_writes_has_the_reward_that_it_has_here(
     assert answer.json()["rewards"] == pytest.approx(expected[:1], abs=1e-5)
     with pytest.warns(UnknownUserWarning):
         numbered = model.reward_function()(prompts=[PROMPT], completions=TEXTS[:1], user_id=[np.int64(7)])
-    assert reward(prompts=[PROMPT], completions=TEXTS[:1], user_id=[np.int64(7)]) == pytest.approx(numbered, abs=1e-5)
+    with pytest.warns(UnknownUserWarning, match="user '7' is neither"):
+        found = reward(prompts=[PROMPT], completions=TEXTS[:1], user_id=np.int64(7))
+    assert found == pytest.approx(numbered, abs=1e-5)
 
 
 def test_a_function_for_trl_says_in_one_line_what_is_wrong(shared_service: Running) -> None:

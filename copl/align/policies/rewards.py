@@ -7,16 +7,14 @@ says whose reward is wanted.
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 import numpy as np
 
-from copl.data.completions import read_completions, read_users
+from copl.data.completions import UnknownUsers, read_completions, read_users
 from copl.data.reading.faults import Faults
-from copl.errors import UnknownUserWarning, quoted
+from copl.errors import quoted
 from copl.records import NOBODY, FloatArray, ResponseTable, ScoreRequests, UserTable
 
 Scores = Callable[[ScoreRequests], FloatArray]
@@ -56,8 +54,7 @@ class PersonalRewards:
         self._knows = knows
         self._user = user
         self._column = user_column
-        self._lock = threading.Lock()
-        self._is_told = False
+        self._unknown = UnknownUsers()
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
         """Return the reward of each completion.
@@ -78,8 +75,8 @@ class PersonalRewards:
         faults.raise_any()
         if not texts:
             return []
-        self._tell_of_unknown(users)
         ids, rows = list(dict.fromkeys(users)), list(dict.fromkeys(texts))
+        self._unknown.tell([name for name in ids if not self._knows(name)])
         user, row = {name: place for place, name in enumerate(ids)}, {text: place for place, text in enumerate(rows)}
         requests = ScoreRequests(
             UserTable.ungrouped(ids),
@@ -99,12 +96,3 @@ class PersonalRewards:
             "user for all by reward_function(user=...)"
         )
         return [NOBODY] * count
-
-    def _tell_of_unknown(self, users: Sequence[str]) -> None:
-        with self._lock:
-            unknown = [] if self._is_told else [user for user in dict.fromkeys(users) if not self._knows(user)]
-            self._is_told = self._is_told or bool(unknown)
-        if unknown:
-            names = ", ".join(quoted(user) for user in unknown[:3])
-            message = f"user {names} is neither trained nor adapted: rewards are those of the average user"
-            warnings.warn(message, UnknownUserWarning, stacklevel=3)

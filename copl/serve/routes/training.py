@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 from copl.data.canonical import ValueFaultError
 from copl.data.completions import read_completions, response_in
 from copl.data.reading.faults import Faults
+from copl.records import NOBODY
 from copl.serve.faults import REFUSALS, ApiError
 from copl.serve.fields import Strict, UserField, check_texts
 from copl.serve.identity import user_id
@@ -61,6 +62,9 @@ class RewardsAnswer(BaseModel):
     """Rewards in the order of the samples; a completion without text has one, too."""
 
     rewards: list[float]
+    unknown: list[str] = Field(
+        description="Users of whom nothing is known, an empty one where none is named: these are the average user's."
+    )
     run: str
 
 
@@ -106,7 +110,7 @@ async def _remote(service: Service, body: RemoteRewardRequest, users: list[str |
         texts = [response_in(*pair) for pair in zip(body.query, body.prompts, strict=True)]
     except ValueFaultError as fault:
         raise ApiError(422, str(fault)) from None
-    rewards, _ = await _of_users(service, users, body.prompts, texts)
+    rewards = (await _of_users(service, users, body.prompts, texts)).rewards
     return RemoteRewardAnswer(rewards=rewards, scores=list(map(chance, rewards)))
 
 
@@ -117,14 +121,13 @@ async def rewards(service: ServiceOf, principal: PrincipalOf, named: NamedUser, 
     if not count == len(body.completions) == len(columns):
         raise ApiError(422, "prompts, completions and user_id: expected equally many")
     users = [principal.user_of(one, named, body.user) for one in columns]
-    found, run = await _of_users(service, users, body.prompts, body.completions)
-    return RewardsAnswer(rewards=found, run=run)
+    return await _of_users(service, users, body.prompts, body.completions)
 
 
 async def _of_users(
     service: Service, users: Sequence[str | None], prompts: Sequence[Any], completions: Sequence[Any]
-) -> tuple[list[float], str]:
-    """Return the reward of each sample for its user, and who scored; all by one run."""
+) -> RewardsAnswer:
+    """Return the reward of each sample for its user, all by one run."""
     faults = Faults("samples")
     pairs = read_completions(prompts, completions, faults)
     faults.raise_any()
@@ -146,4 +149,5 @@ async def _of_users(
         for own, answer in zip(places.values(), answers, strict=True)
         for place, reward in zip(own, answer.rewards, strict=True)
     }
-    return [found[place] for place in range(len(pairs))], answers[0].run
+    unknown = [user or NOBODY for user, answer in zip(places, answers, strict=True) if not answer.known]
+    return RewardsAnswer(rewards=[found[place] for place in range(len(pairs))], unknown=unknown, run=answers[0].run)

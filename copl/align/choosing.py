@@ -1,17 +1,37 @@
-"""What aligners share: the favourite among candidates, how sure it is, and what is said of users nobody knows."""
+"""What aligners share: candidates, the favourite among them, how sure it is, and what is said of users nobody knows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from copl.answers import Answer
+from copl.errors import PluginError, quoted
 
 if TYPE_CHECKING:
+    from copl.interfaces import Generator, Progress
     from copl.records import FloatArray
 
 UNKNOWN = "nothing is known of this user: this is the unpersonalised answer"
+
+
+def candidates_of(
+    generator: Generator, prompts: Sequence[str], *, num: int, seed: int, progress: Progress
+) -> list[tuple[str, ...]]:
+    """Have candidates written to each prompt, at least one [P][n].
+
+    Raises:
+        PluginError: the generator gave something else.
+    """
+    written: list[Any] = list(generator.candidates(prompts, num=num, seed=seed, progress=progress))
+    if len(written) != len(prompts):
+        raise PluginError(f"the generator gave candidates to {len(written)} prompts of {len(prompts)}")
+    for prompt, texts in zip(prompts, written, strict=True):
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise PluginError(f"the generator gave no texts to {quoted(prompt)}")
+    return [tuple(texts) for texts in written]
 
 
 def favourite(rewards: FloatArray) -> int:

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from attrs import frozen
 
+from copl.align.choosing import candidates_of
 from copl.align.journal import Journal
 from copl.answers import Answer, AnswerRequests
 from copl.data.chat import decode_prompt
@@ -95,7 +96,7 @@ def write_answers(aligner: Aligner, assignment: Assignment, context: AlignerCont
             task.advance(begun)
             for start in range(begun, len(prompts), PROMPTS_AT_ONCE):
                 part = prompts[start : start + PROMPTS_AT_ONCE]
-                candidates = generator.candidates(part, num=num, seed=context.seed, progress=context.progress)
+                candidates = candidates_of(generator, part, num=num, seed=context.seed, progress=context.progress)
                 answers = answers_to(aligner, AnswerRequests(users, part, candidates), context)
                 journal.add(json.dumps(as_row(answer), ensure_ascii=False) for answer in answers)
                 num_own += sum(answer.shown != answer.unpersonalised for answer in answers)

@@ -90,6 +90,7 @@ class _Request:
 
     def fulfil(self, chosen: Mapping[str, Choice]) -> None:
         """Write the rows and the answers of those who are named, of newcomers or of everybody."""
+        from copl.align.choosing import candidates_of
         from copl.align.conduct import Assignment
         from copl.align.context import RunContext
         from copl.align.prompts import read_prompts
@@ -111,7 +112,7 @@ class _Request:
             directory = policy_directory(model.run, chosen["aligner"])
             context = RunContext(fitted_run(model), writer, directory, progress, seed, adapted, said)
             if self.rows is not None:
-                candidates = writer.candidates(prompts, num=self.num, seed=seed, progress=progress)
+                candidates = candidates_of(writer, prompts, num=self.num, seed=seed, progress=progress)
                 _say_if_short(sum(len(texts) < self.num for texts in candidates), self.num, chosen["generator"])
                 _write_rows(
                     self.rows, AnswerRequests(user_ids, prompts, candidates), context, chosen, model.fingerprint

@@ -8,6 +8,7 @@ from typing import final
 
 import attrs
 
+from copl.align.choosing import candidates_of
 from copl.align.context import FittedRun
 from copl.align.judging import (
     REFERENCES,
@@ -126,8 +127,8 @@ def _written(workspace: RunWorkspace, generator: Choice, prompts: Sequence[str],
     writer: Generator = generator.build()
 
     def compute(directory: Path) -> None:
-        texts = writer.candidates(prompts, num=num, seed=seed, progress=workspace.progress)
-        write_document(directory / _CANDIDATES_FILE, _Candidates(tuple(map(tuple, texts))))
+        texts = candidates_of(writer, prompts, num=num, seed=seed, progress=workspace.progress)
+        write_document(directory / _CANDIDATES_FILE, _Candidates(tuple(texts)))
 
     about = {**generator.key(), "writer": writer.fingerprint()}
     key = {"generator": about, "prompts": list(prompts), "num": num, "seed": seed}

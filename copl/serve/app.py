@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def create_service(
     """
     if not (run / "run.json").is_file():
         raise RunError(f"{run}: not a run directory (it has no run.json); `copl train` makes one")
+    _check_origins(options.origins)
     writer = _writer(options)
     log = EventLog(options.store or default_store(run))
     tokens = Tokens(log)
@@ -74,6 +76,21 @@ def create_service(
     return Service(options, log, tokens, Gate(tokens, options.rate), engine, Histories(log), metrics, loader, writer)
 
 
+def _check_origins(origins: Iterable[str]) -> None:
+    """Refuse what no page can be of: browsers name scheme, host and port of a page, and nothing else.
+
+    Raises:
+        OptionsError: one fault for each.
+    """
+    faults = [
+        f"--allow-origin {origin}: expected scheme and host of a page, such as https://chat.example"
+        for origin in origins
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s*]+", origin)
+    ]
+    if faults:
+        raise OptionsError(faults)
+
+
 def _writer(options: ServeOptions) -> Writer | None:
     if options.upstream is not None:
         if options.generator is not None:
@@ -81,7 +98,8 @@ def _writer(options: ServeOptions) -> Writer | None:
         return Upstream(options.upstream, options.upstream_model)
     if options.generator == "none":
         return None
-    return Embedded(embedded_defaults() if options.generator is None else options.generator.split(","))
+    names = embedded_defaults() if options.generator is None else options.generator.split(",")
+    return Embedded([name.strip() for name in names])
 
 
 def create_app(service: Service) -> FastAPI:

@@ -79,7 +79,7 @@ class RemoteReward:
         while True:
             try:
                 answer = httpx.post(f"{self._url}/v1/rewards", json=body, headers=self._headers, timeout=_PATIENCE)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise CoplError(f"{self._url}: cannot be reached: {one_line(str(error))}") from error
             seconds = answer.headers.get("retry-after", "")
             if answer.status_code in (429, 503) and seconds.isdecimal() and time.monotonic() < deadline:

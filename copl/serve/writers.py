@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from attrs import frozen
 
+from copl.align.choosing import candidates_of
 from copl.data.chat import messages_of
 from copl.errors import CoplError, OptionsError, one_line, suggest
 from copl.serve.faults import ApiError
@@ -107,7 +108,10 @@ class Upstream:
         if not url.startswith(("http://", "https://")):
             raise OptionsError(f"--upstream {url}: expected an address such as http://127.0.0.1:8000/v1")
         key = os.environ.get(KEY_VARIABLE) or "none"
-        self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=1, timeout=120.0)
+        try:
+            self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=1, timeout=120.0)
+        except Exception as error:  # whatever the client's own client makes of an address
+            raise OptionsError(f"--upstream {url}: {one_line(str(error))}") from error
         self._model = model
 
     async def models(self) -> Sequence[str]:
@@ -179,7 +183,9 @@ def _failed(error: Exception) -> ApiError:
 
     if isinstance(error, openai.APIStatusError):
         words = one_line(str(error.message))[:300]
-        if error.status_code in (400, 404, 413, 422):
+        if error.status_code == 404:
+            return ApiError(400, f"the upstream has no such model, or --upstream is not its /v1: {words}")
+        if error.status_code in (400, 413, 422):
             return ApiError(400, f"the language model upstream refuses this: {words}")
         if error.status_code in (429, 503):
             seconds = error.response.headers.get("retry-after", "1")
@@ -276,14 +282,11 @@ class Embedded:
         faults: list[str] = []
         for name, generator in zip(self.names, self._generators, strict=True):
             try:
-                (texts,) = generator.candidates([prompt], num=num, seed=seed, progress=SilentProgress())
+                (texts,) = candidates_of(generator, [prompt], num=num, seed=seed, progress=SilentProgress())
             except CoplError as error:
                 faults += error.faults
                 continue
-            kept = tuple(text for text in texts if text.strip())
-            if kept:
-                return Written(kept, name, len(prompt.split()), sum(len(text.split()) for text in kept))
-            faults.append(f"generator {name} wrote nothing")
+            return Written(texts, name, len(prompt.split()), sum(len(text.split()) for text in texts))
         raise CoplError(faults)
 
     async def close(self) -> None:

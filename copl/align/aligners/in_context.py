@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from attrs.validators import and_, ge, le
 
-from copl.align.choosing import best_answer, favourite
+from copl.align.choosing import best_answer, candidates_of, favourite
 from copl.answers import Answer, AnswerRequests
 from copl.bradley_terry import log_loss
 from copl.data.chat import decode_prompt, encode_prompt
@@ -95,8 +95,8 @@ class InContext:
             self._prompt(prompt, said, order, context.generator)
             for prompt, order in zip(requests.prompts, np.argsort(-worth, axis=1, kind="stable"), strict=True)
         ]
-        written = context.generator.candidates(
-            prompts, num=self._options.num_written, seed=context.seed, progress=context.progress
+        written = candidates_of(
+            context.generator, prompts, num=self._options.num_written, seed=context.seed, progress=context.progress
         )
         own = AnswerRequests([user_id], requests.prompts, written)
         rows = zip(requests.prompts, own.candidates, context.rewards(own).personal, usual, strict=True)

@@ -157,8 +157,8 @@ class OpenAiGenerator:
                 max_retries=self._options.retries,
                 timeout=self._options.timeout,
             )
-        except (openai.OpenAIError, ValueError) as error:
-            raise BackboneError(f"generator openai: {_one_line(str(error))}") from error
+        except Exception as error:  # whatever the client's own client makes of an address
+            raise BackboneError(f"generator openai: {own or 'the service'}: {_one_line(str(error))}") from error
 
 
 def _clean(text: str) -> str:

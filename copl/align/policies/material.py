@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from copl.align.choosing import candidates_of
 from copl.align.policies.rows import PreferenceRow, RowOptions, preference_rows
 from copl.answers import AnswerRequests
 from copl.errors import CoplError
@@ -53,8 +54,8 @@ def ranked_rows(
     if not prompts or not user_ids:
         context.progress.log("policy", finding="the generator answers none of the training prompts")
         return []
-    candidates = context.generator.candidates(
-        prompts, num=options.num_candidates, seed=context.seed, progress=context.progress
+    candidates = candidates_of(
+        context.generator, prompts, num=options.num_candidates, seed=context.seed, progress=context.progress
     )
     requests = AnswerRequests(user_ids, prompts, candidates)
     known = [context.knows(user) for user in user_ids]

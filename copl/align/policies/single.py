@@ -39,6 +39,7 @@ class _Card:
     steps: int
     loss: float
     base: str
+    user: str = ""
 
 
 @final
@@ -119,10 +120,11 @@ def train_policy(
         if not losses or not all(map(math.isfinite, losses)):
             raise TrainingError("the loss of the policy is not finite; lower learning_rate")
         trained = TrainedPolicy(len(rows), steps, sum(losses[-5:]) / len(losses[-5:]))
+        card = _Card(trained.num_rows, steps, trained.loss, writer.fingerprint, rows[0].user_id)
         with new_directory(directory) as fresh:
             trainer.model.save_pretrained(fresh)
             (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form
-            write_document(fresh / CARD, _Card(trained.num_rows, steps, trained.loss, writer.fingerprint))
+            write_document(fresh / CARD, card)
             close_policy(fresh, directory)
     scratch.clear()
     return trained
@@ -162,7 +164,7 @@ def _arguments(options: DpoOptions, steps: int, seed: int, directory: Path) -> d
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
         "gradient_checkpointing": False,
-        "seed": seed,
+        "seed": seed % 2**32,  # NumPy takes no larger one
     }
 
 

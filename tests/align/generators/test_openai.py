@@ -161,5 +161,9 @@ def test_nobody_there_and_no_key(monkeypatch: pytest.MonkeyPatch, service: Servi
     with pytest.raises(BackboneError, match="cannot be reached"):
         away.candidates(["tea?"], num=1, seed=0, progress=SilentProgress())
     away._client.close()
+    with pytest.raises(BackboneError, match="http://host:port/v1: Invalid port"):
+        OpenAiGenerator(OpenAiOptions(model="m", base_url="http://host:port/v1")).candidates(
+            ["tea?"], num=1, seed=0, progress=SilentProgress()
+        )
     with pytest.raises(BackboneError, match="set OPENAI_API_KEY to your key"):
         OpenAiGenerator(OpenAiOptions(model="m")).candidates(["tea?"], num=1, seed=0, progress=SilentProgress())

@@ -242,6 +242,7 @@ class RewardTraining:
             self._progress.log("reward", step=best, kept_step=adapted.kept_step, **losses)
         if adapted.kept_step == 0:
             load_trainable(setup.objective, frozen_weights)
+            self._tell_of_dropped(curve, without, refitted)
         refit = {
             "without_adapters": asdict(without),
             "refitted": None if refitted is None else asdict(refitted),
@@ -268,8 +269,24 @@ class RewardTraining:
         """Train all there is to train; keep the best look."""
         curve = self._train()
         best = best_of(curve).step
+        if best == 0 and self._setup.options.adapts:
+            self._tell_of_dropped(curve)
         can_be_completed = best == 0 or _head_stays_comparable(self._setup)
         return Adapted(curve, best, self._looks.readings_at(best), frozen if can_be_completed else None)
+
+    def _tell_of_dropped(
+        self, curve: Sequence[CurvePoint], without: CurvePoint | None = None, refitted: CurvePoint | None = None
+    ) -> None:
+        """Say that adapters have trained for nothing, where any have: most of the time went there."""
+        if len(curve) < 2:
+            return
+        said = f"the loss on comparisons held out was lower at none of {len(curve) - 1} looks"
+        if without is not None and refitted is not None:
+            losses = without.validation_loss, refitted.validation_loss
+            said = "the loss on comparisons held out is {:.3f} without them and {:.3f} with them".format(*losses)
+        self._progress.log(
+            "reward", finding=f"no adapters are kept: {said}; reward.mode=frozen trains none, in a fraction of the time"
+        )
 
     @property
     def _experts_can_learn_what_is_personal(self) -> bool:

@@ -144,15 +144,20 @@ def test_experts_train_under_the_shared_head_and_the_better_model_is_kept(
 
 
 def test_the_frozen_model_comes_back_where_adapters_have_spoilt_the_texts(
-    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path, last_look_is_best: None
+    train_tiny: Callable[..., Any], preferences: Planted, tmp_path: Path, listener: Any, last_look_is_best: None
 ) -> None:
     data, users = preferences
     frozen = train_tiny(tmp_path / "frozen", data, users, attrs.evolve(OPTIONS, max_steps=0))
     spoiling = attrs.evolve(OPTIONS, learning_rate=30.0, head_learning_rate=3.0, max_steps=4, eval_every=4)
-    model = train_tiny(tmp_path / "spoilt", data, users, spoiling)
+    model = train_tiny(tmp_path / "spoilt", data, users, spoiling, progress=listener)
     training = read_reward_card(tmp_path / "spoilt").training
     assert training["refit"]["refitted"]["validation_loss"] > training["refit"]["without_adapters"]["validation_loss"]
     assert training["kept_step"] == 0
+    losses = [training["refit"][which]["validation_loss"] for which in ("without_adapters", "refitted")]
+    said = "no adapters are kept: the loss on comparisons held out is {:.3f} without them and {:.3f} with them".format(
+        *losses
+    )
+    assert [r["finding"].split(";")[0] for r in listener.records if "finding" in r] == [said]
     adapter = load_file(tmp_path / "spoilt" / "adapter" / "adapter_model.safetensors")
     assert not any(tensor.any() for name, tensor in adapter.items() if "lora_B" in name)
     rows = np.arange(10)

@@ -23,13 +23,15 @@ _DEPTH = 4
 
 
 def check_target(path: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read, a directory, or a file of a run or of a data set, before anything is computed.
+    """Refuse to write over what is read, what is no file, or a file of a run or of a data set, before it is computed.
 
     Raises:
-        DataError: the target is such a file, or a directory.
+        DataError: the target is such a file, a directory, or a device.
     """
     if path.is_dir():
         raise DataError(f"{path}: is a directory; name a file")
+    if path.exists() and not path.is_file():  # such as /dev/null, which a file would take the place of
+        raise DataError(f"{path}: is no ordinary file; name one, which is written whole or not at all")
     for given in inputs:
         if path.exists() and given.exists() and path.samefile(given):
             raise DataError(f"{path}: is what is read; choose another file for the output")

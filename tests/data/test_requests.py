@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,14 @@ def test_files_of_a_run_are_not_written_over(tmp_path: Path, small_run: Path, na
     check_target(small_run / "scores.jsonl")
     (tmp_path / "run.json").write_text("{}")
     check_target(tmp_path / "deeper" / "run.json")
+
+
+def test_no_device_and_no_pipe_is_put_out_of_its_place(tmp_path: Path) -> None:
+    pipe = tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    for target in (Path("/dev/null"), pipe):
+        with pytest.raises(DataError, match="is no ordinary file"):
+            check_target(target)
 
 
 def test_files_of_a_data_set_are_not_written_over(small_data: Path) -> None:

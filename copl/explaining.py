@@ -12,7 +12,7 @@ import attrs
 from copl.errors import OptionsError, quoted, suggest
 from copl.evaluate.examples import examples
 from copl.evidence import LEVEL_KEYS
-from copl.explanation import Explanation, Part
+from copl.explanation import ANSWERS, Explanation, Part
 from copl.records import ResponseTable
 from copl.runs.reference import data_of
 from copl.system.documents import read_document, write_document
@@ -31,6 +31,9 @@ WORDS: Mapping[str, str] = {
     "rest": "what the encoder has learnt beyond both",
 }
 """What each source of a part is."""
+
+_OWN = "own answer"
+_LEVELS = frozenset(LEVEL_KEYS)
 
 _FILE = "reasons.json"
 _GONE = "a text that is not in the data any more"
@@ -60,7 +63,8 @@ class Reasons:
         parts: what makes the score, with texts in place of keys; the amounts add up to it.
         deviation: standard deviation of the score by what is not known of the user.
         probability: chance that the user chooses the first, that being taken into account.
-        num_answers: how many answers of the user's own there are.
+        num_answers: how many answers of the user's own there are; a newcomer's ratings are compared with one another,
+            and each such comparison is an answer.
     """
 
     user: str
@@ -91,7 +95,7 @@ class Reasons:
             if not own:
                 continue
             lines.append(Line(sum(part.amount for part in own), words))
-            if source in ("own answer", "like-minded user"):
+            if source in (_OWN, "like-minded user"):
                 lines += [Line(part.amount, _answer(part, length), is_detail=True) for part in own[:num_shown]]
                 if more := own[num_shown:]:
                     lines.append(Line(sum(part.amount for part in more), f"{len(more)} more", is_detail=True))
@@ -113,11 +117,13 @@ class Reasons:
         def told(key: str) -> str:
             return texts.get(key, _GONE) if key else ""
 
-        parts = tuple(attrs.evolve(p, chosen=told(p.chosen), rejected=told(p.rejected)) for p in explained.parts)
+        said = as_said(explained.parts)
+        parts = tuple(attrs.evolve(p, chosen=told(p.chosen), rejected=told(p.rejected)) for p in said)
+        num_answers = sum(part.source == _OWN for part in parts)
         against = responses.texts[1] if len(responses) > 1 else None
         return cls(
             explained.user, responses.prompts[0], responses.texts[0], against, explained.score, parts,
-            explained.deviation, explained.probability, explained.num_answers,
+            explained.deviation, explained.probability, num_answers,
         )  # fmt: skip
 
 
@@ -127,9 +133,48 @@ class _Kept:
     reasons: tuple[Reasons, ...]
 
 
+def as_said(parts: Sequence[Part]) -> list[Part]:
+    """Return the parts with one for each answer of the user's own, in the place of those that it was learnt from.
+
+    A tie is learnt from as a comparison either way, a thumb or a rating as comparisons with levels of the user's scale.
+    Of an answer on a response that the encoder does not know nothing is put together.
+
+    Args:
+        parts: parts as an encoder gives them, with keys.
+    """
+    own: dict[frozenset[str], list[Part]] = {}
+    for part in parts:
+        if part.source == _OWN:
+            own.setdefault(frozenset((part.chosen, part.rejected)) - _LEVELS, []).append(part)
+    merged = [answer for ends, group in own.items() for answer in _merged(ends, group)]
+    merged.sort(key=lambda part: -abs(part.amount))
+    others = [_of_one(part) for part in parts if part.source != _OWN]
+    before = next((place for place, part in enumerate(parts) if part.source == _OWN), 0)
+    return [*others[:before], *merged, *others[before:]]
+
+
+def _merged(ends: frozenset[str], group: Sequence[Part]) -> Sequence[Part]:
+    """Return what was said of the same responses as one answer, where it was one."""
+    amount = sum(part.amount for part in group)
+    kinds = {_of_one(part).kind for part in group}
+    if "" in ends or (len(ends) > 1 and len({part.chosen for part in group}) == 1):
+        return [_of_one(part) for part in group]
+    if len(ends) == 1:
+        kind = kinds.pop() if len(kinds) == 1 else "between"
+        return [attrs.evolve(_of_one(group[0]), amount=amount, kind=kind)]
+    return [attrs.evolve(group[0], amount=amount, kind="tie")]
+
+
+def _of_one(part: Part) -> Part:
+    """Return a comparison with a level of the user's scale as what it says of the response alone."""
+    if part.rejected in _LEVELS:
+        return attrs.evolve(part, rejected="", kind="good")
+    return attrs.evolve(part, chosen=part.rejected, rejected="", kind="bad") if part.chosen in _LEVELS else part
+
+
 def _answer(part: Part, length: int) -> str:
     who = f"{part.user}: " if part.user else ""
-    return f"{who}{_short(part.chosen, length)} over {_short(part.rejected, length)}"
+    return who + ANSWERS[part.kind].format(*(_short(text, length) for text in (part.chosen, part.rejected)))
 
 
 def _short(text: str, length: int) -> str:
@@ -138,9 +183,8 @@ def _short(text: str, length: int) -> str:
 
 
 def texts_of(*tables: ResponseTable) -> dict[str, str]:
-    """Return the text of each response of some tables, by key; levels by name."""
-    texts = {key: text for table in tables for key, text in zip(table.keys, table.texts, strict=True)}
-    return texts | {key: f"the user's {key} of {len(LEVEL_KEYS)}" for key in LEVEL_KEYS}
+    """Return the text of each response of some tables, by key."""
+    return {key: text for table in tables for key, text in zip(table.keys, table.texts, strict=True)}
 
 
 @final

@@ -7,6 +7,15 @@ from typing import final
 import attrs
 import numpy as np
 
+ANSWERS = {
+    "comparison": "{} over {}",
+    "tie": "{} as good as {}",
+    "good": "{} is good",
+    "bad": "{} is not good",
+    "between": "{} is neither good nor bad",
+}
+"""Kinds of answers, in words; the last three are thumbs and ratings, of one response, on the user's own scale."""
+
 
 @final
 @attrs.frozen
@@ -19,6 +28,7 @@ class Part:
         user: the like-minded user's id.
         chosen: key of the response that the answer preferred; of a like-minded user the answer that speaks most.
         rejected: key of the other one.
+        kind: what the answer said, of `ANSWERS`; an encoder leaves it to its readers to tell by the keys.
     """
 
     source: str
@@ -26,6 +36,7 @@ class Part:
     user: str = ""
     chosen: str = ""
     rejected: str = ""
+    kind: str = "comparison"
 
 
 @final

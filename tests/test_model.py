@@ -99,7 +99,7 @@ def test_what_is_no_id_is_refused_everywhere(model: Model, user: Any) -> None:
         lambda: model.next_question(user, [(PROMPT, *TEXTS)]),
         lambda: model.export(user, Path("never-written")),
     ):
-        with pytest.raises(DataError, match="user: expected text, got"):
+        with pytest.raises(DataError, match="user: expected text or a whole number, got"):
             call()
 
 

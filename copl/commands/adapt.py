@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
+from copl.commands.parts.arguments import COLUMNS_OPTION, JSON_OPTION, RUN_ARGUMENT, column_names
 from copl.commands.parts.display import say, show_json, show_table
 
 _NUM_SHOWN = 20
@@ -19,6 +19,7 @@ def adapt(
         Path, typer.Argument(help="Newcomers' comparisons: JSONL, CSV or Parquet rows, or a data set's directory.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File of adapted users to write (.safetensors).")],
+    columns: COLUMNS_OPTION = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Place unseen users among the trained ones from a few comparisons, without any training."""
@@ -27,7 +28,7 @@ def adapt(
     from copl.model import Model
 
     check_target(out, support)
-    comparisons = read_support(support, say)
+    comparisons = read_support(support, say, column_names(columns, support))
     model = Model.open(run_directory)
     adapted = model.adapt(comparisons)
     model.save_adapted(adapted, out)

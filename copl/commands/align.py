@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 from attrs import frozen
 
-from copl.commands.parts.arguments import RUN_ARGUMENT, SEED_OPTION, SET_OPTION, USERS_OPTION
+from copl.commands.parts.arguments import (
+    COLUMNS_OPTION,
+    RUN_ARGUMENT,
+    SEED_OPTION,
+    SET_OPTION,
+    USERS_OPTION,
+    column_names,
+)
 from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say
 from copl.commands.parts.flags import takes_records
@@ -48,6 +55,7 @@ class _Request:
         Path | None,
         typer.Option("--support", help="Newcomers' comparisons, as for `copl adapt`; they are adapted on the spot."),
     ] = None
+    columns: COLUMNS_OPTION = None
     everybody: Annotated[bool, typer.Option("--everybody", help="All users of the training.")] = False
     num: Annotated[int, typer.Option("--num", "-n", help="Candidates for each prompt.")] = 8
     rows: Annotated[
@@ -100,7 +108,8 @@ class _Request:
         from copl.runs.policy import policy_directory
 
         prompts = read_prompts(self.prompts_file, say)
-        said = read_support(self.support, say) if self.support else None
+        names = column_names(self.columns, self.support)
+        said = read_support(self.support, say, names) if self.support else None
         writer = chosen["generator"].build()
         key = {name: choice.key() for name, choice in chosen.items()} | {"writer": writer.fingerprint()}
         model = Model.open(self.run_directory)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
+from copl.commands.parts.arguments import COLUMNS_OPTION, JSON_OPTION, RUN_ARGUMENT, column_names
 from copl.commands.parts.display import say, show_json, show_text
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def ask(
             "--user", help="Id of the user, new or seen in training. [default: that of --support, else a newcomer]"
         ),
     ] = None,
+    columns: COLUMNS_OPTION = None,
     count: Annotated[int, typer.Option("--count", "-n", help="Number of questions, the best one first.")] = 1,
     as_json: JSON_OPTION = False,
 ) -> None:
@@ -50,9 +51,10 @@ def ask(
 
     if count < 1:
         raise OptionsError(f"--count {count}: at least one")
+    names = column_names(columns, support)
     pairs = read_candidates(candidates, say)
     user = None if user is None else user_named(user)
-    said = None if support is None else _of_user(read_support(support, say), user, support)
+    said = None if support is None else _of_user(read_support(support, say, names), user, support)
     asked = NOBODY if user is None else user
     if said is not None:
         asked = said.users.ids[0]

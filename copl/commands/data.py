@@ -113,7 +113,7 @@ def add(
     from copl.data.adding import add_said
     from copl.data.living import AddOptions, add_rows
     from copl.data.making.mixed import collect_rows, is_mixed
-    from copl.data.making.origin import left_out
+    from copl.data.making.notes import left_out
     from copl.data.reading.rows import parse_rows
     from copl.data.sources.tables import read_table
     from copl.errors import DataError, OptionsError
@@ -129,11 +129,11 @@ def add(
         collected, notes = collect_rows(table, options.columns)
         if collected.names_splits:
             raise DataError(f"{rows_file}: rows of every kind go where their users are; leave out the column of splits")
-        for note in notes:
-            say(note)
         said = collected.as_set()
-        notes = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
-        grown = add_said(data, said, name=rows_file.name, notes=notes, tell=say)
+        told = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
+        for note in told:
+            say(str(note))
+        grown = add_said(data, said, name=rows_file.name, notes=told, tell=say)
     else:
         rows = parse_rows(table, options.columns)
         for note in rows.notes:
@@ -209,14 +209,13 @@ def describe(data: DATA_ARGUMENT, as_json: JSON_OPTION = False) -> None:
 
 
 def _describe(data: Any, findings: Any, as_json: bool) -> None:
-    from copl.commands.parts.notes import by_reason
     from copl.data.checking.description import describe_data, description_rows
 
     description = describe_data(data, findings)
     if as_json:
         show_json(description)
         return
-    show_table(f"Data set {data.name}", ("what", "value"), by_reason(description_rows(description)))
+    show_table(f"Data set {data.name}", ("what", "value"), description_rows(description))
 
 
 @app.command("check")
@@ -238,6 +237,9 @@ def check_command(data: DATA_ARGUMENT, backbone: BACKBONE_OPTION = None, as_json
     else:
         rows = [(f.severity, f.what, f.where, str(f.count), f.advice) for f in findings]
         show_table(f"Findings in {data}", ("severity", "what", "where", "count", "advice"), rows)
+        notes = [(str(note),) for note in loaded.provenance.get("notes", ())]
+        if notes:
+            show_table("Noted when it was made", ("note",), notes)
     if any(f.severity == "error" for f in findings):
         raise typer.Exit(2)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copl.commands.parts.arguments import JSON_OPTION, RUN_ARGUMENT
+from copl.commands.parts.arguments import COLUMNS_OPTION, JSON_OPTION, RUN_ARGUMENT, column_names
 from copl.commands.parts.display import say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def explain(
     support: Annotated[
         Path | None, typer.Option("--support", help="What the user has said since: rows, as for `copl adapt`.")
     ] = None,
+    columns: COLUMNS_OPTION = None,
     as_json: JSON_OPTION = False,
 ) -> None:
     """Say which answers of the user's own, and of like-minded users, make the score, in numbers that add up.
@@ -38,7 +39,8 @@ def explain(
 
     if (prompt is None) != (response is None) or (against is not None and response is None):
         raise OptionsError("give --prompt and --response together, with --against where another response is meant")
-    said = None if support is None else read_support(support, say)
+    names = column_names(columns, support)
+    said = None if support is None else read_support(support, say, names)
     model = Model.open(run_directory)
     if prompt is None or response is None:
         prompt, response, against = model.own_comparison(user, said)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from copl.commands.parts.arguments import RUN_ARGUMENT, USERS_OPTION
+from copl.commands.parts.arguments import COLUMNS_OPTION, RUN_ARGUMENT, USERS_OPTION, column_names
 from copl.commands.parts.display import say
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def score(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write: the rows with a reward each.")],
     users: USERS_OPTION = None,
+    columns: COLUMNS_OPTION = None,
     average_unknown: Annotated[
         bool,
         typer.Option("--average-unknown", help="Score users neither trained nor adapted as the average user."),
@@ -48,7 +49,7 @@ def score(
     from copl.model import Model
 
     check_score_target(out, rows_file, *([users] if users else []))
-    rows = read_score_rows(rows_file, say)
+    rows = read_score_rows(rows_file, say, column_names(columns, rows_file))
     model = Model.open(run_directory)
     adapted = model.load_adapted(users) if users else None
     known = model.known_users(rows.requests.users, adapted)

@@ -23,7 +23,8 @@ from copl.data.making.dealing import (
     unseen_users,
     with_something_learnt,
 )
-from copl.data.making.origin import left_out as notes_of_left_out
+from copl.data.making.notes import Note, noted
+from copl.data.making.notes import left_out as notes_of_left_out
 from copl.data.making.stable import stable_cold
 from copl.data.pairs import compact_all
 from copl.data.reading.rows import Rows
@@ -68,12 +69,12 @@ def add_said(
         grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name, tell=tell)
     if not len(judged):
         for note in notes_of_left_out(left_out, f"judgements of {name}"):
-            tell(note)
+            tell(str(note))
         return grown if len(given) else data
     added = attrs.evolve(said, judgements=judged)
     whole = _with_judgements(grown, added, name, left_out, notes, has_grown=bool(len(given)))
     for note in notes_of_left_out(left_out, f"judgements of {name}"):
-        tell(note)
+        tell(str(note))
     return whole
 
 
@@ -112,7 +113,7 @@ def _with_judgements(
     said: ComparisonSet,
     name: str,
     left_out: dict[str, int],
-    told: tuple[str, ...],
+    told: tuple[Note, ...],
     *,
     has_grown: bool,
 ) -> PreferenceData:
@@ -136,7 +137,6 @@ def _with_judgements(
     if not num_learnt + num_judged and not has_grown:
         return data
     notes = [
-        *data.provenance.get("notes", ()),
         *([f"{num_learnt:,} judgements were added from {name}."] if num_learnt else []),
         *told,
         *([f"{num_judged:,} comparisons to judge by were drawn from others."] if num_judged else []),
@@ -144,7 +144,9 @@ def _with_judgements(
     ]
     tables = compact_all(users, responses, splits, judgements)
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
-    return PreferenceData(data.name, *tables[:3], {**data.provenance, "counts": counts, "notes": notes}, tables[3])
+    return PreferenceData(
+        data.name, *tables[:3], {**data.provenance, "counts": counts, **noted(data.provenance, notes)}, tables[3]
+    )
 
 
 def _dealt(

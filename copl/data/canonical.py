@@ -55,7 +55,9 @@ def canonical_id(value: Any) -> str:
         return " ".join(canonical_text(value).split())
     if not isinstance(value, bool) and isinstance(value, Integral):
         return str(int(value))
-    raise ValueFaultError(f"expected text, got {kind_of(value)}")
+    # a column of whole numbers, some of which are missing, is often kept as fractions
+    given = str(value) if isinstance(value, float) else kind_of(value)
+    raise ValueFaultError(f"expected text or a whole number, got {given}")
 
 
 def text_fault(text: str) -> str | None:

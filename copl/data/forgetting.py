@@ -42,7 +42,7 @@ def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
     splits = {name: part.take(~gone[part.user]) for name, part in data.splits.items()}
     judged = {name: part.take(~gone[part.user]) for name, part in data.judgements.items()}
     if not len(splits.get("train", ())) + len(judged.get("train", ())):
-        raise DataError(f"data set {quoted(data.name)}: without them nothing is left to train on")
+        raise DataError(f"data set {quoted(data.name)}: without them nothing is left to train on; delete it instead")
     table, responses, kept, judgements = compact_all(data.users, data.responses, splits, judged)
     names = _names(users)
     count = len(set(users))
@@ -55,6 +55,7 @@ def forget_users(data: PreferenceData, users: Sequence[str]) -> PreferenceData:
             *(note for note in data.provenance.get("notes", ()) if _is_silent(note, names)),
             f"{forgotten} forgotten; other counts than that of what is kept are of before.",
         ],
+        "left_out": [entry for entry in data.provenance.get("left_out", ()) if _is_silent(entry, names)],
         "findings": [entry for entry in data.provenance.get("findings", ()) if _is_silent(entry, names)],
     }
     name = str(provenance.get("source", "data")) if names.search(data.name) else data.name

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from copl.data.making.by_time import time_splits
-from copl.data.making.origin import left_out
+from copl.data.making.notes import left_out, noted
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_splits
 from copl.data.pairs import compact_all, first_of, pair_numbers, superseded
@@ -105,17 +105,12 @@ def add_rows(
     count = sum(map(len, parts.values()))
     unused = left_out(reasons, f"of {name}")
     for note in unused:
-        tell(note)
+        tell(str(note))
     if not count and table.groups == data.users.groups:
         return data
-    notes = [
-        *data.provenance.get("notes", ()),
-        f"{count:,} comparisons were added from {name}.",
-        *rows.notes,
-        *unused,
-    ]
+    notes = [f"{count:,} comparisons were added from {name}.", *rows.notes, *unused]
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
-    provenance = {**data.provenance, "counts": counts, "notes": notes}
+    provenance = {**data.provenance, "counts": counts, **noted(data.provenance, notes)}
     return PreferenceData(data.name, table, kept, splits, provenance, judgements)
 
 

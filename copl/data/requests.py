@@ -22,7 +22,7 @@ from copl.data.chat import decode_prompt
 from copl.data.dataset import load_dataset
 from copl.data.making.collected import SAID_AGAIN
 from copl.data.making.mixed import collect_rows, is_mixed
-from copl.data.making.origin import left_out as notes_of_left_out
+from copl.data.making.notes import left_out as notes_of_left_out
 from copl.data.pairs import intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.columns import EncodedColumn, encode, first_places
@@ -76,23 +76,28 @@ class ScoreRows:
     table: Table
 
 
-def read_score_rows(path: Path, tell: Tell) -> ScoreRows:
+def read_score_rows(path: Path, tell: Tell, columns: Mapping[str, str] | None = None) -> ScoreRows:
     """Read rows of ``user_id``, ``prompt`` (text or chat messages) and ``response``; other columns come out again.
+
+    Args:
+        path: the file.
+        tell: is told what a person should know of it.
+        columns: names of its columns, by these names, where they differ; None where nobody can say so.
 
     Raises:
         DataError: the file cannot be read, or one fault for each row that is wrong.
     """
     table = read_table(path)
-    requests, respelt = _requests_of(table)
+    requests, respelt = _requests_of(table, columns)
     replaced = [f"Column {quoted(name)} of the rows is replaced." for name in _ADDED.names if name in table.columns]
     for note in (*respelt, *replaced):
         tell(note)
     return ScoreRows(requests, table)
 
 
-def _requests_of(table: Table) -> tuple[ScoreRequests, Sequence[str]]:
+def _requests_of(table: Table, columns: Mapping[str, str] | None = None) -> tuple[ScoreRequests, Sequence[str]]:
     """The requests of a table's rows, and what was spelt otherwise there."""
-    reader = RowReader(table, required=("user_id", "prompt", "response"))
+    reader = RowReader(table, columns, required=("user_id", "prompt", "response"))
     user, prompt, response = (reader.text(name) for name in ("user_id", "prompt", "response"))
     reader.faults.raise_any()
     ids, user_row = intern_users(user)
@@ -234,24 +239,29 @@ def _listed(prompt: Any) -> Any:
     return list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes) else prompt
 
 
-def read_support(path: Path, tell: Tell) -> ComparisonSet:
+def read_support(path: Path, tell: Tell, columns: Mapping[str, str] | None = None) -> ComparisonSet:
     """Read what newcomers say: a file of rows of every kind, or the split ``support`` of a data set's directory.
+
+    Args:
+        path: the file or directory.
+        tell: is told what a person should know of it.
+        columns: names of a file's columns, by the schema's name, where they differ; None where nobody can say so.
 
     Raises:
         DataError: there is nothing to read, or one fault for each row that is wrong.
     """
     if not path.is_dir():
         table = read_table(path)
-        if is_mixed(table, {}):
-            collected, notes = collect_rows(table, {})
+        if is_mixed(table, columns):
+            collected, notes = collect_rows(table, columns)
             said = collected.as_set()
             left_out = collected.left_out
         else:
-            rows = parse_rows(table)
+            rows = parse_rows(table, columns)
             said, notes = in_force(rows.data), rows.notes
             left_out = {SAID_AGAIN: len(rows.data) - len(said)}
         for note in (*notes, *notes_of_left_out(left_out, "rows")):
-            tell(note)
+            tell(str(note))
         return said
     support = load_dataset(path).split("support")
     if support.says_nothing:

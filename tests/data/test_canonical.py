@@ -74,7 +74,7 @@ def test_digits_are_not_changed() -> None:
     ("value", "kind"),
     [
         (True, "a truth value"),
-        (7.0, "a number"),
+        (7.0, "7.0"),
         (None, "nothing"),
         (["a"], "a list"),
         ({}, "an object"),
@@ -82,7 +82,7 @@ def test_digits_are_not_changed() -> None:
     ],
 )
 def test_what_is_neither_text_nor_whole_is_refused(value: object, kind: str) -> None:
-    with pytest.raises(ValueFaultError, match=f"expected text, got {kind}"):
+    with pytest.raises(ValueFaultError, match=f"expected text or a whole number, got {kind}"):
         canonical_id(value)
 
 

@@ -70,6 +70,13 @@ def test_numbers_in_notes_are_no_names() -> None:
     assert forget_users(data, ["1"]).provenance["notes"][:-1] == [notes[0], notes[2]]
 
 
+def test_what_was_left_out_stays_counted() -> None:
+    data = made([{"user_id": user, "prompt": f"p {user}", "chosen": "a", "rejected": "b"} for user in ("ann", "ben")])
+    records = [{"count": 3, "what": "rows", "reason": reason} for reason in ("empty", "of ann, such as she writes")]
+    whole = attrs.evolve(data, provenance={**data.provenance, "left_out": records})
+    assert forget_users(whole, ["ann"]).provenance["left_out"] == records[:1]
+
+
 def test_users_that_cannot_be_forgotten() -> None:
     data = made([{"user_id": "u", "prompt": "p", "chosen": "a", "rejected": "b"}])
     with pytest.raises(DataError, match=r"data set 'example': no user 'uu' \(did you mean 'u'\?\)"):

@@ -184,12 +184,28 @@ def test_a_text_is_no_list_of_texts() -> None:
         score_request("u", "p", "Hot pan.")
 
 
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("account,prompt,answer,user_id\nann,p,a,1\nben,p,b,2\n")
+    named = {"user_id": "account", "response": "answer"}
+    asked = read_score_rows(tmp_path / "rows.csv", never, named)
+    assert (asked.requests.users.ids, asked.requests.responses.texts) == (("ann", "ben"), ("a", "b"))
+    write_scores(tmp_path / "out.csv", asked, np.array([1.0, 2.0]), {"ann"})
+    assert (tmp_path / "out.csv").read_text().startswith('"account","prompt","answer","user_id","reward"')
+    with pytest.raises(DataError, match=r"no column 'response'; it has .* name it with columns=response=\.\.\.$"):
+        read_score_rows(tmp_path / "rows.csv", never, {})
+    (tmp_path / "said.csv").write_text("account,prompt,answer,mark\nann,p,a,up\nann,p,b,down\n")
+    said = read_support(tmp_path / "said.csv", never, {**named, "thumb": "mark"})
+    assert (said.users.ids, said.judgements.value.tolist()) == (("ann",), [1.0, -1.0])
+    with pytest.raises(DataError, match=r"no column 'marks' .did you mean 'mark'"):
+        read_support(tmp_path / "said.csv", never, {**named, "thumb": "mark", "timestamp": "marks"})
+
+
 def test_all_that_is_wrong_with_arguments_is_said_at_once() -> None:
     responses: Any = ["", 3, "a\0"]
     with pytest.raises(DataError) as caught:
         score_request(1.5, [], responses)
     assert caught.value.faults == (
-        "score: user: expected text, got a number",
+        "score: user: expected text or a whole number, got 1.5",
         "score: prompt: the list of messages is empty",
         "score: response 1: empty text",
         "score: response 2: expected text, got a number",

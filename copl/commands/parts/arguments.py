@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -40,6 +40,12 @@ BACKBONE_OPTION: TypeAlias = Annotated[
     typer.Option("--backbone", help="Backbone by name, or any Hugging Face id or local path of a transformer."),
 ]
 USERS_OPTION: TypeAlias = Annotated[Path | None, typer.Option("--users", help="Adapted users, from `copl adapt`.")]
+COLUMNS_OPTION: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--columns", metavar="NAME=COLUMN,...", help="Names of the rows' columns where they differ: user_id=worker,..."
+    ),
+]
 NO_CACHE_OPTION: TypeAlias = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor fill the cache that runs share.")
 ]
@@ -53,15 +59,45 @@ def shared_cache(no_cache: bool) -> Path | None:
     return None if no_cache else cache_directory()
 
 
-def component_values(assignments: Sequence[str] | None) -> dict[str, str]:
+def component_values(assignments: Sequence[str] | None) -> dict[str, Any]:
     """Return the option values of one component, given as ``key=value`` texts.
 
-    Raises:
-        OptionsError: one fault for each text of another form.
-    """
+    An entry of a table may be given by itself, as ``columns.user_id=worker``.
 
-    parts = [text.partition("=") for text in assignments or []]
-    faults = [f"--set {key}: expected key=value, such as path=votes/" for key, equals, _ in parts if not equals]
+    Raises:
+        OptionsError: one fault for each text of another form, and for each table that is given in both ways.
+    """
+    values: dict[str, Any] = {}
+    faults = []
+    for text in assignments or []:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        table, is_entry, name = key.partition(".")
+        if not equals:
+            faults.append(f"--set {key}: expected key=value, such as path=votes/")
+        elif isinstance(values.get(table), str if is_entry else dict):
+            faults.append(f"--set {key}: {table} is given as a whole and by its entries; give it in one way")
+        elif is_entry:
+            values.setdefault(table, {})[name] = value
+        else:
+            values[key] = value
     if faults:
         raise OptionsError(faults)
-    return {key.strip(): value.strip() for key, _, value in parts}
+    return values
+
+
+def column_names(text: str | None, rows: Path | None) -> dict[str, str]:
+    """Return the names of columns that ``--columns`` says.
+
+    Args:
+        text: what it says.
+        rows: the file whose columns they are, if there is one; a data set's directory has its own names.
+
+    Raises:
+        OptionsError: the text is of another form, or there is no such file.
+    """
+    if text is not None and (rows is None or rows.is_dir()):
+        raise OptionsError("--columns: there is no file of rows whose columns it could name")
+    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
+    if not all(equals and name.strip() and column.strip() for name, equals, column in pairs):
+        raise OptionsError(f"--columns {text}: expected name=column, ..., such as user_id=worker")
+    return {name.strip(): column.strip() for name, _, column in pairs}

@@ -14,6 +14,7 @@ from copl.data.chat import decode_prompt
 from copl.data.checking.findings import Finding, Severity
 from copl.data.checking.shortcuts import list_shape, trivial_rules
 from copl.data.checking.spelling import spelling_findings
+from copl.data.making.notes import omissions
 from copl.data.pairs import contradictions, occurring, pair_numbers, repeats
 from copl.errors import quoted
 from copl.evidence import LeftOut
@@ -42,7 +43,7 @@ def check(data: PreferenceData) -> list[Finding]:
     """Return all findings about a data set, the gravest first."""
     checks = (
         _texts, spelling_findings, _lists, _prompts_within, _pairs, _leaks, _roles, _shortcuts, _few, _graph, _alone,
-        _newcomers, _ties, _judged, _recorded, _notes,
+        _newcomers, _ties, _judged, _recorded, omission_findings,
     )  # fmt: skip
     findings = [finding for look in checks for finding in look(data)]
     order = {"error": 0, "warning": 1, "info": 2}
@@ -303,6 +304,7 @@ def _recorded(data: PreferenceData) -> Iterator[Finding]:
         yield Finding(**entry)
 
 
-def _notes(data: PreferenceData) -> Iterator[Finding]:
-    for note in data.provenance.get("notes", ()):
-        yield Finding("info", str(note), "source", 1, "noted when the data set was made")
+def omission_findings(data: PreferenceData) -> Iterator[Finding]:
+    """Tell what was left out when the data set was made."""
+    for one in omissions(data.provenance):
+        yield Finding("info", f"{one.what} left out", "source", one.count, one.reason)

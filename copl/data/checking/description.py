@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
+from copl.data.checking.checks import omission_findings
 from copl.data.checking.findings import Finding
 from copl.data.checking.shortcuts import trivial_rules
 from copl.data.checking.split_ids import split_digests
+from copl.data.making.notes import omissions
 from copl.data.pairs import occurring
 from copl.records import Comparisons, PreferenceData
 
@@ -29,12 +31,12 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
     ``groups`` (users by group), ``splits`` (by name: comparisons, users, responses, comparisons per user, shares known
     to be controversial and common, and a digest of user ids and response keys), ``judgements`` (by split, how many of
     each kind), ``lengths`` (characters of prompts and responses), ``rules`` (how often trivial rules are right),
-    ``findings`` and ``notes``.
+    ``findings``, ``left_out`` (how many of what, and why) and ``notes``.
     """
     provenance = data.provenance
     prompts = set(data.responses.prompts)
     digests = split_digests(data)
-    notes = [str(note) for note in provenance.get("notes", ())]
+    told = set(omission_findings(data))
     return {
         "name": data.name,
         "source": provenance.get("source", ""),
@@ -51,8 +53,9 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
         "lengths": {"prompt": _quantiles(map(len, prompts)), "response": _quantiles(map(len, data.responses.texts))},
         "construction": provenance.get("construction", ""),
         "rules": [attrs.asdict(rule) for rule in trivial_rules(data)],
-        "findings": [attrs.asdict(finding) for finding in findings if finding.what not in notes],
-        "notes": notes,
+        "findings": [attrs.asdict(finding) for finding in findings if finding not in told],
+        "left_out": [attrs.asdict(one) for one in omissions(provenance)],
+        "notes": [str(note) for note in provenance.get("notes", ())],
     }
 
 
@@ -104,11 +107,22 @@ def description_rows(description: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"{rule['rule']} wins", f"{rule['accuracy']:.1%} of {rule['count']:,} comparisons")
         for rule in description["rules"]
     ]
+    rows += _omission_rows(description["left_out"])
     rows += [("note", note) for note in description["notes"]]
     rows += [
         (finding["severity"], f"{finding['what']}: {finding['count']:,} ({finding['where']}); {finding['advice']}")
         for finding in description["findings"]
     ]
+    return rows
+
+
+def _omission_rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return for each kind of what was left out their sum, and a row for each reason, the most first."""
+    rows: list[tuple[str, str]] = []
+    for what in dict.fromkeys(record["what"] for record in records):
+        own = sorted((one for one in records if one["what"] == what), key=lambda one: -one["count"])
+        rows.append((f"{what} left out", f"{sum(one['count'] for one in own):,}"))
+        rows += [("", f"{one['count']:,}: {one['reason']}") for one in own]
     return rows
 
 

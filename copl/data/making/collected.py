@@ -15,7 +15,8 @@ import attrs
 import numpy as np
 
 from copl.data.canonical import ValueFaultError, canonical_id, canonical_text, text_fault
-from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin, left_out
+from copl.data.making.notes import left_out
+from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.said import Said, SaidColumns, SaidSplitter
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION

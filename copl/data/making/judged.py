@@ -10,7 +10,8 @@ import numpy as np
 
 from copl.data.canonical import canonical_id, canonical_text
 from copl.data.chat import encode_prompt
-from copl.data.making.origin import Origin, left_out
+from copl.data.making.notes import left_out
+from copl.data.making.origin import Origin
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users, repeats
 from copl.data.reading.hub import PublishedOptions

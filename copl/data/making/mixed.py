@@ -20,6 +20,7 @@ from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.making.collected import Collected, Said
 from copl.data.reading import values
 from copl.data.reading.columns import encode
+from copl.data.reading.rows import column_faults, missing_column, unread_column
 from copl.data.reading.thumbs import sign_of_zero, thumb_sign
 from copl.errors import quoted, suggest
 
@@ -43,11 +44,12 @@ _WINNERS = {
 }
 
 
-def is_mixed(table: Table, columns: Mapping[str, str]) -> bool:
-    """Return whether a table has rows that are no comparisons."""
+def is_mixed(table: Table, columns: Mapping[str, str] | None = None) -> bool:
+    """Return whether a table has rows that are no comparisons; `columns` as for `collect_rows`."""
+    named = columns or {}
 
     def name(column: str) -> str:
-        return columns.get(column, column)
+        return named.get(column, column)
 
     ends = [table.columns.get(name(column)) for column in ("chosen", "rejected")]
     if any(end is None for end in ends):
@@ -57,31 +59,22 @@ def is_mixed(table: Table, columns: Mapping[str, str]) -> bool:
     )
 
 
-def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, tuple[str, ...]]:
+def collect_rows(table: Table, columns: Mapping[str, str] | None = None) -> tuple[Collected, tuple[str, ...]]:
     """Return what the rows of a table say, and a remark on each column that was not read.
+
+    Args:
+        table: the table.
+        columns: names of columns in the table, by the schema's name, where they differ; None where nobody can say so.
 
     Raises:
         DataError: one fault for each row that could not be read, or is wrong; or there is none.
     """
-    known = (*_EVERYWHERE, "chosen", "rejected", *JUDGED)
-    unknown = [name for name in columns if name not in known]
     faults = table.faults
     if not len(table):
         if not len(faults):
             faults.add("there are no rows")
         faults.raise_any()
-    for name in unknown:
-        faults.add(f"option columns: {quoted(name)} is no column of the schema{suggest(name, known)}")
-    names = {name: columns.get(name, name) for name in known}
-    missing = [names[name] for name in ("user_id", "prompt") if names[name] not in table.columns]
-    for name in missing:
-        faults.add(f"no column {quoted(name)}{suggest(name, table.columns)}")
-    if unknown or missing:
-        faults.raise_any()
-    if not any(names[name] in table.columns for name in ("chosen", *_SAYING)):
-        near = [suggest(column, _SAYING) for column in table.columns if column not in names.values()]
-        faults.add(f"no column says anything of the responses; {_SAID_BY}{''.join(near)}")
-        faults.raise_any()
+    names = _names(table, columns)
     there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
     collected, written = Collected(), dict[str, str]()
     zero = sign_of_zero([value for name in ("thumb", "label") for value in there.get(name, ())])
@@ -94,7 +87,7 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
         except ValueFaultError as fault:
             unread = [column for column in table.columns if column not in names.values()]
             name = str(fault).removesuffix(": missing")
-            instead = suggest(name, unread) if name in known else ""
+            instead = suggest(name, unread) if name in names else ""
             faults.add(f"{fault}{instead}", row=int(table.rows[place]), label=table.label(place))
             continue
         for column in {names[name] for name in row} - {names[name] for name in (*_EVERYWHERE, *used)}:
@@ -104,6 +97,29 @@ def collect_rows(table: Table, columns: Mapping[str, str]) -> tuple[Collected, t
     faults.raise_any()
     respelt = [note for name, column in there.items() if (note := _respelt(name, names[name], column))]
     return collected, (*_unread(table, names, unused), *respelt)
+
+
+def _names(table: Table, columns: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the name of each column of the schema in a table.
+
+    Raises:
+        DataError: a column that is needed, or was named, is not there; or none says anything.
+    """
+    known, named = (*_EVERYWHERE, "chosen", "rejected", *JUDGED), columns or {}
+    names = {name: named.get(name, name) for name in known}
+    told = column_faults(named, known)
+    for name in (name for name in known if name in ("user_id", "prompt", *named)):
+        if names[name] not in table.columns:
+            told.append(missing_column(names[name], name, table.columns, can_be_named=columns is not None))
+    if not told and not any(names[name] in table.columns for name in ("chosen", *_SAYING)):
+        unread = [column for column in table.columns if column not in names.values()]
+        near = [f"; {quoted(column)}{meant}" for column in unread if (meant := suggest(column, _SAYING))]
+        told.append(f"no column says anything of the responses; {_SAID_BY}{''.join(near)}")
+    for fault in told:
+        table.faults.add(fault)
+    if told:
+        table.faults.raise_any()
+    return names
 
 
 def _says(name: str, value: Any) -> bool:
@@ -127,11 +143,7 @@ def _respelt(name: str, column: str, given: Sequence[Any]) -> str:
 
 def _unread(table: Table, names: Mapping[str, str], unused: Mapping[str, int]) -> tuple[str, ...]:
     """Return a remark on each column that was not read, or not in every row."""
-    notes = [
-        f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, names)}."
-        for name in table.columns
-        if name not in names.values()
-    ]
+    notes = [unread_column(name, names) for name in table.columns if name not in names.values()]
     notes += [
         f"{count:,} values of column {quoted(name)} were not read: their rows say something else."
         for name, count in unused.items()

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import attrs
 
+from copl.data.making.notes import Note, noted
 from copl.data.making.splits import SPLIT_VERSION
 from copl.options import options_to_dict
 
@@ -33,7 +34,7 @@ class Origin:
     construction: str
 
     def provenance(
-        self, options: Any, *, seed: int, split: str, counts: Mapping[str, int], notes: Sequence[str], **more: Any
+        self, options: Any, *, seed: int, split: str, counts: Mapping[str, int], notes: Sequence[Note], **more: Any
     ) -> dict[str, Any]:
         """Return the provenance of a data set.
 
@@ -42,7 +43,7 @@ class Origin:
             seed: the seed it was made with.
             split: what the splits guarantee: ``pair``, ``response`` or ``given``, see `copl.data.making.splits`.
             counts: what was counted on the way.
-            notes: findings in words.
+            notes: findings in words, and what was left out.
             more: further entries, plain JSON values.
         """
         return {
@@ -53,7 +54,7 @@ class Origin:
             "attribution": self.citation,
             "construction": self.construction,
             "counts": dict(counts),
-            "notes": [note for note in notes if note],
+            **noted({}, notes),
             "split": split,
             "split_version": SPLIT_VERSION,
             **more,
@@ -71,8 +72,3 @@ def finding(severity: str, what: str, where: str, count: int, advice: str) -> di
         advice: what was done, or is to be done, about it.
     """
     return {"severity": severity, "what": what, "where": where, "count": count, "advice": advice}
-
-
-def left_out(counts: Mapping[str, int], what: str = "pairs") -> list[str]:
-    """Return a note for each reason for which something was left out."""
-    return [f"{count:,} {what} were left out: {reason}." for reason, count in counts.items() if count]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, final
 import attrs
 import numpy as np
 
+from copl.data.making.notes import Omission, left_out
 from copl.data.pairs import occurring, openings, pair_numbers
 from copl.errors import OptionsError
 from copl.options import option
@@ -89,9 +90,9 @@ class SplitComparisons:
     dropped: Mapping[str, int]
 
     @property
-    def notes(self) -> list[str]:
-        """What was dropped, in words."""
-        return [f"{count:,} comparisons were dropped: {reason}." for reason, count in self.dropped.items()]
+    def notes(self) -> list[Omission]:
+        """What was dropped."""
+        return left_out(self.dropped, "comparisons")
 
 
 def generator(seed: int, purpose: str) -> Generator:

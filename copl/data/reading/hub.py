@@ -59,11 +59,17 @@ class Published:
         repository: its name on the Hub.
         config: the part of it that is meant, as the Hub calls it.
         directory: the directory of it that is meant.
+        advice: what to do where a column is missing.
     """
 
     repository: str
     config: str | None = None
     directory: str | None = None
+    advice: str = attrs.field(kw_only=True)
+
+    @advice.default
+    def _ask(self) -> str:
+        return f"is this a copy of {self.repository}?"
 
 
 @final
@@ -77,11 +83,16 @@ class PublishedRows:
     """
 
     def __init__(
-        self, parts: Sequence[_Part], columns: Sequence[str], optional: Sequence[str], ids: Sequence[str], origin: str
+        self,
+        parts: Sequence[_Part],
+        columns: Sequence[str],
+        optional: Sequence[str],
+        ids: Sequence[str],
+        published: Published,
     ) -> None:
-        self._parts, self._columns, self._ids, self._origin = parts, tuple(columns), tuple(ids), origin
+        self._parts, self._columns, self._ids, self._advice = parts, tuple(columns), tuple(ids), published.advice
         self._wanted = (*columns, *optional)
-        self.where = parts[0].where if len(parts) == 1 else origin
+        self.where = parts[0].where if len(parts) == 1 else published.repository
         self.place = self.where
         self.names: dict[str, None] = {}
 
@@ -103,8 +114,7 @@ class PublishedRows:
         if lacking:
             raise DataError(
                 [
-                    f"{where}: no column {quoted(name)}{suggest(name, row)}; it has {', '.join(row)}; is this a copy "
-                    f"of {self._origin}?"
+                    f"{where}: no column {quoted(name)}{suggest(name, row)}; it has {', '.join(row)}; {self._advice}"
                     for name in lacking
                 ]
             )
@@ -154,12 +164,12 @@ def read_published(
     """
     if options.path is None:
         part = _hub_part(published, options.revision, split)
-        return PublishedRows([part], columns, optional, ids, published.repository) if part else None
+        return PublishedRows([part], columns, optional, ids, published) if part else None
     files = _by_split(options.path, published).get(split)
     if not files:
         return None
     parts = [_Part(str(path), _reader(path)) for path in files]
-    return PublishedRows(parts, columns, optional, ids, published.repository)
+    return PublishedRows(parts, columns, optional, ids, published)
 
 
 def require_published(

@@ -9,7 +9,7 @@ Ids and texts are read in their one spelling (`copl.data.canonical`), and the no
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -34,6 +34,51 @@ OPTIONAL = ("split", "group", "controversial", "weight", "timestamp")
 COLUMNS_HELP = "names of the file's columns where they differ, such as "
 NO_NAMES: Any = attrs.Factory(dict)
 """Help, which goes on with an example, and default of the option that says what columns are called."""
+
+
+def column_faults(columns: Mapping[str, str], schema: Sequence[str]) -> list[str]:
+    """Return what is wrong with the names that a file's columns are said to have.
+
+    Args:
+        columns: names of columns in the file, by the schema's name.
+        schema: names in the schema.
+    """
+    faults = [
+        f"option columns: {quoted(name)} is no column of the schema{suggest(name, schema)}"
+        for name in columns
+        if name not in schema
+    ]
+    meant: dict[str, str] = {}
+    for name, column in columns.items():
+        if (other := meant.setdefault(column, name)) != name:
+            faults.append(f"option columns: {quoted(column)} is said to be {other} and {name}; name one for each")
+    return faults
+
+
+def missing_column(column: str, name: str, there: Iterable[str], *, can_be_named: bool) -> str:
+    """Return the fault of a column that a file has not.
+
+    Args:
+        column: the column.
+        name: its name in the schema.
+        there: columns of the file.
+        can_be_named: whether the option columns may say what it is called.
+    """
+    known = list(there)
+    advice = f"; if one of these is meant, name it with columns={name}=..." if can_be_named else ""
+    return f"no column {quoted(column)}{suggest(column, known)}; it has {', '.join(known)}{advice}"
+
+
+def unread_column(column: str, names: Mapping[str, str]) -> str:
+    """Return a remark on a column that is not read.
+
+    Args:
+        column: the column.
+        names: names of columns in the file, by the schema's name.
+    """
+    if column in names:
+        return f"Column {quoted(column)} was not read: {quoted(names[column])} is read in its place."
+    return f"Column {quoted(column)} is not part of the row schema and was not read{suggest(column, names)}."
 
 
 @final
@@ -89,8 +134,8 @@ def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> C
     from copl.evidence import in_force
 
     table = table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row")
-    if is_mixed(table, {}):
-        collected, notes = collect_rows(table, {})
+    if is_mixed(table):
+        collected, notes = collect_rows(table)
         said = collected.as_set()
     else:
         read = parse_rows(table)
@@ -105,7 +150,7 @@ def parse_rows(table: Table, columns: Mapping[str, str] | None = None) -> Rows:
 
     Args:
         table: the table.
-        columns: names of columns in the table, by the schema's name, where they differ.
+        columns: names of columns in the table, by the schema's name, where they differ; None where nobody can say so.
 
     Raises:
         DataError: one fault for each row that could not be read, each missing column and each wrong value, with row and
@@ -141,16 +186,21 @@ class RowReader:
 
     Args:
         table: the table.
-        columns: names of columns in the table, by the schema's name, where they differ.
-        required: columns that must be there; the `OPTIONAL` ones may.
+        columns: names of columns in the table, by the schema's name, where they differ; None where nobody can say so.
+        required: columns that must be there.
+        optional: columns that may be there, of those that a caller reads.
     """
 
     def __init__(
-        self, table: Table, columns: Mapping[str, str] | None = None, required: Sequence[str] = REQUIRED
+        self,
+        table: Table,
+        columns: Mapping[str, str] | None = None,
+        required: Sequence[str] = REQUIRED,
+        optional: Sequence[str] = OPTIONAL,
     ) -> None:
-        columns = columns or {}
+        can_be_named, columns = columns is not None, columns or {}
         self._table = table
-        self._names = {name: columns.get(name, name) for name in (*required, *OPTIONAL)}
+        self._names = {name: columns.get(name, name) for name in (*required, *optional)}
         self._respelt: list[str] = []
         self.faults = table.faults
         if not len(table):
@@ -158,16 +208,12 @@ class RowReader:
                 self.faults.add("there are no rows")
             self.faults.raise_any()
         num_unread = len(self.faults)
-        known = ", ".join(table.columns)
-        for name in columns:
-            if name not in self._names:
-                self.faults.add(
-                    f"option columns: {quoted(name)} is no column of the schema{suggest(name, self._names)}"
-                )
-        for name in (*required, *(name for name in OPTIONAL if name in columns)):
+        for fault in column_faults(columns, list(self._names)):
+            self.faults.add(fault)
+        for name in (*required, *(name for name in optional if name in columns)):
             column = self._names[name]
             if column not in table.columns:
-                self.faults.add(f"no column {quoted(column)}{suggest(column, table.columns)}; it has {known}")
+                self.faults.add(missing_column(column, name, table.columns, can_be_named=can_be_named))
         if len(self.faults) > num_unread:
             self.faults.raise_any()
 
@@ -326,10 +372,7 @@ class RowReader:
 
     def unread(self) -> tuple[str, ...]:
         """Return a remark on each column that is not used."""
-        return tuple(
-            f"Column {quoted(name)} is not part of the row schema and was not read{suggest(name, self._names)}."
-            for name in self._unread_columns()
-        )
+        return tuple(unread_column(name, self._names) for name in self._unread_columns())
 
     def respelt(self) -> tuple[str, ...]:
         """Return a remark on each column of text taken so far that has values in another spelling."""

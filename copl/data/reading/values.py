@@ -149,6 +149,7 @@ TimeKind: TypeAlias = Literal["a date with its time zone", "seconds", "milliseco
 _ISO = "2026-01-31T09:30:00Z"
 _MILLISECONDS = 1e11  # in seconds this is the year 5138, in milliseconds 1973
 _LAST = 4e12  # milliseconds, the year 2096
+_FIRST_DAY, _LAST_DAY = 19700101, 20961231
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -176,15 +177,32 @@ def timestamp(value: Any) -> tuple[float, TimeKind] | None:
         if not 0 <= since <= _LAST / 1000:  # such as 9999-12-31 for never, by which all else would be old
             raise ValueFaultError(f"{quoted(str(value))} is no time from 1970 to 2096")
         return since, "a date with its time zone"
+    return _since_epoch(value)
+
+
+def _since_epoch(value: Any) -> tuple[float, TimeKind]:
+    """Return a time that is written as a number, in seconds, and which of the two it is written in."""
     try:
         seconds = number(value)
     except ValueFaultError:
         raise ValueFaultError(f"expected a time such as {_ISO} or in seconds since 1970, got {quoted(value)}") from None
     if not 0 <= seconds <= _LAST:
         raise ValueFaultError(f"{quoted(value)} is no time in seconds or milliseconds since 1970")
+    if _is_day(seconds):
+        raise ValueFaultError(f"{quoted(value)} is a day without a time; write a time such as {_ISO}")
     if seconds < _MILLISECONDS:
         return seconds, "seconds"
     return seconds / 1000, "milliseconds"
+
+
+def _is_day(seconds: float) -> bool:
+    """Return whether a number is a day of the calendar, such as 20260131, which in seconds would be in 1970."""
+    if not _FIRST_DAY <= seconds <= _LAST_DAY:
+        return False
+    try:
+        return bool(datetime.strptime(str(seconds), "%Y%m%d.0"))
+    except ValueError:
+        return False
 
 
 def messages_in_text(value: Any) -> Any:

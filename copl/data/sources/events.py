@@ -9,6 +9,7 @@ import attrs
 
 from copl.data.making.collected import Collected
 from copl.data.making.mixed import collect_rows
+from copl.data.making.notes import noted
 from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.reading.table import table_of_objects
@@ -85,7 +86,7 @@ def _added(base: Path, said: Collected, forgotten: frozenset[str], notes: tuple[
         data = forget_users(data, gone)
     if len(said):
         data = add_said(data, said.as_set(), name="the service")
-    provenance = {**data.provenance, "notes": [*data.provenance.get("notes", ()), *notes]}
+    provenance = {**data.provenance, **noted(data.provenance, notes)}
     return attrs.evolve(data, provenance=provenance)
 
 
@@ -108,7 +109,7 @@ def _collected(log: EventLog) -> tuple[Collected, tuple[str, ...]]:
         notes.append(f"{num_silent:,} answers say nothing: of a pair that was decided otherwise, or a thumb of 0.")
     if not rows:
         return Collected(), tuple(notes)
-    return collect_rows(table_of_objects("events", rows, ids, "event"), {})[0], tuple(notes)
+    return collect_rows(table_of_objects("events", rows, ids, "event"))[0], tuple(notes)
 
 
 COMPONENTS = [

@@ -11,7 +11,8 @@ import numpy as np
 
 from copl.data.canonical import canonical_id
 from copl.data.checking.positions import one_sided_users
-from copl.data.making.origin import Origin, finding, left_out
+from copl.data.making.notes import left_out
+from copl.data.making.origin import Origin, finding
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users
 from copl.data.reading.faults import Faults

@@ -20,16 +20,18 @@ from copl.data.canonical import ValueFaultError
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, Said
 from copl.data.making.decimals import on_whole_scale
+from copl.data.making.notes import Note, Omission
 from copl.data.making.opinions import OpinionOptions, Opinions, controversial_pairs, with_controversial
 from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.splits import ComparisonSplitOptions, SplitOptions
 from copl.data.making.stable import STABLE_VERSION, with_evidence
 from copl.data.making.stable_opinions import stable_opinions
-from copl.data.pairs import compact, first_rows, intern_responses, intern_users
+from copl.data.pairs import compact, first_of, intern_responses, intern_users
 from copl.data.reading import values
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, RowReader
 from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted
+from copl.judgements import last_said
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
@@ -54,8 +56,8 @@ class OpinionTableOptions(OpinionOptions):
     )
     repeated: Literal["error", "first", "last"] = option(
         "error",
-        help="a text a user judges more than once: error names the rows; first or last takes that judgement alone, as "
-        "where somebody has changed their mind",
+        help="a text a user judges more than once: error names the rows, but of judgements at different times takes "
+        "the last; first or last takes that judgement alone, by time where there is one, else by the order in the file",
     )
     licence: str = option("", help=LICENCE_HELP)
     attribution: str = option("", help=ATTRIBUTION_HELP)
@@ -96,10 +98,13 @@ class _Read:
     user: IntArray
     response: IntArray
     level: FloatArray
-    notes: tuple[str, ...]
+    weight: FloatArray
+    time: FloatArray
+    notes: tuple[Note, ...]
 
     def take(self, rows: BoolArray) -> _Read:
-        return attrs.evolve(self, user=self.user[rows], response=self.response[rows], level=self.level[rows])
+        names = ("user", "response", "level", "weight", "time")
+        return attrs.evolve(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 @final
@@ -161,8 +166,9 @@ class OpinionTableSource:
 def _as_ratings(read: _Read, options: RatingOptions, seed: int) -> PreferenceData:
     """Return ratings as they are, dealt to splits (`copl.data.making.dealing`)."""
     collected, prompts, texts = Collected(), read.responses.prompts, read.responses.texts
-    for user, response, level in zip(read.user.tolist(), read.response.tolist(), read.level.tolist(), strict=True):
-        collected.rate(Said(read.users.ids[user], prompts[response]), texts[response], level)
+    columns = (column.tolist() for column in (read.user, read.response, read.level, read.weight, read.time))
+    for user, response, level, weight, time in zip(*columns, strict=True):
+        collected.rate(Said(read.users.ids[user], prompts[response], time, weight), texts[response], level)
     named = zip(read.users.ids, read.users.groups, strict=True)
     collected.groups |= {user: group for user, group in named if group is not None}
     sizes = {field.name: getattr(options, field.name) for field in attrs.fields(SplitOptions)}
@@ -212,36 +218,57 @@ def _read(table: Table, column: str, options: RatingOptions | VoteOptions) -> _R
     names = ["user_id", "response", column]
     if "prompt" in options.columns or "prompt" in table.columns:
         names.append("prompt")
-    reader = RowReader(table, options.columns, required=names)
+    as_they_are = isinstance(options, RatingOptions) and options.margin is None
+    optional = ("group", "timestamp", *(("weight",) if as_they_are else ()))
+    reader = RowReader(table, options.columns, names, optional)
     user, text = reader.text("user_id"), reader.text("response")
     prompt = reader.text("prompt") if "prompt" in names else [encode_prompt(options.prompt)] * len(table)
     levels = reader.optional(column, _rating if column == "rating" else _vote)
     group = reader.optional("group", values.group)
+    weight, time = reader.weights() if as_they_are else np.ones(len(table)), reader.times()
     reader.faults.raise_any()
     ids, user_row = intern_users(user)
     responses, response, _ = intern_responses(prompt, text, text)
     groups = reader.groups(ids, user_row, group)
     level = np.empty(0) if levels is None else levels.mapped(levels.values, np.nan, np.float64)
-    read = _Read(UserTable(ids, groups), responses, user_row, response, level, (*reader.unread(), *reader.respelt()))
-    judged = number_rows(user_row, response)
-    first = first_rows(judged)
-    again = first != np.arange(len(judged))
+    notes: tuple[Note, ...] = (*reader.unread(), *reader.respelt())
+    if not as_they_are and np.isfinite(time).any():
+        notes += (f"Times say which {column} of a text counts; comparisons that are drawn from {column}s have none.",)
+    read = _Read(UserTable(ids, groups), responses, user_row, response, level, weight, time, notes)
+    counts = _counting(number_rows(user_row, response), time, options.repeated)
     if options.repeated == "error":
-
-        def tell(place: int) -> str:
-            who, before = quoted(ids[user_row[place]]), table.label(int(first[place]))
-            return (
-                f"user {who} gives a {column} for this text in {before} already; remove one, or set repeated=last "
-                "(or first)"
-            )
-
-        reader.report("response", np.flatnonzero(again), tell)
+        _refuse_again(reader, table, column, read, counts)
     reader.faults.raise_any()
-    if not again.any():
+    if counts.all():
         return read
-    is_last = (first_rows(judged[::-1]) == np.arange(len(judged)))[::-1]
-    note = f"{int(again.sum()):,} {column}s were left out: a user's {options.repeated} {column} of a text counts."
-    return attrs.evolve(read.take(is_last if options.repeated == "last" else ~again), notes=(*read.notes, note))
+    which = "first" if options.repeated == "first" else "last"
+    note = Omission(int((~counts).sum()), f"{column}s", f"a user's {which} {column} of a text counts")
+    return attrs.evolve(read.take(counts), notes=(*read.notes, note))
+
+
+def _counting(judged: IntArray, time: FloatArray, repeated: str) -> BoolArray:
+    """Return which judgements [N] count, of those that have a number in common; of several times the last one."""
+    if repeated == "first":
+        return last_said(judged[::-1], np.where(np.isnan(time), np.inf, -time)[::-1])[::-1]
+    if repeated == "last":
+        return last_said(judged, time)
+    latest = np.full(int(judged.max(initial=-1)) + 1, -np.inf)
+    np.maximum.at(latest, judged, np.nan_to_num(time, nan=-np.inf))
+    counts: BoolArray = np.isnan(time) | (time == latest[judged])
+    return counts
+
+
+def _refuse_again(reader: RowReader, table: Table, column: str, read: _Read, counts: BoolArray) -> None:
+    """Report judgements that repeat another one of the same time, or of none."""
+    judged, rows = number_rows(read.user, read.response), np.flatnonzero(counts)
+    first = first_of(rows, judged)
+
+    def tell(place: int) -> str:
+        who, before = quoted(read.users.ids[read.user[place]]), table.label(int(first[place]))
+        again = f"user {who} gives a {column} for this text in {before} already"
+        return f"{again}; remove one, or set repeated=last (or first)"
+
+    reader.report("response", rows[first[rows] != rows], tell)
 
 
 def _rating(value: Any) -> float:

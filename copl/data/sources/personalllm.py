@@ -15,7 +15,8 @@ import attrs
 import numpy as np
 
 from copl.data.making.lengths import LengthOptions, length_note, too_long
-from copl.data.making.origin import Origin, left_out
+from copl.data.making.notes import left_out
+from copl.data.making.origin import Origin
 from copl.data.making.rated import Pool, SimulatedUsers, SyntheticUserOptions, hold_out_prompts, synthetic_data
 from copl.data.making.splits import generator
 from copl.data.pairs import intern_responses

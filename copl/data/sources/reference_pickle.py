@@ -16,7 +16,8 @@ import attrs
 import numpy as np
 
 from copl.data.canonical import canonical_id, canonical_text
-from copl.data.making.origin import Origin, left_out
+from copl.data.making.notes import left_out
+from copl.data.making.origin import Origin
 from copl.data.making.splits import drop_stranded
 from copl.data.pairs import compact
 from copl.data.reading.plain_pickle import read_plain_pickle

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 
 from copl.data.making.dealing import speaking, with_something_learnt
+from copl.data.making.notes import noted
 from copl.data.making.splits import SPLIT_VERSION, drop_stranded, generator
 from copl.data.pairs import compact_all, openings, pair_numbers
 from copl.errors import DataError
@@ -131,7 +132,7 @@ class SubsetSource:
             **whole,
             "subset": {"options": asked, "seed": seed, "of": dataset_fingerprint(options.path)},
             "split_version": whole.get("split_version", SPLIT_VERSION),
-            "notes": [*whole.get("notes", ()), f"A part of data set {data.name!r}: {taken}."],
+            **noted(whole, [f"A part of data set {data.name!r}: {taken}."]),
         }
         return PreferenceData(data.name, users, responses, splits, provenance, kept)
 

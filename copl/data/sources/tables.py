@@ -12,6 +12,7 @@ import numpy as np
 
 from copl.data.making.by_time import time_splits
 from copl.data.making.mixed import JUDGED, collect_rows, is_mixed
+from copl.data.making.notes import Note, Omission
 from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import STABLE_VERSION, stable_splits
@@ -122,7 +123,7 @@ def data_of_rows(
     name: str,
     seed: int,
     cold: Callable[[ResponseTable], BoolArray | None] = lambda responses: None,
-    notes: Sequence[str] = (),
+    notes: Sequence[Note] = (),
 ) -> PreferenceData:
     """Make a data set of checked rows; a split column is taken as given.
 
@@ -141,7 +142,7 @@ def data_of_rows(
     keep, counts = _sift(rows, options)
     notes = [*notes, *rows.notes]
     if earlier := counts.get("decided again later"):
-        notes.append(f"{earlier:,} comparisons were left out: the same user decided again at a later time.")
+        notes.append(Omission(earlier, "comparisons", "the same user decided again at a later time"))
     comparisons = rows.data.comparisons if keep.all() else rows.data.comparisons.take(keep)
     sifted = ComparisonSet(rows.data.users, rows.data.responses, comparisons)
     if rows.split is None:
@@ -169,11 +170,11 @@ def data_of_rows(
     return PreferenceData(name, users, responses, splits, provenance)
 
 
-def _reasons(counts: Mapping[str, int], notes: Sequence[str]) -> list[str]:
+def _reasons(counts: Mapping[str, int], notes: Sequence[Note]) -> list[str]:
     """Return why rows were left out, in words."""
     both = counts["contradictions"]
     contradict = [f"{both:,} contradict others"] if both else []
-    return [*contradict, *(note.rstrip(".") for note in notes if "dropped" in note or "left out" in note)]
+    return [*contradict, *(str(note).rstrip(".") for note in notes if isinstance(note, Omission))]
 
 
 def _sift(rows: Rows, options: RowOptions) -> tuple[BoolArray, dict[str, int]]:

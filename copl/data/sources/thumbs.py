@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from copl.data.reading.table import Table
     from copl.records import PreferenceData
 
+_OPTIONAL = ("group", "weight", "timestamp")
 _OTHER_NAMES = {"response": "completion", "thumb": "label"}
 
 
@@ -52,7 +53,7 @@ class ThumbsSource:
         options = self._options
         table = read_table(options.path)
         names = _names(table, options.columns)
-        reader = RowReader(table, names, ("user_id", "prompt", "response", "thumb"))
+        reader = RowReader(table, names, ("user_id", "prompt", "response", "thumb"), _OPTIONAL)
         texts = [reader.text(name).to_list() for name in ("user_id", "prompt", "response")]
         thumb = reader.optional("thumb", thumb_sign)
         group = reader.optional("group", values.group)

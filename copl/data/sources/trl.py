@@ -20,13 +20,13 @@ from copl.data.canonical import ValueFaultError, canonical_text, kind_of
 from copl.data.chat import encode_prompt, messages_of
 from copl.data.reading.faults import Faults
 from copl.data.reading.hub import Published, PublishedOptions, read_published
-from copl.data.reading.rows import OPTIONAL, parse_rows
+from copl.data.reading.rows import OPTIONAL, column_faults, parse_rows
 from copl.data.reading.table import table_of_objects
 from copl.data.reading.texts import common_messages, common_text, split_transcript, storable
 from copl.data.reading.values import fault_of, is_nothing
 from copl.data.reading.values import prompt as prompt_of
 from copl.data.sources.tables import RowOptions, data_of_rows
-from copl.errors import DataError, quoted, suggest
+from copl.errors import DataError
 from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = ("prompt", "chosen", "rejected", "system")
+
+_NAMED = "name what is called otherwise with user=... and columns=chosen=...; a thumb a row is read by source thumbs"
 
 _SYSTEM = "{} prompts begin with the row's system text, as a message of its own."
 _OTHER_SYSTEM = "{} rows have a system text beside another in the prompt; that in the prompt is used."
@@ -107,12 +109,10 @@ class TrlSource:
     def _rows(self, split: str, faults: Faults) -> _Read:
         """Return the rows of a split in the row schema, with the prompt taken out."""
         options = self._options
-        published = Published(options.repository or str(options.path), options.config)
+        published = Published(options.repository or str(options.path), options.config, advice=_NAMED)
         names = {name: options.columns.get(name, name) for name in (*_COLUMNS, *OPTIONAL)} | {"user_id": options.user}
-        if unknown := [name for name in options.columns if name not in names]:
-            raise DataError(
-                f"option columns: {quoted(unknown[0])} is no column of the schema{suggest(unknown[0], names)}"
-            )
+        if wrong := column_faults(options.columns, list(names)):
+            raise DataError(wrong)
         rows = read_published(
             published,
             options,

@@ -17,7 +17,8 @@ import attrs
 import numpy as np
 
 from copl.data.making.lengths import LengthOptions, length_note, too_long
-from copl.data.making.origin import Origin, left_out
+from copl.data.making.notes import left_out
+from copl.data.making.origin import Origin
 from copl.data.making.rated import (
     Pool,
     SimulatedUsers,

@@ -15,6 +15,7 @@ from copl.errors import DataError
 from copl.judgements import KINDS
 from copl.plugins import load
 from copl.records import Comparisons, PreferenceData
+from tests.data.sources.exports import notes as notes_of
 
 PLAIN = {"unseen_fraction": 0.0, "cold_fraction": 0.0, "test_fraction": 0.0, "validation_fraction": 0.0}
 ROWS: list[dict[str, Any]] = [
@@ -139,7 +140,7 @@ def test_a_split_may_be_given(tmp_path: Path) -> None:
     ]
     data = made(written(tmp_path / "r.jsonl", rows))
     assert len(data.splits["test"]) == 1
-    assert "1 rows were left out: ties in a split that is judged by." in data.provenance["notes"]
+    assert "1 rows were left out: ties in a split that is judged by." in notes_of(data)
     rows[0].pop("split")
     with pytest.raises(DataError, match="some rows name a split and some do not"):
         made(written(tmp_path / "r.jsonl", rows))
@@ -181,7 +182,7 @@ def test_a_zero_is_no_thumb_where_a_table_writes_minus_one_for_down(tmp_path: Pa
     ]
     data = made(written(tmp_path / "r.jsonl", rows))
     assert said(data) == {("thumb", "a", 1.0, 1.0), ("thumb", "c", -1.0, 1.0)}
-    assert "1 rows were left out: without a thumb." in data.provenance["notes"]
+    assert "1 rows were left out: without a thumb." in notes_of(data)
     same = load().registry("source").create("thumbs", {"path": str(tmp_path / "r.jsonl"), **PLAIN}).load(seed=0)
     assert said(same) == said(data)
     assert said(made(written(tmp_path / "r.jsonl", rows[:2]))) == {("thumb", "a", 1.0, 1.0), ("thumb", "b", -1.0, 1.0)}

@@ -66,7 +66,7 @@ CASES: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("jsonl", lambda _: lines(ROW) + b"\0" * 30, "line 2: not JSON"),
     ("jsonl", lambda _: lines({**ROW, "user_id": 7}, {**ROW, "user_id": "7", "prompt": "q"}),
      "line 2: user_id: text here, a number in line 1; write ids in one way throughout"),
-    ("jsonl", lambda _: lines({**ROW, "user_id": 7.5}), "line 1: user_id: expected text, got a number"),
+    ("jsonl", lambda _: lines({**ROW, "user_id": 7.5}), "line 1: user_id: expected text or a whole number, got 7.5"),
     ("jsonl", lambda _: lines({**ROW, "rejected": ["b"]}), "line 1: rejected: a list where text belongs"),
     ("jsonl", lambda _: lines(ROW)[:-9], "line 1: the file is cut short in this line"),
     ("jsonl", lambda _: b"[" * 100_000, "line 1: not JSON (nested too deeply)"),
@@ -166,7 +166,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("split", {}, "expected the name of a split, got an object"),
     ("controversial", math.inf, "expected 1, 0 or nothing, got inf"),
     ("controversial", 0.5, "expected 1, 0 or nothing, got 0.5"),
-    ("group", ["g"], "expected text, got a list"),
+    ("group", ["g"], "expected text or a whole number, got a list"),
     ("prompt", [{"role": "user", "content": "a\0b"}], "message 1: the text holds a NUL byte; remove it"),
     ("chosen", [{"role": "assistant", "content": "a\0b"}], "message 1: the text holds a NUL byte; remove it"),
     ("prompt", [{"role": "user", "content": [{"type": "text"}]}], "message 1 has no text under 'content'"),
@@ -231,7 +231,7 @@ def test_nanoseconds_are_no_id(tmp_path: Path) -> None:
     times = pa.array([1, 2], pa.int64()).cast(pa.timestamp("ns"))
     table = pa.table({"user_id": times, "prompt": ["p", "q"], "chosen": ["a", "a"], "rejected": ["b", "b"]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    fault = "user_id: expected text, got timestamp[ns]"
+    fault = "user_id: expected text or a whole number, got timestamp[ns]"
     assert faults_of("parquet", tmp_path / "rows.parquet") == (f"row 1: {fault}", f"row 2: {fault}")
 
 

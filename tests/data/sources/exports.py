@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from copl.data.making.notes import omissions
 from copl.errors import DataError
 from copl.judgements import KINDS
 from copl.plugins import load
@@ -53,4 +54,5 @@ def said(data: PreferenceData) -> set[tuple[Any, ...]]:
 
 
 def notes(data: PreferenceData) -> list[str]:
-    return list(data.provenance["notes"])
+    """What the data set notes, and what was left out."""
+    return [*data.provenance["notes"], *map(str, omissions(data.provenance))]

@@ -15,6 +15,7 @@ from copl.data.sources.prism import PrismOptions, PrismSource
 from copl.errors import DataError
 from copl.records import PreferenceData
 from tests.data.published import arena_row, utterance, write_copy, write_lines, write_parquet
+from tests.data.sources.exports import notes as notes_of
 
 ALL_IN_TRAIN = {"test_fraction": 0.0, "validation_fraction": 0.0, "cold_fraction": 0.0, "unseen_fraction": 0.0}
 
@@ -58,7 +59,7 @@ def test_prism_by_choice_and_by_score(tmp_path: Path) -> None:
     assert pairs(prism(path, preference="score", margin=3)) == chosen
     assert pairs(prism(path, preference="score", margin=30.0)) == chosen[:2]
     assert prism(path).provenance["counts"]["answers"] == 7
-    assert "1 comparisons were left out: with an empty text." in prism(path).provenance["notes"]
+    assert "1 comparisons were left out: with an empty text." in notes_of(prism(path))
 
 
 def test_prism_shares_no_response_between_users_and_says_so(tmp_path: Path) -> None:
@@ -106,9 +107,7 @@ def test_hh_rlhf_of_several_turns(tmp_path: Path) -> None:
     messages = [("user", "One?"), ("assistant", "Yes."), ("user", "Two?")]
     prompt = encode_messages([{"role": role, "content": content} for role, content in messages])
     assert {found[1:3] for found in pairs(data)} == {(prompt, f"Good {n}.") for n in range(4)}
-    assert (
-        "2 comparisons were left out: whose two transcripts differ before the last answer." in data.provenance["notes"]
-    )
+    assert "2 comparisons were left out: whose two transcripts differ before the last answer." in notes_of(data)
     write_lines(tmp_path / "helpful-base" / "train.jsonl.gz", [{"chosen": "text", "rejected": "text"}])
     with pytest.raises(DataError, match="line 1: expected transcripts of 'Human:' and 'Assistant:'"):
         HhRlhfSource(HhRlhfOptions(path=tmp_path)).load(seed=0)

@@ -12,6 +12,7 @@ from copl.data.checking.positions import one_sided_users
 from copl.data.sources.llmfao import LlmfaoOptions, LlmfaoSource
 from copl.errors import DataError
 from copl.records import PreferenceData
+from tests.data.sources.exports import notes as notes_of
 
 SHARED = Path(__file__).resolve().parents[3] / "../shared/data/llmfao"
 
@@ -63,7 +64,7 @@ def test_the_winner_is_chosen_and_the_rest_is_counted(tmp_path: Path) -> None:
     expected = {"judgements": 6, "decisive": 5, "ties": 1, "workers": 2, "prompts": 2, "models": 4, "answers": 6}
     assert {name: counts[name] for name in expected} == expected
     assert (counts["empty_answers"], counts["repeated_answers"], counts["kept"]) == (1, 1, 3)
-    notes = " ".join(data.provenance["notes"])
+    notes = " ".join(notes_of(data))
     assert "1 comparisons were left out: with an empty answer." in notes
     assert "1 comparisons were left out: between answers of the same words." in notes
 

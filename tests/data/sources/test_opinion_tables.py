@@ -13,6 +13,7 @@ from copl.data.sources.opinion_tables import OpinionTableSource, RatingOptions, 
 from copl.errors import DataError
 from copl.records import PreferenceData
 from tests.data.published import write_lines
+from tests.data.sources.exports import notes as notes_of
 
 ALL_IN_TRAIN = {"test_fraction": 0.0, "validation_fraction": 0.0, "cold_fraction": 0.0, "unseen_fraction": 0.0}
 
@@ -168,7 +169,33 @@ def test_a_changed_vote_counts_once(tmp_path: Path, which: str, expected: str) -
         votes(path)
     data = votes(path, repeated=which, **ALL_IN_TRAIN)
     assert rows_of(data) == [("u", "A person stated:", *expected)]
-    assert f"3 votes were left out: a user's {which} vote of a text counts." in data.provenance["notes"]
+    assert f"3 votes were left out: a user's {which} vote of a text counts." in notes_of(data)
+
+
+def test_of_judgements_at_several_times_the_last_counts(tmp_path: Path) -> None:
+    """Whatever the order in the file is."""
+    said = [("a", 5, 300), ("b", 3, 300), ("a", 1, 200), ("b", 4, None), ("c", 2, 100)]
+    rows = [{"user_id": "u", "response": text, "rating": rating, "timestamp": time, "weight": 2}
+            for text, rating, time in said]  # fmt: skip
+    path = write_lines(tmp_path / "r.jsonl", rows)
+    data = ratings(path, repeated="last", **ALL_IN_TRAIN)
+    judged = data.judgements["train"]
+    texts = [data.responses.texts[row] for row in judged.response.tolist()]
+    told = sorted(zip(texts, judged.value.tolist(), judged.time.tolist(), judged.weight.tolist(), strict=True))
+    assert told == [("a", 5.0, 300.0, 2.0), ("b", 3.0, 300.0, 2.0), ("c", 2.0, 100.0, 2.0)]
+    assert rows_of(ratings(path, repeated="first", margin=1, **ALL_IN_TRAIN)) == [
+        ("u", "A person stated:", *pair) for pair in ("ba", "bc", "ca")
+    ]
+    with pytest.raises(DataError, match="line 4: response: user 'u' gives a rating for this text in line 2 already"):
+        ratings(path, **ALL_IN_TRAIN)
+    write_lines(path, [*rows[:3], rows[4]])
+    by_margin = ratings(path, margin=1, **ALL_IN_TRAIN)  # a change of mind is no fault where it has a time
+    assert rows_of(by_margin) == [("u", "A person stated:", *pair) for pair in ("ab", "ac", "bc")]
+    assert notes_of(by_margin) == [
+        "Column 'weight' is not part of the row schema and was not read.",
+        "Times say which rating of a text counts; comparisons that are drawn from ratings have none.",
+        "1 ratings were left out: a user's last rating of a text counts.",
+    ]
 
 
 def test_faults_of_votes(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from copl.data.requests import read_support
 from copl.data.sources.tables import COMPONENTS, TableOptions, TableSource
 from copl.errors import DataError
 from copl.records import SPLITS, PreferenceData
+from tests.data.sources.exports import notes as notes_of
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
 
@@ -154,15 +155,15 @@ def test_splits_are_made_where_none_are_given(tmp_path: Path) -> None:
         (row(rejected="good"), "chosen: chosen and rejected are the same text"),
         (row(rejected="b\0d"), "rejected: the text holds a NUL byte"),
         (row(rejected="\ud800"), "rejected: the text holds half of a surrogate pair"),
-        (row(user=1.5), "user_id: expected text, got a number"),
-        (row(user=True), "user_id: expected text, got a truth value"),
+        (row(user=1.5), "user_id: expected text or a whole number, got 1.5"),
+        (row(user=True), "user_id: expected text or a whole number, got a truth value"),
         (row(user=""), "user_id: empty text"),
         (row(weight=0), "weight: a weight must be positive and finite, got 0"),
         (row(weight="heavy"), "weight: expected a number, got 'heavy'"),
         (row(weight=True), "weight: expected a number, got True"),
         (row(controversial="maybe"), "controversial: expected 1, 0 or nothing, got 'maybe'"),
         (row(controversial=[1]), "controversial: expected 1, 0 or nothing"),
-        (row(group=["g"]), "group: expected text, got a list"),
+        (row(group=["g"]), "group: expected text or a whole number, got a list"),
         (row(split="tset"), "split: unknown split 'tset' (did you mean 'test'?)"),
     ],
 )
@@ -183,14 +184,30 @@ def test_faults_of_all_rows_come_together(tmp_path: Path) -> None:
 def test_missing_columns(tmp_path: Path) -> None:
     rows = [{"userid": 1, "prompt": "p", "chosen": "a", "rejects": "b"}]
     assert faults(jsonl(tmp_path / "a.jsonl", rows)) == [
-        "no column 'user_id' (did you mean 'userid'?); it has userid, prompt, chosen, rejects",
-        "no column 'rejected' (did you mean 'rejects'?); it has userid, prompt, chosen, rejects",
+        "no column 'user_id' (did you mean 'userid'?); it has userid, prompt, chosen, rejects; "
+        "if one of these is meant, name it with columns=user_id=...",
+        "no column 'rejected' (did you mean 'rejects'?); it has userid, prompt, chosen, rejects; "
+        "if one of these is meant, name it with columns=rejected=...",
     ]
     data = load(tmp_path / "a.jsonl", columns={"user_id": "userid", "rejected": "rejects"})
     assert triples(data) == [("train", "1", "p", "a", "b")]
     found = faults(tmp_path / "a.jsonl", columns={"user": "userid", "user_id": "usrid", "rejected": "rejects"})
     assert found[0].startswith("option columns: 'user' is no column of the schema (did you mean 'user_id'?)")
     assert found[1].startswith("no column 'usrid' (did you mean 'userid'?)")
+    twice = {"user_id": "userid", "prompt": "userid", "rejected": "rejects"}
+    assert faults(tmp_path / "a.jsonl", columns=twice) == [
+        "option columns: 'userid' is said to be user_id and prompt; name one for each"
+    ]
+
+
+def test_a_column_that_another_is_read_for_is_told(tmp_path: Path) -> None:
+    rows = [{**row(), "first": "x", "second": "y"}]
+    data = load(jsonl(tmp_path / "a.jsonl", rows), columns={"chosen": "first", "rejected": "second"})
+    assert triples(data) == [("train", "u", "p", "x", "y")]
+    assert data.provenance["notes"][:2] == [
+        "Column 'chosen' was not read: 'first' is read in its place.",
+        "Column 'rejected' was not read: 'second' is read in its place.",
+    ]
 
 
 def test_a_file_without_rows(tmp_path: Path) -> None:
@@ -321,6 +338,13 @@ def test_times_that_are_none(tmp_path: Path) -> None:
     ]
 
 
+def test_a_day_written_as_a_number_is_no_time_in_1970(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", [row(timestamp=20260131), row(prompt="q", timestamp="20260228")])
+    day = "is a day without a time; write a time such as 2026-01-31T09:30:00Z"
+    assert faults(path) == [f"line 1: timestamp: 20260131 {day}", f"line 2: timestamp: '20260228' {day}"]
+    assert times_of(path, [20261301, 20260131.5]) == [20261301.0, 20260131.5]
+
+
 def test_times_written_in_two_ways_are_a_fault(tmp_path: Path) -> None:
     values = [1_700_000_000, 1_700_000_000_000, "2026-01-31T10:00:00Z", 5]
     path = jsonl(tmp_path / "a.jsonl", [row(prompt=f"p{n}", timestamp=value) for n, value in enumerate(values)])
@@ -344,7 +368,7 @@ def test_a_change_of_mind_that_has_a_time_is_no_contradiction(tmp_path: Path) ->
     data = load(jsonl(tmp_path / "a.jsonl", rows), unseen_fraction=0.0)
     assert ("train", "u", "p", "bad", "good") in triples(data)
     assert not any(said[3:] == ("good", "bad") and said[2] == "p" for said in triples(data))
-    assert "1 comparisons were left out: the same user decided again at a later time." in data.provenance["notes"]
+    assert "1 comparisons were left out: the same user decided again at a later time." in notes_of(data)
     both = load(jsonl(tmp_path / "a.jsonl", rows), unseen_fraction=0.0, contradictions="keep")
     assert len(triples(both)) == 3
     at_once = [row(timestamp=2), row(chosen="bad", rejected="good", timestamp=2)]

@@ -66,6 +66,13 @@ def test_malformed_thumbs_are_a_line_each(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_of_splits_is_told_to_be_unread(tmp_path: Path) -> None:
+    rows = [{**row, "split": "train"} for row in thumb_rows(4)]
+    assert notes(made("thumbs", written(tmp_path / "t.jsonl", rows, lines=True))) == [
+        "Column 'split' is not part of the row schema and was not read."
+    ]
+
+
 def test_thumbs_are_split_by_time(tmp_path: Path) -> None:
     rows = [{**row, "timestamp": 1_000 + n} for n, row in enumerate(thumb_rows(300))]
     options = {"strategy": "time", "test_fraction": 0.2, "validation_fraction": 0.1, "unseen_fraction": 0.2}

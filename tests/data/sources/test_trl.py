@@ -149,7 +149,8 @@ def test_the_published_test_part_is_never_trained_on(tmp_path: Path) -> None:
             {"chosen": [QUESTION, answer("a"), QUESTION, answer("b")], "rejected": [QUESTION, answer("c")]},
             "row 1: chosen: a list of 3 messages; a response is one assistant message",
         ),
-        ({"prompt": "p", "chosen": "a", "other": "b"}, "no column 'rejected'"),
+        ({"prompt": "p", "chosen": "a", "other": "b"}, "no column 'rejected'.*with user=... and columns="),
+        ({"prompt": "p", "completion": "a", "label": True}, "no column 'chosen'.*is read by source thumbs"),
     ],
 )
 def test_faults(tmp_path: Path, row: dict[str, Any], message: str) -> None:

@@ -3,7 +3,7 @@
 - ``chosen`` and ``rejected``: a comparison;
 - ``response_a``, ``response_b`` and ``winner`` (``a``, ``b``, ``tie`` or ``both_bad``; ``model_a``, ``tie (bothbad)``
   and the like as arenas publish them): a comparison, a tie, or both bad;
-- ``response`` and ``thumb`` (or TRL's ``completion`` and ``label``): a thumb; 0 is down, or none where -1 is;
+- ``response`` and ``thumb`` (or TRL's ``completion`` and ``label``): a thumb; 0 is down, or none in a column with -1;
 - ``response`` and ``rating``: a rating;
 - ``responses`` and ``ranking``: a list of responses, and the rank of each, 1 being the best; equal ranks are ties.
 
@@ -21,7 +21,7 @@ from copl.data.making.collected import Collected, Said
 from copl.data.reading import values
 from copl.data.reading.columns import encode
 from copl.data.reading.rows import column_faults, missing_column, unread_column
-from copl.data.reading.thumbs import sign_of_zero, thumb_sign
+from copl.data.reading.thumbs import sign_of_zero, thumb_sign, zeros_read_as_down
 from copl.errors import quoted, suggest
 
 if TYPE_CHECKING:
@@ -77,13 +77,14 @@ def collect_rows(table: Table, columns: Mapping[str, str] | None = None) -> tupl
     names = _names(table, columns)
     there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
     collected, written = Collected(), dict[str, str]()
-    zero = sign_of_zero([value for name in ("thumb", "label") for value in there.get(name, ())])
+    thumbs = {name: there.get(name, ()) for name in ("thumb", "label")}
+    zeros = {name: sign_of_zero(column) for name, column in thumbs.items()}
     unused = dict.fromkeys(table.columns, 0)
     for place in range(len(table)):
         row = {name: column[place] for name, column in there.items() if _says(name, column[place])}
         try:
             said = _said(row, written, collected.groups)
-            used = _add(row, said, collected, zero)
+            used = _add(row, said, collected, zeros)
         except ValueFaultError as fault:
             unread = [column for column in table.columns if column not in names.values()]
             name = str(fault).removesuffix(": missing")
@@ -96,7 +97,8 @@ def collect_rows(table: Table, columns: Mapping[str, str] | None = None) -> tupl
         faults.add(collected.nothing)
     faults.raise_any()
     respelt = [note for name, column in there.items() if (note := _respelt(name, names[name], column))]
-    return collected, (*_unread(table, names, unused), *respelt)
+    down = [note for name, column in thumbs.items() if (note := zeros_read_as_down(names[name], column))]
+    return collected, (*_unread(table, names, unused), *respelt, *down)
 
 
 def _names(table: Table, columns: Mapping[str, str] | None) -> dict[str, str]:
@@ -180,8 +182,8 @@ def _cell(row: Mapping[str, Any], name: str, convert: values.Convert) -> Any:
         raise ValueFaultError(f"{name}: {fault}") from None
 
 
-def _add(row: Mapping[str, Any], said: Said, collected: Collected, zero: int) -> tuple[str, ...]:
-    """Add what a row says, and return the columns that say it."""
+def _add(row: Mapping[str, Any], said: Said, collected: Collected, zeros: Mapping[str, int]) -> tuple[str, ...]:
+    """Add what a row says, and return the columns that say it; `zeros` is what 0 says in each column of thumbs."""
     if "chosen" in row and "rejected" in row:
         ends = [_cell(row, name, values.response) for name in ("chosen", "rejected")]
         collected.compare(said, *_different(ends, "chosen and rejected"))
@@ -211,7 +213,7 @@ def _add(row: Mapping[str, Any], said: Said, collected: Collected, zero: int) ->
     response = _cell(row, name, values.response)
     if kind == "rating":
         collected.rate(said, response, _cell(row, kind, values.number))
-    elif sign := _cell(row, kind, thumb_sign) or zero:
+    elif sign := _cell(row, kind, thumb_sign) or zeros[kind]:
         collected.thumb(said, response, up=sign > 0)
     else:
         collected.drop("without a thumb")

@@ -43,5 +43,14 @@ def thumb_sign(value: Any) -> int | None:
 
 
 def sign_of_zero(thumbs: Iterable[Any]) -> int:
-    """Return what a thumb of 0 says in a table: nothing (0) where the table writes -1 for down, else down (-1)."""
+    """Return what a thumb of 0 says in a column: nothing (0) where it has -1 for down, else down (-1)."""
     return 0 if any(str(value).strip() in ("-1", "-1.0") for value in thumbs) else -1
+
+
+def zeros_read_as_down(column: str, thumbs: Iterable[Any]) -> str:
+    """Return a remark on a column whose 0 is down for want of a -1, which rows that are added may have, or nothing."""
+    given = list(thumbs)
+    zeros = sum(str(value).strip() in ("0", "0.0") for value in given)
+    if not zeros or sign_of_zero(given) == 0:
+        return ""
+    return f"{zeros:,} values of column {quoted(column)} are 0 and were read as down, since none is -1."

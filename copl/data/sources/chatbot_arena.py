@@ -23,7 +23,10 @@ from copl.options import option
 from copl.plugins import Component
 from copl.records import PreferenceData
 
-_PUBLISHED = Published("lmsys/chatbot_arena_conversations")
+_PUBLISHED = Published(
+    "lmsys/chatbot_arena_conversations",
+    advice="is this a copy of lmsys/chatbot_arena_conversations? votes of other arenas are read by source arena-votes",
+)
 _COLUMNS = ("judge", "winner", "conversation_a", "conversation_b")
 
 _SHOWN = 10

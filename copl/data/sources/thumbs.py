@@ -14,9 +14,8 @@ import numpy as np
 from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.origin import Origin
 from copl.data.reading import values
-from copl.data.reading.columns import encode
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, RowReader
-from copl.data.reading.thumbs import sign_of_zero, thumb_sign
+from copl.data.reading.thumbs import sign_of_zero, thumb_sign, zeros_read_as_down
 from copl.data.sources.tables import read_table
 from copl.options import option
 from copl.plugins import Component
@@ -60,7 +59,8 @@ class ThumbsSource:
         weight, time = reader.weights(), reader.times()
         reader.faults.raise_any()
         marks = [] if thumb is None else thumb.to_list()
-        zero = sign_of_zero(encode(table.columns[names.get("thumb", "thumb")]).values)
+        column = names.get("thumb", "thumb")
+        zero = sign_of_zero(table.values(column))
         collected = Collected()
         for user, prompt, response, mark, when, much in zip(*texts, marks, time, weight, strict=True):
             sign = zero if mark == 0 else mark
@@ -76,7 +76,7 @@ class ThumbsSource:
             reader.faults.raise_any()
             collected.groups |= {user: name for user, name in zip(ids, groups, strict=True) if name is not None}
         origin = Origin("thumbs", options.licence, options.attribution, "Thumbs up and down for single responses.")
-        notes = (*reader.unread(), *reader.respelt())
+        notes = (*reader.unread(), *reader.respelt(), zeros_read_as_down(column, table.values(column)))
         return collected.data(
             options, origin, where=options.path, eval_pairs=options.eval_pairs_per_user, seed=seed, notes=notes
         )

@@ -66,7 +66,8 @@ def test_a_sound_data_set_gives_no_finding() -> None:
         (data_set(train=[(0, 0, 1), (1, 1, 2), (2, 3, 4)]), "warning", "in 2 parts", "train", 1),
         (data_set(train=TRAIN, support=[(5, 6, 7), (6, 0, 7)]), "warning", "share no response", "user 'u5'", 1),
         (data_set(train=TRAIN, provenance={"counts": {"ties": 3, "judgements": 4}}), "info", "75% of the", "source", 3),
-        (data_set(train=TRAIN, provenance={"notes": ["Take care."]}), "info", "Take care.", "source", 1),
+        (data_set(train=TRAIN, provenance={"left_out": [{"count": 7, "what": "rows", "reason": "empty"}]}), "info",
+         "rows left out", "source", 7),
         (data_set(["[{'role': 'assistant', 'content': 'a'}]", "b"], train=[(0, 0, 1)]), "error", "list of messages",
          "row 0", 1),
         (data_set(["a", "b" * 100_001], train=[(0, 0, 1)]), "warning", "longer than 100,000", "row 1", 1),
@@ -193,6 +194,7 @@ def test_a_description_counts() -> None:
 
 def test_a_description_has_the_findings_and_the_trivial_rules() -> None:
     data = data_set(["a", "bb", " "], train=[(0, 1, 0), (0, 2, 0)], provenance={"notes": ["Take care."]})
+    assert not found(data, "Take care.")
     described = describe_data(data, check(data))
     assert [found["what"] for found in described["findings"] if found["severity"] == "error"] == ["empty response"]
     assert described["notes"] == ["Take care."]

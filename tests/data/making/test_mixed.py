@@ -98,6 +98,19 @@ def test_a_table_of_empty_cells_is_read_alike(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_0_says_follows_from_its_own_column(tmp_path: Path) -> None:
+    said = [{"completion": "a", "label": 0}, {"completion": "b", "label": 1}, {"response": "c", "thumb": -1},
+            {"response": "d", "thumb": 0}]  # fmt: skip
+    data = made(written(tmp_path / "r.jsonl", [{"user_id": "u", "prompt": "p", **row} for row in said]))
+    texts, judged = data.responses.texts, data.judgements["train"]
+    values = {texts[row]: value for row, value in zip(judged.response.tolist(), judged.value.tolist(), strict=True)}
+    assert values == {"a": -1.0, "b": 1.0, "c": -1.0}
+    assert notes_of(data) == [
+        "1 values of column 'label' are 0 and were read as down, since none is -1.",
+        "1 rows were left out: without a thumb.",
+    ]
+
+
 def test_wrong_rows_are_a_line_each(tmp_path: Path) -> None:
     base = {"user_id": "u", "prompt": "p"}
     rows = [

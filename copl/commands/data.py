@@ -113,7 +113,7 @@ def add(
     from copl.data.adding import add_said
     from copl.data.living import AddOptions, add_rows
     from copl.data.making.mixed import collect_rows, is_mixed
-    from copl.data.making.notes import left_out
+    from copl.data.making.notes import Note, left_out
     from copl.data.reading.rows import parse_rows
     from copl.data.sources.tables import read_table
     from copl.errors import DataError, OptionsError
@@ -130,7 +130,7 @@ def add(
         if collected.names_splits:
             raise DataError(f"{rows_file}: rows of every kind go where their users are; leave out the column of splits")
         said = collected.as_set()
-        told = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
+        told: tuple[Note, ...] = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
         for note in told:
             say(str(note))
         grown = add_said(data, said, name=rows_file.name, notes=told, tell=say)

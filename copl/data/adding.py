@@ -40,7 +40,7 @@ _EVAL_PAIRS = 10
 
 
 def add_said(
-    data: PreferenceData, said: ComparisonSet, *, name: str, notes: tuple[str, ...] = (), tell: Tell = do_not_tell
+    data: PreferenceData, said: ComparisonSet, *, name: str, notes: tuple[Note, ...] = (), tell: Tell = do_not_tell
 ) -> PreferenceData:
     """Return a data set with more comparisons and judgements; what is there keeps its split.
 
@@ -65,12 +65,14 @@ def add_said(
     grown = kept
     if len(given):
         table = Table(name, {}, np.arange(1, len(given) + 1))
-        rows = Rows(ComparisonSet(said.users, said.responses, given), None, table, () if len(judged) else notes, ())
+        rows = Rows(ComparisonSet(said.users, said.responses, given), None, table, (), ())
         grown = add_rows(kept, rows, AddOptions(contradictions="keep"), name=name, tell=tell)
     if not len(judged):
         for note in notes_of_left_out(left_out, f"judgements of {name}"):
             tell(str(note))
-        return grown if len(given) else data
+        if grown is kept:
+            return grown if len(given) else data
+        return attrs.evolve(grown, provenance={**grown.provenance, **noted(grown.provenance, notes)})
     added = attrs.evolve(said, judgements=judged)
     whole = _with_judgements(grown, added, name, left_out, notes, has_grown=bool(len(given)))
     for note in notes_of_left_out(left_out, f"judgements of {name}"):

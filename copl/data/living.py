@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from copl.data.making.by_time import time_splits
-from copl.data.making.notes import left_out, noted
+from copl.data.making.notes import Note, left_out, noted
 from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_splits
 from copl.data.pairs import compact_all, first_of, pair_numbers, superseded
@@ -108,7 +108,7 @@ def add_rows(
         tell(str(note))
     if not count and table.groups == data.users.groups:
         return data
-    notes = [f"{count:,} comparisons were added from {name}.", *rows.notes, *unused]
+    notes: list[Note] = [f"{count:,} comparisons were added from {name}.", *rows.notes, *unused]
     counts = {**data.provenance.get("counts", {}), "kept": sum(map(len, splits.values()))}
     provenance = {**data.provenance, "counts": counts, **noted(data.provenance, notes)}
     return PreferenceData(data.name, table, kept, splits, provenance, judgements)

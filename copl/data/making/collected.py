@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 
 from copl.data.canonical import ValueFaultError, canonical_id, canonical_text, text_fault
-from copl.data.making.notes import left_out
+from copl.data.making.notes import Note, left_out
 from copl.data.making.origin import ATTRIBUTION_HELP, LICENCE_HELP, Origin
 from copl.data.making.said import Said, SaidColumns, SaidSplitter
 from copl.data.making.splits import ComparisonSplitOptions
@@ -151,7 +151,7 @@ class Collected:
         where: Path,
         eval_pairs: int = 10,
         seed: int,
-        notes: Sequence[str] = (),
+        notes: Sequence[Note] = (),
     ) -> PreferenceData:
         """Split what was collected and put the data set together.
 

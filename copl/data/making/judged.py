@@ -10,7 +10,7 @@ import numpy as np
 
 from copl.data.canonical import canonical_id, canonical_text
 from copl.data.chat import encode_prompt
-from copl.data.making.notes import left_out
+from copl.data.making.notes import Note, left_out
 from copl.data.making.origin import Origin
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users, repeats
@@ -78,7 +78,7 @@ class Judged:
         seed: int,
         groups: Mapping[str, str] | None = None,
         counts: Mapping[str, int],
-        notes: Sequence[str] = (),
+        notes: Sequence[Note] = (),
         **more: Any,
     ) -> PreferenceData:
         """Split the comparisons and put the data set together.

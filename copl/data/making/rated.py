@@ -24,6 +24,7 @@ from copl.system.converters import number_names
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+    from copl.data.making.notes import Note
     from copl.data.making.origin import Origin
     from copl.records import BoolArray, IntArray
 
@@ -193,7 +194,7 @@ def synthetic_data(
     *,
     seed: int,
     counts: Mapping[str, int],
-    notes: Sequence[str],
+    notes: Sequence[Note],
 ) -> PreferenceData:
     """Ask the users and put the data set together.
 

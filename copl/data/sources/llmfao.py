@@ -11,7 +11,7 @@ import numpy as np
 
 from copl.data.canonical import canonical_id
 from copl.data.checking.positions import one_sided_users
-from copl.data.making.notes import left_out
+from copl.data.making.notes import Note, left_out
 from copl.data.making.origin import Origin, finding
 from copl.data.making.splits import ComparisonSplitOptions, make_splits
 from copl.data.pairs import compact, intern_responses, intern_users
@@ -91,7 +91,7 @@ class LlmfaoSource:
             ComparisonSet(UserTable.ungrouped(judged.workers), responses, comparisons), options, seed=seed
         )
         users, responses, splits = compact(UserTable.ungrouped(judged.workers), responses, split.splits)
-        notes = [
+        notes: list[Note] = [
             _position_note([judged.workers[row] for row in np.flatnonzero(biased).tolist()], options.drop_one_sided),
             f"{judged.counts['ties']:,} ties are left out: a tie says nothing about which is preferred.",
             f"{judged.counts['empty_answers']:,} of {judged.counts['answers']:,} answers that were shown are empty.",

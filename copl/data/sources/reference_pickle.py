@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from copl.data.canonical import canonical_id, canonical_text
-from copl.data.making.notes import left_out
+from copl.data.making.notes import Note, left_out
 from copl.data.making.origin import Origin
 from copl.data.making.splits import drop_stranded
 from copl.data.pairs import compact
@@ -81,7 +81,7 @@ class ReferencePickleSource:
         sound = drop_stranded(splits, {})
         table, kept, splits = compact(UserTable(users.ids, users.groups), responses, sound.splits)
         bare = sum(not prompt for prompt, _ in prompts)
-        notes = [
+        notes: list[Note] = [
             *left_out(dropped, "comparisons"),
             *sound.notes,
             f"{bare:,} of {len(prompts):,} texts come without their prompt, as the published code writes PersonalLLM; "

@@ -27,6 +27,7 @@ from copl.plugins import Component
 from copl.records import PreferenceData, ResponseTable, UserTable
 
 if TYPE_CHECKING:
+    from copl.data.making.notes import Note
     from copl.records import BoolArray
 
 ATTRIBUTION = (
@@ -103,11 +104,11 @@ class PolisSource:
         votes: Opinions,
         cold: BoolArray,
         unseen: BoolArray,
-        dropped: Sequence[str],
+        dropped: Sequence[Note],
         seed: int,
     ) -> dict[str, Any]:
         can = np.intersect1d(votes.user[votes.level > 0], votes.user[votes.level < 0])
-        notes = [
+        notes: list[Note] = [
             f"{len(conversation.participants) - len(can):,} of {len(conversation.participants):,} participants never "
             "agreed with one statement and disagreed with another and give no comparison.",
             *conversation.notes,

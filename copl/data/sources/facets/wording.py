@@ -130,15 +130,18 @@ def in_own_words(
         return responses, np.arange(len(responses)), dict(splits)
     rows = Comparisons.concat(list(splits.values()))
     own = rng.permutation(len(rows)) < round(share * len(rows))
-    wordings = _wordings(rows.chosen // RESPONSES_PER_PROMPT, rng)[own].tolist()
-    # the rows of the corpus first, then two for each comparison with words of its own
+    wordings = _wordings(rows.chosen // RESPONSES_PER_PROMPT, rng)[own]
+    # The rows of the corpus first, then two for each comparison with words of its own, in either order: where a
+    # response stands in the table must not tell whether it was chosen.
     sides = np.stack([rows.chosen, rows.rejected])
-    made_from = np.concatenate([np.arange(len(responses)), sides[:, own].ravel()])
-    sides[:, own] = len(responses) + np.arange(2 * own.sum()).reshape(2, -1)
+    order = rng.integers(2, size=(1, int(own.sum())))
+    order = np.concatenate([order, 1 - order])  # the place of the chosen and of the rejected one, 0 or 1 [2, N']
+    made_from = np.concatenate([np.arange(len(responses)), np.take_along_axis(sides[:, own], order, axis=0).T.ravel()])
+    sides[:, own] = len(responses) + 2 * np.arange(order.shape[1]) + order
     used, renumbered = np.unique(sides, return_inverse=True)
     chosen, rejected = renumbered.reshape(sides.shape)
     asked = [responses.prompts[row] for row in made_from[len(responses) :]]
-    prompts = [*responses.prompts, *map(reword, asked, wordings * 2)]
+    prompts = [*responses.prompts, *map(reword, asked, wordings.repeat(2).tolist())]
     made_from = made_from[used]
     table = ResponseTable([prompts[row] for row in used], [responses.texts[row] for row in made_from])
     ends = np.cumsum([len(part) for part in splits.values()])[:-1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from copl.data.sources.facets import FacetsOptions, FacetsTruth, generate
 from copl.data.sources.facets.corpus import topics
 from copl.data.sources.facets.wording import NUM_WORDINGS, reword
-from copl.records import SPLITS, PreferenceData
+from copl.records import SPLITS, Comparisons, PreferenceData
 
 SEED = 3
 SHARES = (0.0, 0.5, 1.0)
@@ -71,6 +71,13 @@ def test_halfway_half_of_the_comparisons_share_and_half_do_not(
     own = [r for r, prompt in enumerate(data.responses.prompts) if prompt not in ASKS]
     assert {data.responses.keys[row] for row in own} <= once
     assert max(times_met(data).values()) > 5  # the others are as shared as ever
+
+
+def test_where_a_response_stands_says_nothing_of_it(dial: dict[float, tuple[PreferenceData, FacetsTruth]]) -> None:
+    for data, _ in dial.values():
+        rows = Comparisons.concat([part.comparisons for part in map(data.split, SPLITS)])
+        first = int((rows.chosen < rows.rejected).sum())
+        assert abs(first - len(rows) / 2) < 4 * np.sqrt(len(rows)) / 2  # four standard deviations of a coin
 
 
 @pytest.mark.parametrize("share", SHARES[1:])

@@ -199,25 +199,25 @@ class RunTexts:
         texts = self._texts if said is None else {**texts_of(said.responses), **self._texts}
         return Reasons.of(explained, responses, texts)
 
-    def own_comparison(self, user: str, said: ComparisonSet | None) -> tuple[str, str, str]:
-        """Return prompt and responses of the first comparison of a user in what was said since, else in the run's data.
+    def own_answer(self, user: str, said: ComparisonSet | None) -> tuple[str, str, str | None]:
+        """Return prompt and responses of the first answer of a user in what was said since, else in the run's data.
 
         Raises:
-            OptionsError: the data is gone, or has no such user; or the user has compared nothing.
+            OptionsError: the data is gone, or has no such user; or the user has said nothing.
         """
-        if said is not None and (first := _first_comparison(said.of_user(user))):
+        if said is not None and (first := _first_answer(said.of_user(user))):
             return first
         data = self._data
         known = [*(said.users.ids if said is not None else ()), *(data.users.ids if data is not None else ())]
         if data is not None and user in data.users.rows:
             for name in data.evidence():
-                if first := _first_comparison(data.split(name).of_user(user)):
+                if first := _first_answer(data.split(name).of_user(user)):
                     return first
         elif user not in known:
             if data is None:
                 raise OptionsError("the data of the run is not there any more; give --prompt and --response")
             raise OptionsError(f"no user {quoted(user)} in the data{suggest(user, known)}")
-        raise OptionsError(f"user {quoted(user)} has compared nothing; give --prompt and --response")
+        raise OptionsError(f"user {quoted(user)} has said nothing; give --prompt and --response")
 
     @cached_property
     def _data(self) -> PreferenceData | None:
@@ -270,10 +270,17 @@ def load_reasons(directory: Path) -> tuple[Reasons, ...]:
     return read_document(path, _Kept, advice="evaluate the run again").reasons if path.exists() else ()
 
 
-def _first_comparison(said: ComparisonSet) -> tuple[str, str, str] | None:
-    """Return prompt and responses of the first comparison of two responses to one prompt, None where there is none."""
-    rows, table = said.comparisons.take(said.told_apart), said.responses
-    if not len(rows):
+def _first_answer(said: ComparisonSet) -> tuple[str, str, str | None] | None:
+    """Return prompt and responses of the first comparison, else of the first judgement; None where there is neither.
+
+    Of a thumb or a rating the second response is None. Comparisons of responses to different prompts, which such imply,
+    are nobody's answer.
+    """
+    rows, judged, table = said.comparisons.take(said.told_apart), said.judgements, said.responses
+    if len(rows):
+        first, second = int(rows.chosen[0]), int(rows.rejected[0])
+    elif len(judged):
+        first, second = int(judged.response[0]), int(judged.other[0])
+    else:
         return None
-    chosen, rejected = int(rows.chosen[0]), int(rows.rejected[0])
-    return table.prompts[chosen], table.texts[chosen], table.texts[rejected]
+    return table.prompts[first], table.texts[first], table.texts[second] if second >= 0 else None

@@ -330,9 +330,9 @@ class Model:
             explained = self.method.explain(requests.users.ids[0], requests.responses, said)
         return self._texts.reasons(explained, requests.responses, said)
 
-    def own_comparison(self, user: str | int, support: ComparisonSet | None = None) -> tuple[str, str, str]:
-        """Return prompt, preferred and other response of a user's first comparison in `support`, else in the data."""
-        return self._texts.own_comparison(known_by(user), support)
+    def own_answer(self, user: str | int, support: ComparisonSet | None = None) -> tuple[str, str, str | None]:
+        """Return prompt, response and other one (None of a thumb) of a user's first answer, in `support` or the data."""
+        return self._texts.own_answer(known_by(user), support)
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:
         """Write newcomers, from `adapt` or `online`, to a file that `load_adapted` and `copl score --users` read."""

@@ -30,8 +30,8 @@ def explain(
 ) -> None:
     """Say which answers of the user's own, and of like-minded users, make the score, in numbers that add up.
 
-    Without a prompt and a response one of the user's own comparisons is explained, the first of --support,
-    else of the data set.
+    Without a prompt and a response one of the user's own answers is explained, the first of --support, else of the
+    data set: a comparison, if there is one.
     """
     from copl.data.requests import read_support
     from copl.errors import OptionsError
@@ -43,7 +43,7 @@ def explain(
     said = None if support is None else read_support(support, say, names)
     model = Model.open(run_directory)
     if prompt is None or response is None:
-        prompt, response, against = model.own_comparison(user, said)
+        prompt, response, against = model.own_answer(user, said)
     reasons = model.explain(user, prompt, response, against, support=said)
     if as_json:
         show_json(reasons.to_dict())

@@ -118,7 +118,10 @@ def _read(prompt: Any, completion: Any) -> tuple[str, str]:
         if before:
             asked = [*(messages_of(asked) if isinstance(asked, str) else asked), *before]
     filled = asked if isinstance(asked, str) else [message for message in asked if canonical_text(message["content"])]
-    return encode_prompt(filled) if filled else "", canonical_text(text)
+    read = encode_prompt(filled) if filled else "", canonical_text(text)
+    if not any(part.strip() for part in read):
+        raise ValueFaultError("neither its prompt nor the completion has text")
+    return read
 
 
 def _writable(text: str) -> str:

@@ -144,14 +144,17 @@ def test_the_report_says_why_in_numbers_that_add_up(small_run: Path) -> None:
         assert f"{one.score:+.3f}" in page
 
 
-def test_thumbs_to_two_prompts_are_no_comparison_to_explain(run: Path, run_copl: RunCopl, tmp_path: Path) -> None:
+def test_of_thumbs_to_two_prompts_one_is_explained_until_there_is_a_comparison(
+    run: Path, run_copl: RunCopl, tmp_path: Path
+) -> None:
     said = tmp_path / "said.jsonl"
     thumbs = [("Tea?", "Yes.", "up"), ("Coffee?", "No.", "down")]
     rows = [{"user_id": "new", "prompt": p, "response": text, "thumb": thumb} for p, text, thumb in thumbs]
     said.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    code, _, err = run_copl("explain", str(run / "run"), "--user", "new", "--support", said)
-    assert code == 2
-    assert "user 'new' has compared nothing; give --prompt and --response" in err
+    code, shown, err = run_copl("explain", str(run / "run"), "--user", "new", "--support", said, "--json")
+    assert code == 0, err
+    told = json.loads(shown)
+    assert [told[name] for name in ("prompt", "response", "against")] == ["Tea?", "Yes.", None]
     rows.append({"user_id": "new", "prompt": "Coffee?", "response": "Please.", "thumb": "up"})
     said.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, shown, err = run_copl("explain", str(run / "run"), "--user", "new", "--support", said, "--json")

@@ -39,7 +39,6 @@ class _Card:
     steps: int
     loss: float
     base: str
-    user: str = ""
 
 
 @final
@@ -120,7 +119,7 @@ def train_policy(
         if not losses or not all(map(math.isfinite, losses)):
             raise TrainingError("the loss of the policy is not finite; lower learning_rate")
         trained = TrainedPolicy(len(rows), steps, sum(losses[-5:]) / len(losses[-5:]))
-        card = _Card(trained.num_rows, steps, trained.loss, writer.fingerprint, rows[0].user_id)
+        card = _Card(trained.num_rows, steps, trained.loss, writer.fingerprint)
         with new_directory(directory) as fresh:
             trainer.model.save_pretrained(fresh)
             (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form

@@ -105,6 +105,10 @@ def test_messages_before_the_last_belong_to_the_prompt(model: Model, users: list
         ({"prompts": ["p"], "completions": ["c"], "user_id": [1.5]}, "user_id of completion 1: expected text"),
         ({"prompts": ["p"], "completions": [3], "user_id": ["a"]}, "completion 1: expected text or chat messages"),
         ({"prompts": [[]], "completions": ["c"], "user_id": ["a"]}, "completion 1: expected text or chat messages"),
+        (
+            {"prompts": [" "], "completions": [""], "user_id": ["a"]},
+            "completion 1: neither its prompt nor the completion",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(model: Model, arguments: dict[str, Any], says: str) -> None:

@@ -331,7 +331,7 @@ class Model:
         return self._texts.reasons(explained, requests.responses, said)
 
     def own_answer(self, user: str | int, support: ComparisonSet | None = None) -> tuple[str, str, str | None]:
-        """Return prompt, response and other one (None of a thumb) of a user's first answer, in `support` or the data."""
+        """Return prompt, response and other one (None of a thumb) of a user's first answer, in `support` or data."""
         return self._texts.own_answer(known_by(user), support)
 
     def save_adapted(self, adapted: AdaptedUsers, path: str | Path) -> None:

@@ -89,13 +89,34 @@ def response_in(query: str, prompt: str) -> str:
     Raises:
         ValueFaultError: the query does not begin with its prompt.
     """
-    cut = next((prompt[start:] for start in range(len(prompt)) if query.startswith(prompt[start:])), None)
-    if cut is None and prompt:
+    shared = len(prompt) if query.startswith(prompt) else _overlap(prompt, query)
+    if prompt and not shared:
         raise ValueFaultError("the query does not begin with its prompt")
-    text = query.removeprefix(cut or "").strip()
+    text = query[shared:].strip()
     while ended := next((end for end in _ENDS if text.endswith(end)), None):
         text = text.removesuffix(ended).rstrip()
     return text
+
+
+def _overlap(before: str, after: str) -> int:
+    """Return how many characters `after` begins with that `before` ends with, at most (Knuth, Morris and Pratt 1977).
+
+    In a time linear in both: they are as long as whoever asks a service likes.
+    """
+    wanted = after[: len(before)]
+    borders: list[int] = []  # of each beginning of `wanted`, how long the longest shorter one is that it also ends with
+    matched = 0
+    for place, letter in enumerate(wanted):
+        while matched and letter != wanted[matched]:
+            matched = borders[matched - 1]
+        matched += place > 0 and letter == wanted[matched]
+        borders.append(matched)
+    matched = 0
+    for letter in before if wanted else "":
+        while matched and (matched == len(wanted) or letter != wanted[matched]):
+            matched = borders[matched - 1]
+        matched += letter == wanted[matched]
+    return matched
 
 
 def _id(place: int, value: Any, column: str, faults: Faults) -> str:

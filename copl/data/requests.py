@@ -254,8 +254,7 @@ def read_support(path: Path, tell: Tell, columns: Mapping[str, str] | None = Non
         table = read_table(path)
         if is_mixed(table, columns):
             collected, notes = collect_rows(table, columns)
-            said = collected.as_set()
-            left_out = collected.left_out
+            said, left_out = collected.as_set(), collected.left_out
         else:
             rows = parse_rows(table, columns)
             said, notes = in_force(rows.data), rows.notes

@@ -48,9 +48,11 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
 
     def _check(self, export: Export) -> None:
         question = self._options.question
+        if not question:
+            return
         given = (one for task in export.entries for one in _listed(_annotations(task)) if isinstance(one, Mapping))
         known = dict.fromkeys(name for one in given for name, _ in _answers(one, question))
-        if question and known and question not in known:
+        if known and question not in known:
             raise DataError(
                 f"{self._options.path}: nobody answered a pairwise control {quoted(question)}"
                 f"{suggest(question, known)}; there are answers to {', '.join(known)}"

@@ -134,8 +134,8 @@ def in_own_words(
     # The rows of the corpus first, then two for each comparison with words of its own, in either order: where a
     # response stands in the table must not tell whether it was chosen.
     sides = np.stack([rows.chosen, rows.rejected])
-    order = rng.integers(2, size=(1, int(own.sum())))
-    order = np.concatenate([order, 1 - order])  # the place of the chosen and of the rejected one, 0 or 1 [2, N']
+    order = rng.integers(2, size=int(own.sum()))
+    order = np.stack([order, 1 - order])  # the place of the chosen and of the rejected one, 0 or 1 [2, N']
     made_from = np.concatenate([np.arange(len(responses)), np.take_along_axis(sides[:, own], order, axis=0).T.ravel()])
     sides[:, own] = len(responses) + 2 * np.arange(order.shape[1]) + order
     used, renumbered = np.unique(sides, return_inverse=True)

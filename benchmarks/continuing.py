@@ -5,11 +5,10 @@
 Each run is trained in a process of its own on one thread: on the old rows, on all rows, and on all rows from the first
 run on (`copl.runs.pipeline.train`, with `former` as `copl train --from` calls it). Processor seconds are those of
 training, from reading the data set to the finished run; the start of Python and of its libraries, and the verdict of
-the command, take the same time whatever is trained. The whole commands are measured besides: they find texts that were
-read in the cache, and nothing else. Modules are compiled first, as those of an installation are: else each command
-would compile all of them anew, where Python is told to keep none. Texts are read beforehand and found in the cache by
-all. Of the new rows half are of users nobody knew before, whose comparisons are all new; the others are spread over
-everybody.
+the command, take the same time whatever is trained. The whole commands are measured besides. Both find the texts in the
+cache, where they were read beforehand, and nothing else. Modules are compiled first, as those of an installation are:
+else each command would compile all of them anew, where Python is told to keep none. Of the new rows half are of users
+nobody knew before, whose comparisons are all new; the others are spread over everybody.
 
 Method `graph` learns from a planted graph, `copl` with frozen features from the embedded corpus. Accuracy is that on
 held-out comparisons of all seen users, of those on prompts never trained on where there are such, of unseen users after

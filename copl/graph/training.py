@@ -123,7 +123,7 @@ class Judgement:
         loss: the Bradley-Terry loss of the margins at the best scale.
         scale: that scale. Judged at its own scale, a model that is merely too sure of itself looks worse than one that
             knows less, and training would stop before it has begun.
-        accuracy: share of margins that are positive.
+        accuracy: share of margins that are positive; those of zero count a half, as in tables of results.
     """
 
     loss: float
@@ -135,7 +135,7 @@ class Judgement:
         losses = [float(comparisons.loss(scale * margins)) for scale in _SCALES]
         require_finite([torch.tensor(losses)], "the loss")
         best = int(np.argmin(losses))
-        return cls(losses[best], _SCALES[best], float((margins > 0).float().mean()))
+        return cls(losses[best], _SCALES[best], float((margins.sign() + 1).mean()) / 2)
 
     @classmethod
     def of_embeddings(cls, comparisons: ComparisonTensors, embeddings: NodeEmbeddings) -> Judgement:

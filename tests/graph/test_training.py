@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.graph.training import held_out, learnable
+from copl.graph.training import ComparisonTensors, Judgement, held_out, learnable
 from copl.records import Comparisons, PreferenceGraph
 
 
@@ -39,3 +40,9 @@ def test_where_everybody_said_one_thing_some_are_held_out_all_the_same():
     train, held = held_out(graph, seed=0)
     assert (len(train), len(held)) == (45, 5)
     assert len(learnable(graph, seed=0)[1]) == 0  # what learns alone stops by other means
+
+
+def test_a_margin_of_zero_is_half_right_while_training_as_it_is_in_tables():
+    rows = ComparisonTensors.of(Comparisons([0] * 4, np.arange(4), np.arange(4) + 1))
+    assert Judgement.of(rows, torch.tensor([2.0, 0.0, 0.0, -1.0])).accuracy == 0.5
+    assert Judgement.of(rows, torch.zeros(4)).accuracy == 0.5

@@ -167,7 +167,7 @@ class Stacked(GoesOn):
         ).x
         together = margins @ found
         loss = mean_log_loss(together, weight)
-        return loss, float((together > 0).mean()), found
+        return loss, float((np.sign(together) + 1).mean()) / 2, found
 
 
 @final

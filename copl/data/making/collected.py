@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, final
 
@@ -33,6 +34,7 @@ __all__ = ["SAID_AGAIN", "Collected", "CollectedOptions", "Said"]
 
 SAID_AGAIN = "said again later by the same user of the same"
 """Why something is left out that its user has said otherwise, or once more, since."""
+_EQUAL = "between equal texts"
 
 
 @attrs.frozen(kw_only=True)
@@ -115,20 +117,32 @@ class Collected:
         self._add(RATING, said, response, "", rating, 1.0)
 
     def choose(self, said: Said, response: str, others: Sequence[str], *, best: bool = True) -> None:
-        """Add the choice of the best, or of the worst, among several responses."""
-        for other in others:
+        """Add the choice of the best, or of the worst, among several responses; equal texts are one."""
+        distinct = {canonical_text(other): None for other in others if canonical_text(other) != canonical_text(response)}
+        self._drop_equal(len(others) - len(distinct))
+        for other in distinct:
             ends = (response, other) if best else (other, response)
-            self.compare(said, *ends, weight=choice_weight(len(others) + 1))
+            self.compare(said, *ends, weight=choice_weight(len(distinct) + 1))
 
     def rank(self, said: Said, responses: Sequence[str], ranks: Sequence[float]) -> None:
-        """Add a ranking: 1 is the best, and equal ranks are ties."""
-        weight = ranking_weight(len(responses)) if len(responses) > 1 else 1.0
-        for one, first in enumerate(responses):
-            for second, other in zip(responses[one + 1 :], ranks[one + 1 :], strict=True):
-                if ranks[one] == other:
-                    self.tie(said, first, second, weight=weight)
-                else:
-                    self.compare(said, *((first, second) if ranks[one] < other else (second, first)), weight=weight)
+        """Add a ranking: 1 is the best, and equal ranks are ties; equal texts are one, with all of their ranks."""
+        ranked: dict[str, list[float]] = {}
+        for response, rank in zip(responses, ranks, strict=True):
+            ranked.setdefault(canonical_text(response), []).append(rank)
+        self._drop_equal(len(responses) - len(ranked))
+        weight = ranking_weight(len(ranked)) if len(ranked) > 1 else 1.0
+        for (first, own), (second, others) in combinations(ranked.items(), 2):
+            signs = {math.copysign(1, other - one) if other != one else 0 for one in own for other in others}
+            if signs == {0}:
+                self.tie(said, first, second, weight=weight)
+            elif len(signs) == 1:
+                self.compare(said, *((first, second) if signs == {1} else (second, first)), weight=weight)
+            else:
+                self.drop("between texts of which one was ranked twice, above the other and not")
+
+    def _drop_equal(self, count: int) -> None:
+        if count:
+            self.drop(_EQUAL, count)
 
     def _add(self, kind: int, said: Said, first: str, second: str, value: float, weight: float) -> None:
         user, first, second = canonical_id(said.user), canonical_text(first), canonical_text(second)
@@ -138,7 +152,7 @@ class Collected:
         if faults:
             self.drop("with an empty text" if faults[0] == "empty text" else "with a text that cannot be kept")
         elif of_two and first == second:
-            self.drop("between equal texts")
+            self.drop(_EQUAL)
         else:
             kept = attrs.evolve(said, user=user)
             self._rows.append((kind, kept, first, second or first, value, weight * said.weight))

@@ -37,6 +37,27 @@ def test_rankings_are_pairs_of_the_right_weight(tmp_path: Path) -> None:
     assert notes(data) == ["1 rows were left out: answers that are draft, not submitted."]
 
 
+def test_equal_texts_under_two_names_are_one(tmp_path: Path) -> None:
+    fields = {"prompt": "Why?", "r1": "Because.", "r2": "No idea.", "r3": " Because.", "r4": "Ask again."}
+    records = [
+        {**fields, **answers("q", ("ann", ["r1", "r3", "r2"], "submitted"))},
+        {**fields, **answers("q", ("ben", ["r1", "r2", "r3", "r4"], "submitted"))},
+        {**fields, **answers("q", ("cleo", "r2", "submitted"))},
+    ]
+    data = made("argilla", written(tmp_path / "r.json", records), question="q", responses=["r1", "r2", "r3"])
+    weight = 0.778
+    assert said(data) == {
+        ("ann", "choice", "Because.", "No idea.", 1.0),
+        ("ben", "choice", "Because.", "Ask again.", weight),
+        ("ben", "choice", "No idea.", "Ask again.", weight),
+        ("cleo", "choice", "No idea.", "Because.", 1.0),
+    }
+    assert notes(data) == [
+        "3 rows were left out: between equal texts.",
+        "1 rows were left out: between texts of which one was ranked twice, above the other and not.",
+    ]
+
+
 def test_ratings_and_labels_of_argilla(tmp_path: Path) -> None:
     rated = [
         {"prompt": f"p{n}", "response": f"answer {n}", **answers("q", ("ann", n % 5, "submitted"))} for n in range(6)

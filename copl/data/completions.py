@@ -20,6 +20,12 @@ from copl.records import NOBODY
 _ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>")
 """How texts end that were decoded with their special tokens; no part of what a user reads."""
 
+_CUT = 32
+"""Characters that are left of a prompt at least that was cut; trainers cut to hundreds of tokens.
+
+A shorter end of a prompt, such as its question mark, may be what another query happens to begin with.
+"""
+
 
 def read_completions(prompts: Sequence[Any], completions: Sequence[Any], faults: Faults) -> list[tuple[str, str]]:
     """Return the prompt, in the form of `copl.data.chat`, and the text of each completion [N].
@@ -81,16 +87,22 @@ class UnknownUsers:
 def response_in(query: str, prompt: str) -> str:
     """Return the response in a query of OpenRLHF, which is prompt and response in one, decoded with special tokens.
 
-    A prompt that was too long stands there without its beginning. The token that ended the response is no part of it.
+    A prompt that was too long stands there without its beginning, but with 32 characters at least. Spaces around a
+    prompt are no part of it, and the token that ended the response is none of that.
 
-    >>> response_in("Tea?Coffee then.</s>", "Tea?"), response_in("ea?Coffee", "Tea?")
-    ('Coffee then.', 'Coffee')
+    >>> response_in("Tea?Coffee then.</s>", "Tea?")
+    'Coffee then.'
+    >>> response_in("what would you offer her to drink?Coffee", "Ann is here; what would you offer her to drink?")
+    'Coffee'
 
     Raises:
         ValueFaultError: the query does not begin with its prompt.
     """
+    query, prompt = query.lstrip(), prompt.lstrip()
+    if not query.startswith(prompt):
+        prompt = prompt.rstrip()
     shared = len(prompt) if query.startswith(prompt) else _overlap(prompt, query)
-    if prompt and not shared:
+    if shared < min(len(prompt), _CUT):
         raise ValueFaultError("the query does not begin with its prompt")
     text = query[shared:].strip()
     while ended := next((end for end in _ENDS if text.endswith(end)), None):

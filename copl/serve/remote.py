@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 from copl.data.completions import UnknownUsers, read_completions, read_users
@@ -11,6 +12,8 @@ from copl.data.reading.faults import Faults
 from copl.errors import CoplError, OptionsError, one_line
 
 _PATIENCE = 120.0
+_MOST_BYTES = 3 << 20
+"""Of texts that are sent at once; a service takes 4 MiB with all that stands around them, unless told otherwise."""
 
 
 @final
@@ -23,7 +26,7 @@ class RemoteReward:
         url: address of the service, such as ``http://127.0.0.1:8199``.
         token: its token, of scope service where there are several users.
         user: the user of rows that name none; the average user unless given.
-        batch: completions that are sent at once.
+        batch: completions that are sent at once; fewer where they are long, for a service takes so many bytes.
     """
 
     __name__ = "copl"  # what TRL calls the reward in its log
@@ -59,18 +62,29 @@ class RemoteReward:
         users = read_users(user_id, len(pairs), "user_id", faults)
         faults.raise_any()
         rewards: list[float] = []
-        for start in range(0, len(pairs), self._batch):
-            part = pairs[start : start + self._batch]
+        for part in self._parts(pairs):
             body = {
-                "prompts": [prompt for prompt, _ in part],
-                "completions": [text for _, text in part],
-                "user_id": [user or None for user in users[start : start + self._batch]],
+                "prompts": [prompt for prompt, _ in pairs[part]],
+                "completions": [text for _, text in pairs[part]],
+                "user_id": [user or None for user in users[part]],
                 "user": self._user,
             }
             answer = self._ask(body)
             self._unknown.tell(answer["unknown"])
             rewards += answer["rewards"]
         return rewards
+
+    def _parts(self, pairs: Sequence[tuple[str, str]]) -> Iterator[slice]:
+        """Yield what of the pairs is sent at once."""
+        start, total = 0, 0
+        for place, pair in enumerate(pairs):
+            size = sum(len(json.dumps(text)) for text in pair)  # as long as any writing of them in JSON
+            if place > start and (place - start == self._batch or total + size > _MOST_BYTES):
+                yield slice(start, place)
+                start, total = place, 0
+            total += size
+        if pairs:
+            yield slice(start, len(pairs))
 
     def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         import httpx

@@ -87,8 +87,10 @@ def test_openrlhf_gets_rewards_by_label_or_by_address(
     prompt = template.format(PROMPT)
     one = {"query": [prompt + TEXTS[0] + "<|im_end|>"], "prompts": [prompt], "labels": [user]}
     assert shared_service.http.post("/v1/openrlhf", json=one).status_code == 200
-    cut = {"query": [(PROMPT + TEXTS[0])[4:]], "prompts": [PROMPT], "labels": [user]}  # the prompt was too long
-    assert shared_service.http.post("/v1/openrlhf", json=cut).json()["rewards"] == pytest.approx(expected[:1], abs=1e-5)
+    long = f"There is one pan, and no clock. {PROMPT}"  # too long for the trainer, which cuts its beginning off
+    whole, cut = ({"query": [(long + TEXTS[0])[start:]], "prompts": [long], "labels": [user]} for start in (0, 9))
+    given = [shared_service.http.post("/v1/openrlhf", json=one).json()["rewards"] for one in (whole, cut)]
+    assert given[0] == pytest.approx(given[1], abs=1e-5)
     wrong = {"query": ["something else"], "prompts": [PROMPT], "labels": [user]}
     assert shared_service.http.post("/v1/openrlhf", json=wrong).status_code == 422
 
@@ -149,3 +151,15 @@ def test_a_function_for_trl_says_in_one_line_what_is_wrong(shared_service: Runni
         RemoteReward(shared_service.url)(prompts=[PROMPT], completions=TEXTS, user_id=["a"])
     with pytest.raises(CoplError, match="cannot be reached"):
         RemoteReward("http://127.0.0.1:9")(prompts=[PROMPT], completions=TEXTS[:1], user_id=["a"])
+
+
+def test_long_completions_are_sent_in_parts_that_the_service_takes(shared_service: Running) -> None:
+    from copl.serve.remote import RemoteReward
+
+    text = "Kräutertee. " * 15_000  # 255,000 bytes of JSON in ASCII; the service takes 4 MiB at once
+    asked = shared_service.counted(route="/v1/rewards", status="200")
+    with pytest.warns(UnknownUserWarning):
+        rewards = RemoteReward(shared_service.url)(prompts=[PROMPT] * 25, completions=[text] * 25, user_id="ann")
+    assert len(set(rewards)) == 1
+    assert len(rewards) == 25
+    assert shared_service.counted(route="/v1/rewards", status="200") == asked + 3

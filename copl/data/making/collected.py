@@ -118,7 +118,9 @@ class Collected:
 
     def choose(self, said: Said, response: str, others: Sequence[str], *, best: bool = True) -> None:
         """Add the choice of the best, or of the worst, among several responses; equal texts are one."""
-        distinct = {canonical_text(other): None for other in others if canonical_text(other) != canonical_text(response)}
+        distinct = {
+            canonical_text(other): None for other in others if canonical_text(other) != canonical_text(response)
+        }
         self._drop_equal(len(others) - len(distinct))
         for other in distinct:
             ends = (response, other) if best else (other, response)

@@ -280,7 +280,10 @@ class Model:
         return self._scores.fingerprint
 
     def known_users(self, users: UserTable, adapted: AdaptedUsers | None = None) -> frozenset[str]:
-        """Return those of `users` that are trained or adapted; all of them where the method knows no users."""
+        """Return those of `users` of whom something is known: trained, or adapted by words that tell something.
+
+        All of them where the method knows no users.
+        """
         return self._scores.known_users(users, adapted)
 
     def adapt(self, support: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:

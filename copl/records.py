@@ -293,6 +293,11 @@ class AdaptedUsers:
     confidence: FloatArray
     run: str = ""
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Ids of those of whom something is known; what the others have said tells nothing to what was trained."""
+        return frozenset(user for user, sure in zip(self.user_ids, self.confidence.tolist(), strict=True) if sure > 0)
+
 
 @final
 @frozen(eq=False)

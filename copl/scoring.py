@@ -57,7 +57,8 @@ class RunScores:
         self, requests: ScoreRequests, adapted: AdaptedUsers | None, *, calibrated: bool, quality: QualityReward | None
     ) -> FloatArray:
         """Return the same, with a warning of users nobody knows, to whoever has called the caller."""
-        unknown = sorted(set(requests.users.ids) - self.known_users(requests.users, adapted))
+        known = self.known_users(requests.users, adapted)
+        unknown = sorted({*requests.users.ids} - known - {*(adapted.user_ids if adapted else ())})
         if unknown:
             names, more = ", ".join(map(quoted, unknown[:3])), f" and {len(unknown) - 3} more" * (len(unknown) > 3)
             message = f"user {names}{more} is neither trained nor adapted: these are the scores of the average user"
@@ -82,9 +83,12 @@ class RunScores:
         return quality.weighted(fitted_weight(personal[0] - personal[1], general[0] - general[1]))
 
     def known_users(self, users: UserTable, adapted: AdaptedUsers | None) -> frozenset[str]:
-        """Return those of `users` that are trained or adapted; all of them where the method knows no users."""
+        """Return those of `users` of whom something is known: trained, or adapted by words that tell something.
+
+        All of them where the method knows no users.
+        """
         seen = self._method.seen_users()
-        newcomers = frozenset(adapted.user_ids if adapted else ())
+        newcomers = adapted.known if adapted else frozenset[str]()
         return frozenset(user for user in users.ids if not seen or user in seen or user in newcomers)
 
     def own(self, adapted: AdaptedUsers | None) -> AdaptedUsers | None:

@@ -108,7 +108,7 @@ class RunContext:
 
     @cached_property
     def _known(self) -> frozenset[str]:
-        return frozenset((*self.run.method.seen_users(), *(self.adapted.user_ids if self.adapted else ())))
+        return frozenset((*self.run.method.seen_users(), *(self.adapted.known if self.adapted else ())))
 
     def knows(self, user_id: str) -> bool:
         return user_id in self._known

@@ -54,7 +54,7 @@ def score(
     adapted = model.load_adapted(users) if users else None
     known = model.known_users(rows.requests.users, adapted)
     if not average_unknown:
-        require_known(rows, known)
+        require_known(rows, known.union(adapted.user_ids if adapted else ()))
     general = _quality(model, quality, quality_weight, calibrated=calibrated)
     rewards = model.scores(rows.requests, adapted, calibrated=calibrated, quality=general)
     write_scores(out, rows, rewards, known)

@@ -95,6 +95,23 @@ def test_newcomers_come_from_a_file_or_are_adapted_on_the_spot(
     assert len(everybody) == 40 * len(PROMPTS)
 
 
+def test_a_newcomer_whose_words_tell_nothing_is_unknown_and_it_says_so(
+    run_copl: RunCopl, small_run: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """The run's method knows a response by training alone, and nobody has judged these."""
+    said = {"prompt": PROMPTS[0], "chosen": "The yeast is old.", "rejected": "Bake it for longer."}
+    support = rows(tmp_path / "support.jsonl", [{"user_id": "new", **said}])
+    out, new = tmp_path / "out.jsonl", tmp_path / "new.safetensors"
+    code, _, err = run_copl("align", small_run, prompts, "--generator", "facets", "--support", support, "--out", out)
+    assert code == 0, err
+    assert "3 are to users nobody knows" in err
+    assert all(not answer["user_known"] and "nothing is known" in answer["note"] for answer in lines(out))
+    assert run_copl("adapt", small_run, support, "--out", new)[0] == 0
+    code, _, err = run_copl("score", small_run, out, "--users", new, "--out", tmp_path / "scores.jsonl")
+    assert code == 0, err
+    assert [row["user_known"] for row in lines(tmp_path / "scores.jsonl")] == [False] * 3
+
+
 def test_the_oracle_is_worth_most(align: Callable[..., Any], small_data: Path) -> None:
     from copl.align.truth import KnownTruth
     from copl.answers import AnswerRequests

@@ -20,20 +20,20 @@ Shapes: N judgements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import numpy as np
 from attrs import evolve, frozen
 
 from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said
-from copl.records import Comparisons, ComparisonSet
+from copl.records import Comparisons, ComparisonSet, ResponseTable
 from copl.system.converters import ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.records import BoolArray, FloatArray, IntArray, PreferenceData, ResponseTable, UserTable
+    from copl.records import BoolArray, FloatArray, IntArray, PreferenceData, UserTable
 
 NUM_LEVELS = 9
 """Levels of a user's own scale that are responses for a user model."""
@@ -144,6 +144,28 @@ def of_words(
     own = words.take(compared)
     given = Comparisons(own.user, own.response, own.other, own.weight, time=own.time)
     return with_implied(users, responses, given, words.take(~compared), features)
+
+
+def joined(parts: Sequence[ComparisonSet]) -> ComparisonSet:
+    """Return what one user says in several sets, at least one, as one set, in their order."""
+    import torch
+
+    prompts: list[str] = []
+    texts: list[str] = []
+    words = []
+    nobody_else = np.zeros(1, dtype=np.int64)
+    for said in parts:
+        rows = np.arange(len(texts), len(texts) + len(said.responses))
+        words.append(words_of(said).renumbered(nobody_else, rows))
+        prompts += said.responses.prompts
+        texts += said.responses.texts
+    first: dict[tuple[str, str], int] = {}
+    pairs = enumerate(zip(prompts, texts, strict=True))
+    same = np.array([first.setdefault(pair, row) for row, pair in pairs], dtype=np.int64)
+    features = [said.features for said in parts if said.features is not None]
+    whole = torch.cat(features) if len(features) == len(parts) else None
+    everything = Judgements.concat(words).renumbered(nobody_else, same)
+    return of_words(parts[0].users, ResponseTable(prompts, texts), everything, whole)
 
 
 def in_force(said: ComparisonSet) -> ComparisonSet:

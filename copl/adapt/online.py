@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 import numpy as np
-import torch
 
 from copl.adapt.estimates import POPULATION, population_mean
 from copl.adapt.strategies.catalogue import EmpiricalOptions
 from copl.adapt.strategies.empirical import Empirical
 from copl.adapt.support import nothing_said
-from copl.evidence import of_words, words_of
+from copl.evidence import joined
 from copl.interfaces import AdaptationStrategy, OnlineUser
-from copl.judgements import Judgements
-from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
+from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings, UserTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,24 +94,4 @@ class RunningEstimate(OnlineUser):
 
     def _everything(self) -> ComparisonSet:
         """Return all that was said so far as one set, with its weight by now; before the first, nothing."""
-        return self._weigh(_joined(self._said)) if self._said else nothing_said(self._users)
-
-
-def _joined(parts: Sequence[ComparisonSet]) -> ComparisonSet:
-    """Return what one user says in several sets as one."""
-    prompts: list[str] = []
-    texts: list[str] = []
-    words = []
-    nobody_else = np.zeros(1, dtype=np.int64)
-    for said in parts:
-        rows = np.arange(len(texts), len(texts) + len(said.responses))
-        words.append(words_of(said).renumbered(nobody_else, rows))
-        prompts += said.responses.prompts
-        texts += said.responses.texts
-    first: dict[tuple[str, str], int] = {}
-    pairs = enumerate(zip(prompts, texts, strict=True))
-    same = np.array([first.setdefault(pair, row) for row, pair in pairs], dtype=np.int64)
-    features = [said.features for said in parts if said.features is not None]
-    whole = torch.cat(features) if len(features) == len(parts) else None
-    everything = Judgements.concat(words).renumbered(nobody_else, same)
-    return of_words(parts[0].users, ResponseTable(prompts, texts), everything, whole)
+        return self._weigh(joined(self._said)) if self._said else nothing_said(self._users)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, final
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from copl.align.truth import KnownTruth
 from copl.answers import AnswerRequests, CandidateRewards
 from copl.errors import RunError
+from copl.evidence import joined
 from copl.interfaces import Generator, PreferenceModel, Progress
 from copl.records import (
     NOBODY,
@@ -91,7 +92,7 @@ class RunContext:
         progress: where to show progress.
         seed: the same seed gives the same answers.
         adapted: newcomers.
-        support: what the newcomers have said, where that is known.
+        support: what the newcomers have said, where that is known; what seen users among them have said since.
     """
 
     run: FittedRun
@@ -129,11 +130,15 @@ class RunContext:
         return self.run.truth.utilities(requests)
 
     def comparisons(self, user_id: str) -> ComparisonSet:
-        if self.support is not None and not (said := self.support.of_user(user_id)).says_nothing:
-            return said
-        if user_id not in self.run.method.seen_users():  # adapted elsewhere, by what nobody has told here
+        said = [self.run.data().split("train").of_user(user_id)] if user_id in self.run.method.seen_users() else []
+        if self.support is not None and not (now := self.support.of_user(user_id)).says_nothing:
+            said.append(now)
+        if not said:  # adapted elsewhere, by what nobody has told here
             return ComparisonSet(UserTable.ungrouped([user_id]), ResponseTable([], []), Comparisons.empty())
-        return self.run.data().split("train").of_user(user_id)
+        return said[0] if len(said) == 1 else joined(said)
+
+    def without_newcomers(self) -> RunContext:
+        return evolve(self, adapted=None, support=None)
 
     def features(self, responses: ResponseTable) -> FloatArray:
         features = self.run.reader.features(responses, np.arange(len(responses)))

@@ -99,7 +99,7 @@ class AlignerContext(Protocol):
         """
 
     def knows(self, user_id: str) -> bool:
-        """Return whether anything is known of a user: seen in training, or adapted."""
+        """Return whether anything is known of a user: seen in training, or adapted by words that tell something."""
 
     def rewards(self, requests: AnswerRequests) -> CandidateRewards:
         """Return what all candidates are worth to each user and to the average user; each text is read once.
@@ -116,7 +116,10 @@ class AlignerContext(Protocol):
         """
 
     def comparisons(self, user_id: str) -> ComparisonSet:
-        """Return what a user has said so far: training comparisons, or those that a newcomer was adapted by."""
+        """Return what a user has said so far: training comparisons, and those that the user was adapted by."""
+
+    def without_newcomers(self) -> AlignerContext:
+        """Return the same before anybody was adapted, for what is learnt once for everybody and kept."""
 
     def features(self, responses: ResponseTable) -> FloatArray:
         """Return frozen features of texts [R, F].

@@ -103,6 +103,9 @@ class PlantedContext:
         rows = Comparisons(np.zeros(4, np.int64), chosen, rejected) if self.knows(user_id) else Comparisons.empty()
         return ComparisonSet(UserTable.ungrouped([user_id]), ResponseTable(prompts, texts), rows)
 
+    def without_newcomers(self) -> PlantedContext:
+        return attrs.evolve(self, adapted=None)
+
     def features(self, responses: ResponseTable) -> FloatArray:
         sizes = [(len(p), len(text)) for p, text in zip(responses.prompts, responses.texts, strict=True)]
         return np.array(sizes, dtype=np.float64).reshape(-1, 2)

@@ -81,8 +81,10 @@ class DpoAligner:
             if is_kept(directory):  # another process was faster
                 return directory
             trl()  # an error now, rather than after candidates were written
-            everybody = [user, *sorted(context.method.seen_users())]
-            prompts = training_prompts(everybody, options.num_prompts, context)
+            own = training_prompts([user], options.num_prompts, context)
+            others = sorted(context.method.seen_users())
+            more = training_prompts(others, options.num_prompts, context.without_newcomers())
+            prompts = list(dict.fromkeys((*own, *more)))[: options.num_prompts]
             ranked = ranked_rows([user], prompts, context, options)
             rows = [*self._said(user, context), *ranked]
             train_policy(rows, directory, options, seed=context.seed, progress=context.progress)

@@ -123,9 +123,10 @@ class MixtureDpoAligner:
         context.progress.log("policy", **asdict(facts))
 
     def rows(self, context: AlignerContext) -> list[PreferenceRow]:
-        """Return what the policy is trained on: rows of the seen users, whoever asks."""
+        """Return what the policy is trained on: rows of the seen users, whoever asks and whatever they say now."""
         from copl.align.policies.material import ranked_rows, said_rows, training_prompts
 
+        context = context.without_newcomers()
         options, users = self._options, sorted(context.method.seen_users())
         rows = [row for user in users for row in said_rows(user, context.comparisons(user))] if options.said else []
         prompts = training_prompts(users, options.num_prompts, context)

@@ -3,8 +3,9 @@
     python -m benchmarks.main_job --beside ../a080d9a --out benchmarks/results/main_job.md
 
 Each part runs in a process of its own on one thread, in the other checkout and here: what other work does to the clock
-does little to processor time. `copl demo` begins with an empty cache; `copl evaluate` is given the runs it left without
-what an evaluation keeps, and no cache; scores are those of responses of the data for users who are seen.
+does little to processor time. `copl demo` begins with an empty cache. `copl evaluate` is given the runs it left, every
+evaluation forgotten, in the runs and in the cache: with what else the cache holds, as who evaluates on the machine that
+trained, and with no cache. Scores are those of responses of the data for users who are seen.
 """
 
 from __future__ import annotations
@@ -71,6 +72,14 @@ def run(checkout: Path, command: Sequence[str], scratch: Path) -> tuple[Part, st
     return Part(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024), said
 
 
+def _forget_evaluations(run_directory: Path, cache: Path) -> None:
+    """Remove what evaluations keep, in a run and in the cache."""
+    shutil.rmtree(run_directory / "evaluation")
+    shutil.rmtree(cache / "stages" / "evaluation", ignore_errors=True)
+    for page in ("metrics.json", "report.html"):
+        (run_directory / page).unlink(missing_ok=True)
+
+
 def measured(checkout: Path, scratch: Path, *, options: Sequence[str]) -> dict[str, Part]:
     """Return what each part takes in a checkout."""
     scratch.mkdir()
@@ -78,14 +87,10 @@ def measured(checkout: Path, scratch: Path, *, options: Sequence[str]) -> dict[s
     parts: dict[str, Part] = {}
     parts["copl demo"], _ = run(checkout, ["-m", "copl.cli", "demo", "--out", str(demo), *options], scratch)
     for method in ("copl", "btl"):
-        for kept in ("evaluation", "metrics.json", "report.html"):
-            path = demo / method / kept
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        command = ["-m", "copl.cli", "evaluate", str(demo / method), "--no-cache"]
-        parts[f"copl evaluate, {method}"], _ = run(checkout, command, scratch)
+        for said, options_of_it in ((method, []), (f"{method}, no cache", ["--no-cache"])):
+            _forget_evaluations(demo / method, scratch / "cache")
+            command = ["-m", "copl.cli", "evaluate", str(demo / method), *options_of_it]
+            parts[f"copl evaluate, {said}"], _ = run(checkout, command, scratch)
     whole, said = run(checkout, ["-c", _SCORING, str(demo / "copl"), str(demo / "data")], scratch)
     seconds = float(said.rpartition("seconds")[2])
     parts["500 known texts for 50 users"] = Part(seconds, whole.peak_mib)

@@ -65,7 +65,7 @@ class RewardOptions:
         2, help="looks without a lower validation loss before training stops", validator=validators.ge(1)
     )
     trainable_layers: int = option(
-        2,
+        1,
         help="adapt only this many of the top layers and keep the hidden states below them, computed once a response;"
         " 0 adapts all layers",
         validator=validators.ge(0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -173,3 +174,27 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).symlink_to((SHARED / "data" / place).resolve())
     return directory
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Callable[..., Path]:
+    """Writes a random classifier with the tokenizer of the tiny model, and returns its directory."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, LlamaConfig
+    from transformers import LlamaForSequenceClassification as LlamaClassifier
+
+    def write(kind: str, num_labels: int) -> Path:
+        directory = tmp_path_factory.mktemp(kind)
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+        sizes |= {"vocab_size": len(tokenizer), "num_labels": num_labels, "initializer_range": 0.5}
+        torch.manual_seed(0)
+        if kind == "bert":
+            net: Any = BertForSequenceClassification(BertConfig(**sizes, max_position_embeddings=64))
+        else:
+            net = LlamaClassifier(LlamaConfig(**sizes, pad_token_id=1, max_position_embeddings=64))
+        net.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+        return directory
+
+    return write

@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
 from copl import Model
 from copl.data.dataset import load_dataset
@@ -22,6 +21,9 @@ from copl.reward.calibration import fitted_weight
 from copl.reward.quality import QualityReward
 from copl.reward.reading import kept, steady
 from copl.runs.reference import reference_of
+
+if TYPE_CHECKING:
+    import torch
 
 PROMPTS = ["How do I boil an egg?", [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "No."}]]
 ANSWERS = [["Place the egg in cold water.", "Eight minutes.", "Why?"], ["Coffee then.", "A good walk."]]
@@ -187,29 +189,6 @@ def test_a_run_of_an_earlier_version_says_how_to_get_a_reference(
     without = Model.open(tmp_path / "copy")
     with pytest.raises(RunError, match="`copl train` with the same --out adds them"):
         without.score_many(rows, calibrated=True)
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Callable[..., Path]:
-    """Writes a random classifier with the tokenizer of the tiny model, and returns its directory."""
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, LlamaConfig
-    from transformers import LlamaForSequenceClassification as LlamaClassifier
-
-    def write(kind: str, num_labels: int) -> Path:
-        directory = tmp_path_factory.mktemp(kind)
-        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-        sizes |= {"vocab_size": len(tokenizer), "num_labels": num_labels, "initializer_range": 0.5}
-        torch.manual_seed(0)
-        if kind == "bert":
-            net: Any = BertForSequenceClassification(BertConfig(**sizes, max_position_embeddings=64))
-        else:
-            net = LlamaClassifier(LlamaConfig(**sizes, pad_token_id=1, max_position_embeddings=64))
-        net.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        return directory
-
-    return write
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

@@ -11,6 +11,8 @@ from attrs import frozen
 
 from copl.commands.parts.arguments import (
     COLUMNS_OPTION,
+    QUALITY_OPTION,
+    QUALITY_WEIGHT_OPTION,
     RUN_ARGUMENT,
     SEED_OPTION,
     SET_OPTION,
@@ -21,6 +23,7 @@ from copl.commands.parts.components import choose_components
 from copl.commands.parts.display import open_progress, say
 from copl.commands.parts.flags import takes_records
 from copl.commands.parts.interrupts import interruptible
+from copl.commands.parts.quality import quality_reward
 
 if TYPE_CHECKING:
     from copl.align.conduct import Assignment
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from copl.answers import AnswerRequests
     from copl.model import Model
     from copl.records import AdaptedUsers, ComparisonSet
+    from copl.reward.quality import QualityReward
     from copl.runs.recipe import Choice
 
 
@@ -58,6 +62,8 @@ class _Request:
     columns: COLUMNS_OPTION = None
     everybody: Annotated[bool, typer.Option("--everybody", help="All users of the training.")] = False
     num: Annotated[int, typer.Option("--num", "-n", help="Candidates for each prompt.")] = 8
+    quality: QUALITY_OPTION = None
+    quality_weight: QUALITY_WEIGHT_OPTION = None
     rows: Annotated[
         Path | None,
         typer.Option(
@@ -116,10 +122,13 @@ class _Request:
         seed = model.run.recipe.seed if self.seed is None else self.seed
         adapted = model.load_adapted(self.users) if self.users else model.adapt(said) if said is not None else None
         user_ids = _user_ids(model, self.user or (), adapted, everybody=self.everybody)
+        general = quality_reward(model, self.quality, self.quality_weight)
+        beside = "" if general is None else general.fingerprint
         key |= {"run": model.fingerprint, "adapted": _fingerprint(adapted), "support": _fingerprint_of_support(said)}
+        key |= {"quality": beside} if beside else {}
         with interruptible(self._what_is_kept), open_progress(None) as progress:
-            directory = policy_directory(model.run, chosen["aligner"])
-            context = RunContext(fitted_run(model), writer, directory, progress, seed, adapted, said)
+            directory = policy_directory(model.run, chosen["aligner"], beside)
+            context = RunContext(fitted_run(model, general), writer, directory, progress, seed, adapted, said)
             if self.rows is not None:
                 candidates = candidates_of(writer, prompts, num=self.num, seed=seed, progress=progress)
                 _say_if_short(sum(len(texts) < self.num for texts in candidates), self.num, chosen["generator"])
@@ -219,15 +228,15 @@ def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, 
     return tuple(dict.fromkeys(ids))
 
 
-def fitted_run(model: Model) -> Any:
-    """Return an opened run as aligners need it (`copl.align.context.FittedRun`)."""
-    from functools import cache
+def fitted_run(model: Model, quality: QualityReward | None = None) -> Any:
+    """Return an opened run as aligners need it (`copl.align.context.FittedRun`), with a quality beside its rewards."""
+    from functools import cache, partial
 
     from copl.align.context import FittedRun
     from copl.runs.pipeline import load_data
 
-    run = model.run
-    return FittedRun(run.root, model.method, run.recipe.stages, cache(lambda: load_data(run)[0]), model.scores)
+    run, scores = model.run, partial(model.scores, quality=quality)
+    return FittedRun(run.root, model.method, run.recipe.stages, cache(lambda: load_data(run)[0]), scores)
 
 
 def _fingerprint(adapted: AdaptedUsers | None) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from copl.commands.parts.arguments import COLUMNS_OPTION, RUN_ARGUMENT, USERS_OPTION, column_names
+from copl.commands.parts.arguments import (
+    COLUMNS_OPTION,
+    QUALITY_OPTION,
+    QUALITY_WEIGHT_OPTION,
+    RUN_ARGUMENT,
+    USERS_OPTION,
+    column_names,
+)
 from copl.commands.parts.display import say
-
-if TYPE_CHECKING:
-    from copl.model import Model
-    from copl.reward.quality import QualityReward
+from copl.commands.parts.quality import quality_reward
 
 
 def score(
@@ -35,14 +39,8 @@ def score(
             " standard deviation better.",
         ),
     ] = False,
-    quality: Annotated[
-        str | None,
-        typer.Option("--quality", help="Sequence classifier, by path or Hugging Face id, whose reward is added."),
-    ] = None,
-    quality_weight: Annotated[
-        float | None,
-        typer.Option("--quality-weight", help="Its weight. [default: what explains the run's split validation best]"),
-    ] = None,
+    quality: QUALITY_OPTION = None,
+    quality_weight: QUALITY_WEIGHT_OPTION = None,
 ) -> None:
     """Score responses for users; each row of the output says whether the user is known."""
     from copl.data.requests import check_score_target, read_score_rows, require_known, write_scores
@@ -55,27 +53,7 @@ def score(
     known = model.known_users(rows.requests.users, adapted)
     if not average_unknown:
         require_known(rows, known.union(adapted.user_ids if adapted else ()))
-    general = _quality(model, quality, quality_weight, calibrated=calibrated)
+    general = quality_reward(model, quality, quality_weight, calibrated=calibrated)
     rewards = model.scores(rows.requests, adapted, calibrated=calibrated, quality=general)
     write_scores(out, rows, rewards, known)
     say(f"wrote {len(rows.requests)} rewards to {out}")
-
-
-def _quality(model: Model, name: str | None, weight: float | None, *, calibrated: bool) -> QualityReward | None:
-    """The quality reward with the weight given, or else the one that the run's validation split speaks for."""
-    from copl.errors import OptionsError
-
-    if name is None:
-        if weight is not None:
-            raise OptionsError("--quality-weight belongs to a quality reward; name one with --quality")
-        return None
-    from copl.reward.quality import QualityReward
-
-    if weight is not None:
-        return QualityReward(name, weight=weight)
-    from copl.runs.pipeline import load_data
-
-    data, _ = load_data(model.run)
-    chosen = model.weigh(QualityReward(name), data.split("validation"), calibrated=calibrated)
-    say(f"quality counts {chosen.weight:.3g}, by the validation split")
-    return chosen

@@ -10,6 +10,7 @@ import copy
 import math
 import threading
 from collections import OrderedDict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -64,6 +65,7 @@ class QualityReward:
             raise OptionsError(f"quality: a weight is a finite number, not {weight}")
         self.name, self.weight = str(name), weight
         directory = HuggingFace(HuggingFaceOptions(path=self.name)).directory()
+        self._directory = directory
         self._model, self._tokenizer = _opened(directory)
         self._model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
         self._label = _label_of(self.name, self._model.config, label)
@@ -71,6 +73,17 @@ class QualityReward:
         self._limit = min(_LONGEST, max_positions(self._model, self._tokenizer))
         self._known: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is equal exactly when classifier, label and weight are."""
+        return f"{self._content}:{self._label}:{self.weight}"
+
+    @cached_property
+    def _content(self) -> str:
+        from copl.reward.backbones.checkpoints import fingerprint_directory
+
+        return fingerprint_directory(self._directory)
 
     def scores(self, responses: ResponseTable, rows: IntArray) -> FloatArray:
         """Return the quality [N] of the responses at `rows` [N].

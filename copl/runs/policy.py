@@ -50,9 +50,16 @@ def policies_of(run: Run) -> Path:
     return run.root / "policies" / run.fingerprint[:12]
 
 
-def policy_directory(run: Run, aligner: Choice) -> Path:
-    """Return where an aligner keeps what it makes for a run: one place for each setting of its options."""
-    return policies_of(run) / f"{aligner.name}-{canonical_hash(aligner.key())[:12]}"
+def policy_directory(run: Run, aligner: Choice, quality: str = "") -> Path:
+    """Return where an aligner keeps what it makes for a run: one place for each setting of its options.
+
+    Args:
+        run: the run.
+        aligner: the aligner.
+        quality: fingerprint of the quality reward that stands beside the run's rewards, if there is one.
+    """
+    key = {**aligner.key(), "quality": quality} if quality else aligner.key()
+    return policies_of(run) / f"{aligner.name}-{canonical_hash(key)[:12]}"
 
 
 def kept_policies(run: Run, aligner: str) -> list[Path]:

@@ -14,6 +14,7 @@ from copl.align import conduct
 from copl.align.aligners.best_of_n import BestOfN
 from copl.data.dataset import load_dataset
 from copl.model import Model
+from copl.reward.quality import QualityReward
 
 RunCopl = Callable[..., tuple[int, str, str]]
 PROMPTS = ["Why does my bread not rise?", "How do I clean a keyboard?", "How do I choose a good password?"]
@@ -110,6 +111,33 @@ def test_a_newcomer_whose_words_tell_nothing_is_unknown_and_it_says_so(
     code, _, err = run_copl("score", small_run, out, "--users", new, "--out", tmp_path / "scores.jsonl")
     assert code == 0, err
     assert [row["user_known"] for row in lines(tmp_path / "scores.jsonl")] == [False] * 3
+
+
+def test_a_quality_stands_beside_taste_in_answers_and_rows(
+    align: Callable[..., Any],
+    run_copl: RunCopl,
+    personal_run: Path,
+    prompts: Path,
+    classifier: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    path = classifier("bert", 1)
+    users = ("--user", "seen-0000", "--user", "seen-0001")
+    code, err, answers = align(*users, "--quality", path, "--quality-weight", 0.5)
+    assert code == 0, err
+    model, quality = Model.open(personal_run), QualityReward(path, weight=0.5)
+    for answer in answers:
+        both = model.score(answer["user_id"], answer["prompt"], answer["candidates"], quality=quality)
+        assert answer["rewards"] == pytest.approx(both, abs=1e-5)
+        assert answer["choice"] == int(np.argmax(both))
+    ranked = tmp_path / "rows.jsonl"
+    words = ("--generator", "facets", "--aligner", "dpo", "--rows", ranked, "--set", "aligner.near=0")
+    code, _, err = run_copl("align", personal_run, prompts, *words, *users, "--quality", path, "--quality-weight", 1e6)
+    assert code == 0, err
+    own = [[row["chosen"] for row in lines(ranked) if row["user_id"] == user] for user in users[1::2]]
+    assert own[0] == own[1]  # taste no longer counts
+    code, err, _ = align(*users, "--quality-weight", 1)
+    assert (code, "--quality-weight belongs to a quality reward" in err) == (2, True)
 
 
 def test_the_oracle_is_worth_most(align: Callable[..., Any], small_data: Path) -> None:

@@ -46,6 +46,14 @@ COLUMNS_OPTION: TypeAlias = Annotated[
         "--columns", metavar="NAME=COLUMN,...", help="Names of the rows' columns where they differ: user_id=worker,..."
     ),
 ]
+QUALITY_OPTION: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--quality", help="Sequence classifier, by path or Hugging Face id, whose reward is added."),
+]
+QUALITY_WEIGHT_OPTION: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--quality-weight", help="Its weight. [default: what explains the run's split validation best]"),
+]
 NO_CACHE_OPTION: TypeAlias = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor fill the cache that runs share.")
 ]

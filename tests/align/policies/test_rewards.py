@@ -164,3 +164,42 @@ def test_trl_trains_a_step_with_it(kind: str, model: Model, users: list[str], ti
     logged = next(record for record in trainer.state.log_history if "reward" in record)
     assert logged["reward"] == pytest.approx(sum(expected) / 4, abs=1e-5)
     assert "rewards/personal_reward/mean" in logged
+
+
+@pytest.mark.filterwarnings("ignore")  # of other packages
+def test_online_dpo_trains_a_step_with_it(model: Model, users: list[str], tiny_model: Path, tmp_path: Path) -> None:
+    extra.trl()
+    datasets = pytest.importorskip("datasets")
+    online_dpo = pytest.importorskip("trl.experimental.online_dpo")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    asked: list[list[str]] = []
+    reward = model.reward_function(calibrated=True)
+
+    def listening(**arguments: Any) -> list[float]:
+        asked.append(arguments["user_id"])
+        return reward(**arguments)
+
+    options = online_dpo.OnlineDPOConfig(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        max_new_tokens=5,
+        logging_steps=1,
+        use_cpu=True,
+        bf16=False,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = online_dpo.OnlineDPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tiny_model),
+        reward_funcs=listening,
+        args=options,
+        processing_class=AutoTokenizer.from_pretrained(tiny_model),
+        train_dataset=datasets.Dataset.from_list([{"prompt": "Tea?", "user_id": user} for user in users]),
+    )
+    trainer.train()
+    [ids] = asked
+    assert sorted(ids) == sorted(users * 2)
+    assert ids[:2] == ids[2:]  # two completions a prompt

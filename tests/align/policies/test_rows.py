@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copl import Model
+from copl.align.policies import extra
 from copl.align.policies.rows import RowOptions, plain_prompt, preference_rows, write_rows
 from copl.answers import AnswerRequests, CandidateRewards
 from copl.data.chat import messages_of
@@ -105,6 +107,26 @@ def test_rows_are_what_trl_reads(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no rows to write"):
         write_rows(tmp_path / "none.jsonl", [])
     assert not (tmp_path / "none.jsonl").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # of other packages
+def test_trl_trains_a_step_on_them(tiny_model: Path, tmp_path: Path) -> None:
+    trl, datasets = extra.trl(), pytest.importorskip("datasets")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    write_rows(tmp_path / "rows.jsonl", made([["a", "b"], ["c", "d"]], [[1.0, 0.0], [0.0, 2.0]]).rows)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn['role'] }}: {{ turn['content'] }}\n{% endfor %}"
+    options = {"max_steps": 1, "use_cpu": True, "bf16": False, "report_to": [], "save_strategy": "no"}
+    trainer = trl.DPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tiny_model),
+        args=trl.DPOConfig(output_dir=str(tmp_path / "out"), logging_steps=1, disable_tqdm=True, **options),
+        train_dataset=datasets.Dataset.from_json(str(tmp_path / "rows.jsonl"), cache_dir=str(tmp_path)),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
+    assert losses == [pytest.approx(math.log(2), abs=1e-3)]  # policy and reference are still the same
 
 
 def test_a_conversation_is_asked_in_turns() -> None:

@@ -93,6 +93,7 @@ class RunContext:
         seed: the same seed gives the same answers.
         adapted: newcomers.
         support: what the newcomers have said, where that is known; what seen users among them have said since.
+        simulated: users of whom all is known, whatever they have said; to an aligner that shows what they truly value.
     """
 
     run: FittedRun
@@ -102,6 +103,7 @@ class RunContext:
     seed: int = 0
     adapted: AdaptedUsers | None = None
     support: ComparisonSet | None = field(default=None)
+    simulated: frozenset[str] = frozenset()
 
     @property
     def method(self) -> PreferenceModel:
@@ -109,7 +111,8 @@ class RunContext:
 
     @cached_property
     def _known(self) -> frozenset[str]:
-        return frozenset((*self.run.method.seen_users(), *(self.adapted.known if self.adapted else ())))
+        newcomers = self.adapted.known if self.adapted else frozenset[str]()
+        return self.simulated.union(self.run.method.seen_users(), newcomers)
 
     def knows(self, user_id: str) -> bool:
         return user_id in self._known

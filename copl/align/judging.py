@@ -236,7 +236,17 @@ class PolicyJudge:
 
     def _context(self, name: str, case: _Case) -> RunContext:
         directory = self._directory(name) if name else Path()
-        return RunContext(self._run, self._generator, directory, self._progress, self._seed, case.adapted, case.support)
+        simulated = frozenset(case.user_ids if name in REFERENCES else ())  # also by a method that knows nobody
+        return RunContext(
+            self._run,
+            self._generator,
+            directory,
+            self._progress,
+            self._seed,
+            case.adapted,
+            case.support,
+            simulated=simulated,
+        )
 
     def _texts(self, name: str, aligner: Aligner, case: _Case) -> list[list[str]]:
         """Return what each user is shown to each prompt [P][U]."""

@@ -91,6 +91,25 @@ def test_references_are_where_they_must_be(personal_run: Path, data: PreferenceD
     assert counts[f"{ANSWERS}8"] == (given >= 8).sum() < counts[f"{ANSWERS}4"]
 
 
+@final
+class KnowsNobody:
+    """All that the measurement asks of a method that knows no users."""
+
+    def seen_users(self) -> Sequence[str]:
+        return ()
+
+
+def test_the_oracle_of_a_method_that_knows_nobody_is_no_other(
+    personal_run: Path, data: PreferenceData, method: PreferenceModel
+) -> None:
+    run = fitted(personal_run, data, method)
+    size = PolicySize(6, num_prompts=3, num_users=5)
+    anybody = judged(evolve(run, method=KnowsNobody()), size)  # type: ignore[arg-type]
+    assert values(anybody, "oracle", GAIN) == {"cold": 1, "heldout": 1}
+    assert anybody.measurements["oracle"] == judged(run, size).measurements["oracle"]
+    assert values(anybody, "best-of-n", BETTER_OFF) == {"cold": 0, "heldout": 0}
+
+
 def test_rewards_that_are_the_truth_make_best_of_n_the_oracle(
     personal_run: Path, data: PreferenceData, method: PreferenceModel
 ) -> None:

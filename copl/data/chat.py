@@ -27,6 +27,8 @@ def message_fault(value: Any) -> str | None:
     for place, message in enumerate(value, start=1):
         if not isinstance(message, Mapping):
             return f"message {place} is {type(message).__name__}, not an object with 'role' and 'content'"
+        if isinstance(message.get("content"), list):
+            return f"message {place} has a list of parts under 'content'; only text is understood: give the text itself"
         for key in ("role", "content"):
             if not isinstance(message.get(key), str) or not canonical_text(message[key]):
                 return f"message {place} has no text under {key!r}"

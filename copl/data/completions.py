@@ -1,7 +1,8 @@
 """What trainers of policies hand over: completions with their prompts, and whose reward each wants.
 
 A policy in training writes everything there is, and no training may end of it: an empty completion is one, and what no
-file could hold is taken out. Here and over HTTP the same is read, so that it gets the same reward.
+file could hold is taken out. What it thought before its answer is put aside (`copl.data.thinking`), as where candidates
+are written: nobody is shown it. Here and over HTTP the same is read, so that it gets the same reward.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, final
 from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.chat import encode_prompt, messages_of
 from copl.data.reading.faults import Faults
+from copl.data.reading.texts import kind_without_text
+from copl.data.thinking import OPENING, answer_in
 from copl.errors import DataError, UnknownUserWarning, quoted
 from copl.records import NOBODY
 
@@ -145,6 +148,9 @@ def _read(prompt: Any, completion: Any) -> tuple[str, str]:
     asked = _writable(prompt) if isinstance(prompt, str) else _messages(prompt)
     if isinstance(completion, str):
         text = _writable(completion)
+        if isinstance(asked, str) and asked.rstrip().endswith(OPENING):  # a template has begun the thinking
+            asked, text = asked.rstrip().removesuffix(OPENING), OPENING + text
+        text = answer_in(text)
     else:
         *before, last = _messages(completion)
         text = last["content"]
@@ -166,9 +172,8 @@ def _messages(value: Any) -> list[dict[str, str]]:
     """Chat messages with role and content alone; of content in parts, the text."""
     if not isinstance(value, Sequence) or not value or not all(isinstance(message, Mapping) for message in value):
         raise ValueFaultError(f"expected text or chat messages, got {quoted(value)}")
-    return [
-        {"role": str(message.get("role", "user")), "content": _content(message.get("content"))} for message in value
-    ]
+    read = [(str(message.get("role", "user")), _content(message.get("content"))) for message in value]
+    return [{"role": role, "content": answer_in(text) if role == "assistant" else text} for role, text in read]
 
 
 def _content(content: Any) -> str:
@@ -177,6 +182,8 @@ def _content(content: Any) -> str:
     if isinstance(content, str):
         return _writable(content)
     if isinstance(content, Sequence):
+        if kinds := [kind for part in content if (kind := kind_without_text(part))]:
+            raise ValueFaultError(f"a part of type {quoted(kinds[0])}, but rewards are of text; leave such parts out")
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]
         return _writable("\n".join(part for part in parts if part and isinstance(part, str)))
     raise ValueFaultError(f"expected the content of a message, got {quoted(content)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from copl.interfaces.answering import Aligner, AlignerContext, ChecksPrompts, CountsTokens, Generator
+from copl.interfaces.answering import Aligner, AlignerContext, ChecksPrompts, CountsTokens, CutText, Generator
 from copl.interfaces.method import FormerRun, PreferenceModel
 from copl.interfaces.stages import (
     AdaptationStrategy,
@@ -33,6 +33,7 @@ __all__ = [
     "Backbone",
     "ChecksPrompts",
     "CountsTokens",
+    "CutText",
     "DatasetSource",
     "EvaluationContext",
     "ExpertGate",

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, final, runtime_checkable
 
 if TYPE_CHECKING:
     from copl.answers import Answer, AnswerRequests, CandidateRewards
     from copl.interfaces.method import PreferenceModel
     from copl.interfaces.work import Progress
     from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable
+
+
+@final
+class CutText(str):
+    """A candidate that was broken off at the longest that its generator writes; a text like any other besides."""
+
+    __slots__ = ()
 
 
 class Generator(Protocol):
@@ -30,6 +37,9 @@ class Generator(Protocol):
 
     def candidates(self, prompts: Sequence[str], *, num: int, seed: int, progress: Progress) -> Sequence[Sequence[str]]:
         """Return `num` candidates for each prompt, or fewer where there are no more, but at least one.
+
+        What a language model thought before its answer is no part of one (`copl.data.thinking`), and one that was
+        broken off may be a `CutText`, which a service then says.
 
         What a candidate says depends on its prompt, its place and the seed, on nothing else: neither on the other
         prompts nor on `num`. (A service that others run may not keep to that.)

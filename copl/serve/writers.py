@@ -17,7 +17,9 @@ from attrs import frozen
 
 from copl.align.choosing import candidates_of
 from copl.data.chat import messages_of
+from copl.data.thinking import answer_in
 from copl.errors import CoplError, OptionsError, one_line, suggest
+from copl.interfaces import CutText
 from copl.serve.faults import ApiError
 from copl.system.progress import SilentProgress
 
@@ -146,7 +148,9 @@ class Upstream:
             raise _failed(error) from error
         texts = [text for answer in answers for text in answer.texts]
         if not texts:
-            raise ApiError(502, "the language model upstream gave no text")
+            why = ": it was at its limit before it came to an answer; allow it more max_tokens"
+            ended_early = any(answer.ended_early for answer in answers)
+            raise ApiError(502, f"the language model upstream gave no text{why if ended_early else ''}")
         completion_tokens = sum(answer.completion_tokens for answer in answers)
         cut = frozenset[str]().union(*(answer.cut for answer in answers))
         return Written(tuple(texts[:num]), answers[0].model, answers[0].prompt_tokens, completion_tokens, cut)
@@ -166,16 +170,18 @@ class _Answer:
     prompt_tokens: int
     completion_tokens: int
     cut: frozenset[str]
+    ended_early: bool
 
 
 def _answer(value: Any, model: str) -> _Answer:
-    contents = [choice.message.content for choice in value.choices or ()]
-    cut = frozenset(
-        text for text, one in zip(contents, value.choices or (), strict=True) if text and one.finish_reason == "length"
-    )
+    choices = value.choices or ()
+    contents = [choice.message.content for choice in choices]
+    contents = [answer_in(text) if isinstance(text, str) else text for text in contents]
+    cut = frozenset(text for text, one in zip(contents, choices, strict=True) if text and one.finish_reason == "length")
     texts = tuple(text for text in contents if isinstance(text, str) and text.strip())
     asked, answered = (getattr(value.usage, f"{name}_tokens", None) or 0 for name in ("prompt", "completion"))
-    return _Answer(len(contents), texts, value.model or model, asked, answered, cut)
+    ended_early = any(choice.finish_reason == "length" for choice in choices) and not texts
+    return _Answer(len(contents), texts, value.model or model, asked, answered, cut, ended_early)
 
 
 def _failed(error: Exception) -> ApiError:
@@ -286,7 +292,8 @@ class Embedded:
             except CoplError as error:
                 faults += error.faults
                 continue
-            return Written(texts, name, len(prompt.split()), sum(len(text.split()) for text in texts))
+            cut = frozenset(text for text in texts if isinstance(text, CutText))
+            return Written(texts, name, len(prompt.split()), sum(len(text.split()) for text in texts), cut)
         raise CoplError(faults)
 
     async def close(self) -> None:

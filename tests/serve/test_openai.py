@@ -185,6 +185,20 @@ def test_a_response_that_cannot_be_is_refused_in_one_line(
     assert "\n" not in body["message"]
 
 
+def test_what_the_upstream_thought_is_put_aside(serving: Callable[..., Running]) -> None:
+    with upstream(["<think>An egg?</think>\n\nEight minutes.", "<think>An egg? Hm"]) as (url, _):
+        service = serving(upstream=url)
+        body = {"model": "tiny", "messages": ASKED, "candidates": 2}
+        answer = service.http.post("/v1/chat/completions", json=body).json()
+        assert answer["copl"]["candidates"] == ["Eight minutes."]
+        assert answer["choices"][0]["message"]["content"] == "Eight minutes."
+    cut = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "<think>An egg? Hm"}}
+    with upstream(choices=[cut]) as (url, _):
+        refused = serving(upstream=url).http.post("/v1/chat/completions", json={**body, "candidates": 1})
+        assert refused.status_code == 502
+        assert "gave no text: it was at its limit before it came to an answer" in refused.json()["error"]["message"]
+
+
 def test_an_answer_that_was_cut_off_says_so(serving: Callable[..., Running]) -> None:
     cut = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "First, "}}
     with upstream(choices=[cut]) as (url, _):

@@ -1,13 +1,16 @@
-"""Who may wait for the writer in this process."""
+"""Who may wait for the writer in this process, and what it says of what it has written."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from copl.align.generators.local import LocalGenerator, LocalOptions
 from copl.serve.faults import ApiError
-from copl.serve.writers import WritersLine
+from copl.serve.writers import Embedded, WritersLine
 
 
 def writer_that_takes(seconds: float) -> WritersLine:
@@ -35,3 +38,14 @@ def test_a_slow_writer_refuses_the_ninth_and_says_when_to_ask_again() -> None:
     assert refused.value.headers == {"Retry-After": "40"}
     with line.waiting():
         pass
+
+
+def test_what_a_model_here_had_to_break_off_is_known(tiny_model: Path) -> None:
+    async def write() -> None:
+        embedded = Embedded(["local"])
+        embedded._generators = [LocalGenerator(LocalOptions(model=str(tiny_model), max_tokens=3))]
+        written = await embedded.write("tea?", 2, {"seed": 0})
+        assert written.cut == {*written.texts}
+        await embedded.close()
+
+    asyncio.run(write())

@@ -15,7 +15,9 @@ from copl.align.prompts import told_first
 from copl.align.seeds import seed_of
 from copl.data.canonical import canonical_text
 from copl.data.chat import messages_of
+from copl.data.thinking import answer_in
 from copl.errors import BackboneError, quoted
+from copl.interfaces import CutText
 from copl.options import option
 from copl.plugins import Component
 
@@ -106,9 +108,10 @@ class OpenAiGenerator:
             raise self._fault(f"cannot be reached ({_one_line(str(error.__cause__ or error))})") from error
         except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
             raise self._fault(f"gave something that is no chat completion ({_one_line(str(error))})") from error
-        if not isinstance(text, str) or not _clean(text):
+        answer = _clean(answer_in(text)) if isinstance(text, str) else ""
+        if not answer:
             raise self._fault(f"gave no text to {quoted(prompt)}{self._why(choice)}")
-        return _clean(text)
+        return CutText(answer) if getattr(choice, "finish_reason", None) == "length" else answer
 
     def _why(self, choice: Any) -> str:
         """Return why a service gave no text, as far as it says so."""

@@ -19,7 +19,9 @@ from copl.align.policies.words import has_marks, marks_of, tokens_of
 from copl.align.sampling import SamplingOptions, sample
 from copl.data.canonical import canonical_text
 from copl.data.chat import messages_of
+from copl.data.thinking import OPENING, answer_in
 from copl.errors import BackboneError, in_brief
+from copl.interfaces import CutText
 from copl.reward.backbones.checkpoints import fingerprint_directory, quiet
 from copl.reward.backbones.language_models import language_model_directory
 from copl.reward.backbones.standalone import TextError, chat_template, render
@@ -120,6 +122,14 @@ class Writer:
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         listed = ends if isinstance(ends, list | tuple) else [ends]
         return frozenset(int(end) for end in (*listed, self.end) if end is not None)
+
+    @cached_property
+    def _begins_thinking(self) -> bool:
+        """Whether its chat template ends with the mark that opens the thinking, so that the model writes none."""
+        try:
+            return render(self.tokenizer, messages_of("?"), asks=True).rstrip().endswith(OPENING)
+        except TextError:  # whatever this template wants besides, prompts may have it
+            return False
 
     @cached_property
     def _marks(self) -> frozenset[int]:
@@ -240,16 +250,35 @@ class Writer:
     def write(self, question: Sequence[int], streams: Sequence[np.random.Generator], how: SamplingOptions) -> list[str]:
         """Return a response for each stream of random numbers, in its one spelling; an ellipsis where it is blank.
 
+        What the model thought before it is put aside, and what was broken off is a `CutText`.
+
         Args:
             question: the prompt, from `questions`.
             streams: one for each response; the same stream gives the same response.
             how: how tokens are drawn, and where a response is broken off.
+
+        Raises:
+            BackboneError: one was broken off before the answer began.
         """
         rows = sample(self.model, question, streams, how, ends=self._ends)
         texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+        cut = [len(row) == how.max_tokens for row in rows]
         if not self.chat:  # a model that was taught no end goes on with the next question
-            texts = [text.partition("\n\nHuman:")[0] for text in texts]
-        return [canonical_text(text) or _NO_WORDS for text in texts]
+            ends = [text.partition("\n\nHuman:") for text in texts]
+            texts = [text for text, _, _ in ends]
+            cut = [was_cut and not mark for was_cut, (_, mark, _) in zip(cut, ends, strict=True)]
+        elif self._begins_thinking:
+            texts = [OPENING + text for text in texts]
+        return [self._answer(text, was_cut, how) for text, was_cut in zip(texts, cut, strict=True)]
+
+    def _answer(self, text: str, was_cut: bool, how: SamplingOptions) -> str:
+        answer = canonical_text(answer_in(text))
+        if was_cut and not answer and text.strip():
+            raise BackboneError(
+                f"{self.directory.name} was still thinking after {how.max_tokens} tokens; let it write more, or take a"
+                " model that answers at once"
+            )
+        return CutText(answer or _NO_WORDS) if was_cut else answer or _NO_WORDS
 
 
 def _written_in(prompt: str) -> list[str]:

@@ -16,6 +16,7 @@ from copl.data.checking.shortcuts import list_shape, trivial_rules
 from copl.data.checking.spelling import spelling_findings
 from copl.data.making.notes import omissions
 from copl.data.pairs import contradictions, occurring, pair_numbers, repeats
+from copl.data.thinking import answer_in
 from copl.errors import quoted
 from copl.evidence import LeftOut
 from copl.judgements import KINDS, Judgements
@@ -61,6 +62,13 @@ def _texts(data: PreferenceData) -> Iterator[Finding]:
         advice = "no model reads that much; is it one text?"
         where = f"responses, such as row {huge[0]}"
         yield Finding("warning", f"response longer than {_HUGE:,} characters", where, len(huge), advice)
+    thought = [row for row, text in enumerate(data.responses.texts) if answer_in(text) != text]
+    if thought:
+        advice = (
+            "generators and reward functions put it aside; take it out of the rows, unless it is what people judged"
+        )
+        where = f"responses, such as row {thought[0]}"
+        yield Finding("warning", "response with what a model thought before it", where, len(thought), advice)
     twice = len(data.responses) - len(data.responses.rows)
     if twice:
         advice = "make the data set again, so that each response has one row"

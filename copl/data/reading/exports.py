@@ -16,7 +16,7 @@ from copl.data.reading import values
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text, unknown_kind, unpacked_name
 from copl.data.reading.hub import PARQUET, parquet_rows
-from copl.data.reading.texts import clean
+from copl.data.reading.texts import clean, kind_without_text
 from copl.errors import DataError, of_json, quoted
 
 _TABLES = (".csv", ".tsv", ".xlsx")
@@ -37,6 +37,7 @@ class Export:
     numbers: Sequence[int]
     faults: Faults
     _ids: dict[str, str] = attrs.field(factory=dict, init=False)
+    _unread: dict[str, set[int]] = attrs.field(factory=dict, init=False)
 
     def fault(self, number: int, message: str) -> None:
         """Add what is wrong with an entry."""
@@ -51,14 +52,31 @@ class Export:
         self._ids.setdefault("text" if isinstance(value, str) else "number", user)
         return user
 
+    def text(self, number: int, content: Any) -> str:
+        """Return the text of a message of an entry, see `text_of`; what was shown beside it, the notes say."""
+        self.see(number, content)
+        return text_of(content)
+
+    def see(self, number: int, parts: Any) -> None:
+        """Take down which parts of a message are pictures, sound or files, which nobody reads here."""
+        for part in parts if isinstance(parts, list | tuple) else ():
+            if kind := kind_without_text(part):
+                self._unread.setdefault(kind, set()).add(number)
+
     @property
     def notes(self) -> list[str]:
         """What a person should know of the entries that were read."""
-        if len(set(self._ids.values())) < 2:
-            return []
-        number, text = quoted(self._ids["number"]), quoted(self._ids["text"])
-        return [f"Some users are named by a number and some by text, such as {number} and {text}; one may be taken for "
-                "two."]  # fmt: skip
+        told = []
+        if len(set(self._ids.values())) > 1:
+            number, text = quoted(self._ids["number"]), quoted(self._ids["text"])
+            told.append(f"Some users are named by a number and some by text, such as {number} and {text}; one may be "
+                        "taken for two.")  # fmt: skip
+        if self._unread:
+            count = len(set().union(*self._unread.values()))
+            kinds = ", ".join(sorted(self._unread))
+            told.append(f"{count:,} entries have more than text ({kinds}), which was not read: what is learnt of them "
+                        "rests on their text alone.")  # fmt: skip
+        return told
 
 
 def read_export(path: Path) -> Export:

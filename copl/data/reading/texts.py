@@ -12,6 +12,18 @@ ASSISTANT = "\n\nAssistant:"
 HUMAN = "\n\nHuman:"
 
 
+_NO_TEXT = ("image", "picture", "audio", "video", "file", "doc")
+
+
+def kind_without_text(part: Any) -> str | None:
+    """Return the type of a part of a message, such as ``image_url``, that a person saw or heard and no text tells.
+
+    Thoughts of the model and calls of tools are none of these: they were not shown.
+    """
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return kind if isinstance(kind, str) and any(name in kind.lower() for name in _NO_TEXT) else None
+
+
 def storable(value: Any) -> str:
     """Return a text without NUL bytes and halves of surrogate pairs, which no file can keep; nothing for no text."""
     text = value if isinstance(value, str) else "" if value is None else str(value)

@@ -9,8 +9,9 @@ first answers; what follows the first prompt is then compared as a whole, or lef
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, final
 
 import attrs
@@ -18,12 +19,15 @@ import attrs
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.exported import ExportSource
-from copl.data.reading.exports import Export, missing, text_of
+from copl.data.reading.exports import Export, missing
+from copl.data.thinking import answer_in
 from copl.errors import quoted
 from copl.options import option
 from copl.plugins import Component
 
 Turns = list[tuple[str, str]]
+Read = Callable[[Any], str]
+"""Reads the content of a message."""
 
 _VOTES = {
     "leftvote": "a", "rightvote": "b", "tievote": "tie", "bothbad_vote": "bad",
@@ -76,7 +80,7 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
             export.fault(number, f"{told}; name the field that says who voted with user={there}")
             return
         count = 1 if kind in _THUMBS else 2
-        sides = _sides(entry, count)
+        sides = _sides(entry, count, partial(export.text, number))
         if isinstance(sides, str):
             export.fault(number, sides)
             return
@@ -108,30 +112,30 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
             collected.tie(said, *answers, both_bad=vote == "bad")
 
 
-def _sides(entry: Mapping[str, Any], count: int) -> list[Turns] | str:
+def _sides(entry: Mapping[str, Any], count: int, read: Read) -> list[Turns] | str:
     """Return the turns of each conversation, or what is wrong."""
     if "conversation_a" in entry:
         given = [entry.get("conversation_a"), entry.get("conversation_b")]
-        sides = [_messages(side) for side in given]
+        sides = [_messages(side, read) for side in given]
     else:
         states = entry.get("states") if count == 2 else [entry.get("state")]
         if not isinstance(states, list) or len(states) != count or not all(isinstance(s, Mapping) for s in states):
             return missing("states" if count == 2 else "state", states, f"{count} conversations")
-        sides = [_logged(state) for state in states]
+        sides = [_logged(state, read) for state in states]
     faults = [side for side in sides if isinstance(side, str)]
     return faults[0] if faults else [side for side in sides if not isinstance(side, str)]
 
 
-def _messages(conversation: Any) -> Turns | str:
+def _messages(conversation: Any, read: Read) -> Turns | str:
     if isinstance(conversation, str):  # tables keep lists as text
         with suppress(ValueError, RecursionError):
             conversation = json.loads(conversation)
     if not isinstance(conversation, list) or not all(isinstance(message, Mapping) for message in conversation):
         return missing("conversation_a or conversation_b", conversation, "a list of messages")
-    return [(str(message.get("role")), text_of(message.get("content"))) for message in conversation]
+    return [_turn(str(message.get("role")), read(message.get("content"))) for message in conversation]
 
 
-def _logged(state: Mapping[str, Any]) -> Turns | str:
+def _logged(state: Mapping[str, Any], read: Read) -> Turns | str:
     """Return the turns of a conversation as FastChat keeps it, without those of its template."""
     messages, offset = state.get("messages"), state.get("offset", 0)
     if not isinstance(messages, list):
@@ -139,16 +143,24 @@ def _logged(state: Mapping[str, Any]) -> Turns | str:
     if not isinstance(offset, int | None) or isinstance(offset, bool):
         return missing("states: offset", offset, "a number of messages")
     turns: Turns = []
-    system = text_of(state.get("system_message", state.get("system")))
+    system = read(state.get("system_message", state.get("system")))
     roles = state.get("roles")
     named = roles if isinstance(roles, list | tuple) and len(roles) == 2 else ("USER", "ASSISTANT")
     for message in messages[max(offset or 0, 0) :]:
         if not isinstance(message, list | tuple) or len(message) < 2 or not isinstance(message[0], str):
             return f"states: messages: expected pairs of a role and a text, got {quoted(message)}"
         content = message[1]
-        text = text_of(content[:1] if isinstance(content, list) else content)
-        turns.append(("assistant" if message[0] == named[1] else "user", text))
+        if isinstance(content, list):  # a text with its pictures
+            pictures = content[1] if len(content) > 1 else ()
+            read([{"type": "image"} for _ in pictures or ()])
+            content = content[:1]
+        turns.append(_turn("assistant" if message[0] == named[1] else "user", read(content)))
     return [("system", system), *turns] if system.strip() and turns else turns
+
+
+def _turn(role: str, text: str) -> tuple[str, str]:
+    """A turn, without what a model thought before it."""
+    return role, answer_in(text) if role == "assistant" else text
 
 
 def _prompt(turns: Turns) -> str:

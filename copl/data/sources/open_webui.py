@@ -18,6 +18,7 @@ from copl.data.making.collected import Collected, CollectedOptions, Said
 from copl.data.making.exported import ExportSource
 from copl.data.reading.exports import Export, missing, text_of
 from copl.data.reading.texts import clean
+from copl.data.thinking import answer_in
 from copl.plugins import Component
 
 _ROLES = ("system", "user", "assistant")
@@ -69,11 +70,18 @@ def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Coll
         return
     time = collected.time(entry.get("updated_at"), entry.get("created_at"))
     parent = rated.get("parentId")
-    prompt = _prompt(messages, parent)
-    if prompt is None:
+    turns = _turns(messages, parent)
+    if turns is None:
         collected.drop("whose prompt was deleted")
         return
-    _judge(Said(user, prompt, time), sign, str(wanted), messages, collected)
+    answers = (message for message in messages.values() if message.get("parentId") == parent)
+    for message in (*turns, *answers):
+        export.see(number, message.get("content"))
+        export.see(number, message.get("files"))
+    if not any(map(_text_of, turns)):
+        collected.drop("whose prompt has no text")
+        return
+    _judge(Said(user, _prompt(turns), time), sign, str(wanted), messages, collected)
 
 
 def _judge(
@@ -153,26 +161,33 @@ def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
 
 
 def _answer(content: Any) -> str:
-    return clean(_HIDDEN.sub("", text_of(content)))
+    return clean(answer_in(_HIDDEN.sub("", text_of(content))))
 
 
-def _prompt(messages: Mapping[str, Mapping[str, Any]], last: Any) -> str | None:
+def _turns(messages: Mapping[str, Mapping[str, Any]], last: Any) -> list[Mapping[str, Any]] | None:
     """Return the conversation from its beginning to the message `last`, or None where a part of it is not there."""
-    turns: list[dict[str, str]] = []
+    turns: list[Mapping[str, Any]] = []
     for _ in range(_DEPTH):
         if last is None:
             break
         message = messages.get(str(last))
         if message is None or message.get("role") not in _ROLES:
             return None
-        given = message.get("content")
-        content = _answer(given) if message["role"] == "assistant" else text_of(given)
-        if content.strip():
-            turns.append({"role": str(message["role"]), "content": content})
+        turns.append(message)
         last = message.get("parentId")
     else:
         return None
-    return encode_prompt(turns[::-1]) if turns else None
+    return turns[::-1] or None
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    return _answer(content) if message["role"] == "assistant" else text_of(content)
+
+
+def _prompt(turns: Sequence[Mapping[str, Any]]) -> str:
+    texts = ((str(message["role"]), _text_of(message)) for message in turns)
+    return encode_prompt([{"role": role, "content": text} for role, text in texts if text.strip()])
 
 
 COMPONENTS = [

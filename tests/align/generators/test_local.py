@@ -12,6 +12,7 @@ from copl.align.generators.local import LocalGenerator, LocalOptions
 from copl.align.policies.writer import Writer
 from copl.align.prompts import told_first
 from copl.errors import BackboneError
+from copl.interfaces import CutText
 from copl.options import parse_options
 from copl.system.progress import LineProgress, SilentProgress
 
@@ -56,6 +57,22 @@ def test_the_chat_template_is_used_where_there_is_one(tiny_model: Path, tmp_path
     assert spoken.prompt_ids(told_first("tea?", "Be brief."), 99) == spoken.prompt_ids(CHAT, 99)
     assert write(chat, ["tea?"], system="Be brief.") != write(chat, ["tea?"])
     assert generator(chat).fingerprint() != generator(tiny_model).fingerprint()
+
+
+def test_a_text_at_its_limit_is_cut_and_says_so(tiny_model: Path) -> None:
+    written = generator(tiny_model, max_tokens=4)
+    assert len(written._writer._marks) < 9  # known before more words end a text: every other one
+    written._writer.__dict__["_ends"] = frozenset(range(0, 1010, 2))
+    (texts,) = written.candidates(["tea?"], num=8, seed=0, progress=SilentProgress())
+    assert {isinstance(text, CutText) for text in texts} == {True, False}
+    assert all(written.num_tokens(text) < 4 for text in texts if not isinstance(text, CutText))
+
+
+def test_a_model_that_thinks_writes_its_answer_or_says_that_it_did_not(tiny_model: Path, tmp_path: Path) -> None:
+    chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
+    (chat / "chat_template.jinja").write_text(TEMPLATE.replace("bread bread{%", "<think>\n{%"))
+    with pytest.raises(BackboneError, match="chat was still thinking after 12 tokens; let it write more"):
+        write(chat, ["tea?"])
 
 
 def test_other_options_are_another_writer(tiny_model: Path) -> None:

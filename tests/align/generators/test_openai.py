@@ -12,6 +12,7 @@ import pytest
 
 from copl.align.generators.openai import OpenAiGenerator, OpenAiOptions
 from copl.errors import BackboneError
+from copl.interfaces import CutText
 from copl.system.progress import SilentProgress
 
 pytest.importorskip("openai")
@@ -127,6 +128,18 @@ def test_a_busy_service_is_asked_again(service: Service) -> None:
     assert len(service.asked) == 3
 
 
+def test_thoughts_are_put_aside_and_what_was_cut_says_so(service: Service) -> None:
+    def reply(number: int, body: dict[str, Any]) -> tuple[int, Any]:
+        whole = said(body, "<think>Tea? Hm.</think>\n\nYes.")
+        reason = "length" if number == 2 else "stop"
+        return 200, {**whole, "choices": [{**whole["choices"][0], "finish_reason": reason}]}
+
+    service.reply = reply
+    ((one, other),) = ask(service, ["tea?"], num=2, concurrency=1)
+    assert one == other == "Yes."
+    assert [isinstance(text, CutText) for text in (one, other)] == [False, True]
+
+
 def test_what_no_file_can_hold_is_taken_out(service: Service) -> None:
     service.reply = lambda number, body: (200, said(body, " yes\x00 \ud800! "))
     assert ask(service, ["tea?"], num=1) == [("yes ?!",)]
@@ -138,6 +151,10 @@ def test_what_no_file_can_hold_is_taken_out(service: Service) -> None:
         (lambda body: (401, {"error": {"message": "wrong key"}}), "answers 401: .*wrong key"),
         (lambda body: (200, said(body, " ")), "gave no text to 'tea\\?'"),
         (lambda body: (200, {**said(body), "choices": []}), "gave no text"),
+        (
+            lambda body: (200, ended(body, "length", content="<think>Tea? Hm")),
+            "after 512 tokens it was still thinking; .*max_tokens=2048",
+        ),
         (
             lambda body: (200, ended(body, "length")),
             "after 512 tokens it was still thinking; .*max_tokens=2048",

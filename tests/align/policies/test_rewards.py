@@ -96,9 +96,30 @@ def test_messages_before_the_last_belong_to_the_prompt(model: Model, users: list
     assert found == pytest.approx(model.score(users[0], prompt, ["Tea."]), abs=1e-6)
 
 
+def test_a_completion_is_worth_what_its_answer_is_whatever_was_thought_before(model: Model, users: list[str]) -> None:
+    reward = model.reward_function(user=users[0])
+    answer, silent = reward(prompts=["Tea?"] * 2, completions=["Coffee then.", ""])
+    thought = "<think>Tea? Hm.</think>\nCoffee then."
+    asked = as_messages(["Tea?"] * 3, "user")
+    written = [thought, "Tea? Hm.\n</think>\n\nCoffee then.", "<think>Tea? Hm"]
+    expected = pytest.approx([answer, answer, silent], abs=1e-6)
+    assert reward(prompts=asked, completions=as_messages(written, "assistant")) == expected
+    assert reward(prompts=["Tea?"] * 3, completions=written) == expected
+    opened = reward(prompts=["Tea? <think>\n"] * 2, completions=["Hm</think>Coffee then.", "Hm"])
+    assert opened == pytest.approx([answer, silent], abs=1e-6)
+    said_before = [{"role": "assistant", "content": thought}, {"role": "user", "content": "No."}]
+    plain = [{"role": "assistant", "content": "Coffee then."}, said_before[1]]
+    found = [reward(prompts=[[*asked[0], *turns]], completions=["Tea."]) for turns in (said_before, plain)]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (
+            {"prompts": [[{"role": "user", "content": [{"type": "image"}]}]], "completions": ["c"], "user_id": ["a"]},
+            "completion 1: a part of type 'image', but rewards are of text",
+        ),
         ({"prompts": ["p"], "completions": ["c", "d"], "user_id": ["a"]}, "1 prompts but 2 completions"),
         ({"prompts": ["p"], "completions": ["c"]}, "no column 'user_id'"),
         ({"prompts": ["p"], "completions": ["c"], "user_id": ["a", "b"]}, "2 values for 1 completions"),

@@ -70,6 +70,8 @@ def test_a_sound_data_set_gives_no_finding() -> None:
          "rows left out", "source", 7),
         (data_set(["[{'role': 'assistant', 'content': 'a'}]", "b"], train=[(0, 0, 1)]), "error", "list of messages",
          "row 0", 1),
+        (data_set(["a", "<think>Hm.</think>b", "c\n</think>\nd"], train=[(0, 0, 1)]), "warning", "a model thought",
+         "row 1", 2),
         (data_set(["a", "b" * 100_001], train=[(0, 0, 1)]), "warning", "longer than 100,000", "row 1", 1),
         (data_set(['["a"]', "b", "['c', 'd']"], train=[(0, 0, 1)]), "warning", "list of texts", "row 0", 2),
         (data_set(train=[*TRAIN, (1, 0, 1), (2, 6, 7), (3, 0, 1)]), "warning", "nobody has a response in common",

@@ -169,7 +169,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("group", ["g"], "expected text or a whole number, got a list"),
     ("prompt", [{"role": "user", "content": "a\0b"}], "message 1: the text holds a NUL byte; remove it"),
     ("chosen", [{"role": "assistant", "content": "a\0b"}], "message 1: the text holds a NUL byte; remove it"),
-    ("prompt", [{"role": "user", "content": [{"type": "text"}]}], "message 1 has no text under 'content'"),
+    ("prompt", [{"role": "user", "content": [{"type": "text"}]}], "message 1 has a list of parts under 'content'"),
 ]
 
 

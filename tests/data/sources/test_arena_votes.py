@@ -99,6 +99,27 @@ def test_published_battles(tmp_path: Path) -> None:
     assert data.splits["train"].time.tolist() == [times[1].timestamp()]
 
 
+def test_pictures_are_told_and_thoughts_are_no_part_of_an_answer(tmp_path: Path) -> None:
+    shown = state("What is it?", "<think>Hm.</think>A cat.")
+    shown["messages"][0][1] = ["What is it?", ["0123"]]
+    battle = {
+        "winner": "model_a", "judge": "ben",
+        "conversation_a": [{"role": "user", "content": [{"type": "text", "text": "Why?"}, {"type": "input_audio"}]},
+                           {"role": "assistant", "content": "Because.\n</think>\nIt is so."}],
+        "conversation_b": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "No idea."}],
+    }  # fmt: skip
+    entries = [vote("leftvote", shown, {**shown, "messages": [shown["messages"][0], ["ASSISTANT", "A dog."]]}), battle]
+    data = made("arena-votes", written(tmp_path / "log.json", entries, lines=True))
+    assert said(data) == {
+        ("10.0.0.1", "choice", "A cat.", "A dog.", 1.0),
+        ("ben", "choice", "It is so.", "No idea.", 1.0),
+    }
+    assert notes(data) == [
+        "2 entries have more than text (image, input_audio), which was not read: what is learnt of them rests on their "
+        "text alone."
+    ]
+
+
 def test_characters_that_no_file_can_keep_are_left_out(tmp_path: Path) -> None:
     one, other = state("Why\x00?", "Because.\ud800"), state("Why?", "No idea.", system_message="\u200b\x00")
     data = made("arena-votes", written(tmp_path / "l.json", [vote("leftvote", one, other)], lines=True))

@@ -144,6 +144,23 @@ def test_what_a_model_thinks_beforehand_is_no_part_of_its_answer(tmp_path: Path)
     ]  # fmt: skip
 
 
+def test_pictures_and_files_are_told(tmp_path: Path) -> None:
+    plain = {"1": message("user", "What is it?", None), "2": message("assistant", "A cat.", "1")}
+    shown = {**plain, "1": message("user", "What is it?", None, files=[{"type": "image", "url": "data:"}])}
+    drawn = {**plain, "2": message("assistant", "Here.", "1", files=[{"type": "image", "url": "x"}, {"type": "file"}])}
+    parts = [{"type": "text", "text": "Who?"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    entries = [feedback(1, "2", messages, user) for user, messages in zip("abc", (plain, shown, drawn), strict=True)]
+    entries.append(feedback(1, "2", {**plain, "1": message("user", parts, None)}, "d"))
+    entries.append(feedback(1, "2", {**plain, "1": message("user", parts[1:], None)}, "e"))
+    data = made("open-webui", written(tmp_path / "f.json", entries))
+    assert {user for user, *_ in said(data)} == set("abcd")
+    assert notes(data) == [
+        "4 entries have more than text (file, image, image_url), which was not read: what is learnt of them rests on "
+        "their text alone.",
+        "1 rows were left out: whose prompt has no text.",
+    ]
+
+
 def test_ratings_as_tables_write_them_and_messages_beside_an_empty_tree(tmp_path: Path) -> None:
     listed = [{"id": "x", "role": "user", "content": "Why?"}, {"id": "y", "role": "assistant", "content": "Because."}]
     entry = feedback(-1.0, "y", {})

@@ -193,6 +193,7 @@ def render_report(inputs: ReportInputs) -> str:
         verdicts=inputs.verdicts,
         notes=inputs.notes,
         results=_results(headline.measurements),
+        yardsticks=_yardsticks(inputs.verdicts),
         differences=_differences(headline.measurements),
         details=side_by_side(inputs.measurements) if any(inputs.measurements.values()) else None,
         sections=_sections(headline),
@@ -202,6 +203,12 @@ def render_report(inputs: ReportInputs) -> str:
         data=inputs.data,
         facts=list(_flat(inputs.facts)),
     )
+
+
+def _yardsticks(verdicts: Mapping[str, Verdict]) -> list[str]:
+    """The methods that know no users, where they stand beside some that do."""
+    alike = [name for name, verdict in verdicts.items() if not verdict.knows_users]
+    return alike if len(alike) < len(verdicts) else []
 
 
 def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | None:

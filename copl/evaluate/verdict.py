@@ -105,6 +105,11 @@ class Verdict:
     judgements: tuple[Judgement, ...]
 
     @property
+    def knows_users(self) -> bool:
+        """Whether the method has anything to tell users apart by, well or badly."""
+        return all(judgement.kind != "no-users" for judgement in self.judgements)
+
+    @property
     def text(self) -> str:
         """The verdict, a line for each judgement."""
         return "\n".join(judgement.line for judgement in self.judgements)

@@ -19,7 +19,7 @@ from copl.evaluate.examples import Example
 from copl.evaluate.findings import findings
 from copl.evaluate.report import AnswerCards, AnswersPage, ReportInputs, render_report
 from copl.evaluate.tables import Table
-from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS, Judgement, Verdict
+from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS, Judgement, Kind, Verdict
 from copl.records import Measurement
 
 VERDICTS = {"copl": "Personal <b>.", "btl": "Not personal."}
@@ -156,6 +156,16 @@ def test_data_and_facts_are_told_row_by_row(page: Page) -> None:
         ("resumed", "no"),
     ]:
         assert f"| {name}{value} |" in rows
+
+
+def test_a_method_without_users_stands_beside_as_the_yardstick(inputs: ReportInputs) -> None:
+    def text(**kinds: Kind) -> str:
+        verdicts = {name: Verdict((Judgement(kind, "So."),)) for name, kind in kinds.items()}
+        return " ".join(Page(render_report(attrs.evolve(inputs, verdicts=verdicts))).text.split())
+
+    assert "btl knows no users and scores alike for everybody: the yardstick" in text(copl="personal", btl="no-users")
+    assert "btl and length know no users and score alike" in text(copl="worse", btl="no-users", length="no-users")
+    assert "yardstick" not in text(btl="no-users") + text(copl="personal")
 
 
 def test_verdicts_and_examples_are_shown_as_text(page: Page) -> None:

@@ -15,7 +15,7 @@ from typing import Any, final
 from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.chat import encode_prompt, messages_of
 from copl.data.reading.faults import Faults
-from copl.data.reading.texts import kind_without_text
+from copl.data.reading.texts import kind_without_text, text_of_part
 from copl.data.thinking import OPENING, answer_in
 from copl.errors import DataError, UnknownUserWarning, quoted
 from copl.records import NOBODY
@@ -184,6 +184,5 @@ def _content(content: Any) -> str:
     if isinstance(content, Sequence):
         if kinds := [kind for part in content if (kind := kind_without_text(part))]:
             raise ValueFaultError(f"a part of type {quoted(kinds[0])}, but rewards are of text; leave such parts out")
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        return _writable("\n".join(part for part in parts if part and isinstance(part, str)))
+        return _writable("\n".join(text for part in content if (text := text_of_part(part))))
     raise ValueFaultError(f"expected the content of a message, got {quoted(content)}")

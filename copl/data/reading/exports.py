@@ -16,7 +16,7 @@ from copl.data.reading import values
 from copl.data.reading.faults import Faults
 from copl.data.reading.files import open_text, unknown_kind, unpacked_name
 from copl.data.reading.hub import PARQUET, parquet_rows
-from copl.data.reading.texts import clean, kind_without_text
+from copl.data.reading.texts import clean, kind_without_text, text_of_part
 from copl.errors import DataError, of_json, quoted
 
 _TABLES = (".csv", ".tsv", ".xlsx")
@@ -72,7 +72,7 @@ class Export:
             told.append(f"Some users are named by a number and some by text, such as {number} and {text}; one may be "
                         "taken for two.")  # fmt: skip
         if self._unread:
-            count = len(set().union(*self._unread.values()))
+            count = len(set[int]().union(*self._unread.values()))
             kinds = ", ".join(sorted(self._unread))
             told.append(f"{count:,} entries have more than text ({kinds}), which was not read: what is learnt of them "
                         "rests on their text alone.")  # fmt: skip
@@ -151,13 +151,8 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return clean(content)
     if isinstance(content, Sequence) and not isinstance(content, bytes):
-        parts = (part if isinstance(part, str) else part.get("text") for part in content if _may_be_text(part))
-        return clean("\n".join(part for part in parts if isinstance(part, str)))
+        return clean("\n".join(text for part in content if (text := text_of_part(part)) is not None))
     return ""
-
-
-def _may_be_text(part: Any) -> bool:
-    return isinstance(part, str) or (isinstance(part, Mapping) and part.get("type", "text") == "text")
 
 
 def missing(where: str, value: Any, wanted: str) -> str:

@@ -12,6 +12,7 @@ ASSISTANT = "\n\nAssistant:"
 HUMAN = "\n\nHuman:"
 
 
+_TEXT = ("text", "input_text", "output_text")
 _NO_TEXT = ("image", "picture", "audio", "video", "file", "doc")
 
 
@@ -22,6 +23,14 @@ def kind_without_text(part: Any) -> str | None:
     """
     kind = part.get("type") if isinstance(part, Mapping) else None
     return kind if isinstance(kind, str) and any(name in kind.lower() for name in _NO_TEXT) else None
+
+
+def text_of_part(part: Any) -> str | None:
+    """Return the text of a part of a message, or None where it is no text that was shown, such as a thought."""
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") in _TEXT else None
+    return text if isinstance(text, str) else None
 
 
 def storable(value: Any) -> str:

@@ -24,8 +24,8 @@ from copl.plugins import Component
 _ROLES = ("system", "user", "assistant")
 _DEPTH = 10_000
 _RATINGS = {"1": 1, "0": 0, "-1": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
-_HIDDEN = re.compile(r'<details type="(?:reasoning|code_interpreter)".*?(?:</details>\n?|\Z)', re.DOTALL)
-"""What a model thinks and runs is kept with its answer, folded away, and is not sent to models again."""
+_HIDDEN = re.compile(r'<details type="(?:reasoning|code_interpreter|tool_calls)".*?(?:</details>\n?|\Z)', re.DOTALL)
+"""What a model thinks and runs, and which tools it calls, is kept with its answer, folded away."""
 
 
 @final

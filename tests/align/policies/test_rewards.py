@@ -89,7 +89,10 @@ def test_messages_before_the_last_belong_to_the_prompt(model: Model, users: list
     call = {"role": "assistant", "content": None, "tool_calls": [{"name": "kettle"}]}
     told, last = (
         {"role": "tool", "content": "hot"},
-        {"role": "assistant", "content": [{"type": "text", "text": "Tea."}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "reasoning", "text": "Hm."}, {"type": "output_text", "text": "Tea."}],
+        },
     )
     found = reward(prompts=["Tea?"], completions=[[call, told, last]])
     prompt = [{"role": "user", "content": "Tea?"}, told]

@@ -102,9 +102,10 @@ def test_published_battles(tmp_path: Path) -> None:
 def test_pictures_are_told_and_thoughts_are_no_part_of_an_answer(tmp_path: Path) -> None:
     shown = state("What is it?", "<think>Hm.</think>A cat.")
     shown["messages"][0][1] = ["What is it?", ["0123"]]
+    parts = [{"type": "input_text", "text": "Why?"}, {"type": "input_audio"}, {"type": "reasoning", "text": "Hm."}]
     battle = {
         "winner": "model_a", "judge": "ben",
-        "conversation_a": [{"role": "user", "content": [{"type": "text", "text": "Why?"}, {"type": "input_audio"}]},
+        "conversation_a": [{"role": "user", "content": parts},
                            {"role": "assistant", "content": "Because.\n</think>\nIt is so."}],
         "conversation_b": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "No idea."}],
     }  # fmt: skip

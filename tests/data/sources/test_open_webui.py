@@ -133,7 +133,12 @@ def test_what_a_model_thinks_beforehand_is_no_part_of_its_answer(tmp_path: Path)
         "2": message("assistant", thought("hm") + "Because.", "1"),
         "3": message("assistant", thought("aha") + "Because.", "1"),
         "4": message("user", thought("what I read") + "And then?", "2"),
-        "5": message("assistant", "It ends.", "4"),
+        "5": message(
+            "assistant",
+            '<details type="tool_calls" name="look" result="&quot;x&quot;">\n<summary>Tool Executed'
+            "</summary>\n</details>\nIt ends.",
+            "4",
+        ),
         "6": message("assistant", '<details type="reasoning" done="false">\n' * 20_000, "4"),
     }
     data = made("open-webui", written(tmp_path / "f.json", [feedback(1, "2", messages), feedback(-1, "5", messages)]))

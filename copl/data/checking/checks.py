@@ -84,10 +84,12 @@ def _lists(data: PreferenceData) -> Iterator[Finding]:
             where = f"responses, such as row {rows[0]}"
             yield Finding(severity, f"response that is a list of {wanted}", where, len(rows), advice)
     prompts = [prompt for prompt in dict.fromkeys(data.responses.prompts) if decode_prompt(prompt) == prompt]
-    odd = [prompt for prompt in prompts if list_shape(prompt) == "messages"]
-    if odd:
-        advice = "give a prompt as text or as messages with role and content"
-        yield Finding("warning", "prompt that is a list of messages as text", "responses", len(odd), advice)
+    for wanted in _LISTS:
+        odd = [prompt for prompt in prompts if list_shape(prompt) == wanted]
+        if odd:
+            advice = "give a prompt as text or as messages with role and content"
+            where = f"such as {quoted(odd[0])}"
+            yield Finding("warning", f"prompt that is a list of {wanted} as text", where, len(odd), advice)
 
 
 def _prompts_within(data: PreferenceData) -> Iterator[Finding]:

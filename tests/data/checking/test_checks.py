@@ -11,6 +11,7 @@ from copl.data.checking.description import describe_data, description_rows
 from copl.data.checking.findings import Finding
 from copl.data.checking.shortcuts import trivial_rules
 from copl.data.making.origin import finding as finding_of_source
+from copl.errors import quoted
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
 
 Rows = Sequence[tuple[int, int, int]]
@@ -127,8 +128,9 @@ def test_a_prompt_within_the_responses() -> None:
 def test_a_prompt_that_is_messages_as_text() -> None:
     conversation = '[{"role":"user","content":"Why?"}]'
     assert not found(asked("Yes.", "No.", prompt=conversation), "prompt that is a list")
-    (finding,) = found(asked("Yes.", "No.", prompt="[{'role': 'user', 'content': 'Why?'}]"), "prompt that is a list")
-    assert finding.severity == "warning"
+    for odd in ("[{'role': 'user', 'content': 'Why?'}]", '["Why?","And then?"]'):
+        (finding,) = found(asked("Yes.", "No.", prompt=odd), "prompt that is a list")
+        assert (finding.severity, finding.where) == ("warning", f"such as {quoted(odd)}")
 
 
 def test_a_label_that_the_place_in_the_table_or_on_the_screen_tells() -> None:

@@ -56,9 +56,10 @@ class InContext:
 
     A comparison is worth a place by its likeness to the question, the cosine of frozen features, and by what it tells
     of the user: how many bits the personal reward explains it better than that of the average user. The best ones that
-    fit into the budget are shown, the best one last. A user nobody knows, or who has said nothing, sees the average
-    user's favourite of the given candidates. Published comparisons find this ahead of choosing by rewards where the
-    writer has more than 3 billion parameters (arXiv 2512.23067).
+    fit into the budget are shown, the best one last; the writer reads them, also where they tell the rewards nothing.
+    Who has said nothing sees the best of the given candidates, and one nobody knows the average user's favourite.
+    Published comparisons find this ahead of choosing by rewards where the writer has more than 3 billion parameters
+    (arXiv 2512.23067).
     """
 
     def __init__(self, options: InContextOptions) -> None:
@@ -85,11 +86,10 @@ class InContext:
     ) -> list[Answer]:
         if not requests.prompts:
             return []
-        known = context.knows(user_id)
-        said = context.comparisons(user_id) if known else None
-        said = None if said is None else said.take(said.told_apart)
-        if said is None or not len(said):
-            return _chosen(user_id, requests, usual, context, known=known)
+        said = context.comparisons(user_id)
+        said = said.take(said.told_apart)
+        if not len(said):
+            return _chosen(user_id, requests, usual, context, known=context.knows(user_id))
         worth = self._worth(user_id, said, requests, context)
         prompts = [
             self._prompt(prompt, said, order, context.generator)

@@ -126,6 +126,15 @@ def test_without_comparisons_the_best_of_the_candidates_is_shown() -> None:
     assert context.asked == []
 
 
+def test_what_tells_the_rewards_nothing_is_told_the_writer() -> None:
+    context = Context(SAID)
+    (answer,) = InContext(InContextOptions()).answers(AnswerRequests(["stranger"], ["?"], [["a", "b"]]), context)  # type: ignore[arg-type]
+    assert not context.knows("stranger")
+    assert answer.user_known
+    assert "y" * 60 in context.asked[0]
+    assert context.asked[0] in answer.shown
+
+
 def test_what_thumbs_to_different_prompts_imply_is_not_shown() -> None:
     thumbs = Judgements([THUMB] * 3, [0] * 3, [0, 1, 3], [-1] * 3, [1.0, -1.0, -1.0])
     told = with_implied(SAID.users, SAID.responses, Comparisons.empty(), thumbs)

@@ -188,9 +188,11 @@ def load_data(run: Run, directory: Path | None = None) -> tuple[PreferenceData, 
         directory: where the data set is; None takes the one that the run was trained on.
 
     Raises:
-        DataError: it cannot be read; or none was named, and where it was is another one now.
+        DataError: it cannot be read; or none was named, and where it was is another one now, or none.
     """
     place = directory or run.data_directory
+    if directory is None and not place.exists():
+        raise DataError(f"{place}: here was the data set that {run.root} was trained on, which this needs; put it back")
     same = dataset_fingerprint(place) == run.facts.data.fingerprint
     if directory is None and not same:
         raise DataError(

@@ -344,6 +344,9 @@ def test_measuring_on_other_data_is_said_and_never_happens_unasked(
     assert said in (run.root / "report.html").read_text()
     with pytest.raises(RunError, match="evaluated on other data"):
         report_run(run, load_dataset(small_data))
+    shutil.rmtree(data)
+    with pytest.raises(DataError, match=r"here was the data set that .* was trained on, which this needs; put it back"):
+        load_data(run)
 
 
 def test_adapted_users_belong_to_one_run(graph_run: Path, small_data: Path, run_copl: RunCopl, tmp_path: Path) -> None:

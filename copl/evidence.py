@@ -28,7 +28,7 @@ from attrs import evolve, frozen
 
 from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said
 from copl.records import Comparisons, ComparisonSet, ResponseTable
-from copl.system.converters import ranks
+from copl.system.converters import latest_of, ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -360,9 +360,8 @@ def faded(said: ComparisonSet, half_life: float) -> ComparisonSet:
     T is the time of the latest that the same user says: nobody else's words make older what one has said.
     """
     given, judged = said.given, said.judgements
-    latest = np.full(len(said.users), -np.inf)
     user, time = np.concatenate([given.user, judged.user]), np.concatenate([given.time, judged.time])
-    np.maximum.at(latest, user[np.isfinite(time)], time[np.isfinite(time)])
+    latest = latest_of(user, time, len(said.users))
     given = evolve(given, weight=_faded(given, latest[given.user], half_life))
     judged = evolve(judged, weight=_faded(judged, latest[judged.user], half_life))
     return with_implied(said.users, said.responses, given, judged, said.features)

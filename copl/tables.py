@@ -157,6 +157,11 @@ class Comparisons:
         """Return the comparisons with new rows of users and of responses, given by the old ones."""
         return evolve(self, user=user[self.user], chosen=response[self.chosen], rejected=response[self.rejected])
 
+    def within(self, user: IntArray, response: IntArray) -> Comparisons:
+        """Return the comparisons with new rows, as `renumbered`, without those of which one is -1: it is not kept."""
+        new = self.renumbered(user, response)
+        return new.take((new.user >= 0) & (new.chosen >= 0) & (new.rejected >= 0))
+
     @classmethod
     def empty(cls) -> Comparisons:
         none: list[int] = []

@@ -89,6 +89,13 @@ def test_take_and_concat_keep_all_columns() -> None:
     assert len(Comparisons.empty().take(np.array([], dtype=np.int64))) == 0
 
 
+def test_comparisons_of_rows_that_are_not_kept_are_left_out() -> None:
+    rows = Comparisons([0, 1, 1, 0], [0, 1, 2, 2], [1, 2, 0, 0], [1.0, 2.0, 3.0, 4.0])
+    kept = rows.within(np.array([-1, 0]), np.array([0, -1, 1]))  # without the first user and the second response
+    assert (kept.user.tolist(), kept.chosen.tolist(), kept.rejected.tolist()) == ([0], [1], [0])
+    assert kept.weight.tolist() == [3.0]
+
+
 def test_a_data_set_gives_an_empty_split_where_it_has_none() -> None:
     data = PreferenceData(
         "toy",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import final
 
 from attrs import evolve, frozen
+from markupsafe import Markup
 
 from copl.ablate.grid import BEST_UNPERSONALISED, Plan
 from copl.ablate.results import AVERAGE, Difference, Estimate, Estimates, references
 from copl.errors import one_line
+from copl.evaluate.pages import fill
 from copl.evaluate.tables import Table, is_no_answer, markdown_text, number, split_order, split_title, to_markdown
+
+_TEMPLATE = Path(__file__).parent / "templates" / "table.html"
 
 MARKS: Mapping[str, str] = {"ahead": "↑", "behind": "↓", "reference": "†", "": ""}
 """How a significant difference to the reference is shown, and the reference itself."""
@@ -120,6 +124,10 @@ def _is_best(shown: SplitTable) -> Callable[[int, int], bool]:
     return lambda row, column: column > 0 and (entry := entries[row][column - 1]) is not None and entry.best
 
 
+def _nothing_is_best(row: int, column: int) -> bool:
+    return False
+
+
 def differences_table(found: Sequence[Difference]) -> Table:
     """Return every difference to the reference with its interval and p-values."""
     rows = tuple(
@@ -216,7 +224,7 @@ def latex(tables: Sequence[SplitTable], more: Sequence[Table], remarks: Sequence
     return "\n".join(lines).lstrip() + "\n"
 
 
-def _tex_table(table: Table, is_best: Callable[[int, int], bool] = lambda row, column: False) -> list[str]:
+def _tex_table(table: Table, is_best: Callable[[int, int], bool] = _nothing_is_best) -> list[str]:
     lines = ["", r"\begin{table}", r"\centering", rf"\caption{{{table.title.translate(_TEX)}}}"]
     lines += [rf"\begin{{tabular}}{{l{'c' * (len(table.header) - 1)}}}", r"\toprule"]
     lines += [" & ".join(cell.translate(_TEX) for cell in table.header) + r" \\", r"\midrule"]
@@ -227,16 +235,6 @@ def _tex_table(table: Table, is_best: Callable[[int, int], bool] = lambda row, c
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
 
 
-_STYLE = """
-:root { color-scheme: light dark; --rule: #c8ced6; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 0.5rem 0 2rem; }
-th, td { padding: 0.25rem 0.8rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; }
-"""
-
-
 def to_html(
     title: str,
     tables: Sequence[SplitTable],
@@ -245,25 +243,6 @@ def to_html(
     pictures: Mapping[str, str],
 ) -> str:
     """Return the study as a page of its own; `pictures` holds an SVG element by split."""
-    parts = [f"<h1>{html.escape(title)}</h1>", "<ul>", *(f"<li>{html.escape(r)}</li>" for r in remarks), "</ul>"]
-    for shown in tables:
-        parts += [f"<h2>{html.escape(shown.title)}</h2>", _html_table(as_table(shown), _is_best(shown))]
-        parts.append(pictures.get(shown.split, ""))
-    for table in more:
-        parts += [f"<h2>{html.escape(table.title)}</h2>", _html_table(table)]
-    head = (
-        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-    )
-    body = "\n".join(part for part in parts if part)
-    lines = ("<!doctype html>", '<html lang="en">', f"<head>{head}<style>{_STYLE}</style></head>", "<body>", body)
-    return "\n".join((*lines, "</body>", "</html>")) + "\n"
-
-
-def _html_table(table: Table, is_best: Callable[[int, int], bool] = lambda row, column: False) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.header)
-    rows = []
-    for row, cells in enumerate(table.rows):
-        escaped = [html.escape(text) for text in cells]
-        texts = [f"<strong>{text}</strong>" if is_best(row, column) else text for column, text in enumerate(escaped)]
-        rows.append("<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+    shown = [(as_table(table), _is_best(table), Markup(pictures.get(table.split, ""))) for table in tables]
+    others = [(table, _nothing_is_best, "") for table in more]
+    return fill(_TEMPLATE, title=title, remarks=remarks, tables=[*shown, *others]) + "\n"

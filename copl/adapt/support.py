@@ -12,7 +12,7 @@ from attrs import frozen
 
 from copl.evidence import LEVEL_KEYS, learnt_from
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable, response_key
-from copl.system.converters import number_rows
+from copl.system.converters import latest_of, number_rows, renumbering
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,12 +64,11 @@ class MatchedSupport:
 
     def take(self, newcomers: IntArray) -> MatchedSupport:
         """Return the part of these newcomers (ascending rows), renumbered from 0."""
-        renumbered = np.full(len(self), -1, dtype=np.int64)
-        renumbered[newcomers] = np.arange(len(newcomers))
-        keep = np.flatnonzero(renumbered[self.newcomer] >= 0)
+        new = renumbering(newcomers, len(self))
+        keep = np.flatnonzero(new[self.newcomer] >= 0)
         return MatchedSupport(
             tuple(self.user_ids[row] for row in newcomers.tolist()),
-            renumbered[self.newcomer[keep]],
+            new[self.newcomer[keep]],
             self.chosen[keep],
             self.rejected[keep],
             self.weight[keep],
@@ -181,10 +180,8 @@ def _stands(rows: Comparisons, num_trained: int, levels: Sequence[int]) -> BoolA
     time[num_trained:] = np.nan_to_num(time[num_trained:], nan=np.inf)
     since = np.zeros(len(rows), dtype=np.bool_)
     since[num_trained:] = (rows.weight > 0)[num_trained:] & (ends[0] != ends[1])[num_trained:]
-    latest = np.full((2, len(rows)), -np.inf)
-    np.maximum.at(latest[0], subject[:num_trained], np.nan_to_num(time[:num_trained], nan=-np.inf))
-    np.maximum.at(latest[1], subject[since], time[since])
-    in_training, afterwards = latest[0][subject], latest[1][subject]
+    in_training = latest_of(subject[:num_trained], time[:num_trained], len(rows))[subject]
+    afterwards = latest_of(subject[since], time[since], len(rows))[subject]
     stands: BoolArray = np.where(since, time >= in_training, ~((afterwards > -np.inf) & (in_training <= afterwards)))
     return stands
 

@@ -124,9 +124,9 @@ def ablate(request: _Request) -> None:
         return
     if request.out is None:
         raise OptionsError("--out is missing: name the directory of the study")
-    found = request.conduct(plan, request.out)
-    _show_found(found, plan, request.out, request.as_json)
-    if found.failed:
+    outcome = request.conduct(plan, request.out)
+    _show_outcome(outcome, request.out, request.as_json)
+    if outcome.failed:
         raise typer.Exit(2)
 
 
@@ -164,7 +164,7 @@ def _parts(choices: Iterable[Choice]) -> str:
     return ", ".join(f"{choice.kind} {choice.name}" for choice in choices)
 
 
-def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
+def _show_outcome(outcome: Found, out: Path, as_json: bool) -> None:
     from copl.ablate.search import search_table
     from copl.ablate.tables import as_table, differences_table
 
@@ -173,29 +173,29 @@ def _show_found(found: Found, plan: Plan, out: Path, as_json: bool) -> None:
             {
                 "results": [
                     {"variant": r.variant, "data": r.data, "seed": r.seed, **attrs.asdict(r.measured)}
-                    for r in found.results
+                    for r in outcome.results
                 ],
-                "differences": [attrs.asdict(d) for d in found.differences],
+                "differences": [attrs.asdict(d) for d in outcome.differences],
                 "answers": [
                     {**attrs.asdict(g, filter=lambda field, _: field.name != "measured"), **attrs.asdict(g.measured)}
-                    for g in found.gains.found
+                    for g in outcome.gains.found
                 ],
-                "search": [attrs.asdict(one) for one in found.searched],
-                "failed": {str(cell): outcome.faults for cell, outcome in found.failed.items()},
+                "search": [attrs.asdict(one) for one in outcome.searched],
+                "failed": {str(cell): failure.faults for cell, failure in outcome.failed.items()},
             }
         )
     else:
-        for table in (*map(as_table, found.tables), *found.gains_tables):
+        for table in (*map(as_table, outcome.tables), *outcome.gains_tables):
             show(table)
             print()
-        if found.differences:
-            show(differences_table(found.differences))
-        if found.searched:
-            show(search_table(found.searched))
-        for remark in found.remarks:
+        if outcome.differences:
+            show(differences_table(outcome.differences))
+        if outcome.searched:
+            show(search_table(outcome.searched))
+        for remark in outcome.remarks:
             show_text(remark)
-    for cell, outcome in found.failed.items():
-        for fault in outcome.faults:
+    for cell, failure in outcome.failed.items():
+        for fault in failure.faults:
             say(f"failed: {cell}: {fault}")
         say(f"  more in {cell.failure_file}; --retry runs it again")
     say(f"tables: {out / 'table.md'}, {out / 'table.tex'}, {out / 'table.html'}; rows: {out / 'results.parquet'}")

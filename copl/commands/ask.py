@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,12 +59,7 @@ def ask(
     if said is not None:
         asked = said.users.ids[0]
     model = Model.open(run_directory)
-    answered = set() if said is None else _answered(said)
-    places = [
-        place
-        for place, (pair, in_training) in enumerate(zip(pairs, model.answered(asked, pairs), strict=True))
-        if not in_training and _key(pair) not in answered
-    ]
+    places = _unanswered(pairs, model.answered(asked, pairs), said)
     if not places:
         raise DataError(f"{candidates}: the user has answered all {len(pairs)} of them")
     questions = model.online(asked, said).questions([pairs[place] for place in places])[:count]
@@ -104,6 +99,13 @@ def _of_user(support: ComparisonSet, user: str | None, where: Path) -> Compariso
             "somebody who has said nothing"
         )
     return support.of_user(chosen)
+
+
+def _unanswered(pairs: Sequence[Pair], in_training: Sequence[bool], said: ComparisonSet | None) -> list[int]:
+    """Return the places of the pairs that the user has answered neither in training nor since."""
+    since = set() if said is None else _answered(said)
+    answered = enumerate(zip(pairs, in_training, strict=True))
+    return [place for place, (pair, known) in answered if not known and _key(pair) not in since]
 
 
 def _answered(said: ComparisonSet) -> set[tuple[str, frozenset[str]]]:

@@ -15,7 +15,8 @@ from copl.commands.parts.flags import takes_records
 from copl.commands.parts.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from copl.align.judging import PolicySize
+    from copl.align.judging import PolicyResult, PolicySize
+    from copl.evaluate.tables import Table
     from copl.runs.recipe import Choice
 
 
@@ -132,17 +133,21 @@ def evaluate(
         say(note)
     gains = choosers({run.recipe.method.name: answers}) if answers else {}
     if as_json:
-        found = [attrs.asdict(m) for m in evaluation.measurements]
-        show_json([*found, *({"shown_by": name, **attrs.asdict(m)} for name, ms in gains.items() for m in ms)])
+        of_shown = [{"shown_by": name, **attrs.asdict(m)} for name, ms in gains.items() for m in ms]
+        show_json([*map(attrs.asdict, evaluation.measurements), *of_shown])
         return
     measured = {run.recipe.method.name: evaluation.measurements}
     if details:
         show(side_by_side(measured, title=f"{data.name}, with 95 % intervals"))
     show(Evaluated({run.recipe.method.name: run}, data, measured).table)
-    if answers and answers.num_unread:
-        say(f"of {answers.num_written} candidates, the style of {answers.num_unread} cannot be read; nobody saw them")
-    if gains:
-        show(side_by_side(gains, title=f"true utility of what is shown, of {flags.num} candidates"))
+    if answers:
+        _show_answers(answers, side_by_side(gains, title=f"true utility of what is shown, of {flags.num} candidates"))
     verdict = verdict_of(run, data, evaluation.measurements, inside_of(run))
     show_text(f"\nIs it personal? In brackets: 95 % intervals.\n{verdict.text}")
     say(f"report: {report}")
+
+
+def _show_answers(answers: PolicyResult, gains: Table) -> None:
+    if answers.num_unread:
+        say(f"of {answers.num_written} candidates, the style of {answers.num_unread} cannot be read; nobody saw them")
+    show(gains)

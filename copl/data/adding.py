@@ -34,7 +34,7 @@ from copl.errors import DataError
 from copl.evidence import as_words, words_of
 from copl.judgements import COMPARISON, Judgements
 from copl.records import Comparisons, ComparisonSet, PreferenceData
-from copl.system.converters import number_rows
+from copl.system.converters import latest_of, number_rows
 
 _EVAL_PAIRS = 10
 
@@ -94,9 +94,7 @@ def _sifted(
     first = np.where(both.is_of_two & (both.kind != COMPARISON), np.minimum(both.response, both.other), both.response)
     values = (np.unique(column, return_inverse=True)[1] for column in (both.value, both.weight))
     content = number_rows(subject, both.kind.astype(np.int64), *values, first)
-    latest = np.full(int(subject.max(initial=-1)) + 1, -np.inf)
-    timed = np.flatnonzero(np.isfinite(old.time))
-    np.maximum.at(latest, subject[timed], old.time[timed])
+    latest = latest_of(subject[:start], old.time, int(subject.max(initial=-1)) + 1)
     # said again at a later time it counts from then on
     again = np.isin(content[start:], content[:start]) & ~(both.time[start:] > latest[subject[start:]])
     stale = ~again & (both.time[start:] < latest[subject[start:]])

@@ -20,7 +20,7 @@ from copl.data.requests import Tell, do_not_tell
 from copl.errors import quoted
 from copl.options import option, parse_options
 from copl.records import SPLITS, Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
-from copl.system.converters import number_rows
+from copl.system.converters import latest_of, number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.rows import Rows
@@ -119,8 +119,7 @@ def _decided(judged: Judgements, added: Comparisons) -> BoolArray:
     user = np.concatenate([judged.user, added.user])
     ends = np.concatenate([judged.response, added.chosen]), np.concatenate([judged.other, added.rejected])
     pair = number_rows(user, np.minimum(*ends) + 1, np.maximum(*ends))
-    time = np.full(int(pair.max(initial=-1)) + 1, -np.inf)
-    np.maximum.at(time, pair[len(judged) :], np.nan_to_num(added.time, nan=np.inf))
+    time = latest_of(pair[len(judged) :], np.nan_to_num(added.time, nan=np.inf), int(pair.max(initial=-1)) + 1)
     decided: BoolArray = judged.is_of_two & (np.nan_to_num(judged.time, nan=-np.inf) < time[pair[: len(judged)]])
     return decided
 

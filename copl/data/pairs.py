@@ -10,7 +10,7 @@ import numpy as np
 from copl.data.reading.columns import encode_together, first_places
 from copl.judgements import Judgements
 from copl.records import Comparisons, ResponseTable, UserTable
-from copl.system.converters import number_rows, renumbering
+from copl.system.converters import latest_of, number_rows, renumbering
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray
@@ -70,10 +70,8 @@ def contradictions(comparisons: Comparisons) -> BoolArray:
 def superseded(comparisons: Comparisons) -> BoolArray:
     """Return which comparisons [N] the same user has decided again, the same way or the other, at a later time."""
     pair = pair_numbers(comparisons)
-    latest = np.full(int(pair.max(initial=-1)) + 1, -np.inf)
-    known = np.isfinite(comparisons.time)
-    np.maximum.at(latest, pair[known], comparisons.time[known])
-    mask: BoolArray = known & (comparisons.time < latest[pair])
+    latest = latest_of(pair, comparisons.time, int(pair.max(initial=-1)) + 1)
+    mask: BoolArray = comparisons.time < latest[pair]
     return mask
 
 

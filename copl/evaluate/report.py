@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from attrs import Factory, evolve, frozen
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from copl.evaluate.curves import training_panels
 from copl.evaluate.examples import Example
 from copl.evaluate.findings import differences_to_tell, percent
+from copl.evaluate.pages import fill
 from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
 from copl.evaluate.verdict import CONSENSUS, Verdict, above_chance, ahead_of, below_chance
 from copl.records import Measurement
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from copl.evaluate.plots import Plot
     from copl.records import FloatArray
 
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 _COMPARISONS = "comparisons:"
 
 
@@ -179,16 +180,11 @@ class _Section:
     figures: tuple[tuple[str, Markup, int], ...]
 
 
-def template() -> str:
-    """Return what a report is filled into."""
-    return resources.files("copl.evaluate").joinpath("templates/report.html").read_text(encoding="utf-8")
-
-
 def render_report(inputs: ReportInputs) -> str:
     """Return the report as one HTML document without outside references; the same inputs give the same text."""
     headline = evolve(inputs, measurements=held_out(inputs.measurements))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template()).render(
+    return fill(
+        TEMPLATE,
         title=inputs.title,
         verdicts=inputs.verdicts,
         notes=inputs.notes,

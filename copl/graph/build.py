@@ -14,7 +14,7 @@ from copl.system.converters import renumbering
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.records import BoolArray, IntArray
+    from copl.records import BoolArray
 
 
 def build_graph(data: PreferenceData, *, response_features: Tensor | None = None) -> PreferenceGraph:
@@ -50,8 +50,8 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
     return PreferenceGraph(
         user_ids=tuple(data.users.ids[row] for row in users.tolist()),
         response_keys=tuple(keys[row] for row in responses.tolist()),
-        comparisons=_renumbered(train, user_rows, response_rows),
-        validation=_renumbered(_telling(data.split("validation").comparisons), user_rows, response_rows),
+        comparisons=train.within(user_rows, response_rows),
+        validation=_telling(data.split("validation").comparisons).within(user_rows, response_rows),
         response_features=response_features,
     )
 
@@ -66,11 +66,3 @@ def with_levels(features: Tensor, num_levels: int) -> Tensor:
 def _telling(comparisons: Comparisons) -> Comparisons:
     keep: BoolArray = (comparisons.weight > 0) & (comparisons.chosen != comparisons.rejected)
     return comparisons.take(keep)
-
-
-def _renumbered(comparisons: Comparisons, user_rows: IntArray, response_rows: IntArray) -> Comparisons:
-    """Return the comparisons in new rows, without those that touch a row not kept."""
-    user = user_rows[comparisons.user]
-    chosen, rejected = response_rows[comparisons.chosen], response_rows[comparisons.rejected]
-    keep = (user >= 0) & (chosen >= 0) & (rejected >= 0)
-    return comparisons.renumbered(user_rows, response_rows).take(keep)

@@ -25,14 +25,10 @@ def compared_responses(comparisons: Comparisons) -> IntArray:
 
 def restricted(graph: PreferenceGraph, kept: IntArray) -> PreferenceGraph:
     """Return the graph of some responses, without texts; comparisons of others are left out."""
-    new = renumbering(kept, graph.num_responses)
-
-    def renumbered(comparisons: Comparisons) -> Comparisons:
-        within = comparisons.take((new[comparisons.chosen] >= 0) & (new[comparisons.rejected] >= 0))
-        return attrs.evolve(within, chosen=new[within.chosen], rejected=new[within.rejected])
-
+    everybody, new = np.arange(graph.num_users), renumbering(kept, graph.num_responses)
     keys = tuple(graph.response_keys[row] for row in kept.tolist())
-    return PreferenceGraph(graph.user_ids, keys, renumbered(graph.comparisons), renumbered(graph.validation))
+    train, validation = (part.within(everybody, new) for part in (graph.comparisons, graph.validation))
+    return PreferenceGraph(graph.user_ids, keys, train, validation)
 
 
 def spread_out(embeddings: NodeEmbeddings, graph: PreferenceGraph, kept: IntArray) -> NodeEmbeddings:

@@ -12,7 +12,7 @@ from copl.data.chat import decode_prompt
 from copl.data.checking.description import describe_data, description_rows
 from copl.errors import RunError
 from copl.evaluate.examples import examples
-from copl.evaluate.report import ReportInputs, Why, render_report, template
+from copl.evaluate.report import TEMPLATE, ReportInputs, Why, render_report
 from copl.evaluate.tables import Table, held_out, methods_table
 from copl.explaining import Reasons, load_reasons
 from copl.plugins import load
@@ -130,7 +130,7 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
         why=[_why(reasons) for reasons in load_reasons(evaluation_of(first.root))],
         answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
     )
-    made_of = digest_of(inputs, code_digest(render_report), template())
+    made_of = digest_of(inputs, code_digest(render_report), TEMPLATE.read_text(encoding="utf-8"))
     if not is_page_of(out, made_of):  # to draw the pictures takes longer than all the rest
         write_text(out, sealed(render_report(inputs), made_of))
     return out

@@ -89,6 +89,20 @@ def ranks(owner: NDArray[np.int64], *keys: NDArray[Any]) -> NDArray[np.int64]:
     return place
 
 
+def latest_of(owner: NDArray[np.int64], time: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return the latest known time of each of `count` owners; minus infinity for one that has none.
+
+    Args:
+        owner: the owner of each time [N].
+        time: the times; NaN where one is not known [N].
+        count: how many owners there are.
+    """
+    latest = np.full(count, -np.inf)
+    known = ~np.isnan(time)
+    np.maximum.at(latest, owner[known], time[known])
+    return latest
+
+
 def strings(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.system.converters import among, number_names, ranks
+from copl.system.converters import among, latest_of, number_names, ranks
 
 
 def test_names_are_numbered_as_they_first_occur() -> None:
@@ -35,3 +35,8 @@ def test_ranks_are_those_of_a_loop(rows: list[tuple[int, int]]) -> None:
         for place, (own, _) in enumerate(rows)
     ]
     assert ranks(owner, key).tolist() == expected
+
+
+def test_the_latest_known_time_counts_and_none_is_earlier_than_any() -> None:
+    owner, time = np.array([2, 0, 2, 0, 1]), np.array([3.0, np.nan, 5.0, 1.0, np.nan])
+    assert latest_of(owner, time, 4).tolist() == [1.0, -np.inf, 5.0, -np.inf]

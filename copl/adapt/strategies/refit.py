@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from copl.adapt.support import MatchedSupport, PaddedSupport
     from copl.records import NodeEmbeddings
 
-_MOMENTUM, _MEMORY, _TINY = 0.9, 0.999, 1e-8
-
 
 @final
 class Refit(PlacingStrategy):
@@ -54,16 +52,15 @@ class Refit(PlacingStrategy):
     def _descend(self, rows: PaddedSupport, mean: Tensor, spread: float) -> Tensor:
         """Return the users [n, D] after Adam's steps; every coordinate has steps of its own, so nobody shares any."""
         options = self._options
-        users = mean.repeat(len(rows.weight), 1)
-        momentum, memory = torch.zeros_like(users), torch.zeros_like(users)
-        for step in range(1, options.num_steps + 1):
+        offsets = torch.zeros(len(rows.weight), len(mean), dtype=mean.dtype)  # from the mean, in units of the spread
+        adam = torch.optim.Adam([offsets], lr=options.learning_rate)
+        users = mean + spread * offsets
+        for _ in range(options.num_steps):
             pull = rows.weight * torch.sigmoid(-_margins(rows, users))
-            gradient = -(rows.differences * pull[:, :, None]).sum(dim=1)
-            gradient = (gradient + options.precision / spread**2 * (users - mean)) * spread  # in units of the spread
-            momentum = _MOMENTUM * momentum + (1 - _MOMENTUM) * gradient
-            memory = _MEMORY * memory + (1 - _MEMORY) * gradient.square()
-            direction = momentum / (1 - _MOMENTUM**step) / ((memory / (1 - _MEMORY**step)).sqrt() + _TINY)
-            users = users - options.learning_rate * spread * direction
+            slope = -spread * (rows.differences * pull[:, :, None]).sum(dim=1)
+            offsets.grad = slope + options.precision * offsets
+            adam.step()
+            users = mean + spread * offsets
         return users
 
 

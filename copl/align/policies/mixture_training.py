@@ -119,9 +119,7 @@ class MixtureTraining:
         self._held_out = [rows[place] for place in order[:held_out]]
         self._rows = [rows[place] for place in order[held_out:]]
         options = policy.options
-        self.num_steps = max(
-            1, min(options.max_steps, math.ceil(len(self._rows) * options.epochs / options.batch_size))
-        )
+        self.num_steps = options.num_steps(len(self._rows))
         self._reference: dict[int, Tensor] = {}
         self._checkpoint = None if scratch is None else scratch / "checkpoint.safetensors"
         digests = "".join(map(_digest, self._rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 import attrs
@@ -35,6 +36,10 @@ class PolicyOptions(RowOptions):
     max_length: int = option(256, help="tokens of prompt and response together", validator=ge(8))
     max_new_tokens: int = option(128, help="tokens of an answer at most", validator=ge(1))
     temperature: float = option(0.0, help="of sampling; 0 writes the likeliest", validator=and_(ge(0.0), le(5.0)))
+
+    def num_steps(self, num_rows: int) -> int:
+        """Return how many optimiser steps are taken with so many rows."""
+        return max(1, min(self.max_steps, math.ceil(num_rows * self.epochs / self.batch_size)))
 
 
 def _likelihood(default: float) -> Any:

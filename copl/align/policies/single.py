@@ -34,15 +34,6 @@ _AGAIN = "delete it and run the same command again"
 
 @final
 @frozen
-class _Card:
-    num_rows: int
-    steps: int
-    loss: float
-    base: str
-
-
-@final
-@frozen
 class TrainedPolicy:
     """What training a policy has come to.
 
@@ -50,11 +41,13 @@ class TrainedPolicy:
         num_rows: rows it was trained on.
         steps: optimiser steps.
         loss: mean loss of the last steps.
+        base: fingerprint of the language model it was trained on.
     """
 
     num_rows: int
     steps: int
     loss: float
+    base: str
 
 
 def train_policy(
@@ -95,14 +88,10 @@ def train_policy(
     writer.tell_cut(rows, options.max_length, progress)
     targets = default_target_modules(writer.model)
     require_target_modules(writer.model, targets)
-    steps = max(1, min(options.max_steps, math.ceil(len(rows) * options.epochs / options.batch_size)))
+    steps = options.num_steps(len(rows))
     key = {"rows": list(map(asdict, rows)), "options": asdict(options), "seed": seed, "base": writer.fingerprint}
     scratch = Checkpoints(directory.with_name(f"{directory.name}.partial"), canonical_hash(key))
-    with (
-        own_randomness(seed),
-        quiet_packages(),
-        progress.task("training the policy", steps) as task,
-    ):
+    with own_randomness(seed), quiet_packages(), progress.task("training the policy", steps) as task:
         trainer = package.DPOTrainer(
             model=writer.model,
             args=package.DPOConfig(**_arguments(options, steps, seed, scratch.directory)),
@@ -118,12 +107,11 @@ def train_policy(
         losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
         if not losses or not all(map(math.isfinite, losses)):
             raise TrainingError("the loss of the policy is not finite; lower learning_rate")
-        trained = TrainedPolicy(len(rows), steps, sum(losses[-5:]) / len(losses[-5:]))
-        card = _Card(trained.num_rows, steps, trained.loss, writer.fingerprint)
+        trained = TrainedPolicy(len(rows), steps, sum(losses[-5:]) / len(losses[-5:]), writer.fingerprint)
         with new_directory(directory) as fresh:
             trainer.model.save_pretrained(fresh)
             (fresh / "README.md").unlink(missing_ok=True)  # PEFT's empty form
-            write_document(fresh / CARD, card)
+            write_document(fresh / CARD, trained)
             close_policy(fresh, directory)
     scratch.clear()
     return trained
@@ -198,7 +186,7 @@ def speaking(writer: Writer, directory: Path) -> Iterator[Writer]:
     if not (directory / _ADAPTER).is_file():
         raise RunError(f"{directory} holds no policy (it has no {_ADAPTER}); {_AGAIN}")
     card = directory / CARD
-    if card.is_file() and read_document(card, _Card, advice=_AGAIN).base != writer.fingerprint:
+    if card.is_file() and read_document(card, TrainedPolicy, advice=_AGAIN).base != writer.fingerprint:
         raise RunError(f"{directory} was trained on another model than the one in {writer.directory}; {_AGAIN}")
     with quiet_packages():
         try:

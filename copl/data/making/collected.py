@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
@@ -29,6 +29,9 @@ from copl.evidence import choice_weight, ranking_weight, with_implied
 from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, TIE, Judgements
 from copl.options import option
 from copl.records import ComparisonSet, PreferenceData, UserTable
+
+if TYPE_CHECKING:
+    from copl.records import BoolArray
 
 __all__ = ["SAID_AGAIN", "Collected", "CollectedOptions", "Said"]
 
@@ -185,17 +188,14 @@ class Collected:
         if not self._rows:
             raise DataError(f"{where}: {self.nothing}")
         columns = SaidColumns.of(self._rows)
-        if options.strategy == "time" and (missing := int(np.isnan(columns.time).sum())):
-            told = f"strategy=time needs a time for all, {missing:,} have none"
-            raise DataError(f"{where}: " + "; ".join(filter(None, (told, self._unread_times.removesuffix(".")))))
+        if options.strategy == "time":
+            self._require_times(columns, where)
         current = columns.current()
         self.drop(SAID_AGAIN, int((~current).sum()))
         more: dict[str, Any] = {}
-        named = [kept[1].split for kept, is_current in zip(self._rows, current, strict=True) if is_current]
-        if all(named):
-            splits, judgements, dropped = columns.take(current).by_name([str(name) for name in named])
-        elif any(named):
-            raise DataError(f"{where}: some rows name a split and some do not; name all or none")
+        named = self._named_splits(current, where)
+        if named:
+            splits, judgements, dropped = columns.take(current).by_name(named)
         else:
             splitter = SaidSplitter(columns.take(current), options, seed, eval_pairs)
             splits, judgements = splitter.split()
@@ -210,7 +210,7 @@ class Collected:
         provenance = origin.provenance(
             options,
             seed=seed,
-            split="given" if all(named) else options.strategy,
+            split="given" if named else options.strategy,
             counts={"rows": len(self._rows), **counts, "kept": sum(map(len, splits.values()))},
             notes=[*notes, self._unread_times, *left_out(self.left_out, "rows"), *left_out(dropped, "rows")],
             split_version=STABLE_VERSION,
@@ -225,6 +225,19 @@ class Collected:
             provenance,
             {name: part for name, part in judgements.items() if len(part)},
         )
+
+    def _named_splits(self, current: BoolArray, where: Path) -> list[str]:
+        """Return the split that each of the rows which are `current` names; empty where none names one."""
+        named = [row[1].split for row, is_current in zip(self._rows, current, strict=True) if is_current]
+        given = [name for name in named if name]
+        if given and len(given) < len(named):
+            raise DataError(f"{where}: some rows name a split and some do not; name all or none")
+        return given
+
+    def _require_times(self, columns: SaidColumns, where: Path) -> None:
+        if missing := int(np.isnan(columns.time).sum()):
+            fault = f"strategy=time needs a time for all, {missing:,} have none"
+            raise DataError(f"{where}: " + "; ".join(filter(None, (fault, self._unread_times.removesuffix(".")))))
 
     def as_set(self) -> ComparisonSet:
         """Return all that was collected, with what judgements imply, as what a newcomer says."""

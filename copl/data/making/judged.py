@@ -104,7 +104,7 @@ class Judged:
         ids, user = intern_users(self.users)
         responses, chosen, rejected = intern_responses(self.prompts, self.chosen, self.rejected)
         comparisons = Comparisons(user, chosen, rejected)
-        cold, stale = self._cold(responses, chosen, rejected)
+        cold, stale = self._cold(responses, chosen)
         keep = ~repeats(comparisons)
         self.drop("repeated by the same user", int((~keep).sum()))
         self.drop("in the published test part, on a prompt of the training part", int((keep & stale).sum()))
@@ -125,9 +125,7 @@ class Judged:
         )
         return PreferenceData(name, users, kept_responses, splits, provenance)
 
-    def _cold(
-        self, responses: ResponseTable, chosen: IntArray, rejected: IntArray
-    ) -> tuple[BoolArray | None, BoolArray]:
+    def _cold(self, responses: ResponseTable, chosen: IntArray) -> tuple[BoolArray | None, BoolArray]:
         """Return which responses are cold, None where no test part was published, and which comparisons are stale."""
         test = np.array(self.published_test, dtype=np.bool_)
         if not test.any() or test.all():

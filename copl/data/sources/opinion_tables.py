@@ -35,7 +35,7 @@ from copl.judgements import last_said
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
-from copl.system.converters import number_rows
+from copl.system.converters import latest_of, number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.table import Table
@@ -252,9 +252,7 @@ def _counting(judged: IntArray, time: FloatArray, repeated: str) -> BoolArray:
         return last_said(judged[::-1], np.where(np.isnan(time), np.inf, -time)[::-1])[::-1]
     if repeated == "last":
         return last_said(judged, time)
-    latest = np.full(int(judged.max(initial=-1)) + 1, -np.inf)
-    np.maximum.at(latest, judged, np.nan_to_num(time, nan=-np.inf))
-    counts: BoolArray = np.isnan(time) | (time == latest[judged])
+    counts: BoolArray = np.isnan(time) | (time == latest_of(judged, time, int(judged.max(initial=-1)) + 1)[judged])
     return counts
 
 

@@ -88,7 +88,7 @@ def test_missing_and_damaged_files_are_errors_of_the_run(fit: Callable[..., Any]
     with pytest.raises(RunError, match="missing; train again"):
         fitted.build().load(tmp_path)
     (fitted.directory / "baseline" / "model.json").write_text("{")
-    with pytest.raises(RunError, match="missing or damaged"):
+    with pytest.raises(RunError, match=r"model\.json: damaged"):
         fitted.build().load(fitted.directory)
 
 

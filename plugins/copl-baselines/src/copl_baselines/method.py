@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import final
@@ -10,8 +9,6 @@ from typing import final
 import numpy as np
 import torch
 from attrs import field, frozen
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from copl.errors import DataError, RunError
@@ -31,7 +28,8 @@ from copl.records import (
 from copl.reward.reading.reader import TextReader
 from copl.runs.code import code_digest
 from copl.runs.recipe import Stages
-from copl.system.files import write_atomically, write_text
+from copl.system.documents import read_document, write_document
+from copl.system.tensors import ANY_FLOATS, ANYTHING, TensorFile, floats, load_tensors, save_tensors
 from copl_baselines.features import PROMPT_STAGE, Scaling, prompt_table
 from copl_baselines.model import FeatureReward, Shape
 from copl_baselines.options import TrainingOptions
@@ -40,6 +38,7 @@ from copl_baselines.training import train_model
 
 STAGE = "baseline"
 _TENSORS, _CARD, _FORMAT = "model.safetensors", "model.json", 1
+_ADVICE = "train again"
 _AT_ONCE = 1 << 24  # numbers of user states
 
 
@@ -87,6 +86,14 @@ class ScaledTexts:
 
 
 @final
+@frozen
+class _Card:
+    format: int
+    users: tuple[str, ...]
+    groups: tuple[str | None, ...]
+
+
+@final
 @frozen(eq=False)
 class _Fitted:
     model: FeatureReward
@@ -119,13 +126,13 @@ class FeatureMethod(PreferenceModel):
         self._options = options
         self._model = model
         self._stages = stages
-        self._found: _Fitted | None = None
+        self._fitted: _Fitted | None = None
 
     @property
     def fitted(self) -> _Fitted:
-        if self._found is None:
+        if self._fitted is None:
             raise RuntimeError("fit or load the method first")
-        return self._found
+        return self._fitted
 
     def fit(self, data: PreferenceData, *, seed: int, workspace: Workspace) -> None:
         comparisons = data.split("train")
@@ -171,18 +178,18 @@ class FeatureMethod(PreferenceModel):
             **self._stages.key("backbone"),
         }
         directory = workspace.stage(STAGE, key=key, compute=compute)
-        self._found = self._open(directory, texts)
+        self._fitted = self._open(directory, self._tensors(directory), texts)
 
     def load(self, directory: Path) -> None:
-        tensors = _tensors(directory / STAGE)
+        kept = self._tensors(directory / STAGE)
         reader = TextReader.of(self._stages, self._options.max_length)
         reader.load(directory)
         prompts = None
         if self._model.needs_prompts:
             reader.load(directory, stage=PROMPT_STAGE)
-            prompts = _scaling(tensors, "prompts", directory)
-        texts = ScaledTexts(reader, _scaling(tensors, "responses", directory), prompts)
-        self._found = self._open(directory / STAGE, texts)
+            prompts = _scaling(kept, "prompts")
+        texts = ScaledTexts(reader, _scaling(kept, "responses"), prompts)
+        self._fitted = self._open(directory / STAGE, kept, texts)
 
     def adapt(self, support: ComparisonSet) -> AdaptedUsers:
         fitted = self.fitted
@@ -233,53 +240,31 @@ class FeatureMethod(PreferenceModel):
         unknown = len(fitted.states)
         return table[torch.tensor([rows.get(user, unknown) for user in users.ids], dtype=torch.int64)]
 
-    def _open(self, directory: Path, texts: ScaledTexts) -> _Fitted:
-        tensors = _tensors(directory)
-        users = _users(directory / _CARD)
+    def _tensors(self, directory: Path) -> TensorFile:
+        read = ("responses", "prompts") if self._model.needs_prompts else ("responses",)
+        expected = {f"scaling.{name}.{half}": floats(name) for name in read for half in ("centre", "scale")}
+        expected["states"] = ANY_FLOATS
+        return load_tensors(directory / _TENSORS, expected, others={"model.": ANYTHING}, advice=_ADVICE)
+
+    def _open(self, directory: Path, kept: TensorFile, texts: ScaledTexts) -> _Fitted:
+        card = read_document(directory / _CARD, _Card, advice=_ADVICE, version={"format": _FORMAT})
+        users = UserTable(card.users, card.groups)
         with torch.random.fork_rng(devices=[]):
             model = self._model(self._options, Shape(texts.size, users))
-        weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
         try:
-            model.load_state_dict(weights)
+            model.load_state_dict(kept.below("model."))
         except RuntimeError as error:
             raise RunError(f"{directory}: not a model of {self._name} with these options; train again") from error
         model.eval()
         model.requires_grad_(False)
-        return _Fitted(model, texts, users, tensors["states"])
+        return _Fitted(model, texts, users, kept["states"])
 
 
 def _save(fitted: _Fitted, directory: Path) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in fitted.model.state_dict().items()}
-    tensors |= {"states": fitted.states, **fitted.texts.tensors()}
-    plain = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(directory / _TENSORS, lambda path: save_file(plain, path))
-    card = {"format": _FORMAT, "users": fitted.users.ids, "groups": fitted.users.groups}
-    write_text(directory / _CARD, json.dumps(card))
+    save_tensors(directory / _TENSORS, {**tensors, "states": fitted.states, **fitted.texts.tensors()})
+    write_document(directory / _CARD, _Card(_FORMAT, fitted.users.ids, fitted.users.groups), indent=None)
 
 
-def _tensors(directory: Path) -> dict[str, Tensor]:
-    path = directory / _TENSORS
-    if not path.is_file():
-        raise RunError(f"{path}: missing; train again")
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise RunError(f"{path}: damaged ({error}); delete {directory} and train again") from error
-    return tensors
-
-
-def _scaling(tensors: dict[str, Tensor], name: str, directory: Path) -> Scaling:
-    try:
-        return Scaling(tensors[f"scaling.{name}.centre"], tensors[f"scaling.{name}.scale"])
-    except KeyError as error:
-        raise RunError(f"{directory / STAGE / _TENSORS}: has no {error}; train again") from error
-
-
-def _users(path: Path) -> UserTable:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if card["format"] != _FORMAT:
-            raise RunError(f"{path}: in format {card['format']}, this version reads {_FORMAT}; train again")
-        return UserTable(card["users"], card["groups"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: missing or damaged ({error}); train again") from error
+def _scaling(kept: TensorFile, name: str) -> Scaling:
+    return Scaling(kept[f"scaling.{name}.centre"], kept[f"scaling.{name}.scale"])

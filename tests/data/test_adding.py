@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from copl.data.adding import add_said
@@ -247,6 +247,7 @@ def test_nobody_is_judged_by_what_was_learnt_of_them_in_another_way(seed: int, p
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 3, 9]), st.sampled_from(["pair", "response"]), st.booleans())
+@example(seed=0, prompts=3, strategy="response", timed=True)  # is judged by ratings and learnt from on one prompt
 @settings(max_examples=8)
 def test_added_or_made_of_all_the_last_word_counts_and_nothing_leaks(
     seed: int, prompts: int, strategy: str, timed: bool

@@ -177,14 +177,17 @@ def _dealt(
     everything = Comparisons.concat([old, rows])
     units = _Units.of(everything, hashed, options.strategy)
     part = np.full(len(units.owner), -1, dtype=np.int64)
+    dealt = np.repeat(np.arange(len(before)), [len(one) for one in before])
     for ends in (units.first, units.second):
-        part[ends[: len(old)]] = np.repeat(np.arange(len(before)), [len(one) for one in before])
+        part[ends[: len(old)][::-1]] = dealt[::-1]  # opinions on a prompt may be judged by where comparisons are learnt
     fresh = part < 0
     place = ranks(units.owner, units.begin, fresh)  # after those that are dealt already
     decide = _asked if unseen else held_out
     part[fresh] = decide(place[fresh], units.value[fresh], units.per_comparison, options)
     first, second = part[units.first[len(old) :]], part[units.second[len(old) :]]
     result = np.where(first == second, first, -1)
+    if options.strategy == "response":
+        result[_is_elsewhere(everything, dealt, result)] = -1
     if unseen and options.strategy == "response":  # one unit may hold more comparisons than the support
         pair = pair_numbers(everything)
         begin = openings(pair)
@@ -195,6 +198,25 @@ def _dealt(
         beyond[support[place >= options.support]] = True
         result[beyond[pair[len(old) :]]] = -1
     return result
+
+
+def _is_elsewhere(everything: Comparisons, dealt: IntArray, fresh: IntArray) -> BoolArray:
+    """Return which fresh comparisons [N] are of a response that the same user's in another part are of already.
+
+    Args:
+        everything: the comparisons that are dealt already, and after them the fresh ones.
+        dealt: the part of each of the former.
+        fresh: that of each of the latter [N].
+    """
+    num_parts = int(max(dealt.max(initial=0), fresh.max(initial=0))) + 1
+    response = number_rows(np.tile(everything.user, 2), np.concatenate([everything.chosen, everything.rejected]))
+    ends = response.reshape(2, -1)
+    is_there = np.zeros((int(response.max(initial=-1)) + 1, num_parts), dtype=np.bool_)
+    is_there[ends[:, : len(dealt)], dealt] = True
+    others = is_there[ends[:, len(dealt) :]].any(axis=0)
+    others[np.arange(len(fresh)), fresh] = False  # a column of no part is the last one, which is dropped anyway
+    mask: BoolArray = others.any(axis=1)
+    return mask
 
 
 def held_out(place: IntArray, value: FloatArray, per_comparison: int, options: SplitOptions) -> IntArray:

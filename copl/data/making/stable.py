@@ -213,9 +213,9 @@ def _is_elsewhere(everything: Comparisons, dealt: IntArray, fresh: IntArray) -> 
     ends = response.reshape(2, -1)
     is_there = np.zeros((int(response.max(initial=-1)) + 1, num_parts), dtype=np.bool_)
     is_there[ends[:, : len(dealt)], dealt] = True
-    others = is_there[ends[:, len(dealt) :]].any(axis=0)
+    others: BoolArray = np.any(is_there[ends[:, len(dealt) :]], axis=0)
     others[np.arange(len(fresh)), fresh] = False  # a column of no part is the last one, which is dropped anyway
-    mask: BoolArray = others.any(axis=1)
+    mask: BoolArray = np.any(others, axis=1)
     return mask
 
 

@@ -123,7 +123,7 @@ def _components(kind: str, study: Study, plugins: Plugins, faults: list[str]) ->
     axes = {axis.key: axis for axis in study.axes if axis.section == kind}
     first = (given.pop(NAME, _FIRST[kind]),)
     names = axes.pop(NAME, Axis(kind, NAME, first)).values
-    found: dict[str, Named] = {}
+    named: dict[str, Named] = {}
     unused = {*given, *axes}
     for name in map(str, names):
         registry = plugins.registry(kind)
@@ -137,7 +137,7 @@ def _components(kind: str, study: Study, plugins: Plugins, faults: list[str]) ->
             choice = choose(kind, {NAME: name, **fixed, **own}, plugins, faults)
             if choice is not None:
                 options = attrs.evolve(choice.options, **source_paths(choice.options, study.root))
-                found[label] = Named(label, name, options_to_dict(options))
+                named[label] = Named(label, name, options_to_dict(options))
     known = {f.name for r in plugins.registry(kind) for f in attrs.fields(r.component.options)}
     faults += [f"{kind}.{key}: no {kind} of this study has it{suggest(key, known)}" for key in sorted(unused)]
-    return list(found.values())
+    return list(named.values())

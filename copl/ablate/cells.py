@@ -193,7 +193,7 @@ def cells_of(
         are_trials: the cells are trials of a search.
     """
     measured_by = [(r.component.name, r.package, r.package_version) for r in plugins.registry("metric")]
-    found: dict[Path, Cell] = {}
+    cells: dict[Path, Cell] = {}
     for variant in plan.variants:
         for seed in plan.study.seeds:
             for spec in plan.study.data:
@@ -201,12 +201,12 @@ def cells_of(
                 recipe = attrs.evolve((recipes or {}).get((variant.name, spec.name), variant.recipe), seed=seed)
                 place = out / ("trials" if are_trials else "cells") / spec.name
                 run = place / _run_name(recipe, at, [] if are_trials else measured_by)
-                names = (*found[run].variants, variant.name) if run in found else (variant.name,)
+                names = (*cells[run].variants, variant.name) if run in cells else (variant.name,)
                 answers = None if are_trials else plan.answers
-                found[run] = Cell(
+                cells[run] = Cell(
                     names, spec.name, seed, recipe.to_dict(), at.directory, run, cache, are_trials, answers
                 )
-    return list(found.values())
+    return list(cells.values())
 
 
 def _run_name(recipe: Recipe, at: DataAt, measured_by: list[Any]) -> str:

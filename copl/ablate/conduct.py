@@ -146,11 +146,11 @@ def _run_waiting(
         ended.note_file.unlink(missing_ok=True)  # it was killed when it had ended and before it said so
     num_finished = len(cells) - len(waiting) - len(failed)
     say(f"{len(cells)} {what}: {num_finished} finished, {len(failed)} failed, {len(waiting)} to run")
-    told = _Told(len(waiting), say)
+    listener = _Told(len(waiting), say)
     if waiting:
         with telling_what_runs(waiting, say):
-            _run(waiting, engine, num_jobs, told.hear)
-    return failed | told.failed
+            _run(waiting, engine, num_jobs, listener.hear)
+    return failed | listener.failed
 
 
 def _open_study(out: Path) -> None:
@@ -207,19 +207,19 @@ def _write(
     results = collect(plan, cells)
     margins = Margins()
     accuracy = estimates(plan, results, cells, margins)
-    found = differences(plan, results, cells, accuracy, margins)
+    measured = differences(plan, results, cells, accuracy, margins)
     best = best_by_validation(plan, results)
-    tables = split_tables(plan, accuracy, found)
+    tables = split_tables(plan, accuracy, measured)
     gains = collect_gains(plan, cells)
     shown = gains_tables(plan, gains, accuracy)
-    remarks = [*notes(plan, found, best, len(failed)), *search_notes(plan.study.search), *gains_notes(plan, gains)]
-    more = [*shown, differences_table(found)] if found else [*shown]
+    remarks = [*notes(plan, measured, best, len(failed)), *search_notes(plan.study.search), *gains_notes(plan, gains)]
+    more = [*shown, differences_table(measured)] if measured else [*shown]
     more += [search_table(searched)] if searched else []
     pictures = _pictures(tables)
     title = plan.study.title
     write_results(plan, results, out / "results.parquet")
     write_estimates(accuracy, references(plan, accuracy), out / "accuracy.parquet")
-    write_differences(found, out / "differences.parquet")
+    write_differences(measured, out / "differences.parquet")
     if plan.answers is not None:
         write_gains(gains, out / "answers.parquet")
     for split, picture in pictures.items():
@@ -229,7 +229,7 @@ def _write(
     write_text(out / "table.html", to_html(title, tables, more, remarks, pictures))
     _write_best(plan, best, recipes, out)
     _write_facts(plan, data, cells, failed, out / STUDY_FILE)
-    return Found(results, found, tables, gains, shown, remarks, searched, failed)
+    return Found(results, measured, tables, gains, shown, remarks, searched, failed)
 
 
 def _pictures(tables: Sequence[SplitTable]) -> dict[str, str]:

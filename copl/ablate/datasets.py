@@ -40,18 +40,18 @@ def prepare(study: Study, out: Path, plugins: Plugins, say: Callable[[str], None
     Raises:
         DataError: one fault, or several, for each data set that cannot be made; nothing has been trained then.
     """
-    found: dict[tuple[str, int], DataAt] = {}
+    prepared: dict[tuple[str, int], DataAt] = {}
     faults: list[str] = []
     for spec in study.data:
         try:
             for seed in study.seeds:
                 directory = spec.directory or _made(spec, seed, study, out, plugins, say)
-                found[spec.name, seed] = DataAt(spec.name, directory, dataset_fingerprint(directory))
+                prepared[spec.name, seed] = DataAt(spec.name, directory, dataset_fingerprint(directory))
         except CoplError as error:
             faults += [f"data {spec.name!r}: {fault}" for fault in error.faults]
     if faults:
         raise DataError(faults)
-    return found
+    return prepared
 
 
 def _made(spec: DataSpec, seed: int, study: Study, out: Path, plugins: Plugins, say: Callable[[str], None]) -> Path:

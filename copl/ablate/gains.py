@@ -69,12 +69,12 @@ class Gains:
     """What users gain in a study.
 
     Attributes:
-        found: all measurements of the finished cells.
+        rows: all measurements of the finished cells.
         faults: what could not be measured, and why, a line each.
         same: names of the data sets that are the same whatever the seed.
     """
 
-    found: tuple[Gain, ...] = ()
+    rows: tuple[Gain, ...] = ()
     faults: tuple[str, ...] = ()
     same: frozenset[str] = frozenset()
 
@@ -82,7 +82,7 @@ class Gains:
 def collect_gains(plan: Plan, cells: Sequence[Cell]) -> Gains:
     """Return what the finished cells have measured of answers, variant by variant."""
     order = {variant.name: place for place, variant in enumerate(plan.variants)}
-    found: list[Gain] = []
+    gains: list[Gain] = []
     faults: dict[str, None] = {}
     for one in cells:
         if one.answers is None or one.state() != "finished":
@@ -94,12 +94,12 @@ def collect_gains(plan: Plan, cells: Sequence[Cell]) -> Gains:
             for row in rows:
                 if row.fault:
                     faults[f"{row.aligner} shows nothing by {variant} on {one.data}: {row.fault}."] = None
-                found += [Gain(variant, row.aligner, row.generator, one.data, one.seed, m) for m in row.measurements]
+                gains += [Gain(variant, row.aligner, row.generator, one.data, one.seed, m) for m in row.measurements]
     seeds: dict[tuple[str, Path], set[int]] = {}
     for one in cells:
         seeds.setdefault((one.data, one.data_directory), set()).add(one.seed)
     same = frozenset(data for (data, _), those in seeds.items() if len(those) > 1)
-    return Gains(tuple(sorted(found, key=lambda gain: order[gain.variant])), tuple(faults), same)
+    return Gains(tuple(sorted(gains, key=lambda gain: order[gain.variant])), tuple(faults), same)
 
 
 def over_seeds(measurements: Sequence[Measurement], *, shared: bool) -> Measurement:
@@ -128,11 +128,11 @@ def gains_tables(plan: Plan, gains: Gains, accuracy: Estimates) -> list[Table]:
         accuracy: the accuracies that the other tables show.
     """
     by_place: dict[tuple[_Place, str, str, str], dict[int, Measurement]] = {}
-    for gain in gains.found:
+    for gain in gains.rows:
         if gain.measured.subset == "all":
             key = (gain.place, gain.data, gain.measured.split, gain.measured.metric)
             by_place.setdefault(key, {})[gain.seed] = gain.measured
-    names = [spec.name for spec in plan.study.data if any(gain.data == spec.name for gain in gains.found)]
+    names = [spec.name for spec in plan.study.data if any(gain.data == spec.name for gain in gains.rows)]
     several = plan.answers is not None and len(plan.answers.generators) > 1
     tables = []
     for split in split_order([split for _, _, split, _ in by_place]):
@@ -163,7 +163,7 @@ def gains_tables(plan: Plan, gains: Gains, accuracy: Estimates) -> list[Table]:
 
 def _places(gains: Gains) -> list[_Place]:
     """Return the rows: what no reward decides once, first the first candidate, last the oracle."""
-    places = list(dict.fromkeys(gain.place for gain in gains.found))
+    places = list(dict.fromkeys(gain.place for gain in gains.rows))
     once = {(aligner, generator): (variant, aligner, generator) for variant, aligner, generator in reversed(places)}
     first, last = REFERENCES
     own = [place for place in places if place[1] not in REFERENCES]
@@ -201,12 +201,10 @@ def write_gains(gains: Gains, path: Path) -> None:
     """Write one row a measurement of what a cell shows."""
     texts = ("variant", "aligner", "generator", "data")
     measured = ("split", "subset", "metric", "value", "low", "high", "count")
-    columns = {name: pa.array([getattr(gain, name) for gain in gains.found], pa.string()) for name in texts}
-    columns["seed"] = pa.array([gain.seed for gain in gains.found], pa.int64())
+    columns = {name: pa.array([getattr(gain, name) for gain in gains.rows], pa.string()) for name in texts}
+    columns["seed"] = pa.array([gain.seed for gain in gains.rows], pa.int64())
     kinds = (
         dict.fromkeys(measured[:3], pa.string()) | dict.fromkeys(measured[3:6], pa.float64()) | {"count": pa.int64()}
     )
-    columns |= {
-        name: pa.array([getattr(gain.measured, name) for gain in gains.found], kinds[name]) for name in measured
-    }
+    columns |= {name: pa.array([getattr(gain.measured, name) for gain in gains.rows], kinds[name]) for name in measured}
     write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))

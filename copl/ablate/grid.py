@@ -135,7 +135,7 @@ def _grid(study: Study, plugins: Plugins, faults: list[str]) -> list[Variant]:
     # a method decides which parts there are, and a component which options
     order = sorted(study.axes, key=lambda axis: (axis.key != NAME, axis.section != "method"))
     used: set[str] = set()
-    found: dict[str, Variant] = {}
+    variants: dict[str, Variant] = {}
     for values in product(*(axis.values for axis in study.axes)):
         chosen = dict(zip((axis.label for axis in study.axes), values, strict=True))
         draft: Draft = study.base
@@ -153,9 +153,9 @@ def _grid(study: Study, plugins: Plugins, faults: list[str]) -> list[Variant]:
         listed = sorted((axis.label for axis in study.axes), key=lambda label: label != "method")
         settings = {label: settings[label] for label in listed if label in settings}
         name = _name(study.axes, settings) or recipe.method.name
-        found.setdefault(canonical_hash(recipe.to_dict()), Variant(name, recipe, settings))
+        variants.setdefault(canonical_hash(recipe.to_dict()), Variant(name, recipe, settings))
     faults += [_unused(axis, plugins) for axis in study.axes if axis.label not in used]
-    return list(found.values())
+    return list(variants.values())
 
 
 def _name(axes: tuple[Axis, ...], settings: Mapping[str, str]) -> str:

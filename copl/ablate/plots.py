@@ -45,14 +45,14 @@ def accuracy_bars(shown: SplitTable) -> str:
         share = 0.8 / max(len(shown.rows), 1)
         lows = [0.5]
         for number, (name, entries) in enumerate(shown.rows.items()):
-            there = [(column, entry) for column, entry in enumerate(entries) if entry is not None]
-            values = np.array([entry.value for _, entry in there])
-            lows_here, highs_here = [entry.low for _, entry in there], [entry.high for _, entry in there]
+            present = [(column, entry) for column, entry in enumerate(entries) if entry is not None]
+            values = np.array([entry.value for _, entry in present])
+            lows_here, highs_here = [entry.low for _, entry in present], [entry.high for _, entry in present]
             ax.bar(
-                [column - 0.4 + (number + 0.5) * share for column, _ in there],
+                [column - 0.4 + (number + 0.5) * share for column, _ in present],
                 values,
                 share * 0.92,
-                yerr=whiskers(values, lows_here, highs_here) if there else None,
+                yerr=whiskers(values, lows_here, highs_here) if present else None,
                 label=label(name),
                 color=PALETTE[number % len(PALETTE)],
                 hatch=("", "//", "..", "xx")[number // len(PALETTE) % 4],

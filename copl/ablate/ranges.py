@@ -82,19 +82,19 @@ def _read_ranges(variant: str, values: Any, faults: list[str]) -> dict[str, Choi
     for key, value in values.items():
         is_table = isinstance(value, Mapping) and not set(value) & {"low", "high"}
         flat |= {f"{key}.{option}": inner for option, inner in value.items()} if is_table else {key: value}
-    found: dict[str, Choices] = {}
+    ranges: dict[str, Choices] = {}
     for key, value in flat.items():
         where = f"search.ranges.{variant}: {key}"
         if key.count(".") != 1 or not all(key.split(".")):
             faults.append(f"{where}: expected section.option, such as method.learning_rate")
         elif isinstance(value, list) and value:
-            found[key] = tuple(value)
+            ranges[key] = tuple(value)
         elif isinstance(value, Mapping):
             interval = parsed(Range, value, where, faults)
-            found |= {} if interval is None else {key: interval}
+            ranges |= {} if interval is None else {key: interval}
         else:
             faults.append(f"{where}: expected a list of values, or low and high, got {value!r}")
-    return found
+    return ranges
 
 
 def draw(choices: Choices, like: Any, generator: np.random.Generator) -> Any:

@@ -110,24 +110,24 @@ class Difference:
 def collect(plan: Plan, cells: Sequence[Cell]) -> list[Result]:
     """Return the measurements of all finished cells, variant by variant."""
     order = {variant.name: place for place, variant in enumerate(plan.variants)}
-    found = [
+    results = [
         Result(name, cell.data, cell.seed, measured, cell.run)
         for cell in cells
         if cell.state() == "finished"
         for measured in read_metrics(cell.run)
         for name in cell.variants
     ]
-    return sorted(found, key=lambda result: order[result.variant])
+    return sorted(results, key=lambda result: order[result.variant])
 
 
 def accuracies(results: Sequence[Result]) -> dict[tuple[str, str, str], dict[int, Measurement]]:
     """Return the accuracy on all comparisons by variant, data set and split, then by seed."""
-    found: dict[tuple[str, str, str], dict[int, Measurement]] = {}
+    measured: dict[tuple[str, str, str], dict[int, Measurement]] = {}
     for result in results:
         if (result.measured.metric, result.measured.subset) == ("accuracy", "all"):
             place = (result.variant, result.data, result.measured.split)
-            found.setdefault(place, {})[result.seed] = result.measured
-    return found
+            measured.setdefault(place, {})[result.seed] = result.measured
+    return measured
 
 
 @final
@@ -175,28 +175,28 @@ def _sampled_by_split(directory: Path) -> dict[str, _Sampled]:
 def estimates(plan: Plan, results: Sequence[Result], cells: Sequence[Cell], margins: Margins) -> Estimates:
     """Return the accuracy by variant, data set (or `AVERAGE`) and held-out split, where no run is missing."""
     runs, measured, measured_on = _runs(cells), accuracies(results), _data_by_split(results)
-    found: dict[tuple[str, str, str], Estimate] = {}
+    estimated: dict[tuple[str, str, str], Estimate] = {}
     for split in _splits(results):
         names = [spec.name for spec in plan.study.data if spec.name in measured_on[split]]
         for variant in plan.variants:
             parts: dict[str, PairedDifference] = {}
             for name in names:
-                there = [runs.get((variant.name, name, seed)) for seed in plan.study.seeds]
+                finished = [runs.get((variant.name, name, seed)) for seed in plan.study.seeds]
                 by_seed = [
                     margins.seed(cell, split, right)
-                    for cell in there
+                    for cell in finished
                     if cell is not None and (right := margins.right(cell, split)) is not None
                 ]
                 if len(by_seed) == len(plan.study.seeds):
                     parts[name] = pooled_difference(by_seed)
-                    found[variant.name, name, split] = Estimate(parts[name].value, *parts[name].interval)
+                    estimated[variant.name, name, split] = Estimate(parts[name].value, *parts[name].interval)
                     if len(by_seed) == 1:  # the very interval that an evaluation of the run has shown
                         (alone,) = measured[variant.name, name, split].values()
-                        found[variant.name, name, split] = Estimate(alone.value, alone.low, alone.high)
+                        estimated[variant.name, name, split] = Estimate(alone.value, alone.low, alone.high)
             if len(names) > 1 and len(parts) == len(names):
                 mean = mean_difference(parts)
-                found[variant.name, AVERAGE, split] = Estimate(mean.value, *mean.interval)
-    return found
+                estimated[variant.name, AVERAGE, split] = Estimate(mean.value, *mean.interval)
+    return estimated
 
 
 def _runs(cells: Sequence[Cell]) -> dict[tuple[str, str, int], Cell]:
@@ -209,25 +209,25 @@ def _splits(results: Sequence[Result]) -> list[str]:
     return split_order([m.split for m in held_out({"": [r.measured for r in results]})[""]])
 
 
-def references(plan: Plan, found: Estimates) -> dict[tuple[str, str], str]:
+def references(plan: Plan, estimated: Estimates) -> dict[tuple[str, str], str]:
     """Return by data set and split who the others are compared with.
 
     That is the reference of the study, or of the variants that know no users the one of the highest accuracy there;
     among equals the first.
     """
-    places = dict.fromkeys((data, split) for _, data, split in found)
+    places = dict.fromkeys((data, split) for _, data, split in estimated)
     if plan.reference != BEST_UNPERSONALISED:
         return dict.fromkeys(places, plan.reference)
     best = {}
     for data, split in places:
-        there = [(found[name, data, split].value, name) for name in plan.unpersonalised if (name, data, split) in found]
-        if there:
-            best[data, split] = max(there, key=lambda pair: pair[0])[1]
+        names = [name for name in plan.unpersonalised if (name, data, split) in estimated]
+        if names:
+            best[data, split] = max(names, key=lambda name: estimated[name, data, split].value)
     return best
 
 
 def differences(
-    plan: Plan, results: Sequence[Result], cells: Sequence[Cell], found: Estimates, margins: Margins
+    plan: Plan, results: Sequence[Result], cells: Sequence[Cell], estimated: Estimates, margins: Margins
 ) -> list[Difference]:
     """Return the difference of every variant to the reference on every held-out split of every data set.
 
@@ -236,14 +236,14 @@ def differences(
     several that know no users, these are not compared with each other, and an average is over the gains on each data
     set, each over the best there. A variant that has no answer on a split is not compared there.
     """
-    runs, versus, measured_on = _runs(cells), references(plan, found), _data_by_split(results)
+    runs, versus, measured_on = _runs(cells), references(plan, estimated), _data_by_split(results)
     apart = plan.unpersonalised if plan.reference == BEST_UNPERSONALISED else (plan.reference,)
     rows: list[tuple[str, str, str, str, PairedDifference, int]] = []
     for split in _splits(results):
         for variant in (v.name for v in plan.variants if v.name not in apart):
             parts: dict[str, PairedDifference] = {}
             for spec in plan.study.data:
-                own = found.get((variant, spec.name, split))
+                own = estimated.get((variant, spec.name, split))
                 if own is not None and is_no_answer(own.value, own.low, own.high):
                     continue
                 reference = versus.get((spec.name, split), "")
@@ -292,9 +292,9 @@ def best_by_validation(plan: Plan, results: Sequence[Result]) -> dict[str, tuple
     The splits that a result is reported on play no part. A data set without validation comparisons is left out; so is a
     variant with a run missing.
     """
-    found = accuracies(results)
+    measured = accuracies(results)
     means: dict[str, dict[str, float]] = {}
-    for (variant, data, split), by_seed in found.items():
+    for (variant, data, split), by_seed in measured.items():
         if split == "validation" and len(by_seed) == len(plan.study.seeds):
             means.setdefault(data, {})[variant] = sum(m.value for m in by_seed.values()) / len(by_seed)
     if len(means) > 1:
@@ -322,26 +322,26 @@ def write_results(plan: Plan, results: Sequence[Result], path: Path) -> None:
     write_atomically(path, lambda temporary: pq.write_table(pa.table({**columns, **texts}), temporary))
 
 
-def write_estimates(found: Estimates, reference: Mapping[tuple[str, str], str], path: Path) -> None:
+def write_estimates(estimated: Estimates, reference: Mapping[tuple[str, str], str], path: Path) -> None:
     """Write one row an accuracy over seeds, and whether the others are compared with it."""
     columns = {
-        "variant": pa.array([variant for variant, _, _ in found], pa.string()),
-        "data": pa.array([data for _, data, _ in found], pa.string()),
-        "split": pa.array([split for _, _, split in found], pa.string()),
+        "variant": pa.array([variant for variant, _, _ in estimated], pa.string()),
+        "data": pa.array([data for _, data, _ in estimated], pa.string()),
+        "split": pa.array([split for _, _, split in estimated], pa.string()),
         **{
-            name: pa.array([getattr(estimate, name) for estimate in found.values()], pa.float64())
+            name: pa.array([getattr(estimate, name) for estimate in estimated.values()], pa.float64())
             for name in ("value", "low", "high")
         },
         "is_reference": pa.array(
-            [reference.get((data, split)) == variant for variant, data, split in found], pa.bool_()
+            [reference.get((data, split)) == variant for variant, data, split in estimated], pa.bool_()
         ),
     }
     write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))
 
 
-def write_differences(found: Sequence[Difference], path: Path) -> None:
+def write_differences(measured: Sequence[Difference], path: Path) -> None:
     """Write one row a difference."""
     names = ("variant", "data", "split", "versus", "value", "low", "high", "p_value", "p_corrected", "num_seeds")
     types = dict.fromkeys(names[:4], pa.string()) | dict.fromkeys(names[4:9], pa.float64()) | {"num_seeds": pa.int64()}
-    columns = {name: pa.array([getattr(d, name) for d in found], types[name]) for name in names}
+    columns = {name: pa.array([getattr(d, name) for d in measured], types[name]) for name in names}
     write_atomically(path, lambda temporary: pq.write_table(pa.table(columns), temporary))

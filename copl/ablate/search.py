@@ -83,7 +83,7 @@ def trials_of(plan: Plan, search: Search, plugins: Plugins) -> list[Trial]:
         for name in search.ranges
         if name not in names and name not in plan.left_out
     ]
-    found: list[Trial] = []
+    trials: list[Trial] = []
     for variant in plan.variants:
         ranges = {**declared(variant.recipe), **search.ranges.get(variant.name, {})}
         drafts = [_with(variant.recipe, {key: end}) for key, choices in ranges.items() for end in ends(choices)]
@@ -92,24 +92,24 @@ def trials_of(plan: Plan, search: Search, plugins: Plugins) -> list[Trial]:
                 resolve(draft, plugins)
             except CoplError as error:
                 faults += [f"search.ranges.{variant.name}: {fault}" for fault in error.faults]
-        found.append(Trial(variant.name, 0, {}, variant.recipe))
+        trials.append(Trial(variant.name, 0, {}, variant.recipe))
         if faults or not ranges:
             continue
         for trial in range(1, search.num_trials):
             values = _drawn(variant, ranges, search, trial)
-            found.append(Trial(variant.name, trial, values, resolve(_with(variant.recipe, values), plugins)))
+            trials.append(Trial(variant.name, trial, values, resolve(_with(variant.recipe, values), plugins)))
     if faults:
         raise OptionsError(list(dict.fromkeys(faults)))
-    return found
+    return trials
 
 
 def declared(recipe: Recipe) -> dict[str, Choices]:
     """Return the ranges that the components of a recipe declare, by ``section.option``."""
-    found: dict[str, Choices] = {}
+    ranges: dict[str, Choices] = {}
     for choice in (recipe.method, *recipe.stages.parts.values()):
         for key, choices in choice.registered.component.search.items():
-            found[key if "." in key else f"{choice.kind}.{key}"] = choices
-    return found
+            ranges[key if "." in key else f"{choice.kind}.{key}"] = choices
+    return ranges
 
 
 def _drawn(variant: Variant, ranges: Mapping[str, Choices], search: Search, trial: int) -> dict[str, Any]:
@@ -136,19 +136,19 @@ def judge(trials: Sequence[Trial], cells: Sequence[Cell], failed: Mapping[Cell, 
     Where every trial of a variant has failed, the recipe as it stands is chosen: the study then says why it fails.
     """
     by_place = {(name, cell.data): cell for cell in cells for name in cell.variants}
-    found: list[Judged] = []
+    verdicts: list[Judged] = []
     for data in dict.fromkeys(cell.data for cell in cells):
         for name in dict.fromkeys(trial.variant for trial in trials):
             judged = []
             for trial in (trial for trial in trials if trial.variant == name):
                 cell = by_place[trial_name(trial), data]
-                told = None if cell in failed or cell.state() != "finished" else cell.validation()
-                loss, accuracy = (told.loss, told.accuracy) if told else (None, None)
+                validation = None if cell in failed or cell.state() != "finished" else cell.validation()
+                loss, accuracy = (validation.loss, validation.accuracy) if validation else (None, None)
                 judged.append(Judged(name, data, trial.number, trial.values, loss, accuracy))
             losses = [np.inf if one.loss is None else one.loss for one in judged]
             best = int(np.argmin(losses))
-            found += [attrs.evolve(one, chosen=place == best) for place, one in enumerate(judged)]
-    return found
+            verdicts += [attrs.evolve(one, chosen=place == best) for place, one in enumerate(judged)]
+    return verdicts
 
 
 def trial_name(trial: Trial) -> str:

@@ -97,7 +97,7 @@ def measure_shown(
         own = aligner.choice("aligner", plugins)
         choices = [own, *(_plain(name).choice("aligner", plugins) for name in references if name != own.name)]
         try:
-            found = evaluate_policy(
+            result = evaluate_policy(
                 run,
                 data,
                 choices,
@@ -110,7 +110,7 @@ def measure_shown(
         except CoplError as error:
             yield ShownBy(aligner.label, generator.label, (), error.faults[0])
             return
-        for name, measurements in found.measurements.items():
+        for name, measurements in result.measurements.items():
             yield ShownBy(aligner.label if name == own.name else name, generator.label, measurements)
 
     listed = [

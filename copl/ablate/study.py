@@ -360,13 +360,13 @@ def _named(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data_flags(study: Study, texts: Sequence[str], faults: list[str]) -> tuple[DataSpec, ...]:
     own = {spec.name: spec for spec in study.data}
-    found: dict[str, DataSpec] = {}
+    specs: dict[str, DataSpec] = {}
     for text in (part.strip() for words in texts for part in words.split(",") if part.strip()):
         spec = own.get(text) or DataSpec(Path(text).resolve().name, Path(text))
         if spec.name not in own and spec.directory is not None and not spec.directory.exists():
             named = suggest(text, own)
             faults.append(f"--data {text}: neither a directory nor a data set of the study{named}")
-        elif spec.name in found:
+        elif spec.name in specs:
             faults.append(f"--data {text}: two data sets are called {spec.name!r}; rename a directory")
-        found[spec.name] = spec
-    return tuple(found.values())
+        specs[spec.name] = spec
+    return tuple(specs.values())

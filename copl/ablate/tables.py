@@ -70,26 +70,27 @@ class SplitTable:
         return f"Accuracy, {split_title(self.split)}"
 
 
-def split_tables(plan: Plan, found: Estimates, differences: Sequence[Difference]) -> list[SplitTable]:
+def split_tables(plan: Plan, estimated: Estimates, differences: Sequence[Difference]) -> list[SplitTable]:
     """Return a table for each held-out split, in the usual order.
 
     Args:
         plan: the study.
-        found: accuracies by variant, data set and split.
+        estimated: accuracies by variant, data set and split.
         differences: what is marked.
     """
-    marks = {(name, data, split): "reference" for (data, split), name in references(plan, found).items()}
+    marks = {(name, data, split): "reference" for (data, split), name in references(plan, estimated).items()}
     marks |= {(d.variant, d.data, d.split): d.mark for d in differences}
     names = [spec.name for spec in plan.study.data]
     tables = []
-    for split in split_order([split for _, _, split in found]):
-        columns = [name for name in names if any((v.name, name, split) in found for v in plan.variants)]
+    over_seeds = len(plan.study.seeds) > 1
+    for split in split_order([split for _, _, split in estimated]):
+        columns = [name for name in names if any((v.name, name, split) in estimated for v in plan.variants)]
         columns += [AVERAGE] if len(columns) > 1 else []
         entries: dict[str, list[Entry | None]] = {}
         for variant in plan.variants:
             places = [(variant.name, name, split) for name in columns]
             entries[variant.name] = [
-                _entry(found[place], len(plan.study.seeds) > 1, marks.get(place, "")) if place in found else None
+                _entry(estimated[place], over_seeds, marks.get(place, "")) if place in estimated else None
                 for place in places
             ]
         tables.append(SplitTable(split, tuple(columns), _with_best(entries, len(columns))))
@@ -128,7 +129,7 @@ def _nothing_is_best(row: int, column: int) -> bool:
     return False
 
 
-def differences_table(found: Sequence[Difference]) -> Table:
+def differences_table(measured: Sequence[Difference]) -> Table:
     """Return every difference to the reference with its interval and p-values."""
     rows = tuple(
         (
@@ -140,7 +141,7 @@ def differences_table(found: Sequence[Difference]) -> Table:
             _p_value(d.p_value),
             _p_value(d.p_corrected),
         )
-        for d in found
+        for d in measured
     )
     header = ("variant", "data", "split", "compared with", "difference of accuracy", "p", "p (Holm)")
     return Table("Differences", header, rows)
@@ -150,7 +151,7 @@ def _p_value(p: float) -> str:
     return "<.001" if p < 0.001 else number(p)
 
 
-def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str, float]], failed: int) -> list[str]:
+def notes(plan: Plan, measured: Sequence[Difference], best: Mapping[str, tuple[str, float]], failed: int) -> list[str]:
     """Return in sentences how the tables are to be read."""
     seeds = plan.study.seeds
     lines = [
@@ -160,12 +161,12 @@ def notes(plan: Plan, found: Sequence[Difference], best: Mapping[str, tuple[str,
         else f"One seed ({seeds[0]}); in brackets the 95 % interval of the run (bootstrap over users and prompts), "
         "which says nothing about other seeds.",
     ]
-    if found:
+    if measured:
         sampled = "seeds, and users and prompts they share" if len(seeds) > 1 else "users and prompts"
         lines.append(
             f"†: {_named(plan.reference)}. ↑ and ↓: significantly above and below it (paired over the same "
             f"comparisons, by Student's t over {sampled}; p < .05 after Holm's correction for all "
-            f"{len(found)} differences of this study). How large a difference is matters more than its p-value."
+            f"{len(measured)} differences of this study). How large a difference is matters more than its p-value."
         )
     if best:
         chosen = "; ".join(f"{data}: {name} ({number(value)})" for data, (name, value) in best.items())

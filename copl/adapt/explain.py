@@ -69,9 +69,9 @@ def explain(
     parts += _of_answers((1 - share) * by_answer, heard, trained)
     parts += _of_users(share * alike * (others @ pair), pair @ factor @ factor.T, trained)
     parts.append(Part("rest", float(own @ pair - (1 - share) * mode @ pair - share * consensus @ pair)))
-    told = attrs.evolve(heard, differences=heard.differences @ factor, bias=heard.bias + heard.differences @ mean)
+    whitened = attrs.evolve(heard, differences=heard.differences @ factor, bias=heard.bias + heard.differences @ mean)
     none, one = torch.zeros(factor.shape[1], dtype=torch.float64), torch.ones(factor.shape[1], dtype=torch.float64)
-    variance = posterior_margins(told, none, one, asked)[1]
+    variance = posterior_margins(whitened, none, one, asked)[1]
     return _explained(user, parts, float(variance[0].sqrt()), len(heard.newcomer))
 
 

@@ -178,7 +178,7 @@ def _show_outcome(outcome: Found, out: Path, as_json: bool) -> None:
                 "differences": [attrs.asdict(d) for d in outcome.differences],
                 "answers": [
                     {**attrs.asdict(g, filter=lambda field, _: field.name != "measured"), **attrs.asdict(g.measured)}
-                    for g in outcome.gains.found
+                    for g in outcome.gains.rows
                 ],
                 "search": [attrs.asdict(one) for one in outcome.searched],
                 "failed": {str(cell): failure.faults for cell, failure in outcome.failed.items()},

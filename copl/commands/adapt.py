@@ -32,8 +32,8 @@ def adapt(
     model = Model.open(run_directory)
     adapted = model.adapt(comparisons)
     model.save_adapted(adapted, out)
-    told = zip(adapted.user_ids, adapted.how, adapted.num_neighbours, adapted.confidence, strict=True)
-    rows = [(user, how, str(int(near)), f"{sure:.2f}") for user, how, near, sure in told]
+    placed = zip(adapted.user_ids, adapted.how, adapted.num_neighbours, adapted.confidence, strict=True)
+    rows = [(user, how, str(int(near)), f"{sure:.2f}") for user, how, near, sure in placed]
     headers = ("user", "how", "neighbours", "confidence")
     if as_json:
         show_json([dict(zip(headers, row, strict=True)) for row in rows])

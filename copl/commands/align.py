@@ -191,16 +191,16 @@ def _write_rows(
 
     about = {"kind": "ranked", "run": run, "generator": chosen["generator"].name, "seed": context.seed}
     known = [context.knows(user) for user in requests.user_ids]
-    made = preference_rows(requests, context.rewards(requests), known, chosen["aligner"].options, about)
-    write_rows(path, made.rows)
+    collected = preference_rows(requests, context.rewards(requests), known, chosen["aligner"].options, about)
+    write_rows(path, collected.rows)
     left = {
-        "near-ties": made.num_near,
-        "with a text used before": made.num_repeated,
-        "for balance": made.num_unbalanced,
-        "users nobody knows": made.num_unknown,
+        "near-ties": collected.num_near,
+        "with a text used before": collected.num_repeated,
+        "for balance": collected.num_unbalanced,
+        "users nobody knows": collected.num_unknown,
     }
     said = ", ".join(f"{count} {name}" for name, count in left.items() if count)
-    say(f"wrote {len(made.rows)} rows to {path}" + (f"; left out: {said}" if said else ""))
+    say(f"wrote {len(collected.rows)} rows to {path}" + (f"; left out: {said}" if said else ""))
 
 
 def _user_ids(model: Model, named: Sequence[str], adapted: AdaptedUsers | None, *, everybody: bool) -> tuple[str, ...]:

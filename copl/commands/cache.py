@@ -58,11 +58,11 @@ def clear_command(
     say(f"{'would clear' if dry_run else 'cleared'} {len(picked):,} entries, {size}, of {cache}")
 
 
-def _rows(found: list[Entry]) -> list[tuple[str, int, int, float]]:
+def _rows(entries: list[Entry]) -> list[tuple[str, int, int, float]]:
     """Return kind, number, bytes and age of the oldest, by kind."""
     rows = []
-    for kind in dict.fromkeys(entry.kind for entry in found):
-        same = [entry for entry in found if entry.kind == kind]
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        same = [entry for entry in entries if entry.kind == kind]
         rows.append((kind, len(same), sum(entry.size for entry in same), max(entry.age for entry in same)))
     return rows
 

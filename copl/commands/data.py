@@ -32,11 +32,11 @@ def sources(as_json: JSON_OPTION = False) -> None:
     """List the sources a data set can be made from."""
     from copl.plugins import load
 
-    found = [(r.component.name, r.component.summary, r.package) for r in load().registry("source")]
+    rows = [(r.component.name, r.component.summary, r.package) for r in load().registry("source")]
     if as_json:
-        show_json([dict(zip(("name", "summary", "package"), row, strict=True)) for row in found])
+        show_json([dict(zip(("name", "summary", "package"), row, strict=True)) for row in rows])
     else:
-        show_table("Sources; options: copl plugins show source NAME", ("source", "what it is", "package"), found)
+        show_table("Sources; options: copl plugins show source NAME", ("source", "what it is", "package"), rows)
 
 
 @app.command("fetch")
@@ -87,9 +87,9 @@ def make(
 
     values = component_values(assignments)
     _require_free(out, overwrite)
-    made = load().registry("source").create(source, values)
+    chosen = load().registry("source").create(source, values)
     with open_progress(None) as progress:
-        data = (made.showing(progress) if isinstance(made, ShowsProgress) else made).load(seed=seed or 0)
+        data = (chosen.showing(progress) if isinstance(chosen, ShowsProgress) else chosen).load(seed=seed or 0)
     _write(data, out, overwrite, as_json)
 
 
@@ -130,10 +130,10 @@ def add(
         if collected.names_splits:
             raise DataError(f"{rows_file}: rows of every kind go where their users are; leave out the column of splits")
         said = collected.as_set()
-        told: tuple[Note, ...] = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
-        for note in told:
+        remarks: tuple[Note, ...] = (*notes, *left_out(collected.left_out, f"rows of {rows_file.name}"))
+        for note in remarks:
             say(str(note))
-        grown = add_said(data, said, name=rows_file.name, notes=told, tell=say)
+        grown = add_said(data, said, name=rows_file.name, notes=remarks, tell=say)
     else:
         rows = parse_rows(table, options.columns)
         for note in rows.notes:

@@ -143,7 +143,7 @@ def _show_answers(runs: Mapping[str, Run], data: PreferenceData) -> None:
     from copl.evaluate.policy import policy_table
     from copl.runs.policy import choosers, policy_of
 
-    results = {name: found for name, run in runs.items() if (found := policy_of(run, data))}
+    results = {name: policy for name, run in runs.items() if (policy := policy_of(run, data))}
     if not results:
         return
     title = f"true utility of what is shown, of {_CANDIDATES} answers: 0 a random one, 1 the best (95 % interval)"

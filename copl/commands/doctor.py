@@ -36,7 +36,7 @@ def examine() -> list[Finding]:
     """Return the findings in the order a person wants to read them."""
     from copl.runs.directory import installed_versions
 
-    findings: list[Finding] = [(name, "ok", there) for name, there in installed_versions().items()]
+    findings: list[Finding] = [(name, "ok", version) for name, version in installed_versions().items()]
     findings += [_optional(name, purpose) for name, purpose in _OPTIONAL.items()]
     findings += [_device(), _cache(), *_backbones(), *_plugins()]
     return findings
@@ -94,5 +94,5 @@ def _plugins() -> list[Finding]:
     plugins = load()
     broken = {fault for kind in KINDS for fault in plugins.registry(kind).broken}
     packages = {r.package: r.package_version for kind in KINDS for r in plugins.registry(kind) if r.package != "copl"}
-    found: list[Finding] = [(f"plugin package {name}", "ok", there) for name, there in sorted(packages.items())]
-    return found + [(f"plugin {b.entry_point}", "broken", f"{b.package}: {b.cause}") for b in broken]
+    findings: list[Finding] = [(f"plugin package {name}", "ok", version) for name, version in sorted(packages.items())]
+    return findings + [(f"plugin {b.entry_point}", "broken", f"{b.package}: {b.cause}") for b in broken]

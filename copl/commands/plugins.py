@@ -24,8 +24,8 @@ def list_command(
 
     plugins = load()
     kinds = [kind] if kind else list(KINDS)
-    found = [(k, r) for k in kinds for r in plugins.registry(k)]
-    rows = [(k, r.component.name, r.component.summary, r.package, r.package_version) for k, r in found]
+    listed = [(k, r) for k in kinds for r in plugins.registry(k)]
+    rows = [(k, r.component.name, r.component.summary, r.package, r.package_version) for k, r in listed]
     headers = ("kind", "name", "what it is", "package", "version")
     broken = dict.fromkeys(b for k in kinds for b in plugins.registry(k).broken)
     if as_json:

@@ -113,7 +113,7 @@ def _with_judgements(
     said: ComparisonSet,
     name: str,
     left_out: dict[str, int],
-    told: tuple[Note, ...],
+    remarks: tuple[Note, ...],
     *,
     has_grown: bool,
 ) -> PreferenceData:
@@ -124,7 +124,7 @@ def _with_judgements(
         said: what is added.
         name: what it is called in the notes.
         left_out: how much of it was left out before, by reason.
-        told: further remarks.
+        remarks: further remarks.
         has_grown: whether the data set has changed already.
     """
     users, responses, user, response = joined_tables(data, said.users, said.responses, name)
@@ -138,7 +138,7 @@ def _with_judgements(
         return data
     notes = [
         *([f"{num_learnt:,} judgements were added from {name}."] if num_learnt else []),
-        *told,
+        *remarks,
         *([f"{num_judged:,} comparisons to judge by were drawn from others."] if num_judged else []),
         *notes_of_left_out(left_out, f"judgements of {name}"),
     ]

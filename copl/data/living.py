@@ -202,11 +202,11 @@ def _check_roles(known: Mapping[str, Comparisons], fresh: Comparisons, rows: Row
     mixed = [n for n, user in enumerate(fresh.user.tolist()) if roles.get(user, unseen[n]) != unseen[n]]
 
     def tell(place: int) -> tuple[int, str, str]:
-        here, there = ("unseen", "seen") if unseen[place] else ("seen", "unseen")
+        here, before = ("unseen", "seen") if unseen[place] else ("seen", "unseen")
         user = quoted(ids[rows.data.comparisons.user[place]])
         return (
             int(table.rows[place]),
-            f"split: user {user} is {here} here and {there} in the data set",
+            f"split: user {user} is {here} here and {before} in the data set",
             table.label(place),
         )
 

@@ -21,10 +21,10 @@ def percent(value: float) -> str:
 
 def findings(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
     """Say for each split and method, by name, which others it is ahead of, behind, or not to be told apart from."""
-    found = list(differences_to_tell(measurements))
-    for split in split_order([m.split for *_, m in found]):
-        for method in dict.fromkeys(method for method, _, m in found if m.split == split):
-            verdicts = [_verdict(other, m) for name, other, m in found if (name, m.split) == (method, split)]
+    differences = list(differences_to_tell(measurements))
+    for split in split_order([m.split for *_, m in differences]):
+        for method in dict.fromkeys(method for method, _, m in differences if m.split == split):
+            verdicts = [_verdict(other, m) for name, other, m in differences if (name, m.split) == (method, split)]
             yield f"On {split_title(split)}, {method} is {', '.join(verdicts)}."
 
 

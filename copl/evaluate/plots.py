@@ -200,10 +200,10 @@ def user_map(embeddings: FloatArray, groups: Sequence[str | None], name: str) ->
         ax.set_aspect("equal", adjustable="datalim")
         if names:
             _legend_above(ax)
-        told = f"{len(names)} groups: {', '.join(names)}" if names else "groups not known"
+        legend = f"{len(names)} groups: {', '.join(names)}" if names else "groups not known"
         description = (
             f"Map of {len(places)} user embeddings on their first two principal components, which hold "
-            f"{share.sum():.0%} of the variance; {told}."
+            f"{share.sum():.0%} of the variance; {legend}."
         )
         return Plot("Map of users", _svg(figure, name, description), description)
 
@@ -263,17 +263,17 @@ def accuracy_by_comparisons(
         reach: range of accuracies shown, the same for plots that are looked at together.
         name: prefix of the ids in the SVG, unique on the page.
     """
-    labels: list[str] = sorted({count for found in results.values() for count, _ in found}, key=_first_number)
+    labels: list[str] = sorted({count for points in results.values() for count, _ in points}, key=_first_number)
     with _figure() as figure:
         ax = figure.subplots()
         parts = []
-        for number, (method, found) in enumerate(results.items()):
-            at = np.array([labels.index(count) for count, _ in found]) + 0.08 * (number - (len(results) - 1) / 2)
-            values = np.array([m.value for _, m in found])
+        for number, (method, points) in enumerate(results.items()):
+            at = np.array([labels.index(count) for count, _ in points]) + 0.08 * (number - (len(results) - 1) / 2)
+            values = np.array([m.value for _, m in points])
             ax.errorbar(
                 at,
                 values,
-                yerr=whiskers(values, [m.low for _, m in found], [m.high for _, m in found]),
+                yerr=whiskers(values, [m.low for _, m in points], [m.high for _, m in points]),
                 color=PALETTE[number % len(PALETTE)],
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,
@@ -281,7 +281,7 @@ def accuracy_by_comparisons(
                 capsize=2.5,
                 label=label(method),
             )
-            parts.append(f"{method} " + ", ".join(f"{m.value:.3f} at {count}" for count, m in found))
+            parts.append(f"{method} " + ", ".join(f"{m.value:.3f} at {count}" for count, m in points))
         ax.set_xticks(range(len(labels)), labels)
         ax.set_xlim(-0.5, len(labels) - 0.5)
         ax.set_ylim(*reach)
@@ -294,8 +294,8 @@ def accuracy_by_comparisons(
 
 
 def _first_number(count: str) -> int:
-    found = re.match(r"\d+", count)
-    return int(found.group()) if found else 0
+    match = re.match(r"\d+", count)
+    return int(match.group()) if match else 0
 
 
 _LEGEND_CHARACTERS = 52

@@ -80,23 +80,23 @@ def measure_answers(answers: ShownAnswers, split: str, subset: str, *, seed: int
     """
     read = np.isfinite(answers.shown)
     unread = Measurement(split, subset, UNREAD, *_share(~read), read.size) if read.size else None
-    found = [] if unread is None or not unread.value else [unread]
+    measured = [] if unread is None or not unread.value else [unread]
     won, room = gains(answers)
     if not room[read].sum() > 0:
-        return found
+        return measured
     controlled = _controlled(answers)
-    found = [
+    measured = [
         Measurement(split, subset, GAIN, *gain_ratio(won, room, read), int(read.sum())),
         Measurement(split, subset, CONTROLLED, *gain_ratio(*controlled, read), int(read.sum())),
-        *found,
+        *measured,
     ]
     worst = [
         gain_ratio(won[mask], room[mask], read[mask]) for mask in _groups(answers) if room[mask][read[mask]].sum() > 0
     ]
     if len(worst) > 1:
-        found.append(Measurement(split, subset, WORST, *min(worst), int(read.sum())))
-    found.append(Measurement(split, subset, BETTER_OFF, *_better_off(answers, read, seed), len(read)))
-    return sorted(found, key=lambda m: POLICY_METRICS.index(m.metric))
+        measured.append(Measurement(split, subset, WORST, *min(worst), int(read.sum())))
+    measured.append(Measurement(split, subset, BETTER_OFF, *_better_off(answers, read, seed), len(read)))
+    return sorted(measured, key=lambda m: POLICY_METRICS.index(m.metric))
 
 
 def gains(answers: ShownAnswers) -> tuple[FloatArray, FloatArray]:
@@ -175,17 +175,17 @@ def policy_table(results: Mapping[str, Sequence[Measurement]], *, title: str = "
         results: measurements by name of what chooses.
         title: title of the table.
     """
-    found = {(name, m.split, m.metric): m for name, ms in results.items() for m in ms if m.subset == "all"}
-    splits = split_order([split for _, split, _ in found])
+    measured = {(name, m.split, m.metric): m for name, ms in results.items() for m in ms if m.subset == "all"}
+    splits = split_order([split for _, split, _ in measured])
     columns = [
         (split, metric)
         for split in splits
         for metric in (GAIN, BETTER_OFF)
-        if any((name, split, metric) in found for name in results)
+        if any((name, split, metric) in measured for name in results)
     ]
     header = tuple(f"{split_title(split)}: {metric.replace('_', ' ')}" for split, metric in columns)
     rows = tuple(
-        (name, *(cell(found[name, *column]) if (name, *column) in found else "" for column in columns))
+        (name, *(cell(measured[name, *column]) if (name, *column) in measured else "" for column in columns))
         for name in results
     )
     return Table(title, ("what is shown", *header), rows)
@@ -193,14 +193,14 @@ def policy_table(results: Mapping[str, Sequence[Measurement]], *, title: str = "
 
 def newcomers_table(results: Mapping[str, Sequence[Measurement]], *, title: str = "") -> Table:
     """Return who chooses as rows, and the gain of newcomers after so many answers as columns; maybe without rows."""
-    found = {
+    measured = {
         name: {m.subset.removeprefix(ANSWERS): m for m in ms if m.metric == GAIN and m.subset.startswith(ANSWERS)}
         for name, ms in results.items()
     }
-    counts = sorted({count for by_count in found.values() for count in by_count}, key=int)
+    counts = sorted({count for by_count in measured.values() for count in by_count}, key=int)
     rows = tuple(
         (name, *(cell(by_count[count]) if count in by_count else "" for count in counts))
-        for name, by_count in found.items()
+        for name, by_count in measured.items()
         if by_count
     )
     return Table(title, ("answers given", *counts), rows)

@@ -208,22 +208,22 @@ def _yardsticks(verdicts: Mapping[str, Verdict]) -> list[str]:
 
 
 def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | None:
-    found = {
+    measured = {
         (method, m.split): m
         for method, ms in measurements.items()
         for m in ms
         if (m.metric, m.subset) == ("accuracy", "all")
     }
-    if not found:
+    if not measured:
         return None
-    splits = split_order([split for _, split in found])
-    best = {split: max(m.value for (_, s), m in found.items() if s == split) for split in splits}
+    splits = split_order([split for _, split in measured])
+    best = {split: max(m.value for (_, s), m in measured.items() if s == split) for split in splits}
 
     def place(value: float) -> float:
         return round(100 * value, 1)
 
     def cell(method: str, split: str) -> _Cell | str:
-        m = found.get((method, split))
+        m = measured.get((method, split))
         if m is None or says_nothing(m):
             return "not measured" if m is None else "\N{EN DASH}"
         reach = f"{100 * m.low:.1f} to {percent(m.high)}"
@@ -237,7 +237,7 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
     rows = tuple(
         (method, tuple(cell(method, split) for split in splits))
         for method in measurements
-        if any((method, split) in found for split in splits)
+        if any((method, split) in measured for split in splits)
     )
     return _Results(tuple(split_title(split) for split in splits), rows)
 
@@ -303,7 +303,7 @@ def _plots(inputs: ReportInputs) -> Iterator[tuple[str, str, str, list[Plot]]]:
     from copl.evaluate import plots
 
     by_count = _by_comparisons(inputs.measurements)
-    shown = [m for by_method in by_count.values() for found in by_method.values() for _, m in found]
+    shown = [m for by_method in by_count.values() for points in by_method.values() for _, m in points]
     reach = (min((m.low for m in shown), default=0.0) - 0.02, max((m.high for m in shown), default=1.0) + 0.02)
     yield (
         "Accuracy by number of comparisons",
@@ -350,13 +350,13 @@ def _by_comparisons(
     measurements: Mapping[str, Sequence[Measurement]],
 ) -> dict[str, dict[str, list[tuple[str, Measurement]]]]:
     """Return by split, by method, the label and the measurement of each range of numbers of comparisons."""
-    found: dict[str, dict[str, list[tuple[str, Measurement]]]] = {}
+    by_split: dict[str, dict[str, list[tuple[str, Measurement]]]] = {}
     for method, ms in measurements.items():
         for m in ms:
             if m.metric == "accuracy" and m.subset.startswith(_COMPARISONS) and not says_nothing(m):
                 label = m.subset.removeprefix(_COMPARISONS).replace("-", "\N{EN DASH}")
-                found.setdefault(m.split, {}).setdefault(method, []).append((label, m))
-    return found
+                by_split.setdefault(m.split, {}).setdefault(method, []).append((label, m))
+    return by_split
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -136,17 +136,17 @@ def methods_table(
         subset: the subset shown.
         title: title of the table; made from the metric and the subset where empty.
     """
-    found = {
+    measured = {
         (method, m.split): m
         for method, measurements in results.items()
         for m in measurements
         if m.metric == metric and m.subset == subset
     }
-    splits = split_order([split for _, split in found])
+    splits = split_order([split for _, split in measured])
     rows = tuple(
-        (method, *(cell(found[method, split]) if (method, split) in found else "" for split in splits))
+        (method, *(cell(measured[method, split]) if (method, split) in measured else "" for split in splits))
         for method in results
-        if any((method, split) in found for split in splits)
+        if any((method, split) in measured for split in splits)
     )
     name = metric.replace("_", " ") + ("" if subset == "all" else f", {subset}")
     return Table(title or name, ("method", *(split_title(split) for split in splits)), rows)
@@ -154,14 +154,14 @@ def methods_table(
 
 def side_by_side(results: Mapping[str, Sequence[Measurement]], *, title: str = "all measurements") -> Table:
     """Return every measurement as a row and methods as columns."""
-    found = {(m.split, m.metric, m.subset): m.count for ms in results.values() for m in ms}
+    counts = {(m.split, m.metric, m.subset): m.count for ms in results.values() for m in ms}
     by_method = {method: {(m.split, m.metric, m.subset): m for m in ms} for method, ms in results.items()}
     rows = []
-    for split in split_order([key[0] for key in found]):
-        for key in found:
+    for split in split_order([key[0] for key in counts]):
+        for key in counts:
             if key[0] == split:
                 cells = (cell(ms[key]) if key in ms else "" for ms in by_method.values())
-                rows.append((split_title(split), key[1].replace("_", " "), key[2], *cells, f"{found[key]:,}"))
+                rows.append((split_title(split), key[1].replace("_", " "), key[2], *cells, f"{counts[key]:,}"))
     return Table(title, ("split", "metric", "subset", *results, "count"), tuple(rows))
 
 

@@ -233,12 +233,12 @@ class MixtureOfLora:
         from peft import set_peft_model_state_dict
 
         wanted = {name: tuple(tensor.shape) for name, tensor in self.tensors().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
-        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        shapes = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
+        different = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
         if different:
             raise RunError(
                 f"{saved.directory} was made for another backbone than {backbone}: {len(different)} of "
-                f"{len(wanted)} tensors differ, such as {different[0]}: {found.get(different[0], 'absent')} "
+                f"{len(wanted)} tensors differ, such as {different[0]}: {shapes.get(different[0], 'absent')} "
                 f"on disk, {wanted.get(different[0], 'absent')} wanted"
             )
         set_peft_model_state_dict(self.peft_model, dict(saved.tensors))

@@ -122,12 +122,12 @@ def require_target_modules(model: nn.Module, names: Iterable[str], *, without: C
 def layers_of(model: nn.Module, names: Iterable[str]) -> tuple[list[str], set[int]]:
     """Return the names of the module lists that hold the target modules, such as ``layers``, and their places there."""
     wanted = tuple(names)
-    found = (
+    matches = (
         re.match(r"(?:.*?\.)??([^.]+)\.(\d+)\.", path)
         for path in _linear_paths(model)
         if any(_matches(path, name) for name in wanted)
     )
-    places = [(match.group(1), int(match.group(2))) for match in found if match]
+    places = [(match.group(1), int(match.group(2))) for match in matches if match]
     return list(dict.fromkeys(name for name, _ in places)), {index for _, index in places}
 
 

@@ -46,10 +46,10 @@ class Recall:
         users = np.array([former.user_rows.get(user, -1) for user in graph.user_ids], dtype=np.int64)
         responses = np.array([former.response_rows.get(key, -1) for key in graph.response_keys], dtype=np.int64)
         now = graph.comparisons
-        there = Comparisons(users[now.user] + 1, responses[now.chosen] + 1, responses[now.rejected] + 1)
+        renumbered = Comparisons(users[now.user] + 1, responses[now.chosen] + 1, responses[now.rejected] + 1)
         then = former.comparisons
         before = Comparisons(then.user + 1, then.chosen + 1, then.rejected + 1)
-        now_said, then_said = _numbered(there, before, len(former.response_keys) + 1)
+        now_said, then_said = _numbered(renumbered, before, len(former.response_keys) + 1)
         gone = np.unique(then.user[~np.isin(then_said, now_said)])
         users[np.isin(users, gone)] = -1
         memory = former.memory.renumbered(users, responses)

@@ -51,11 +51,11 @@ class ExpertSettings:
     def of_users(cls, model: PersonalRewardModel, vectors: Tensor) -> ExpertSettings:
         """Return the settings of users with the embeddings `vectors` [U, D], in the encoder's scale."""
         parts = [model.gate_weights(part) for part in torch.split(vectors, _USERS_AT_ONCE)]
-        found = [part for part in parts if part is not None]
-        if not found:
+        present = [part for part in parts if part is not None]
+        if not present:
             return cls(None, np.zeros(len(vectors), dtype=np.int64))
         # A gate computes the same weights in another batch with other last digits.
-        rounded = np.round(torch.cat(found).float().numpy(), _DIGITS) + 0.0
+        rounded = np.round(torch.cat(present).float().numpy(), _DIGITS) + 0.0
         distinct, of = np.unique(rounded, axis=0, return_inverse=True)
         return cls(torch.from_numpy(distinct), of.reshape(-1).astype(np.int64))
 
@@ -139,13 +139,13 @@ class Readings:
 
     def encoded(self, keep: Callable[[Tensor], Tensor]) -> Readings:
         """Return the same readings with something else kept of them, made of the features that are kept here."""
-        made = Readings(self._model, zero=self.zero, keep=keep)
+        encoded = Readings(self._model, zero=self.zero, keep=keep)
         keys = self._kept.keys()
         if keys:
             features = self._kept.get_single(keys).to(self._model.device)
             with torch.no_grad():
-                made._kept.put(keys, np.ones(len(keys), dtype=np.int64), made._part(features))
-        return made
+                encoded._kept.put(keys, np.ones(len(keys), dtype=np.int64), encoded._part(features))
+        return encoded
 
     def save(self, path: Path) -> None:
         """Write what is known, as `load` reads it."""

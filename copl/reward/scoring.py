@@ -77,14 +77,14 @@ def combined(model: PersonalRewardModel, codes: Tensor, place: IntArray, vectors
         vectors: embeddings of the users [U, D], in the encoder's scale.
         user: the user of each request [N].
     """
-    told = torch.cat([model.tell(part) for part in torch.split(vectors, _REQUESTS_AT_ONCE)])
-    level = model.level(told)
+    states = torch.cat([model.tell(part) for part in torch.split(vectors, _REQUESTS_AT_ONCE)])
+    level = model.level(states)
     scores = np.empty(len(user), dtype=np.float64)
     for start in range(0, len(user), _REQUESTS_AT_ONCE):
         part = slice(start, start + _REQUESTS_AT_ONCE)
-        own = torch.from_numpy(user[part]).to(told.device)
-        own_codes = codes[torch.from_numpy(place[part])].to(told.device)
-        rewards = model.head.combine(own_codes, told[own]) + level[own]
+        own = torch.from_numpy(user[part]).to(states.device)
+        own_codes = codes[torch.from_numpy(place[part])].to(states.device)
+        rewards = model.head.combine(own_codes, states[own]) + level[own]
         scores[part] = rewards.double().cpu().numpy()
     return scores
 

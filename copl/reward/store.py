@@ -123,17 +123,17 @@ def load_reward_model(directory: Path, reader: TextReader, gate: Callable[[int],
             already, and another one. Else that is said when it is opened.
     """
     card = read_reward_card(directory)
-    made = gate(card.embedding_dim) if card.options.needs_gate else NoGate()
-    if made.num_experts != card.num_experts:
+    own_gate = gate(card.embedding_dim) if card.options.needs_gate else NoGate()
+    if own_gate.num_experts != card.num_experts:
         raise RunError(
-            f"{directory} was trained with {card.num_experts} experts, this gate has {made.num_experts}; "
+            f"{directory} was trained with {card.num_experts} experts, this gate has {own_gate.num_experts}; "
             "choose the gate of the run"
         )
     hidden_size = int(card.backbone["hidden_size"])
     model = PersonalRewardModel(
         reader,
         read_mixture(directory / _ADAPTER),
-        made,
+        own_gate,
         make_head(card.options.head, hidden_size, card.embedding_dim, card.num_experts),
         users=AffineScaling(torch.zeros(card.embedding_dim), torch.ones(card.embedding_dim)),
         features=AffineScaling(torch.zeros(hidden_size), torch.ones(hidden_size)),
@@ -192,8 +192,8 @@ def _own_tensors(model: PersonalRewardModel) -> dict[str, Tensor]:
 def _read_tensors(model: PersonalRewardModel, path: Path) -> None:
     # what a gate has learnt by `bind` takes its shape from here
     wanted = {n: ANYTHING if n.startswith("gate.") else like(t) for n, t in _own_tensors(model).items()}
-    found = load_tensors(path, wanted, advice="choose the gate and the head of the run, or train it again")
+    saved = load_tensors(path, wanted, advice="choose the gate and the head of the run, or train it again")
     try:
-        model.load_state_dict(found.tensors, strict=False)
+        model.load_state_dict(saved.tensors, strict=False)
     except RuntimeError as error:
         raise RunError(f"{path} does not belong to this gate: {' '.join(str(error).split())}") from error

@@ -57,10 +57,10 @@ def entries(cache: Path) -> list[Entry]:
     return [_entry(kind, path, now) for kind, path in _places(cache)]
 
 
-def clear(found: Iterable[Entry], cache: Path) -> list[Entry]:
+def clear(entries: Iterable[Entry], cache: Path) -> list[Entry]:
     """Remove entries and return them; a stage that a run is putting there or taking out is waited for."""
     removed = []
-    for entry in found:
+    for entry in entries:
         if entry.kind in (TEXTS, BACKBONES):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
@@ -79,13 +79,13 @@ def sweep_cache(cache: Path) -> None:
     sweep_directory(cache / BACKBONES)
 
 
-def chosen(found: Iterable[Entry], *, kind: str | None, older_than: float | None) -> list[Entry]:
+def chosen(entries: Iterable[Entry], *, kind: str | None, older_than: float | None) -> list[Entry]:
     """Return the entries of a kind and of more than some days.
 
     Raises:
         OptionsError: nothing of that kind can be in a cache, or the number of days is none.
     """
-    listed = list(found)
+    listed = list(entries)
     kinds = sorted({*(entry.kind for entry in listed), TEXTS, BACKBONES})
     faults = []
     if kind is not None and kind not in kinds:

@@ -232,11 +232,11 @@ def create_run(
             faults.append(f"data: {facts.data.path} there, other content in {data} now")
         if facts.data.everyone != everyone:
             whole, split = "everyone and everything (--all)", "the training split"
-            there, now = (whole, split) if facts.data.everyone else (split, whole)
-            faults.append(f"learns from {there} there, from {now} now")
+            before, now = (whole, split) if facts.data.everyone else (split, whole)
+            faults.append(f"learns from {before} there, from {now} now")
         if _ancestor(facts.former) != _ancestor(former):
-            there, now = (f"from {one.path}" if one else "from nothing" for one in (facts.former, former))
-            faults.append(f"goes on {there} there, {now} now" + (" (as it is now)" if there == now else ""))
+            before, now = (f"from {one.path}" if one else "from nothing" for one in (facts.former, former))
+            faults.append(f"goes on {before} there, {now} now" + (" (as it is now)" if before == now else ""))
         if faults:
             raise RunError([f"{root} holds a run with other settings; choose another --out", *faults])
         return Run(root, recipe, facts)
@@ -316,9 +316,9 @@ def former_of(run: Run, plugins: Plugins) -> Run | None:
         return None
     advice = f"train again into another directory instead of resuming {run.root}"
     try:
-        found = open_run(Path(former.path), plugins)
+        opened = open_run(Path(former.path), plugins)
     except RunError as error:
         raise RunError([*error.faults, advice]) from error
-    if found.fingerprint != former.fingerprint:
-        raise RunError(f"{found.root}: was another run when {run.root} began to go on from it; {advice}")
-    return found
+    if opened.fingerprint != former.fingerprint:
+        raise RunError(f"{opened.root}: was another run when {run.root} began to go on from it; {advice}")
+    return opened

@@ -128,7 +128,7 @@ def write_report(evaluated: Evaluated, out: Path, *, notes: Sequence[str] = ()) 
         notes=notes,
         inside=inside.notes,
         why=[_why(reasons) for reasons in load_reasons(evaluation_of(first.root))],
-        answers=answers_page({name: found for name, run in runs.items() if (found := policy_of(run, data))}),
+        answers=answers_page({name: policy for name, run in runs.items() if (policy := policy_of(run, data))}),
     )
     made_of = digest_of(inputs, code_digest(render_report), TEMPLATE.read_text(encoding="utf-8"))
     if not is_page_of(out, made_of):  # to draw the pictures takes longer than all the rest

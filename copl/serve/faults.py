@@ -156,9 +156,9 @@ def _fields(_: Request, error: Any) -> Any:
     faults: Sequence[Mapping[str, Any]] = error.errors()
     if any(fault["type"] == "json_invalid" for fault in faults):
         return refusal(400, "the body is no JSON")
-    told = [f"{_place(fault['loc'])}: {_words(fault)}" for fault in faults[:5]]
+    lines = [f"{_place(fault['loc'])}: {_words(fault)}" for fault in faults[:5]]
     more = [f"and {len(faults) - 5} more faults"] if len(faults) > 5 else []
-    return refusal(422, "; ".join([*told, *more]), param=_place(faults[0]["loc"]) if faults else None)
+    return refusal(422, "; ".join([*lines, *more]), param=_place(faults[0]["loc"]) if faults else None)
 
 
 def _place(location: Sequence[Any]) -> str:

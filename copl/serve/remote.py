@@ -101,8 +101,8 @@ class RemoteReward:
                 continue
             if answer.status_code != 200:
                 raise CoplError(f"{self._url}: {_fault(answer)}")
-            found: dict[str, Any] = answer.json()
-            return found
+            content: dict[str, Any] = answer.json()
+            return content
 
 
 def _fault(answer: Any) -> str:

@@ -104,14 +104,14 @@ def parse_document(
     except (ValueError, RecursionError) as reason:
         raise error(f"{where}: damaged: {of_json(reason)}; {advice}") from reason
     for key, wanted in (version or {}).items():
-        there = value.get(key) if isinstance(value, dict) else None
+        held = value.get(key) if isinstance(value, dict) else None
         readable = wanted if isinstance(wanted, tuple) else (wanted,)
-        if not any(there == one and type(there) is type(one) for one in readable):
-            told = "nothing" if there is None else quoted(there)
+        if not any(held == one and type(held) is type(one) for one in readable):
+            shown = "nothing" if held is None else quoted(held)
             writer = value.get("copl") if isinstance(value, dict) else None
-            by = f", written by copl {quoted(writer)}" if isinstance(writer, str) else ""
+            shown += f", written by copl {quoted(writer)}" if isinstance(writer, str) else ""
             raise error(
-                f"{where}: {key} is {told}{by}, this version of copl reads {' or '.join(map(repr, readable))}; {advice}"
+                f"{where}: {key} is {shown}, this version of copl reads {' or '.join(map(repr, readable))}; {advice}"
             )
     record: T = structure(value, kind, where=where, advice=advice, error=error)
     return record

@@ -265,7 +265,7 @@ def _faults(name: str, tensor: Any, wanted: Expected, sizes: dict[str, int]) -> 
         return
     if wanted.shape is not None:
         known = [sizes.get(size, size) if isinstance(size, str) else size for size in wanted.shape]
-        sizes |= {size: there for size, there in zip(known, tensor.shape, strict=False) if isinstance(size, str)}
+        sizes |= {size: length for size, length in zip(known, tensor.shape, strict=False) if isinstance(size, str)}
         if [sizes.get(size, size) if isinstance(size, str) else size for size in known] != list(tensor.shape):
             yield f"{name}: expected shape [{', '.join(map(str, known))}], got {list(tensor.shape)}"
             return

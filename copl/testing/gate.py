@@ -89,8 +89,8 @@ def learns(subject: _Subject) -> None:
     probe = torch.rand(decided.weights.shape, generator=torch.Generator().manual_seed(1))
     result = (decided.weights * probe).sum() + decided.aux_loss
     require(result.requires_grad, "the weights do not depend on the parameters, so the gate can never be trained")
-    found = torch.autograd.grad(result, [p for _, p in parameters], allow_unused=True, materialize_grads=True)
-    gradients = {name: gradient for (name, _), gradient in zip(parameters, found, strict=True)}
+    by_parameter = torch.autograd.grad(result, [p for _, p in parameters], allow_unused=True, materialize_grads=True)
+    gradients = {name: gradient for (name, _), gradient in zip(parameters, by_parameter, strict=True)}
     bad = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())]
     require(not bad, f"gradients that are not finite: {', '.join(bad)}")
     reached = any(bool((gradient != 0).any()) for gradient in gradients.values())

@@ -33,13 +33,13 @@ class _Subject:
     def measure(self, margins: FloatArray, pairs: ComparisonSet) -> Sequence[Any]:
         metric = self.described.component.build(self.described.options())
         context = _Context("test", {user: 1 + row % 5 for row, user in enumerate(pairs.users.ids)}, seed=0)
-        found = list(metric(margins, pairs, context))
-        _require_valid(found)
-        return found
+        measurements = list(metric(margins, pairs, context))
+        _require_valid(measurements)
+        return measurements
 
 
-def _require_valid(found: Sequence[Any]) -> None:
-    for one in found:
+def _require_valid(measurements: Sequence[Any]) -> None:
+    for one in measurements:
         require(isinstance(one, Measurement), f"returned {type(one).__name__}, not Measurement")
         require(one.split == "test", f"split must be that of the context, got {one.split!r}")
         require(bool(one.metric) and bool(one.subset), "metric and subset must be named")
@@ -50,7 +50,7 @@ def _require_valid(found: Sequence[Any]) -> None:
             one.low <= one.value <= one.high,
             f"{one.metric}/{one.subset}: value {one.value} lies outside its interval {one.low} ... {one.high}",
         )
-    keys = [(one.metric, one.subset) for one in found]
+    keys = [(one.metric, one.subset) for one in measurements]
     require(len(set(keys)) == len(keys), "the same metric and subset is measured twice")
 
 

@@ -83,13 +83,13 @@ def test_what_is_finished_is_not_measured_again(study: tuple[Plan, Path, Found],
     other = attrs.evolve(planned, answers=attrs.evolve(planned.answers, aligners=planned.answers.aligners[:1]))
     fewer, said = run_plan(other, out)
     assert said[0] == "2 cells: 0 finished, 0 failed, 2 to run"  # trained already: measured alone
-    assert fewer.gains.found == found.gains.found
+    assert fewer.gains.rows == found.gains.rows
     assert (fewer.gains.faults, len(found.gains.faults)) == ((), 2)
 
 
 def test_data_without_truth_are_said_to_have_none(run_plan: RunPlan, planted: Path, tmp_path: Path) -> None:
     found, _ = run_plan(asked("aligner=best-of-n", data=planted / "one"), tmp_path / "out")
-    assert (found.gains.found, found.gains_tables) == ((), [])
+    assert (found.gains.rows, found.gains_tables) == ((), [])
     assert "can be measured where they are simulated (facets): not on one." in found.remarks[-1]
 
 
@@ -200,7 +200,7 @@ def test_the_command_shows_them(
     code, printed, said = run_copl(*words, "--json")
     assert code == 0, said
     rows: list[dict[str, Any]] = json.loads(printed)["answers"]
-    assert len(rows) == len(found.gains.found)
+    assert len(rows) == len(found.gains.rows)
     assert {"variant", "aligner", "generator", "data", "seed", "metric", "value"} <= rows[0].keys()
     code, printed, said = run_copl(*words, "--dry-run")
     assert "shown: by best-of-n, in-context; written by facets" in printed

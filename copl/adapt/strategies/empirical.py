@@ -51,12 +51,12 @@ class Empirical(PlacingStrategy):
 
     def _place(self, matched: MatchedSupport, trained: NodeEmbeddings, estimates: Estimates) -> None:
         speaking = np.flatnonzero(matched.counts > 0)
-        told, tastes = matched.take(speaking), tastes_of(trained)
+        spoken, tastes = matched.take(speaking), tastes_of(trained)
         if tastes is None:
-            estimates.put(speaking, *self._among_seen(told, trained))
+            estimates.put(speaking, *self._among_seen(spoken, trained))
             return
-        embeddings, name, neighbours, sure = self._among_seen(tastes.without(told), tastes.rest)
-        own, removed = tastes.place(told)
+        embeddings, name, neighbours, sure = self._among_seen(tastes.without(spoken), tastes.rest)
+        own, removed = tastes.place(spoken)
         share = tastes.variance / max(tastes.variance + tastes.variance_of_rest, 1e-12)
         estimates.put(speaking, tastes.join(own, embeddings), name, neighbours, share * removed + (1 - share) * sure)
 

@@ -130,8 +130,8 @@ class InContext:
         if isinstance(content, str):
             return encode_prompt(f"{before}\n\nQuestion: {content}")
         last = max((n for n, message in enumerate(content) if message["role"] == "user"), default=len(content) - 1)
-        told = {**content[last], "content": f"{before}\n\n{content[last]['content']}"}
-        return encode_prompt([*content[:last], told, *content[last + 1 :]])
+        question = {**content[last], "content": f"{before}\n\n{content[last]['content']}"}
+        return encode_prompt([*content[:last], question, *content[last + 1 :]])
 
 
 def _chosen(

@@ -82,8 +82,8 @@ class LocalGenerator:
 
         options, writer = self._options, self._writer
         how = SamplingOptions(options.temperature, options.top_p, options.max_tokens)
-        told = [told_first(prompt, options.system) for prompt in prompts]
-        asked = writer.questions(told, options.max_tokens, progress, options.max_prompt)
+        instructed = [told_first(prompt, options.system) for prompt in prompts]
+        asked = writer.questions(instructed, options.max_tokens, progress, options.max_prompt)
         written: list[tuple[str, ...]] = []
         with progress.task("write candidates", total=len(prompts) * num) as task:
             for prompt, question in zip(prompts, asked, strict=True):

@@ -31,8 +31,8 @@ class Program(TyperGroup):
     """
 
     def __init__(self, *args: Any, commands: dict[str, Any], **settings: Any) -> None:
-        there = {name: commands[name] for name in COMMANDS if name in commands}
-        super().__init__(*args, commands=there, **settings)
+        ordered = {name: commands[name] for name in COMMANDS if name in commands}
+        super().__init__(*args, commands=ordered, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
         _leave_out_types_of_flags(self)

@@ -36,7 +36,7 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
     provenance = data.provenance
     prompts = set(data.responses.prompts)
     digests = split_digests(data)
-    told = set(omission_findings(data))
+    left_out = set(omission_findings(data))
     return {
         "name": data.name,
         "source": provenance.get("source", ""),
@@ -53,7 +53,7 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
         "lengths": {"prompt": _quantiles(map(len, prompts)), "response": _quantiles(map(len, data.responses.texts))},
         "construction": provenance.get("construction", ""),
         "rules": [attrs.asdict(rule) for rule in trivial_rules(data)],
-        "findings": [attrs.asdict(finding) for finding in findings if finding not in told],
+        "findings": [attrs.asdict(finding) for finding in findings if finding not in left_out],
         "left_out": [attrs.asdict(one) for one in omissions(provenance)],
         "notes": [str(note) for note in provenance.get("notes", ())],
     }

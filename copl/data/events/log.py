@@ -143,14 +143,14 @@ class EventLog:
                 other = next((one for one in formats if one != FORMAT), FORMAT)
                 raise DataError(f"{shown}: events of format {other}; this version of copl has format {FORMAT}")
 
-    def _require_own(self, there: Inspector) -> None:
+    def _require_own(self, inspector: Inspector) -> None:
         """Refuse a store of which a table or a column is gone; the tables of others are nobody's business."""
-        names = set(there.get_table_names())
+        names = set(inspector.get_table_names())
         if not names & set(_metadata.tables):
             return
         lacking = set(_metadata.tables) - names
         for name in set(_metadata.tables) & names:
-            columns = {column["name"] for column in there.get_columns(name)}
+            columns = {column["name"] for column in inspector.get_columns(name)}
             lacking |= {f"{name}.{column.name}" for column in _metadata.tables[name].columns} - {
                 f"{name}.{column}" for column in columns
             }

@@ -144,8 +144,8 @@ class Dealer:
 
     def _drawn(self, name: str, held: Judgements, places: IntArray) -> tuple[Comparisons, IntArray]:
         """Return what is judged by in a split, and the places of the opinions that it is made of."""
-        there = np.bincount(self.splits.get(name, Comparisons.empty()).user, minlength=len(self.users))
-        use = there[held.user] < self.limit
+        count = np.bincount(self.splits.get(name, Comparisons.empty()).user, minlength=len(self.users))
+        use = count[held.user] < self.limit
         held, places = held.take(use), places[use]
         rank = np.unique(held.value, return_inverse=True)[1].astype(np.float64)
         each = np.arange(len(held))
@@ -183,8 +183,8 @@ class Dealer:
     def _room(self, support: IntArray) -> IntArray:
         """Return how many more units each user's support takes [U], given those that it has, or any of seen users."""
         size = self.options.support * (1 if self._several else 2)
-        there = np.bincount(np.unique(support) // self._width, minlength=len(self.users))
-        return np.maximum(size - there, 0)
+        count = np.bincount(np.unique(support) // self._width, minlength=len(self.users))
+        return np.maximum(size - count, 0)
 
     def _units(self, user: IntArray, response: IntArray) -> IntArray:
         """Return the number of each opinion's unit: its user with the prompt, or the response where all have one."""

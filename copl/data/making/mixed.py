@@ -75,13 +75,13 @@ def collect_rows(table: Table, columns: Mapping[str, str] | None = None) -> tupl
             faults.add("there are no rows")
         faults.raise_any()
     names = _names(table, columns)
-    there = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
+    columns_read = {name: table.values(own) for name, own in names.items() if table.columns.get(own) is not None}
     collected, written = Collected(), dict[str, str]()
-    thumbs = {name: there.get(name, ()) for name in ("thumb", "label")}
+    thumbs = {name: columns_read.get(name, ()) for name in ("thumb", "label")}
     zeros = {name: sign_of_zero(column) for name, column in thumbs.items()}
     unused = dict.fromkeys(table.columns, 0)
     for place in range(len(table)):
-        row = {name: column[place] for name, column in there.items() if _says(name, column[place])}
+        row = {name: column[place] for name, column in columns_read.items() if _says(name, column[place])}
         try:
             said = _said(row, written, collected.groups)
             used = _add(row, said, collected, zeros)
@@ -96,7 +96,7 @@ def collect_rows(table: Table, columns: Mapping[str, str] | None = None) -> tupl
     if not len(collected) and not len(faults):
         faults.add(collected.nothing)
     faults.raise_any()
-    respelt = [note for name, column in there.items() if (note := _respelt(name, names[name], column))]
+    respelt = [note for name, column in columns_read.items() if (note := _respelt(name, names[name], column))]
     down = [note for name, column in thumbs.items() if (note := zeros_read_as_down(names[name], column))]
     return collected, (*_unread(table, names, unused), *respelt, *down)
 
@@ -109,17 +109,17 @@ def _names(table: Table, columns: Mapping[str, str] | None) -> dict[str, str]:
     """
     known, named = (*_EVERYWHERE, "chosen", "rejected", *JUDGED), columns or {}
     names = {name: named.get(name, name) for name in known}
-    told = column_faults(named, known)
+    problems = column_faults(named, known)
     for name in (name for name in known if name in ("user_id", "prompt", *named)):
         if names[name] not in table.columns:
-            told.append(missing_column(names[name], name, table.columns, can_be_named=columns is not None))
-    if not told and not any(names[name] in table.columns for name in ("chosen", *_SAYING)):
+            problems.append(missing_column(names[name], name, table.columns, can_be_named=columns is not None))
+    if not problems and not any(names[name] in table.columns for name in ("chosen", *_SAYING)):
         unread = [column for column in table.columns if column not in names.values()]
         near = [f"; {quoted(column)}{meant}" for column in unread if (meant := suggest(column, _SAYING))]
-        told.append(f"no column says anything of the responses; {_SAID_BY}{''.join(near)}")
-    for fault in told:
+        problems.append(f"no column says anything of the responses; {_SAID_BY}{''.join(near)}")
+    for fault in problems:
         table.faults.add(fault)
-    if told:
+    if problems:
         table.faults.raise_any()
     return names
 

@@ -42,9 +42,9 @@ def noted(before: Mapping[str, Any], notes: Iterable[Note]) -> dict[str, Any]:
         before: the provenance; nothing for a new one.
         notes: the notes; empty ones are left out.
     """
-    told = list(notes)
-    sentences = [note for note in told if isinstance(note, str) and note]
-    records = [attrs.asdict(note) for note in told if isinstance(note, Omission)]
+    remarks = list(notes)
+    sentences = [note for note in remarks if isinstance(note, str) and note]
+    records = [attrs.asdict(note) for note in remarks if isinstance(note, Omission)]
     return {
         "notes": [*before.get("notes", ()), *sentences],
         "left_out": [*before.get("left_out", ()), *records],

@@ -55,16 +55,16 @@ def column_faults(columns: Mapping[str, str], schema: Sequence[str]) -> list[str
     return faults
 
 
-def missing_column(column: str, name: str, there: Iterable[str], *, can_be_named: bool) -> str:
+def missing_column(column: str, name: str, columns: Iterable[str], *, can_be_named: bool) -> str:
     """Return the fault of a column that a file has not.
 
     Args:
         column: the column.
         name: its name in the schema.
-        there: columns of the file.
+        columns: columns of the file.
         can_be_named: whether the option columns may say what it is called.
     """
-    known = list(there)
+    known = list(columns)
     advice = f"; if one of these is meant, name it with columns={name}=..." if can_be_named else ""
     return f"no column {quoted(column)}{suggest(column, known)}; it has {', '.join(known)}{advice}"
 

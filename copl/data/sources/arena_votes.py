@@ -75,9 +75,9 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
         field = self._options.user or next((name for name in usual if name in entry), usual[0])
         user = export.user(entry.get(field))
         if user is None:
-            told = missing(field, entry.get(field) or None, "text or a whole number")
-            there = "" if field in entry else f"; there are {', '.join(entry)}"
-            export.fault(number, f"{told}; name the field that says who voted with user={there}")
+            problem = missing(field, entry.get(field) or None, "text or a whole number")
+            fields = "" if field in entry else f"; there are {', '.join(entry)}"
+            export.fault(number, f"{problem}; name the field that says who voted with user={fields}")
             return
         count = 1 if kind in _THUMBS else 2
         sides = _sides(entry, count, partial(export.text, number))

@@ -185,12 +185,12 @@ def _is_of_user(entry: Any) -> bool:
 def _listed(responses: Any) -> Iterator[tuple[Any, _Answer]]:
     """Yield question and answer of those that are listed under ``responses``."""
     for entry in filter(_is_of_user, responses if isinstance(responses, list) else ()):
-        answered, told = entry.get("values"), (entry.get("status"), _time_of(entry))
+        answered, context = entry.get("values"), (entry.get("status"), _time_of(entry))
         if "question_name" in entry:
-            yield entry["question_name"], _Answer(entry["user_id"], entry.get("value"), *told)
+            yield entry["question_name"], _Answer(entry["user_id"], entry.get("value"), *context)
         for name, answer in answered.items() if isinstance(answered, Mapping) else ():
             value = answer.get("value") if isinstance(answer, Mapping) else answer
-            yield name, _Answer(entry["user_id"], value, *told)
+            yield name, _Answer(entry["user_id"], value, *context)
 
 
 def _time_of(answer: Mapping[str, Any]) -> Any:

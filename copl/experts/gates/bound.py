@@ -67,9 +67,9 @@ class NearestGate(ExpertGate):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         # How many points there are is known only from what was saved.
         for name in ("points", "expert"):
-            found, own = state_dict.get(prefix + name), getattr(self, name)
-            if found is not None and found.shape[1:] == own.shape[1:]:
-                setattr(self, name, own.new_zeros(found.shape))
+            saved, own = state_dict.get(prefix + name), getattr(self, name)
+            if saved is not None and saved.shape[1:] == own.shape[1:]:
+                setattr(self, name, own.new_zeros(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -78,8 +78,8 @@ class Mf(GoesOn):
                 if best is None or candidate.loss < best.loss:
                     best, chosen = candidate, precision
         assert best is not None  # there is at least one precision
-        found = Factors(*(best.tensors[name] for name in ("users", "responses", "bias")))
-        return _embedded(graph, found, _Setting(chosen, best.scale), power=1 / float(learned.weight.mean()))
+        factors = Factors(*(best.tensors[name] for name in ("users", "responses", "bias")))
+        return _embedded(graph, factors, _Setting(chosen, best.scale), power=1 / float(learned.weight.mean()))
 
     def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Take new comparisons into the factors, with the precision and the scale that were chosen."""
@@ -87,14 +87,14 @@ class Mf(GoesOn):
         start = Factors(*(t.double() for t in (memory.users["own"], memory.responses["own"], memory.responses["bias"])))
         anew = torch.from_numpy(recall.is_new)
         unknown = torch.from_numpy(~recall.known_users)[torch.from_numpy(graph.comparisons.user)]
-        found = follow(
+        factors = follow(
             start,
             ComparisonTensors.of(graph.comparisons),
             Precisions(setting.precision, self._options.bias_precision),
             new_of_user=anew | unknown,
             new_of_response=anew,
         )
-        return _embedded(graph, found, setting, power=1 / float(graph.comparisons.weight.mean()))
+        return _embedded(graph, factors, setting, power=1 / float(graph.comparisons.weight.mean()))
 
 
 @final
@@ -106,17 +106,17 @@ class _Setting:
     scale: float
 
 
-def _embedded(graph: PreferenceGraph, found: Factors, setting: _Setting, *, power: float) -> NodeEmbeddings:
+def _embedded(graph: PreferenceGraph, factors: Factors, setting: _Setting, *, power: float) -> NodeEmbeddings:
     scale = setting.scale
-    fitted = node_embeddings(graph, found.users * scale, found.responses, found.bias * scale)
+    fitted = node_embeddings(graph, factors.users * scale, factors.responses, factors.bias * scale)
     prior = GaussianPass(
         mean=torch.zeros(fitted.dim),
         factor=plain(torch.eye(fitted.dim) * scale / setting.precision**0.5),
         sharpness=1 / scale,  # users were fitted by the margins before they are scaled
         power=power,
     )
-    responses = {"own": plain(found.responses), "bias": plain(found.bias)}
-    memory = Memory({"own": plain(found.users)}, responses, facts=attrs.asdict(setting))
+    responses = {"own": plain(factors.responses), "bias": plain(factors.bias)}
+    memory = Memory({"own": plain(factors.users)}, responses, facts=attrs.asdict(setting))
     return attrs.evolve(with_pass(fitted, prior), memory=memory)
 
 

@@ -162,12 +162,12 @@ class Stacked(GoesOn):
             slope = -margins.T @ (weight * expit(-together)) + self._options.shrinkage * pull
             return float(value), slope
 
-        found = minimize(
+        weights = minimize(
             objective, np.full(len(members), equal), jac=True, bounds=[(0, None)] * len(members), method="L-BFGS-B"
         ).x
-        together = margins @ found
+        together = margins @ weights
         loss = mean_log_loss(together, weight)
-        return loss, float((np.sign(together) + 1).mean()) / 2, found
+        return loss, float((np.sign(together) + 1).mean()) / 2, weights
 
 
 @final

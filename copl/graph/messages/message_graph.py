@@ -216,9 +216,9 @@ class MessageGraph:
         drawn = {}
         for name, (user, response) in ends.items():
             here = torch.searchsorted(users, user)
-            there = torch.searchsorted(responses, response) + len(users)
+            places = torch.searchsorted(responses, response) + len(users)
             both = torch.cat([edges[name], edges[name]])
-            drawn[name] = Drawn(torch.cat([there, here]), torch.cat([here, there]), both)
+            drawn[name] = Drawn(torch.cat([places, here]), torch.cat([here, places]), both)
         return responses, self.part(users, responses, drawn)
 
 

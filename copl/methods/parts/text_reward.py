@@ -137,8 +137,8 @@ class TextReward:
         assert self.users is not None
         values, rows = self.users.values, {user: row for row, user in enumerate(self.users.ids)}
         mean = values.mean(dim=0)
-        found = [values[rows[user]] if user in rows else mean for user in users.ids]
-        return torch.stack(found) if found else values[:0]
+        vectors = [values[rows[user]] if user in rows else mean for user in users.ids]
+        return torch.stack(vectors) if vectors else values[:0]
 
     def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
         """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""

@@ -162,14 +162,14 @@ class KeptRows:
 
     def get_single(self, keys: Sequence[str]) -> Tensor:
         """Return the rows [N, H] of the texts `keys`, each of which has exactly one."""
-        found = self.get(keys)
-        values = torch.empty(len(found), found.blocks[-1].shape[1] if found.blocks else 0)
-        in_files = found.block < len(self._blocks)
-        for block in np.unique(found.block[in_files]).tolist():
-            places = np.flatnonzero(found.block == block)
-            values[torch.from_numpy(places)] = self._blocks[block][torch.from_numpy(found.start[places])]
+        kept = self.get(keys)
+        values = torch.empty(len(kept), kept.blocks[-1].shape[1] if kept.blocks else 0)
+        in_files = kept.block < len(self._blocks)
+        for block in np.unique(kept.block[in_files]).tolist():
+            places = np.flatnonzero(kept.block == block)
+            values[torch.from_numpy(places)] = self._blocks[block][torch.from_numpy(kept.start[places])]
         if not in_files.all():
-            recent = [found.blocks[block] for block in found.block[~in_files].tolist()]
+            recent = [kept.blocks[block] for block in kept.block[~in_files].tolist()]
             values[torch.from_numpy(~in_files)] = torch.cat(recent)
         return values
 

@@ -99,12 +99,12 @@ def steady_reads(
                 return model(**inputs)
 
         def reads(places: IntArray) -> list[Read]:
-            made = []
+            reads = []
             for batch in steady_pass(backbone, encoded.take(places), call, kept, prompts=prompts):
                 pooled = pool(batch.hidden, batch.attention_mask, backbone.pooling).float().cpu() if upper else None
                 below = None if batch.states is None else batch.states[batch.attention_mask.bool()].cpu()
-                made.append(Read(places[batch.places], pooled, below))
-            return made
+                reads.append(Read(places[batch.places], pooled, below))
+            return reads
 
         # the layers above are told what to go on from one call at a time; a few texts are quicker by all processors
         is_one = states is not None or model.device.type != "cpu" or len(encoded.ids) < _MANY

@@ -270,21 +270,21 @@ async def chat(service: ServiceOf, principal: PrincipalOf, named: NamedUser, bod
     num_choices = body.n or 1
     num = max(num_choices, body.candidates or service.options.candidates)
     settings = {name: getattr(body, name) for name in (*PASSED_ON, "model", "seed")}
-    made = await complete(service, user, prompt, num, settings)
+    completion = await complete(service, user, prompt, num, settings)
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return StreamingResponse(_stream(made, num_choices, include_usage), media_type="text/event-stream")
+        return StreamingResponse(_stream(completion, num_choices, include_usage), media_type="text/event-stream")
     choices = [
-        Choice(index=place, message=AnswerMessage(content=text), finish_reason=made.end_of(text))
-        for place, text in enumerate(made.chosen.candidates[:num_choices])
+        Choice(index=place, message=AnswerMessage(content=text), finish_reason=completion.end_of(text))
+        for place, text in enumerate(completion.chosen.candidates[:num_choices])
     ]
     return ChatAnswer(
-        id=made.id,
-        created=made.created,
-        model=made.written.model,
+        id=completion.id,
+        created=completion.created,
+        model=completion.written.model,
         choices=choices,
-        usage=_usage(made.written),
-        copl=made.chosen,
+        usage=_usage(completion.written),
+        copl=completion.chosen,
     )
 
 
@@ -293,22 +293,23 @@ def _usage(written: Written) -> Usage:
     return Usage(prompt_tokens=asked, completion_tokens=answered, total_tokens=asked + answered)
 
 
-async def _stream(made: Completion, num_choices: int, include_usage: bool) -> AsyncIterator[str]:
+async def _stream(completion: Completion, num_choices: int, include_usage: bool) -> AsyncIterator[str]:
     """Yield the chosen answers as server-sent events, word by word; they were chosen whole."""
-    head = {"id": made.id, "object": "chat.completion.chunk", "created": made.created, "model": made.written.model}
+    model = completion.written.model
+    head = {"id": completion.id, "object": "chat.completion.chunk", "created": completion.created, "model": model}
 
     def event(place: int, delta: dict[str, Any], finish: str | None = None, **more: object) -> str:
         choice = {"index": place, "delta": delta, "finish_reason": finish}
         return _event({**head, "choices": [choice], **more})
 
-    for place, text in enumerate(made.chosen.candidates[:num_choices]):
-        more: dict[str, Any] = {"copl": made.chosen.model_dump()} if place == 0 else {}
+    for place, text in enumerate(completion.chosen.candidates[:num_choices]):
+        more: dict[str, Any] = {"copl": completion.chosen.model_dump()} if place == 0 else {}
         yield event(place, {"role": "assistant", "content": ""}, None, **more)
         for word in words(text):
             yield event(place, {"content": word})
-        yield event(place, {}, made.end_of(text))
+        yield event(place, {}, completion.end_of(text))
     if include_usage:
-        yield _event({**head, "choices": [], "usage": _usage(made.written).model_dump()})
+        yield _event({**head, "choices": [], "usage": _usage(completion.written).model_dump()})
     yield "data: [DONE]\n\n"
 
 

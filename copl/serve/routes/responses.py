@@ -155,37 +155,38 @@ async def responses(service: ServiceOf, principal: PrincipalOf, named: NamedUser
     prompt = prompt_of(_messages(body), of="input")
     settings = {"model": body.model, "temperature": body.temperature, "top_p": body.top_p}
     settings["max_tokens"] = body.max_output_tokens
-    made = await complete(service, user, prompt, body.candidates or service.options.candidates, settings, kind="resp_")
+    num = body.candidates or service.options.candidates
+    completion = await complete(service, user, prompt, num, settings, kind="resp_")
     if body.stream:
-        return StreamingResponse(_stream(made, body.instructions), media_type="text/event-stream")
-    return _answer(made, body.instructions)
+        return StreamingResponse(_stream(completion, body.instructions), media_type="text/event-stream")
+    return _answer(completion, body.instructions)
 
 
-def _answer(made: Completion, instructions: str | None) -> ResponsesAnswer:
-    asked, answered = made.written.prompt_tokens, made.written.completion_tokens
-    text = made.chosen.candidates[0]
-    is_cut = made.end_of(text) == "length"
+def _answer(completion: Completion, instructions: str | None) -> ResponsesAnswer:
+    asked, answered = completion.written.prompt_tokens, completion.written.completion_tokens
+    text = completion.chosen.candidates[0]
+    is_cut = completion.end_of(text) == "length"
     status: Literal["completed", "incomplete"] = "incomplete" if is_cut else "completed"
     return ResponsesAnswer(
         status=status,
         incomplete_details={"reason": "max_output_tokens"} if is_cut else None,
-        id=made.id,
-        created_at=made.created,
-        model=made.written.model,
+        id=completion.id,
+        created_at=completion.created,
+        model=completion.written.model,
         instructions=instructions,
-        output=[OutputMessage(id=_message_id(made), status=status, content=[OutputText(text=text)])],
+        output=[OutputMessage(id=_message_id(completion), status=status, content=[OutputText(text=text)])],
         usage=ResponsesUsage(input_tokens=asked, output_tokens=answered, total_tokens=asked + answered),
-        copl=made.chosen,
+        copl=completion.chosen,
     )
 
 
-def _message_id(made: Completion) -> str:
-    return made.id.replace("resp_", "msg_", 1)
+def _message_id(completion: Completion) -> str:
+    return completion.id.replace("resp_", "msg_", 1)
 
 
-async def _stream(made: Completion, instructions: str | None) -> AsyncIterator[str]:
+async def _stream(completion: Completion, instructions: str | None) -> AsyncIterator[str]:
     """Yield the response as server-sent events, its text word by word; it was chosen whole."""
-    whole, numbers = _answer(made, instructions), count()
+    whole, numbers = _answer(completion, instructions), count()
     nothing: dict[str, Any] = {"output": [], "usage": None, "copl": None, "incomplete_details": None}
     begun = whole.model_copy(update={"status": "in_progress", **nothing})
     (message,) = whole.output

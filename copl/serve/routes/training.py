@@ -144,10 +144,10 @@ async def _of_users(
     answers = await service.score_each(
         [(user, [pairs[n][0] for n in own], [pairs[n][1] for n in own]) for user, own in places.items()]
     )
-    found = {
+    rewards = {
         place: reward
         for own, answer in zip(places.values(), answers, strict=True)
         for place, reward in zip(own, answer.rewards, strict=True)
     }
     unknown = [user or NOBODY for user, answer in zip(places, answers, strict=True) if not answer.known]
-    return RewardsAnswer(rewards=[found[place] for place in range(len(pairs))], unknown=unknown, run=answers[0].run)
+    return RewardsAnswer(rewards=[rewards[place] for place in range(len(pairs))], unknown=unknown, run=answers[0].run)

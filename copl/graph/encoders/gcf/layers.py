@@ -53,9 +53,9 @@ class _ProductTerm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (upstream,), (sums, own, weight) = grads, ctx.saved_tensors
-        there, inner = _at(own, ctx.rows), upstream @ weight
-        of_weight = upstream.T @ (sums * there)
-        of_sums = there.mul_(inner)
+        product, inner = _at(own, ctx.rows), upstream @ weight
+        of_weight = upstream.T @ (sums * product)
+        of_sums = product.mul_(inner)
         of_own = inner.mul_(sums)
         if ctx.rows is not None:
             of_own = torch.zeros_like(own).index_add_(0, ctx.rows, of_own)

@@ -174,7 +174,7 @@ class LatentGroups:
         self, membership: FloatArray, effects: FloatArray, shares: FloatArray
     ) -> tuple[FloatArray, float]:
         """Return the posterior memberships [U, K] and the mean log evidence of a user."""
-        evidence, found = self._evidence, np.empty_like(membership)
+        evidence, updated = self._evidence, np.empty_like(membership)
         model = self._pair_model(membership, effects)
         log_shares, total = np.log(shares), 0.0
         for block in evidence.blocks:
@@ -183,9 +183,9 @@ class LatentGroups:
             log_likelihood = (wins + losses) * _log_sigmoid(margins) - losses * margins
             joint = self._power * (block.gather @ log_likelihood) + log_shares
             marginal = logsumexp(joint, axis=1, keepdims=True)
-            found[block.users] = np.exp(joint - marginal)
+            updated[block.users] = np.exp(joint - marginal)
             total += float(marginal.sum())
-        return found, total / max(evidence.num_users, 1)
+        return updated, total / max(evidence.num_users, 1)
 
     def judging_margins(self, membership: FloatArray, effects: FloatArray) -> FloatArray:
         """Return the margins [N, K] that each row of evidence is judged by: without its user's own comparisons."""

@@ -84,18 +84,18 @@ class LatentGroupsEncoder(GoesOn):
 
     def fit(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Learn the embeddings."""
-        found = self.find(graph, seed=seed, progress=progress)
-        if found is None:
+        groups = self.find(graph, seed=seed, progress=progress)
+        if groups is None:
             return trivial_embeddings(graph, min(self._options.num_groups))
-        return (found if len(graph.validation) else found.with_all_of(graph)).embeddings(graph)
+        return (groups if len(graph.validation) else groups.with_all_of(graph)).embeddings(graph)
 
     def go_on(self, graph: PreferenceGraph, recall: Recall, *, seed: int, progress: Progress) -> NodeEmbeddings:
         """Go on from groups that were found, in the setting that was chosen.
 
         A new user begins in all groups by their shares, a new response without effects.
         """
-        found = FoundGroups.remembered(recall, self._options)
-        return (found.grown(graph) if recall.is_changed else found).embeddings(graph)
+        groups = FoundGroups.remembered(recall, self._options)
+        return (groups.grown(graph) if recall.is_changed else groups).embeddings(graph)
 
     def find(self, graph: PreferenceGraph, *, seed: int, progress: Progress) -> FoundGroups | None:
         """Choose the settings and find the groups; None where there is nothing to learn from."""
@@ -167,7 +167,7 @@ class FoundGroups:
     def embeddings(self, graph: PreferenceGraph) -> NodeEmbeddings:
         """Return the embeddings of the nodes of the graph, with the pass that places a newcomer in the groups."""
         users, responses, bias = as_embeddings(self.groups)
-        found = node_embeddings(graph, users * self.scale, responses, bias * self.scale)
+        embedded = node_embeddings(graph, users * self.scale, responses, bias * self.scale)
         corners = np.eye(self.groups.num_groups) - _mean_membership(self.groups)
         posterior = GroupPass(
             points=plain(torch.from_numpy(corners * self.scale)),
@@ -184,7 +184,7 @@ class FoundGroups:
             {"shares": torch.from_numpy(groups.shares)},
             {"setting": facts, "scale": self.scale, "unit": self.unit, "per_user": self.per_user},
         )
-        return attrs.evolve(with_pass(found, posterior), memory=memory)
+        return attrs.evolve(with_pass(embedded, posterior), memory=memory)
 
 
 def as_embeddings(groups: Groups) -> tuple[Tensor, Tensor, Tensor]:

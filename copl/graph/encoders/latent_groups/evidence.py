@@ -102,11 +102,11 @@ class Evidence:
     def _edges(self, rows: slice) -> csr_array | None:
         offset, pair = self.user[rows] * self.num_responses, self.pair[rows]
         ends = np.concatenate([offset + self.first[pair], offset + self.second[pair]])
-        found, edge = np.unique(ends, return_inverse=True)
-        if len(found) == len(ends):
+        distinct, edge = np.unique(ends, return_inverse=True)
+        if len(distinct) == len(ends):
             return None
         first, second = edge.reshape(2, -1)
-        return _incidence(first, second, len(found))
+        return _incidence(first, second, len(distinct))
 
 
 def _incidence(first: IntArray, second: IntArray, num_rows: int) -> csr_array:

@@ -25,7 +25,7 @@ def user_directions(evidence: Evidence, rank: int, rng: np.random.Generator) -> 
     what nobody else compared counts for nothing.
     """
     count = evidence.num_users
-    found = np.zeros((count, rank))
+    directions = np.zeros((count, rank))
     weight = evidence.wins + evidence.losses
     of_pair = np.bincount(evidence.pair, weight, evidence.num_pairs)[evidence.pair]
     of_user = np.bincount(evidence.user, weight, count)[evidence.user]
@@ -49,10 +49,10 @@ def user_directions(evidence: Evidence, rank: int, rng: np.random.Generator) -> 
         except ArpackNoConvergence as error:
             eigenvalues, vectors = error.eigenvalues, error.eigenvectors
         except ArpackError:  # no user shares a pair with another: there is nothing to find
-            return found
+            return directions
         order = np.argsort(-eigenvalues)
-        found[:, : len(order)] = vectors[:, order] * np.sqrt(np.maximum(eigenvalues[order], 0.0))
-    return found
+        directions[:, : len(order)] = vectors[:, order] * np.sqrt(np.maximum(eigenvalues[order], 0.0))
+    return directions
 
 
 def clusters(points: FloatArray, num_clusters: int, rng: np.random.Generator) -> IntArray:

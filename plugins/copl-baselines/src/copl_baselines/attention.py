@@ -66,7 +66,7 @@ def margins_by_user(pairs: Pairs, chosen: Tensor, rejected: Tensor, rewards: Cal
     """
     rows, real = pairs.by_user()
     width = rows.shape[1]
-    found = rewards(torch.cat([F.embedding(rows, chosen), F.embedding(rows, rejected)], dim=1))
+    by_place = rewards(torch.cat([F.embedding(rows, chosen), F.embedding(rows, rejected)], dim=1))
     place = torch.zeros(len(pairs), dtype=torch.int64)
     place[rows[real]] = torch.arange(real.numel()).view_as(real)[real]
-    return F.embedding(place, (found[:, :width] - found[:, width:]).reshape(-1, 1)).squeeze(1)
+    return F.embedding(place, (by_place[:, :width] - by_place[:, width:]).reshape(-1, 1)).squeeze(1)

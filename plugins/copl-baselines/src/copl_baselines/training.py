@@ -80,10 +80,10 @@ def train_model(
             task.advance(loss=float(loss.detach()))
             if not len(validation) or (step % options.eval_every and step != options.max_steps):
                 continue
-            found = judge(model, train, validation)
-            progress.log(name, step=step, validation_loss=found.loss, validation_accuracy=found.accuracy)
-            if found.loss < lowest:
-                lowest, kept, kept_step, since = found.loss, _copy(model), step, 0
+            judged = judge(model, train, validation)
+            progress.log(name, step=step, validation_loss=judged.loss, validation_accuracy=judged.accuracy)
+            if judged.loss < lowest:
+                lowest, kept, kept_step, since = judged.loss, _copy(model), step, 0
             else:
                 since += 1
             if since >= options.patience:

@@ -293,6 +293,11 @@ class AdaptedUsers:
     confidence: FloatArray
     run: str = ""
 
+    @cached_property
+    def user_rows(self) -> Mapping[str, int]:
+        """Row of each user id."""
+        return {user: row for row, user in enumerate(self.user_ids)}
+
     @property
     def known(self) -> frozenset[str]:
         """Ids of those of whom something is known; what the others have said tells nothing to what was trained."""

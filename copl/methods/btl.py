@@ -29,7 +29,7 @@ from copl.runs.recipe import Stages
 
 
 @final
-class UniformMethod(GoesOn, Unpersonalised):
+class BtlMethod(GoesOn, Unpersonalised):
     """A reward model that reads the text and takes no notice of the user."""
 
     def __init__(self, stages: Stages) -> None:
@@ -65,5 +65,5 @@ class UniformMethod(GoesOn, Unpersonalised):
         return self._fitted.export("everybody", None, self._stages, directory, merge=merge)
 
 
-def build(options: NoOptions, *, stages: Stages) -> UniformMethod:
-    return UniformMethod(stages)
+def build(options: NoOptions, *, stages: Stages) -> BtlMethod:
+    return BtlMethod(stages)

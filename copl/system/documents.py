@@ -136,10 +136,15 @@ def structure(
 
 def _parsed(content: bytes | str) -> Any:
     raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-    value = json.loads(raw.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    value = finite_json(raw.decode("utf-8"), parse_int=_whole)
     if _SURROGATE.search(raw):
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair is no text
     return value
+
+
+def finite_json(text: str, *, parse_int: Callable[[str], int] = int) -> Any:
+    """Return what JSON says; a number that is not finite is a ValueError, as is what `parse_int` refuses."""
+    return json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=parse_int)
 
 
 def _no_number(text: str) -> float:

@@ -100,8 +100,8 @@ class DpoAligner:
         """Where the policy of a user lies: another one for another embedding, generator or seed, or other words."""
         digest = hashlib.sha256(f"{user}\x00{context.seed}\x00{context.generator.fingerprint()}".encode())
         adapted = context.adapted
-        if adapted is not None and user in adapted.user_ids:
-            digest.update(adapted.embeddings[adapted.user_ids.index(user)].float().cpu().numpy().tobytes())
+        if adapted is not None and user in adapted.user_rows:
+            digest.update(adapted.embeddings[adapted.user_rows[user]].float().cpu().numpy().tobytes())
             if self._options.said:  # the same embedding may come of a file of users, without what they have said
                 digest.update(repr(self._said(user, context)).encode("utf-8", "surrogatepass"))
         return context.directory / digest.hexdigest()[:24]

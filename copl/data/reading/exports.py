@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ from copl.data.reading.files import open_text, unknown_kind, unpacked_name
 from copl.data.reading.hub import PARQUET, parquet_rows
 from copl.data.reading.texts import clean, kind_without_text, text_of_part
 from copl.errors import DataError, of_json, quoted
+from copl.system.documents import finite_json
 
 _TABLES = (".csv", ".tsv", ".xlsx")
 
@@ -116,34 +115,21 @@ def read_export(path: Path) -> Export:
 def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         try:
-            return list(enumerate(_loaded(text), start=1))
+            return list(enumerate(finite_json(text), start=1))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: {of_json(error)}; export it again") from None
     with suppress(ValueError, RecursionError):
-        return [(1, _loaded(text))]  # over several lines, maybe
+        return [(1, finite_json(text))]  # over several lines, maybe
     lines: list[tuple[int, Any]] = []
     # Not str.splitlines: that also splits at U+2028 and the like, which JSON allows within text.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            lines.append((number, _loaded(line)))
+            lines.append((number, finite_json(line)))
         except (ValueError, RecursionError) as error:
             faults.add(of_json(error), row=number, label=f"line {number}")
     return lines
-
-
-def _loaded(text: str) -> Any:
-    return json.loads(text, parse_constant=_no_number, parse_float=_finite)
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
 
 
 def text_of(content: Any) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from copl.interfaces import ExpertGate, FormerRun, Workspace
+from copl.methods.parts.vectors import vectors_of
 from copl.records import FloatArray, PreferenceData, ScoreRequests, UserTable
 from copl.reward.model import PersonalRewardModel
 from copl.reward.reading.reader import TextReader
@@ -136,9 +137,7 @@ class TextReward:
         """Return the vectors [U, D] of users that were trained along; anybody else gets the mean of them all."""
         assert self.users is not None
         values, rows = self.users.values, {user: row for row, user in enumerate(self.users.ids)}
-        mean = values.mean(dim=0)
-        vectors = [values[rows[user]] if user in rows else mean for user in users.ids]
-        return torch.stack(vectors) if vectors else values[:0]
+        return vectors_of(users, values.mean(dim=0), (rows, values))
 
     def scores(self, requests: ScoreRequests, vectors: Tensor | None) -> FloatArray:
         """Return the reward of each request; `vectors` [U, D] are those of `requests.users`."""

@@ -25,6 +25,7 @@ from copl.graph.texts import WIDTH, TextCodes, with_texts
 from copl.graph.training import ComparisonTensors, Judgement
 from copl.interfaces import AdaptationStrategy, FormerRun, OnlineUser, Workspace
 from copl.methods.parts.gate_view import GateView
+from copl.methods.parts.vectors import vectors_of
 from copl.options import NoOptions
 from copl.records import (
     AdaptedUsers,
@@ -187,16 +188,8 @@ class UserSpace:
         """Return the embedding of each user [U, D]: adapted, else trained, else the mean of the trained ones."""
         trained = self.trained
         mean = trained.users.mean(dim=0) if len(trained.users) else torch.zeros(trained.dim)
-        vectors = mean.expand(len(users), -1).clone()
-        sources = [(trained.user_rows, trained.users)]
-        if adapted is not None:
-            sources.append(({user: row for row, user in enumerate(adapted.user_ids)}, adapted.embeddings))
-        for rows, embeddings in sources:  # the last one that knows a user counts
-            known = [(place, rows[user]) for place, user in enumerate(users.ids) if user in rows]
-            if known:
-                places, own = torch.tensor(known).T
-                vectors[places] = embeddings[own].to(vectors.dtype)
-        return vectors
+        since = () if adapted is None else ((adapted.user_rows, adapted.embeddings),)
+        return vectors_of(users, mean, (trained.user_rows, trained.users), *since)
 
     def scores(self, requests: ScoreRequests, adapted: AdaptedUsers | None) -> FloatArray:
         """Return the score of each request [N], less that of the average response of the training comparisons.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from copl.errors import DataError, RunError
 from copl.interfaces import PreferenceModel, Workspace
+from copl.methods.parts.vectors import vectors_of
 from copl.options import options_to_dict
 from copl.records import (
     AdaptedUsers,
@@ -232,13 +233,8 @@ class FeatureMethod(PreferenceModel):
     def _states(self, users: UserTable, adapted: AdaptedUsers | None) -> Tensor:
         """Return the state of each user [U, D]: adapted, else seen, else that of a stranger."""
         fitted = self.fitted
-        table = torch.cat([fitted.states, fitted.stranger[None]])
-        rows = {user: row for row, user in enumerate(fitted.users.ids)}
-        if adapted is not None:
-            rows |= {user: len(table) + row for row, user in enumerate(adapted.user_ids)}
-            table = torch.cat([table, adapted.embeddings.to(table.dtype)])
-        unknown = len(fitted.states)
-        return table[torch.tensor([rows.get(user, unknown) for user in users.ids], dtype=torch.int64)]
+        since = () if adapted is None else ((adapted.user_rows, adapted.embeddings),)
+        return vectors_of(users, fitted.stranger, (fitted.users.rows, fitted.states), *since)
 
     def _tensors(self, directory: Path) -> TensorFile:
         read = ("responses", "prompts") if self._model.needs_prompts else ("responses",)

@@ -211,11 +211,7 @@ class Model:
         return self._scores(requests, adapted, calibrated=calibrated, quality=quality)
 
     def read_ahead(self, responses: ResponseTable) -> None:
-        """Have texts read at once that several calls are about to read a few at a time, which takes twice as long.
-
-        Args:
-            responses: the texts, with their prompts in the form of `copl.data.chat`.
-        """
+        """Have texts, with prompts as `copl.data.chat` forms them, read at once: a few at a time take twice as long."""
         with self._lock:
             self.method.read_ahead(responses)
 

@@ -59,7 +59,7 @@ class _RankMask:
 def _refuse_merged(layer: Any, inputs: Any) -> None:
     if layer.merged:
         raise RuntimeError(
-            "the mixture was merged into the backbone, all experts at once; merge a user_adapter instead"
+            "the mixture was merged into the backbone, all experts at once; export a user's own with merge instead"
         )
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, final
 
 import attrs
 
-from copl.evidence import discounted, faded, half_lives
 from copl.graph.training import ComparisonTensors, Judgement
 from copl.interfaces import FormerRun, Workspace
 from copl.methods.catalogue import RecencyOptions
+from copl.methods.parts.ageing import discounted, faded, half_lives
 from copl.methods.parts.user_space import UserSpace, encoded
 from copl.records import ComparisonSet, PreferenceData
 from copl.runs.recipe import Stages

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Pooling = Literal["last", "mean"]
 Template = Literal["chat", "pair", "plain", "response"]
-Side = Literal["left", "right"]
 
 
 @final
@@ -342,22 +341,18 @@ def _require_embeddings(backbone: LoadedBackbone, ids: NDArray[np.int32]) -> Non
         )
 
 
-def collate(
-    encoded: EncodedResponses, rows: Sequence[int] | IntArray, side: Side = "right", *, width: int = 0
-) -> TokenBatch:
-    """Return texts as one padded batch, as long as its longest text.
+def collate(encoded: EncodedResponses, rows: Sequence[int] | IntArray, *, width: int = 0) -> TokenBatch:
+    """Return texts as one batch, padded on the right to its longest text, so that positions count from the first token.
 
     Args:
         encoded: the texts.
         rows: which of them, by their place in `encoded`.
-        side: where the padding goes. With padding on the right, positions count from the first token.
         width: what the batch is at least padded to.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     lengths = encoded.lengths[chosen]
     width = int(lengths.max(initial=width))
-    places = np.arange(width)
-    mask = places < lengths[:, None] if side == "right" else places >= width - lengths[:, None]
+    mask = np.arange(width) < lengths[:, None]
     ids = np.full(mask.shape, encoded.pad_id, dtype=np.int64)
     pieces = [encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]] for row in chosen]
     if pieces:

@@ -22,7 +22,7 @@ from copl.experts.gates.catalogue import LearnedGateOptions
 from copl.experts.gates.learned import LearnedGate
 from copl.experts.options import MixtureOptions
 from copl.interfaces import SCRATCH
-from copl.records import PreferenceData, ResponseTable, TokenBatch
+from copl.records import PreferenceData, ResponseTable
 from copl.reward.backbones.catalogue import HuggingFace, HuggingFaceOptions
 from copl.reward.backbones.checkpoints import quiet
 from copl.reward.backbones.loaded import LoadedBackbone, collate, encode_responses
@@ -35,6 +35,7 @@ from copl.reward.training.setup import RewardDesign
 from copl.reward.training.train import train_reward_model
 from copl.reward.training.user_vectors import UserVectors
 from copl.system.progress import SilentProgress
+from tests.reward.padding import on_the_left
 
 Planted = tuple[PreferenceData, UserVectors]
 KINDS = ["gemma", "gemma3", "llama", "qwen2", "qwen3", "bert"]
@@ -140,12 +141,11 @@ def test_every_architecture_trains_saves_loads_and_scores(
         alone = score_responses(again, data.responses, users.values[n : n + 1], rows[n : n + 1])
         assert alone == pytest.approx(together[n : n + 1], abs=1e-4)
     encoded = encode_responses(model.backbone, data.responses, rows, OPTIONS.max_length)
-    for side in ("left", "right"):
-        tokens = collate(encoded, np.arange(5), side)  # type: ignore[arg-type]  # the two sides there are
-        if side == "left" and kind == "bert":
-            continue  # absolute positions count from the first place of a row, padding or not
+    tokens = collate(encoded, np.arange(5))
+    # absolute positions, as BERT has them, count from the first place of a row, padding or not
+    for batch in (tokens,) if kind == "bert" else (tokens, on_the_left(tokens)):
         with torch.no_grad():
-            rewards = model(TokenBatch(tokens.input_ids, tokens.attention_mask), users.values[:5])
+            rewards = model(batch, users.values[:5])
         assert rewards.numpy() == pytest.approx(together, abs=1e-4)
 
 

@@ -36,6 +36,7 @@ from copl.reward.backbones.loaded import (
     pool,
     prepare_backbone,
 )
+from tests.reward.padding import on_the_left
 
 SMALL = {
     "vocab_size": 300,
@@ -274,14 +275,13 @@ def test_a_prompt_is_tokenised_once() -> None:
     assert len(counted) == 1 + 1 + 5  # one prompt, one closing text, five responses
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_batches_are_padded_on_the_side_asked_for(side: Any) -> None:
+def test_batches_are_padded_at_the_end() -> None:
     encoded = encode(bert(), ("a", "bcd"), ("", "b"))
-    batch = collate(encoded, [1, 0], side)
+    batch = collate(encoded, [1, 0])
     assert batch.input_ids.shape == (2, 7)
     padding = batch.attention_mask[0] == 0
     assert padding.sum() == 4
-    assert padding[:4].all() if side == "left" else padding[3:].all()
+    assert padding[3:].all()
     assert (batch.input_ids[0][padding] == encoded.pad_id).all()
     assert batch.input_ids[0][~padding].tolist() == encoded.ids[7:].tolist()
     assert batch.attention_mask[1].all()
@@ -315,7 +315,7 @@ def test_a_text_has_the_same_vector_alone_and_in_any_batch(make: Any, side: Any)
     encoded = encode(backbone, ("a", "bcd"), ("what is it", "b"), ("a", "bcd and more"))
 
     def vectors(rows: list[int]) -> torch.Tensor:
-        batch = collate(encoded, rows, side)
+        batch = collate(encoded, rows) if side == "right" else on_the_left(collate(encoded, rows))
         with torch.no_grad():
             hidden = backbone.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
         return pool(hidden, batch.attention_mask, backbone.pooling)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from copl.errors import CoplError, DataError, RunError, TrainingError
-from copl.records import Comparisons, TokenBatch
+from copl.records import Comparisons
 from copl.reward.backbones.loaded import collate, encode_responses
 from copl.reward.options import PAPER_PRESET, RewardOptions
 from copl.reward.scoring import score_responses
@@ -21,6 +21,7 @@ from copl.reward.training.loop import learning_rate_factor
 from copl.reward.training.objective import BradleyTerryObjective
 from copl.reward.training.user_vectors import UserVectors
 from copl.system.progress import SilentProgress
+from tests.reward.padding import on_the_left
 from tests.reward.training.bench import QUICK, WARM, Bench, Planted, accuracy, assert_equal_models, tensors
 
 
@@ -143,11 +144,10 @@ def test_scores_are_the_same_alone_in_any_batch_and_order(bench: Bench, preferen
         for n in range(0, 60, 7):
             alone = score_responses(model, data.responses, users.values[user[n : n + 1]], rows[n : n + 1])
             assert alone == pytest.approx(together[n : n + 1], abs=1e-5)
-        encoded = encode_responses(model.backbone, data.responses, rows, 32)
-        tokens = collate(encoded, np.arange(60), "left" if gate == "top1" else "right")
         if gate == "none":
+            encoded = encode_responses(model.backbone, data.responses, rows, 32)
             with torch.no_grad():
-                forward = model(tokens, users.values[user])
+                forward = model(collate(encoded, np.arange(60)), users.values[user])
             assert np.allclose(forward.numpy(), together, atol=1e-5)
         average = score_responses(model, data.responses, None, rows[:3])
         centre = model.user_centre.expand(3, -1)
@@ -294,9 +294,9 @@ def test_texts_that_are_cut_are_counted(bench: Bench, preferences: Planted, tmp_
 def test_forward_is_the_contract(bench: Bench, preferences: Planted, tmp_path: Path) -> None:
     model = bench.train(tmp_path, preferences, kind="llama")
     encoded = encode_responses(model.backbone, preferences[0].responses, np.arange(4), 32)
-    right, left = (collate(encoded, np.arange(4), side) for side in ("right", "left"))  # type: ignore[arg-type]
+    right = collate(encoded, np.arange(4))
     with torch.no_grad():
-        a = model(TokenBatch(right.input_ids, right.attention_mask), preferences[1].values[:4])
-        b = model(left, preferences[1].values[:4])
+        a = model(right, preferences[1].values[:4])
+        b = model(on_the_left(right), preferences[1].values[:4])
     assert a.shape == (4,)
     assert torch.allclose(a, b, atol=1e-4)

@@ -34,8 +34,8 @@ def answer_in(written: str) -> str:
     while True:
         thought = _THOUGHT.match(written, start)
         if thought is None and opening < start:
-            found = written.find(OPENING, start)
-            opening = found if found >= 0 else len(written)
+            place = written.find(OPENING, start)
+            opening = place if place >= 0 else len(written)
         thought = thought or _CLOSED.search(written, start, opening)
         if thought is None:
             return written[start:].strip() if start else written

@@ -65,17 +65,17 @@ class Export:
     @property
     def notes(self) -> list[str]:
         """What a person should know of the entries that were read."""
-        told = []
+        notes = []
         if len(set(self._ids.values())) > 1:
             number, text = quoted(self._ids["number"]), quoted(self._ids["text"])
-            told.append(f"Some users are named by a number and some by text, such as {number} and {text}; one may be "
-                        "taken for two.")  # fmt: skip
+            notes.append(f"Some users are named by a number and some by text, such as {number} and {text}; one may be "
+                         "taken for two.")  # fmt: skip
         if self._unread:
             count = len(set[int]().union(*self._unread.values()))
             kinds = ", ".join(sorted(self._unread))
-            told.append(f"{count:,} entries have more than text ({kinds}), which was not read: what is learnt of them "
-                        "rests on their text alone.")  # fmt: skip
-        return told
+            notes.append(f"{count:,} entries have more than text ({kinds}), which was not read: what is learnt of them "
+                         "rests on their text alone.")  # fmt: skip
+        return notes
 
 
 def read_export(path: Path) -> Export:

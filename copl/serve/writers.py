@@ -17,6 +17,7 @@ from attrs import frozen
 
 from copl.align.choosing import candidates_of
 from copl.data.chat import messages_of
+from copl.data.reading.exports import text_of
 from copl.data.thinking import answer_in
 from copl.errors import CoplError, OptionsError, one_line, suggest
 from copl.interfaces import CutText
@@ -176,9 +177,9 @@ class _Answer:
 def _answer(value: Any, model: str) -> _Answer:
     choices = value.choices or ()
     contents = [choice.message.content for choice in choices]
-    contents = [answer_in(text) if isinstance(text, str) else text for text in contents]
+    contents = [answer_in(text if isinstance(text, str) else text_of(text)) for text in contents]
     cut = frozenset(text for text, one in zip(contents, choices, strict=True) if text and one.finish_reason == "length")
-    texts = tuple(text for text in contents if isinstance(text, str) and text.strip())
+    texts = tuple(text for text in contents if text.strip())
     asked, answered = (getattr(value.usage, f"{name}_tokens", None) or 0 for name in ("prompt", "completion"))
     ended_early = any(choice.finish_reason == "length" for choice in choices) and not texts
     return _Answer(len(contents), texts, value.model or model, asked, answered, cut, ended_early)

@@ -15,6 +15,7 @@ from copl.align.prompts import told_first
 from copl.align.seeds import seed_of
 from copl.data.canonical import canonical_text
 from copl.data.chat import messages_of
+from copl.data.reading.exports import text_of
 from copl.data.thinking import answer_in
 from copl.errors import BackboneError, quoted
 from copl.interfaces import CutText
@@ -99,7 +100,7 @@ class OpenAiGenerator:
                 seed=seed % 2**31,
             )
             choice = completion.choices[0] if completion.choices else None
-            text = choice.message.content if choice else None
+            content = choice.message.content if choice else None
         except openai.APIStatusError as error:
             raise self._fault(f"answers {error.status_code}: {_one_line(error.message)}") from error
         except openai.APITimeoutError as error:
@@ -108,7 +109,7 @@ class OpenAiGenerator:
             raise self._fault(f"cannot be reached ({_one_line(str(error.__cause__ or error))})") from error
         except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
             raise self._fault(f"gave something that is no chat completion ({_one_line(str(error))})") from error
-        answer = _clean(answer_in(text)) if isinstance(text, str) else ""
+        answer = canonical_text(answer_in(text_of(content)))
         if not answer:
             raise self._fault(f"gave no text to {quoted(prompt)}{self._why(choice)}")
         return CutText(answer) if getattr(choice, "finish_reason", None) == "length" else answer
@@ -162,11 +163,6 @@ class OpenAiGenerator:
             )
         except Exception as error:  # whatever the client's own client makes of an address
             raise BackboneError(f"generator openai: {own or 'the service'}: {_one_line(str(error))}") from error
-
-
-def _clean(text: str) -> str:
-    """Return a text in its one spelling, without what no file can hold: NUL, halves of surrogate pairs."""
-    return canonical_text(text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"))
 
 
 def _one_line(text: str) -> str:

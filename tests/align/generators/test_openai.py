@@ -138,6 +138,9 @@ def test_thoughts_are_put_aside_and_what_was_cut_says_so(service: Service) -> No
     ((one, other),) = ask(service, ["tea?"], num=2, concurrency=1)
     assert one == other == "Yes."
     assert [isinstance(text, CutText) for text in (one, other)] == [False, True]
+    apart = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Yes."}]
+    service.reply = lambda number, body: (200, ended(body, "stop", content=apart))
+    assert ask(service, ["tea?"], num=1) == [("Yes.",)]
 
 
 def test_what_no_file_can_hold_is_taken_out(service: Service) -> None:

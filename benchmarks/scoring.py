@@ -117,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompt", type=int, default=50)
     parser.add_argument("--depth", type=int, help="layers of the backbone that are used; all unless given")
     parser.add_argument("--whole", type=int, help="layers of all of the backbone; a pass of it is measured, too")
-    parser.add_argument("--layers", type=int, default=2, help="of these, the top ones that are adapted")
+    parser.add_argument(
+        "--layers", type=int, default=RewardOptions().trainable_layers, help="of these, the top ones that are adapted"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--run", type=Path)
     args = parser.parse_args(arguments)

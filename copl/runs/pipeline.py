@@ -1,4 +1,4 @@
-"""Composes the stages: train a recipe on a data set, evaluate a run, score and adapt with it."""
+"""Composes the stages: trains a recipe on a data set, and evaluates a run."""
 
 from __future__ import annotations
 

@@ -55,7 +55,10 @@ def test_adapters_train_on_and_the_head_follows(setup: TrainingSetup, tmp_path: 
     assert found.completed.shared_penalty == head.shared_penalty
     after = training._looks.measured(0, setup.readings())
     assert after.validation_loss <= found.curve[0].validation_loss + 1e-6
-    moved = any(not torch.equal(tensor, before[name]) for name, tensor in trainable(setup.objective).items())
+    adapters = {name: tensor for name, tensor in trainable(setup.objective).items() if "lora_" in name}
+    assert adapters
+    # The head is fitted anew in any case; adapters stay where no look was better than where they began.
+    moved = any(not torch.equal(tensor, before[name]) for name, tensor in adapters.items())
     assert moved == (found.kept_step > 7)
 
 

@@ -298,7 +298,7 @@ class AdaptedUsers:
         """Row of each user id."""
         return {user: row for row, user in enumerate(self.user_ids)}
 
-    @property
+    @cached_property
     def known(self) -> frozenset[str]:
         """Ids of those of whom something is known; what the others have said tells nothing to what was trained."""
         return frozenset(user for user, sure in zip(self.user_ids, self.confidence.tolist(), strict=True) if sure > 0)

@@ -58,7 +58,7 @@ class RunScores:
     ) -> FloatArray:
         """Return the same, with a warning of users nobody knows, to whoever has called the caller."""
         known = self.known_users(requests.users, adapted)
-        unknown = sorted({*requests.users.ids} - known - {*(adapted.user_ids if adapted else ())})
+        unknown = sorted({*requests.users.ids} - known - (adapted.user_rows.keys() if adapted else set()))
         if unknown:
             names, more = ", ".join(map(quoted, unknown[:3])), f" and {len(unknown) - 3} more" * (len(unknown) > 3)
             message = f"user {names}{more} is neither trained nor adapted: these are the scores of the average user"

@@ -121,7 +121,8 @@ def _cells(users: FloatArray, num_points: int) -> IntArray:
     sample = users if len(users) <= _SAMPLE else users[np.sort(rng.choice(len(users), _SAMPLE, replace=False))]
     start = _spread_out(sample, num_points, rng)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a cell that runs empty keeps its centre
+        # such a cell keeps its centre
+        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
         centres, _ = kmeans2(sample, start, iter=_ROUNDS, minit="matrix")
     step = max(1, _BLOCK // len(centres))
     parts = [vq(users[place : place + step], centres)[0] for place in range(0, len(users), step)]

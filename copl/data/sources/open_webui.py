@@ -78,10 +78,11 @@ def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Coll
     for message in (*turns, *answers):
         export.see(number, message.get("content"))
         export.see(number, message.get("files"))
-    if not any(map(_text_of, turns)):
+    prompt = _prompt(turns)
+    if prompt is None:
         collected.drop("whose prompt has no text")
         return
-    _judge(Said(user, _prompt(turns), time), sign, str(wanted), messages, collected)
+    _judge(Said(user, prompt, time), sign, str(wanted), messages, collected)
 
 
 def _judge(
@@ -185,9 +186,10 @@ def _text_of(message: Mapping[str, Any]) -> str:
     return _answer(content) if message["role"] == "assistant" else text_of(content)
 
 
-def _prompt(turns: Sequence[Mapping[str, Any]]) -> str:
+def _prompt(turns: Sequence[Mapping[str, Any]]) -> str | None:
     texts = ((str(message["role"]), _text_of(message)) for message in turns)
-    return encode_prompt([{"role": role, "content": text} for role, text in texts if text.strip()])
+    written = [{"role": role, "content": text} for role, text in texts if text.strip()]
+    return encode_prompt(written) if written else None
 
 
 COMPONENTS = [

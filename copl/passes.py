@@ -80,31 +80,43 @@ class GaussianPass:
         return len(self.mean)
 
 
+def _by_group(mean: Tensor) -> Tensor:
+    return mean if mean.dim() > 1 else mean[None]
+
+
+def _even_shares(taste: TastePass) -> Tensor:
+    return taste.mean.new_zeros(len(taste.mean)).log_softmax(0)
+
+
 @final
 @attrs.frozen(eq=False)
 class TastePass:
-    r"""The most likely taste where each coordinate has a normal prior of its own.
+    r"""The mean taste where the prior is a few groups of users, normal distributions that differ in their means.
 
     .. math::
-        e_u = \arg\max_e p \sum_{(c, r)} w_{cr} \log\sigma\bigl(e \cdot (e_c - e_r) + b_c - b_r\bigr)
-              + \sum_d \log \mathcal{N}(e_d; \mu_d, \sigma_d^2)
+        p(e) = \sum_g \pi_g \prod_d \mathcal{N}(e_d; \mu_{gd}, \sigma_d^2), \qquad
+        e_u = \sum_g p(g \mid C_u) \, \arg\max_e \Bigl[ p \sum_{(c, r)} w_{cr}
+              \log\sigma\bigl(e \cdot (e_c - e_r) + b_c - b_r\bigr)
+              + \sum_d \log \mathcal{N}(e_d; \mu_{gd}, \sigma_d^2) \Bigr]
 
-    Not what the seen users have become but what a taste may be is the prior: directions they have in common, and any
-    direction of the texts.
+    Not what the seen users have become but what a taste may be is the prior: directions they have in common, along
+    which they may gather in groups, and any direction of the texts.
 
     Attributes:
-        mean: mu [D].
+        mean: mu [G, D]; [D] stands for one group.
         scale: sigma [D]; 0 for a coordinate that all users share.
         power: p, exponent of a user's evidence: 1 over the mean weight of a comparison, whose unit says nothing.
+        log_share: log pi [G].
     """
 
-    mean: Tensor
+    mean: Tensor = attrs.field(converter=_by_group)
     scale: Tensor
     power: float = 1.0
+    log_share: Tensor = attrs.field(default=attrs.Factory(_even_shares, takes_self=True))
 
     @property
     def dim(self) -> int:
-        return len(self.mean)
+        return len(self.scale)
 
 
 @final

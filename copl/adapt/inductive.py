@@ -15,6 +15,7 @@ from torch.nn.functional import leaky_relu, logsigmoid, normalize
 from copl.adapt.estimates import population_mean
 from copl.adapt.laplace import posterior_modes
 from copl.adapt.support import MatchedSupport, matched_rows
+from copl.adapt.tastes import taste_posteriors
 from copl.passes import GaussianPass, GroupPass, LayerPass, NewcomerPass, SideBySidePass, SignedPass, TastePass
 from copl.records import Comparisons, NodeEmbeddings
 
@@ -58,7 +59,7 @@ def _embed(record: NewcomerPass, part: MatchedSupport, trained: NodeEmbeddings) 
         mean, factor = record.mean.double(), record.factor.double()
         return posterior_modes(part, mean, factor, sharpness=record.sharpness, power=record.power)[0]
     if isinstance(record, TastePass):
-        return posterior_modes(part, record.mean.double(), record.scale.double(), power=record.power)[0]
+        return taste_posteriors(part, record)[0]
     if isinstance(record, SignedPass):
         return _pass_messages(record, part, trained)
     return _embed_side_by_side(record, part, trained)

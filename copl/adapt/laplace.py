@@ -44,8 +44,29 @@ def posterior_modes(
     diagonal = factor.dim() == 1
     features = rows.differences * factor if diagonal else rows.differences @ factor
     offset = rows.differences @ mean + rows.bias
-    mode, variance_left = _laplace(_Evidence(features * sharpness, offset * sharpness, rows.weight * power))
+    mode, variance_left, _ = _laplace(_Evidence(features * sharpness, offset * sharpness, rows.weight * power))
     return mean + (mode * factor if diagonal else mode @ factor.T), variance_left
+
+
+def group_posteriors(
+    part: MatchedSupport, means: Tensor, scale: Tensor, log_share: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how likely each newcomer is of each group, and the posterior of each if they are.
+
+    Args:
+        part: comparisons of n newcomers.
+        means: mean of each group [G, D], float64.
+        scale: standard deviations within a group [D], float64.
+        log_share: log of each group's share of the users [G].
+
+    Returns:
+        Probabilities [n, G], the modes [n, G, D], and the variance that is left [n, G, D], of prior variance 1.
+    """
+    rows = part.padded()
+    features, offset = rows.differences * scale, rows.differences @ means.T + rows.bias[..., None]
+    found = [_laplace(_Evidence(features, of_group, rows.weight)) for of_group in offset.unbind(2)]
+    modes, left, evidence = (torch.stack(tensors, 1) for tensors in zip(*found, strict=True))
+    return (evidence + log_share).softmax(1), means + modes * scale, left
 
 
 def posterior_margins(part: MatchedSupport, mean: Tensor, scale: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +84,7 @@ def posterior_margins(part: MatchedSupport, mean: Tensor, scale: Tensor, asked: 
         return asked @ mean, prior
     rows = part.padded()
     evidence = _Evidence(rows.differences * scale, rows.differences @ mean + rows.bias, rows.weight)
-    mode, _ = _laplace(evidence)
+    mode = _laplace(evidence)[0]
     root = evidence.curvature(mode)[0]
     explained = torch.linalg.solve_triangular(_cholesky((root @ root.mT)[None])[0], root @ whitened.T, upper=False)
     return asked @ mean + whitened @ mode[0], (prior - explained.square().sum(dim=0)).clamp_min(0)
@@ -99,8 +120,11 @@ class _Evidence:
         return self.features * (self.weight * torch.sigmoid(margins) * torch.sigmoid(-margins)).sqrt()[:, :, None]
 
 
-def _laplace(evidence: _Evidence) -> tuple[Tensor, Tensor]:
-    """Return the posterior mode z [n, K] and the diagonal of its covariance [n, K], in the whitened space."""
+def _laplace(evidence: _Evidence) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the posterior mode z [n, K], the diagonal of its covariance [n, K] and the log evidence [n].
+
+    All of it in the whitened space.
+    """
     mode = torch.zeros(len(evidence.offset), evidence.features.shape[2], dtype=torch.float64)
     value = evidence.log_posterior(mode)
     for _ in range(_NEWTON_STEPS):
@@ -115,7 +139,8 @@ def _laplace(evidence: _Evidence) -> tuple[Tensor, Tensor]:
             length[worse] /= 2
         mode = mode + length * step
         value = evidence.log_posterior(mode)
-    return mode, _inverse_diagonal(evidence.curvature(mode))
+    root = evidence.curvature(mode)
+    return mode, _inverse_diagonal(root), value - _half_log_determinant(root)
 
 
 def _solve(root: Tensor, right: Tensor) -> Tensor:
@@ -125,6 +150,12 @@ def _solve(root: Tensor, right: Tensor) -> Tensor:
         return primal[:, :, 0]
     dual: Tensor = torch.cholesky_solve(root @ right[:, :, None], _cholesky(root @ root.mT))
     return right - (root.mT @ dual)[:, :, 0]
+
+
+def _half_log_determinant(root: Tensor) -> Tensor:
+    """Return half the log determinant of I + VᵀV."""
+    gram = root.mT @ root if root.shape[1] >= root.shape[2] else root @ root.mT
+    return _cholesky(gram).diagonal(dim1=1, dim2=2).log().sum(dim=1)
 
 
 def _inverse_diagonal(root: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def expected_information(shares: Tensor, margins: Tensor, variance: Tensor) -> T
     Args:
         shares: probability of each point for each user [n, K].
         margins: margin of question q for a user like point k [K, Q].
-        variance: variance of the margin of each question by what is not known of a taste [Q].
+        variance: variance of the margin of each question by what is not known of a taste [Q] or [K, Q].
     """
     nodes, weights = hermgauss(_NODES)
     spread = variance.clamp_min(0).sqrt() * 2**0.5

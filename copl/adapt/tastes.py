@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import torch
 
-from copl.adapt.laplace import posterior_margins, posterior_modes
+from copl.adapt.laplace import group_posteriors, posterior_margins
 from copl.adapt.support import MatchedSupport
 from copl.passes import NewcomerPass, SideBySidePass, TastePass
 from copl.records import NodeEmbeddings
@@ -30,38 +30,39 @@ class Tastes:
     Attributes:
         columns: which coordinates they are.
         rest: what the encoder has learnt without them; no coordinate may be left.
-        mean: mean of the prior [K].
-        scale: its standard deviations [K].
-        power: exponent of a user's evidence.
+        prior: what a taste may be.
         weight: factor on the taste that is found.
         difference: mean square of the difference of two compared responses in each coordinate [K].
     """
 
     columns: slice
     rest: NodeEmbeddings
-    mean: Tensor
-    scale: Tensor
-    power: float
+    prior: TastePass
     weight: float
     difference: Tensor
 
     def place(self, matched: MatchedSupport) -> tuple[Tensor, FloatArray]:
         """Return the coordinates [n, K] of newcomers and the share of the prior variance of margins removed [n]."""
-        placed = (self.weight * self.mean).repeat(len(matched), 1)
+        mean, variance = _moments(self.prior.log_share.exp(), self.prior.mean, self.prior.scale.square())
+        placed = (self.weight * mean).repeat(len(matched), 1)
         removed = np.zeros(len(matched))
-        share = self.difference * self.scale.square()
-        share = share / share.sum().clamp_min(1e-12)
+        share = self.difference / (self.difference @ variance).clamp_min(1e-12)
         for newcomers, part in self._own(matched).by_length():
-            modes, left = posterior_modes(part, self.mean, self.scale)
-            placed[torch.from_numpy(newcomers)] = self.weight * modes
-            removed[newcomers] = (1 - left @ share).numpy()
+            mean, variance = taste_posteriors(part, self.prior)
+            placed[torch.from_numpy(newcomers)] = self.weight * mean
+            removed[newcomers] = (1 - variance @ share).clamp_min(0).numpy()
         return placed, removed
 
-    def margins(self, matched: MatchedSupport, questions: MatchedSupport) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of one newcomer's margins of questions [Q]."""
-        asked = questions.differences[:, self.columns]
-        mean, variance = posterior_margins(self._own(matched), self.mean, self.scale, asked)
-        return self.weight * mean, self.weight**2 * variance
+    def margins(self, matched: MatchedSupport, questions: MatchedSupport) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the chance of each group [G], and mean and variance [G, Q] of one newcomer's margins of questions."""
+        own, asked = self._own(matched), questions.differences[:, self.columns]
+        own = attrs.evolve(own, weight=self.prior.power * own.weight)
+        shares = self.prior.log_share.softmax(0)
+        if len(matched.newcomer):
+            shares = group_posteriors(own, self.prior.mean, self.prior.scale, self.prior.log_share)[0][0]
+        of_groups = [posterior_margins(own, mean, self.prior.scale, asked) for mean in self.prior.mean]
+        mean, variance = (torch.stack(tensors) for tensors in zip(*of_groups, strict=True))
+        return shares, self.weight * mean, self.weight**2 * variance
 
     def without(self, matched: MatchedSupport) -> MatchedSupport:
         """Return the comparisons in the other coordinates."""
@@ -76,7 +77,8 @@ class Tastes:
     @property
     def variance(self) -> float:
         """Prior variance of a margin by tastes."""
-        return float(self.weight**2 * (self.difference * self.scale.square()).sum())
+        _, variance = _moments(self.prior.log_share.exp(), self.prior.mean, self.prior.scale.square())
+        return float(self.weight**2 * (self.difference @ variance))
 
     @property
     def variance_of_rest(self) -> float:
@@ -87,8 +89,24 @@ class Tastes:
 
     def _own(self, matched: MatchedSupport) -> MatchedSupport:
         own = matched.differences[:, self.columns]
-        weight = self.power * matched.weight
-        return attrs.evolve(matched, differences=own, bias=torch.zeros_like(matched.bias), weight=weight)
+        return attrs.evolve(matched, differences=own, bias=torch.zeros_like(matched.bias))
+
+
+def taste_posteriors(part: MatchedSupport, prior: TastePass) -> tuple[Tensor, Tensor]:
+    """Return the mean taste of newcomers and its variance in each coordinate, both [n, D]."""
+    scale, weight = prior.scale.double(), prior.power * part.weight
+    shares, modes, left = group_posteriors(
+        attrs.evolve(part, weight=weight), prior.mean.double(), scale, prior.log_share.double()
+    )
+    return _moments(shares, modes, left * scale.square())
+
+
+def _moments(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance [..., D] of a mixture: shares [..., G], means and variances of its parts [..., G, D]."""
+    mean = (shares[..., None] * means).sum(-2)
+    within = (shares[..., None] * variances).sum(-2)
+    between = (shares[..., None] * (means - mean[..., None, :]).square()).sum(-2)
+    return mean, within + between
 
 
 _TASTES: WeakKeyDictionary[NodeEmbeddings, Tastes | None] = WeakKeyDictionary()
@@ -116,7 +134,10 @@ def _find(trained: NodeEmbeddings) -> Tastes | None:
                 text_map=None,
             )
             difference = _mean_squares(attrs.evolve(trained, responses=trained.responses[:, columns]))
-            return Tastes(columns, rest, own.mean.double(), own.scale.double(), own.power, weight, difference)
+            prior = attrs.evolve(
+                own, mean=own.mean.double(), scale=own.scale.double(), log_share=own.log_share.double()
+            )
+            return Tastes(columns, rest, prior, weight, difference)
         start += own.dim
     return None
 

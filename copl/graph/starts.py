@@ -1,17 +1,21 @@
-"""Embeddings before training: singular vectors of the signed incidence, scaled factors, random draws."""
+"""Embeddings before training: singular vectors of the signed incidence, scaled factors, random draws; and clusters."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+    from copl.records import Comparisons, FloatArray, IntArray, NodeEmbeddings, PreferenceGraph
 
 _OVERSAMPLING = 8
 _POWER_ITERATIONS = 8
+_LLOYD_STEPS = 30
 
 
 def signed_incidence(comparisons: Comparisons, num_users: int, num_responses: int) -> Tensor:
@@ -78,3 +82,11 @@ def scaled_factors(factors: NodeEmbeddings, length: float = 1.2) -> tuple[Tensor
         for table in (factors.users, factors.responses)
     )
     return users, responses
+
+
+def clusters(points: FloatArray, num_clusters: int, rng: np.random.Generator) -> IntArray:
+    """Return the cluster of each point [U] by k-means, started by k-means++ (Arthur and Vassilvitskii, 2007)."""
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore")  # clusters that run empty, as where there are fewer points than clusters
+        cluster: IntArray = kmeans2(points, num_clusters, iter=_LLOYD_STEPS, minit="++", seed=rng)[1]
+    return cluster.astype(np.int64)

@@ -144,7 +144,7 @@ def test_encode_gives_the_most_likely_taste(small: NodeEmbeddings) -> None:
     differences = (own.responses[[3, 5]] - own.responses[[1, 2]]).double()
     bias = (own.response_bias[[3, 5]] - own.response_bias[[1, 2]]).double()
     pull = torch.tensor([1.0, 2.0]) * torch.sigmoid(-(differences @ found + bias))
-    expected = TASTE.mean + TASTE.scale.square() * (pull @ differences)
+    expected = TASTE.mean[0] + TASTE.scale.square() * (pull @ differences)
     torch.testing.assert_close(found, expected.double(), rtol=1e-4, atol=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_empirical_joins_tastes_and_the_seen_users_one_is_like(small: NodeEmbedd
     told, tastes = match(asked, small), tastes_of(small)
     assert tastes is not None
     own = attrs.evolve(told, differences=told.differences[:, :3], bias=torch.zeros(3).double())
-    modes, _ = posterior_modes(own, TASTE.mean.double(), TASTE.scale.double())
+    modes, _ = posterior_modes(own, TASTE.mean[0].double(), TASTE.scale.double())
     torch.testing.assert_close(found.embeddings[:, :3], 2 * modes.float())
     # the other two coordinates are those of a model that has no others
     assert small.text_map is not None

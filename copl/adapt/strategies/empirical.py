@@ -39,7 +39,7 @@ class Empirical(PlacingStrategy):
     close to one another are taken together (`copl.adapt.prior`), so that the work does not grow with their number.
 
     Coordinates that are tastes in texts (`copl.adapt.tastes`) have a prior of their own: there a newcomer is not like
-    somebody, but has the most likely taste of all.
+    somebody, but has the taste that is likely, of each group by its probability.
 
     `num_neighbours` is the effective number of seen users, 1 / sum of p squared, rounded. Confidence is the share of
     the seen users' variance that the comparisons removed, 1 - tr(weighted covariance) / tr(covariance), and 0 where
@@ -93,8 +93,10 @@ class Empirical(PlacingStrategy):
             variance = torch.zeros(len(asked.newcomer), dtype=torch.float64)
         else:
             shares, margins = self._belief(tastes.without(heard), tastes.without(asked), tastes.rest)
-            mean, variance = tastes.margins(heard, asked)
-            margins = margins + mean
+            of_groups, mean, variance = tastes.margins(heard, asked)
+            shares = (shares[:, :, None] * of_groups).flatten(1)
+            margins = (margins[:, None] + mean).flatten(0, 1)
+            variance = variance.repeat(len(shares[0]) // len(of_groups), 1)
         bits[asked.newcomer] = expected_information(shares, margins, variance)[0].numpy()
         return bits
 

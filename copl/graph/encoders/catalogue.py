@@ -79,8 +79,11 @@ class StackedOptions:
 @final
 @attrs.frozen
 class TastesOptions:
-    num_directions: int = option(
-        2, help="directions of taste that users have in common", validator=attrs.validators.ge(0)
+    num_directions: tuple[int, ...] = option(
+        (2, 4),
+        help="numbers of directions of taste that users have in common, to choose from: the least, or more where"
+        " validation loss falls by a twentieth",
+        validator=attrs.validators.deep_iterable(attrs.validators.ge(0), attrs.validators.min_len(1)),
     )
     isotropic: float = option(
         1.0,
@@ -102,6 +105,12 @@ class TastesOptions:
         0.01,
         help="share of this variance along directions of taste; all of it where there are more than 20,000 comparisons",
         validator=attrs.validators.and_(attrs.validators.gt(0), attrs.validators.le(1)),
+    )
+    groups: tuple[int, ...] = option(
+        (1, 2, 3, 4, 6, 8),
+        help="numbers of groups that users form along the directions, to choose from by evidence; more than one where"
+        " validation loss falls by a hundredth",
+        validator=attrs.validators.deep_iterable(_at_least_one, attrs.validators.min_len(1)),
     )
     num_axes: int = option(
         256,

@@ -188,14 +188,18 @@ class _Members:
         self._compared = graph if graph.response_features is None else restricted(graph, compared)
         self._factors: NodeEmbeddings | None = None
         self._groups: FoundGroups | None = None
-        self._own: float | None = None
+        self._chosen: TastesOptions | None = None
 
     def fit(self, name: Member) -> NodeEmbeddings:
         """Return the embeddings of all users and responses by one member."""
         seed, progress = self._seed, self._progress
         if name == "tastes":
             learnt = learn_tastes(self._graph, self._codes, TastesOptions(), progress)
-            self._own = None if learnt.memory is None else learnt.memory.facts["own"]
+            if learnt.memory is not None:
+                facts, num_directions = learnt.memory.facts, learnt.memory.shared["text"].shape[1] - 1
+                self._chosen = TastesOptions(
+                    num_directions=(num_directions,), own=(facts["own"],), groups=(facts["groups"],)
+                )
             return learnt
         if name == "latent-groups":
             self._groups = LatentGroupsEncoder(LatentGroupsOptions()).find(self._compared, seed=seed, progress=progress)
@@ -231,10 +235,9 @@ class _Members:
             assert self._groups is not None
             compared = graph if graph.response_features is None else restricted(graph, self._kept)
             anew["latent-groups"] = self._everywhere(self._groups.with_all_of(compared).embeddings(compared))
-        if "tastes" in kept and self._own is not None:
+        if "tastes" in kept and self._chosen is not None:
             everything = attrs.evolve(graph, validation=Comparisons.empty())
-            options = attrs.evolve(TastesOptions(), own=(self._own,))
-            anew["tastes"] = learn_tastes(everything, self._codes, options, self._progress)
+            anew["tastes"] = learn_tastes(everything, self._codes, self._chosen, self._progress)
         return anew
 
     def _everywhere(self, embeddings: NodeEmbeddings) -> NodeEmbeddings:

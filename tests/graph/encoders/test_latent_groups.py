@@ -11,7 +11,8 @@ from copl.graph.encoders.catalogue import LatentGroupsOptions
 from copl.graph.encoders.latent_groups.em import EffectPrior, Groups, LatentGroups, random_start, start_at
 from copl.graph.encoders.latent_groups.encoder import as_embeddings
 from copl.graph.encoders.latent_groups.evidence import Evidence
-from copl.graph.encoders.latent_groups.starts import clusters, user_directions
+from copl.graph.encoders.latent_groups.starts import user_directions
+from copl.graph.starts import clusters
 from copl.graph.training import ComparisonTensors
 from copl.options import parse_options
 from copl.records import Comparisons, PreferenceGraph

@@ -12,10 +12,11 @@ import torch
 from copl.graph.encoders.catalogue import LatentGroupsOptions
 from copl.graph.encoders.latent_groups.em import EVEN_ROUNDS, EffectPrior, Groups, LatentGroups, random_start, start_at
 from copl.graph.encoders.latent_groups.evidence import Evidence
-from copl.graph.encoders.latent_groups.starts import clusters, user_directions
+from copl.graph.encoders.latent_groups.starts import user_directions
 from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import plain, with_pass
 from copl.graph.recall import Recall
+from copl.graph.starts import clusters
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import Progress, Task
 from copl.memory import Memory

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
 if TYPE_CHECKING:
     from copl.graph.encoders.latent_groups.evidence import Evidence
-    from copl.records import FloatArray, IntArray
-
-_LLOYD_STEPS = 30
+    from copl.records import FloatArray
 
 
 def user_directions(evidence: Evidence, rank: int, rng: np.random.Generator) -> FloatArray:
@@ -53,11 +49,3 @@ def user_directions(evidence: Evidence, rank: int, rng: np.random.Generator) -> 
         order = np.argsort(-eigenvalues)
         directions[:, : len(order)] = vectors[:, order] * np.sqrt(np.maximum(eigenvalues[order], 0.0))
     return directions
-
-
-def clusters(points: FloatArray, num_clusters: int, rng: np.random.Generator) -> IntArray:
-    """Return the cluster of each point [U] by k-means, started by k-means++ (Arthur and Vassilvitskii, 2007)."""
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")  # clusters that run empty, as where there are fewer points than clusters
-        cluster: IntArray = kmeans2(points, num_clusters, iter=_LLOYD_STEPS, minit="++", seed=rng)[1]
-    return cluster.astype(np.int64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import final
 
 import attrs
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from copl.graph.encoders.catalogue import TastesOptions
+from copl.graph.encoders.tastes.groups import TasteGroups, find_groups, tastes
 from copl.graph.encoders.tastes.metric import Axes
 from copl.graph.encoders.tastes.shared import Learning, Shared, Strengths, evidence_of, with_own_parts
-from copl.graph.encoders.tastes.users import tastes
 from copl.graph.going_on import GoesOn
 from copl.graph.newcomers import with_pass
 from copl.graph.parts import compared_responses
@@ -32,6 +33,10 @@ _MANY_COMPARISONS = 20_000
 """Comparisons above which the middle variance is taken, to save time, for all directions alike."""
 _FEW_COMPARISONS = 4000
 _GROWN = 0.1
+_WORTH_OF_GROUPS = 0.01
+"""Share of the held-out loss that groups of users have to be worth."""
+_WORTH_OF_DIRECTIONS = 0.05
+"""Share of the held-out loss that more directions have to be worth, which cost accuracy on new texts if in doubt."""
 
 
 @final
@@ -85,28 +90,66 @@ def learn_tastes(
     if not axes.onto.shape[1]:  # no text differs from another
         return trivial_embeddings(graph, 1)
     texts = axes.coordinates(codes.codes)
-
-    def learnt(learning: Learning) -> NodeEmbeddings:
-        return _Tastes(codes, axes, texts, learning.shared, learning.strengths).embeddings(graph, train, power)
-
     held = ComparisonTensors.of(graph.validation)
+
+    def embeddings(shared: Shared, strengths: Strengths, groups: TasteGroups) -> NodeEmbeddings:
+        return _Tastes(codes, axes, texts, shared, strengths, groups).embeddings(graph, train, power)
+
+    def gathering_nowhere(learning: Learning) -> NodeEmbeddings:
+        strengths = learning.strengths
+        return embeddings(learning.shared, strengths, TasteGroups.one(strengths.num_directions))
+
+    def loss(learning: Learning) -> float:
+        return _loss(held, gathering_nowhere(learning))
+
+    learning = _learn(texts, train, options, loss if len(held) else None, progress)
+    shared, alone = learning.shared, gathering_nowhere(learning)
+    if not len(held) and len(options.groups) > 1:
+        return alone
+    evidence = evidence_of(texts, shared, train)
+    groups, basis = find_groups(evidence, train.user, options.isotropic, options.groups)
+    if len(groups) == 1:
+        return alone
+    gathered = embeddings(shared.rotated(basis), learning.strengths, groups)
+    if len(options.groups) == 1 or _loss(held, gathered) < (1 - _WORTH_OF_GROUPS) * _loss(held, alone):
+        return gathered
+    return alone
+
+
+def _learn(
+    texts: Tensor,
+    train: Comparisons,
+    options: TastesOptions,
+    loss: Callable[[Learning], float] | None,
+    progress: Progress,
+) -> Learning:
+    """Learn what users have in common; `loss` tells what is held out, if anything, where there is a choice."""
     are_few = len(train) <= _MANY_COMPARISONS
-    variances = options.own if len(held) and are_few else (_middle(options.own),)
-    start = Learning(texts, train, _strengths(options, _middle(options.own), options.along if are_few else 1.0))
-    with progress.task("learning tastes", _ROUNDS + _ROUNDS_TO_CHOOSE * (len(variances) - 1)) as task:
-        losses: dict[Learning, float] = {}
-        for variance in variances:
-            candidate = start.with_own(variance)
-            for _ in range(_ROUNDS_TO_CHOOSE):
-                candidate.round()
+    variances = options.own if loss is not None and are_few else (_middle(options.own),)
+    fewest, *more = sorted(options.num_directions) if loss is not None else (min(options.num_directions),)
+    strengths = _strengths(options, fewest, _middle(options.own), options.along if are_few else 1.0)
+    num_rounds = _ROUNDS + _ROUNDS_TO_CHOOSE * (len(variances) - 1 + len(more))
+    with progress.task("learning tastes", num_rounds) as task:
+
+        def tried(learning: Learning, rounds: int = _ROUNDS_TO_CHOOSE) -> tuple[float, Learning]:
+            for _ in range(rounds):
+                learning.round()
                 task.advance()
-            is_choice = len(variances) > 1
-            losses[candidate] = Judgement.of_embeddings(held, learnt(candidate)).loss if is_choice else 0.0
-        best = min(losses, key=losses.__getitem__)
-        for _ in range(_ROUNDS - _ROUNDS_TO_CHOOSE):
-            best.round()
-            task.advance()
-    return learnt(best)
+            return loss(learning) if loss is not None and len(variances) + len(more) > 1 else 0.0, learning
+
+        start = Learning(texts, train, strengths)
+        least, best = min((tried(start.with_own(variance)) for variance in variances), key=itemgetter(0))
+        for number in more:
+            candidate = Learning(texts, train, attrs.evolve(best.strengths, num_directions=number))
+            value, candidate = tried(candidate)
+            if value < (1 - _WORTH_OF_DIRECTIONS) * least:
+                least, best = value, candidate
+        tried(best, _ROUNDS - _ROUNDS_TO_CHOOSE)
+    return best
+
+
+def _loss(held: ComparisonTensors, embeddings: NodeEmbeddings) -> float:
+    return Judgement.of_embeddings(held, embeddings).loss
 
 
 def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOptions, recall: Recall) -> NodeEmbeddings:
@@ -119,14 +162,18 @@ def continue_tastes(graph: PreferenceGraph, codes: TextCodes, options: TastesOpt
     axes = Axes(memory.shared["centre"], memory.shared["onto"])
     texts = axes.coordinates(codes.codes)
     facts = memory.facts  # those of older runs say nothing of strengths
-    strengths = _strengths(options, facts.get("own", _middle(options.own)), facts.get("along", 1.0))
+    own, num_directions = facts.get("own", _middle(options.own)), memory.shared["text"].shape[1] - 1
+    strengths = _strengths(options, num_directions, own, facts.get("along", 1.0))
     train, power = _of_unit_weight(graph.comparisons)
     known = torch.from_numpy(recall.known_responses)[:, None]
     own_variance = torch.where(known, memory.responses["own_variance"], strengths.own_variances)
     shared = Shared(memory.shared["text"], memory.responses["own"], own_variance)
     if recall.is_changed:
         shared = with_own_parts(texts, shared, train, strengths, _grown(graph, recall))
-    return _Tastes(codes, axes, texts, shared, strengths).embeddings(graph, train, power)
+    groups = TasteGroups.one(num_directions)
+    if "group_share" in memory.shared:  # runs before there were groups have none
+        groups = TasteGroups(*(memory.shared[f"group_{name}"] for name in ("share", "mean", "scale")))
+    return _Tastes(codes, axes, texts, shared, strengths, groups).embeddings(graph, train, power)
 
 
 def _grown(graph: PreferenceGraph, recall: Recall) -> Tensor:
@@ -146,8 +193,8 @@ def _of_unit_weight(comparisons: Comparisons) -> tuple[Comparisons, float]:
     return attrs.evolve(train, weight=power * train.weight), power
 
 
-def _strengths(options: TastesOptions, own: float, along: float) -> Strengths:
-    return Strengths(options.num_directions, options.isotropic, options.direction, own, along)
+def _strengths(options: TastesOptions, num_directions: int, own: float, along: float) -> Strengths:
+    return Strengths(num_directions, options.isotropic, options.direction, own, along)
 
 
 def _middle(variances: Sequence[float]) -> float:
@@ -164,23 +211,34 @@ class _Tastes:
     texts: Tensor
     shared: Shared
     strengths: Strengths
+    groups: TasteGroups
 
     def embeddings(self, graph: PreferenceGraph, train: Comparisons, power: float) -> NodeEmbeddings:
         """Return the embeddings; users by the comparisons `train`, the weights of which were multiplied by `power`."""
-        texts, shared, axes, isotropic = self.texts, self.shared, self.axes, self.strengths.isotropic
-        along, anyhow = tastes(evidence_of(texts, shared, train), train.user, graph.num_users, isotropic)
+        texts, shared, axes, groups = self.texts, self.shared, self.axes, self.groups
+        isotropic = self.strengths.isotropic
+        along, anyhow = tastes(evidence_of(texts, shared, train), train.user, graph.num_users, isotropic, groups)
         users = torch.cat([torch.ones(graph.num_users, 1, dtype=torch.float64), along, anyhow], dim=1)
         coordinates = exact_product(texts, shared.text) + shared.own
         responses = torch.cat([coordinates.float(), texts], dim=1)
         embeddings = node_embeddings(graph, users, responses, torch.zeros(graph.num_responses))
         spread = torch.full((users.shape[1],), isotropic**0.5)
-        spread[0], spread[1 : 1 + along.shape[1]] = 0.0, 1.0
-        taste = TastePass(torch.eye(1, len(spread))[0], spread, power)
+        spread[0], spread[1 : 1 + along.shape[1]] = 0.0, groups.scale
+        mean = torch.eye(1, len(spread)).repeat(len(groups), 1)
+        mean[:, 1 : 1 + along.shape[1]] = groups.means
+        taste = TastePass(mean, spread, power, groups.shares.log().float())
         weight = torch.cat([axes.onto @ shared.text, axes.onto, axes.onto.new_zeros(len(axes.onto), 1)], dim=1)
         text_map = self.codes.onto(weight, -axes.centre @ weight)
         memory = Memory(
             responses={"own": shared.own, "own_variance": shared.own_variance},
-            shared={"centre": axes.centre, "onto": axes.onto, "text": shared.text},
-            facts={"own": self.strengths.own, "along": self.strengths.along},
+            shared={
+                "centre": axes.centre,
+                "onto": axes.onto,
+                "text": shared.text,
+                "group_share": groups.shares,
+                "group_mean": groups.means,
+                "group_scale": groups.scale,
+            },
+            facts={"own": self.strengths.own, "along": self.strengths.along, "groups": len(groups)},
         )
         return attrs.evolve(with_pass(embeddings, taste), text_map=text_map, memory=memory)

@@ -80,6 +80,14 @@ class Shared:
     own: Tensor
     own_variance: Tensor
 
+    def rotated(self, basis: Tensor) -> Shared:
+        """Return the same along other directions, a rotation [K, K] of these; all margins stay as they are."""
+
+        def turned(table: Tensor, by: Tensor) -> Tensor:
+            return torch.cat([table[:, :1], table[:, 1:] @ by], dim=1)
+
+        return Shared(turned(self.text, basis), turned(self.own, basis), turned(self.own_variance, basis.square()))
+
 
 def evidence_of(texts: Tensor, shared: Shared, comparisons: Comparisons) -> Evidence:
     """Return comparisons as evidence about their users, what is shared being known."""

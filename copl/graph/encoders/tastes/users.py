@@ -20,15 +20,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, final
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 if TYPE_CHECKING:
     from copl.records import IntArray
 
-_MOST_OF_A_USER = 4096
 _CELLS = 1 << 22
-_SWEEPS = 8
 _LEAST = 1e-12
 
 
@@ -56,6 +55,15 @@ class Evidence:
     offset: Tensor
     noise: Tensor
     weight: Tensor
+
+    def take(self, rows: Tensor) -> Evidence:
+        """Return some of the comparisons."""
+        fields = (self.differences, self.coordinates, self.offset, self.noise, self.weight)
+        return Evidence(*(tensor[rows] for tensor in fields))
+
+    def seen_from(self, coordinates: Tensor, offset: Tensor) -> Evidence:
+        """Return the same along other directions, o being more by an offset [N]."""
+        return evolve(self, coordinates=coordinates, offset=self.offset + offset)
 
 
 @final
@@ -155,31 +163,14 @@ def infer(evidence: Evidence, grouping: Grouping, tau2: float, scale: Tensor | N
         second=zeros(size - 1, size - 1),
     )
     for rows, mask in grouping:
-        block = _Block(evidence, rows, mask, tau2, beliefs.scale[rows], sweeps)
+        block = Block(evidence, rows, mask, tau2, beliefs.scale[rows], sweeps)
         block.tell(beliefs, rows[mask], mask)
     beliefs.second.div_(max(grouping.num_users, 1))
     return beliefs
 
 
-def tastes(evidence: Evidence, user: IntArray, num_users: int, tau2: float) -> tuple[Tensor, Tensor]:
-    """Return z [U, K] and e [U, D] of all users; zeros where a user has no comparison.
-
-    Of a user with more than 4,096 comparisons a part of so many speaks.
-    """
-    size, num_coordinates = evidence.coordinates.shape[1], evidence.differences.shape[1]
-    along = torch.zeros(num_users, size, dtype=torch.float64)
-    anyhow = torch.zeros(num_users, num_coordinates, dtype=torch.float64)
-    rows_of_users = torch.from_numpy(user)
-    for rows, mask in Grouping(user, num_coordinates, _MOST_OF_A_USER):
-        block = _Block(evidence, rows, mask, tau2, torch.ones_like(mask, dtype=torch.float64), _SWEEPS)
-        owners = rows_of_users[rows[:, 0]]
-        along[owners] = (block.dual[:, None] @ block.directions)[:, 0]
-        anyhow[owners] = tau2 * (block.dual[:, None] @ block.differences)[:, 0]
-    return along, anyhow
-
-
 @final
-class _Block:
+class Block:
     """The posterior of a block of users: margins f ~ N(0, G) beforehand, observed as t with variance s, without o."""
 
     def __init__(self, evidence: Evidence, rows: Tensor, mask: Tensor, tau2: float, scale: Tensor, sweeps: int) -> None:
@@ -194,14 +185,38 @@ class _Block:
             tight = precision_of_bound(self.scale)
             self.target = (0.5 / tight - self.offset) * mask
             self.spread = torch.where(mask, 1 / (tight * weight) + noise, 1.0)
-            system = self.gram + torch.diag_embed(self.spread)
-            self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(system)) * both
+            lower = torch.linalg.cholesky(self.gram + torch.diag_embed(self.spread))
+            self.inverse = torch.cholesky_inverse(lower) * both
+            self._bound = weight * _bound_without_margin(self.scale, tight) - (tight * weight).log() / 2
             self.dual = (self.inverse @ self.target[..., None])[..., 0]
             self.margin = (self.gram @ self.dual[..., None])[..., 0]
             explained = ((self.gram @ self.inverse) * self.gram).sum(-1)
             self.variance = (_diagonal(self.gram) - explained).clamp_min(0)
             self.scale = ((self.margin + self.offset).square() + self.variance + noise).sqrt()
         self.noise = noise
+        self._mask, self._tau2, self._lower = mask, tau2, lower
+
+    @property
+    def along(self) -> Tensor:
+        """Mean of z [u, K]."""
+        return (self.dual[:, None] @ self.directions)[:, 0]
+
+    @property
+    def anyhow(self) -> Tensor:
+        """Mean of e [u, D]."""
+        return self._tau2 * (self.dual[:, None] @ self.differences)[:, 0]
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """The bound of the log-likelihood of each user's comparisons [u], but for a constant."""
+        normal = _diagonal(self._lower).log() + self.target * self.dual / 2
+        return ((self._bound - normal) * self._mask).sum(1)
+
+    def factor(self) -> tuple[Tensor, Tensor]:
+        """Return what the comparisons say of z with e integrated out: its precision [u, K, K] and its pull [u, K]."""
+        lower = torch.linalg.cholesky(self.isotropic + torch.diag_embed(self.spread))
+        solved = torch.cholesky_solve(self.directions, lower)
+        return self.directions.mT @ solved, (self.target[:, None] @ solved)[:, 0]
 
     def tell(self, beliefs: Beliefs, at: Tensor, mask: Tensor) -> None:
         """Put what is thought of the users into `beliefs`, at the comparisons `at`."""
@@ -236,6 +251,11 @@ class _Block:
         )
         beliefs.other_mean[at] = _with_one(others)[mask]
         beliefs.other_square[at], beliefs.other_product[at] = square[mask], product[mask]
+
+
+def _bound_without_margin(scale: Tensor, tight: Tensor) -> Tensor:
+    """Return what the log of the bound at xi is at its highest, whatever the margin: at 1 / (2 tight)."""
+    return logsigmoid(scale) - scale / 2 + tight * scale.square() / 2 + 1 / (8 * tight)
 
 
 def _diagonal(matrices: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ def test_embeddings_are_one_and_tastes_with_a_prior_of_their_own(fitted):
     taste = found.newcomer_pass
     assert isinstance(taste, TastePass)
     assert taste.dim == found.dim
-    assert taste.mean.tolist() == [1.0] + [0.0] * (found.dim - 1)
+    assert taste.mean.tolist() == [[1.0] + [0.0] * (found.dim - 1)]
+    assert taste.log_share.tolist() == [0.0]
     assert taste.scale.tolist() == [0.0, 1.0, 1.0] + [1.0] * (found.dim - 3)
 
 
@@ -106,7 +107,10 @@ def test_along_directions_little_is_beyond_the_text_unless_comparisons_are_many(
     many = Tastes(TastesOptions()).fit(graph, seed=0, progress=SilentProgress()).memory
     assert few is not None
     assert many is not None
-    assert (few.facts, many.facts) == ({"own": 1.0, "along": 0.01}, {"own": 0.1, "along": 1.0})
+    assert (few.facts, many.facts) == (
+        {"own": 1.0, "along": 0.01, "groups": 1},
+        {"own": 0.1, "along": 1.0, "groups": 1},
+    )
     along = [
         float(memory.responses["own"][:, 1:].norm() / memory.responses["own"][:, 0].norm()) for memory in (few, many)
     ]
@@ -114,7 +118,7 @@ def test_along_directions_little_is_beyond_the_text_unless_comparisons_are_many(
 
 
 def test_without_validation_the_middle_variance_is_taken(fitted):
-    assert fitted[2].memory.facts == {"own": 0.1, "along": 0.01}
+    assert fitted[2].memory.facts == {"own": 0.1, "along": 0.01, "groups": 1}
 
 
 def test_a_single_variance_is_no_choice_and_gives_what_it_gives_as_the_chosen_one():

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from copl.graph.encoders.tastes.users import Beliefs, Evidence, Grouping, infer, precision_of_bound, tastes
+from copl.graph.encoders.tastes.groups import TasteGroups, tastes
+from copl.graph.encoders.tastes.users import Beliefs, Evidence, Grouping, infer, precision_of_bound
 
 K, D, TAU2 = 2, 5, 0.7
+ONE = TasteGroups.one(K)
 
 
 def evidence(count: int, seed: int = 0, *, noise: bool = True) -> Evidence:
@@ -58,7 +60,7 @@ def test_precision_of_the_bound_by_hand() -> None:
 def test_the_posterior_is_that_of_the_normal_equations(count: int) -> None:
     told = evidence(count)
     mean, _, _ = dense(told, tight_scale(told, sweeps=8))
-    along, anyhow = tastes(told, np.zeros(count, dtype=np.int64), 2, TAU2)
+    along, anyhow = tastes(told, np.zeros(count, dtype=np.int64), 2, TAU2, ONE)
     torch.testing.assert_close(torch.cat([along[0], anyhow[0]]), mean)
     assert not along[1].any()  # of whom nothing is known
     assert not anyhow[1].any()
@@ -104,12 +106,12 @@ def test_users_together_are_as_one_at_a_time() -> None:
     user = np.repeat(np.arange(12), [1, 1, 2, 3, 3, 5, 8, 8, 9, 13, 20, 40])
     user = np.random.default_rng(0).permutation(user)
     told = evidence(len(user))
-    along, anyhow = tastes(told, user, 12, TAU2)
+    along, anyhow = tastes(told, user, 12, TAU2, ONE)
     beliefs = infer(told, Grouping(user, D), TAU2, None, sweeps=3)
     for one in range(12):
         rows = np.flatnonzero(user == one).tolist()
         nobody_else = np.zeros(len(rows), dtype=np.int64)
-        own = tastes(part(told, rows), nobody_else, 1, TAU2)
+        own = tastes(part(told, rows), nobody_else, 1, TAU2, ONE)
         torch.testing.assert_close((along[one], anyhow[one]), (own[0][0], own[1][0]))
         alone = infer(part(told, rows), Grouping(nobody_else, D), TAU2, None, sweeps=3)
         for name in ("scale", "margin", "variance", "square", "product", "other_mean", "other_square", "other_product"):
@@ -129,8 +131,8 @@ def test_a_weight_is_as_many_comparisons() -> None:
     repeated = Evidence(
         repeated.differences, repeated.coordinates, repeated.offset, repeated.noise, torch.ones(6).double()
     )
-    found = tastes(whole, np.zeros(3, dtype=np.int64), 1, TAU2)
-    torch.testing.assert_close(found, tastes(repeated, np.zeros(6, dtype=np.int64), 1, TAU2))
+    found = tastes(whole, np.zeros(3, dtype=np.int64), 1, TAU2, ONE)
+    torch.testing.assert_close(found, tastes(repeated, np.zeros(6, dtype=np.int64), 1, TAU2, ONE))
 
 
 def test_a_user_with_very_many_comparisons_is_taken_as_several_for_learning_and_whole_for_the_taste() -> None:
@@ -143,5 +145,5 @@ def test_a_user_with_very_many_comparisons_is_taken_as_several_for_learning_and_
     assert all(len({int(user[row]) for row in group}) == 1 for group in groups)
     many = evidence(600)
     mean, _, _ = dense(many, tight_scale(many, sweeps=8))
-    along, anyhow = tastes(many, np.zeros(600, dtype=np.int64), 1, TAU2)
+    along, anyhow = tastes(many, np.zeros(600, dtype=np.int64), 1, TAU2, ONE)
     torch.testing.assert_close(torch.cat([along[0], anyhow[0]]), mean, rtol=1e-5, atol=1e-6)

@@ -117,6 +117,8 @@ def _cells(users: FloatArray, num_points: int) -> IntArray:
     """Return the cell of each user [U], from 0."""
     from scipy.cluster.vq import kmeans2, vq
 
+    if not users.shape[1]:  # all there is to know of them has a prior of its own
+        return np.zeros(len(users), dtype=np.int64)
     rng = np.random.default_rng(0)
     sample = users if len(users) <= _SAMPLE else users[np.sort(rng.choice(len(users), _SAMPLE, replace=False))]
     start = _spread_out(sample, num_points, rng)

@@ -227,6 +227,18 @@ def test_of_whom_nothing_is_known_the_confidence_is_0(world: World) -> None:
     assert (user.adapted.how, user.adapted.confidence.tolist()) == (("population",), [0.0])
 
 
+def test_more_seen_users_than_points_of_whom_only_tastes_are_known() -> None:
+    """Nothing is left to condense where no other member of the encoder has anything to say, as on islands."""
+    many = World(num_users=270, per_user=3)
+    values = torch.randn(4, SIZE, generator=torch.Generator().manual_seed(0))
+    said = support_of(values, Comparisons([0, 1], [0, 2], [1, 3]), ["a", "b"])
+    found = empirical().adapt(said, many.trained)
+    assert set(found.how) == {"empirical"}
+    few = Empirical(attrs.evolve(EmpiricalOptions(), num_points=None)).adapt(said, many.trained)
+    torch.testing.assert_close(found.embeddings, few.embeddings)
+    assert (empirical().information(said.of_user("a"), said.of_user("b"), many.trained) > 0).all()
+
+
 def test_more_comparisons_make_it_surer(world: World) -> None:
     rng = np.random.default_rng(2)
     values = torch.from_numpy(rng.normal(size=(64, SIZE))).float()

@@ -75,20 +75,17 @@ def tastes(
     along = (groups.shares @ groups.means).repeat(num_users, 1)
     anyhow = torch.zeros(num_users, evidence.differences.shape[1], dtype=torch.float64)
     rows_of_users = torch.from_numpy(user)
-    offsets = evidence.coordinates @ groups.means.T
     coordinates = evidence.coordinates * groups.scale
+    of_groups = [evidence.seen_from(coordinates, offset) for offset in (evidence.coordinates @ groups.means.T).T]
     for rows, mask in Grouping(user, anyhow.shape[1], _MOST_OF_A_USER):
         owners = rows_of_users[rows[:, 0]]
-        blocks = [
-            Block(evidence.seen_from(coordinates, offset), rows, mask, tau2, torch.ones_like(rows).double(), _SWEEPS)
-            for offset in offsets.T
-        ]
+        blocks = [Block(seen, rows, mask, tau2, torch.ones_like(rows).double(), _SWEEPS) for seen in of_groups]
         shares = torch.stack([block.log_evidence for block in blocks], 1).add(groups.shares.log()).softmax(1)
-        of_groups = [
+        means = [
             torch.cat([mean + groups.scale * block.along, block.anyhow], 1)
             for mean, block in zip(groups.means, blocks, strict=True)
         ]
-        mean = (shares[:, None] @ torch.stack(of_groups, 1))[:, 0]
+        mean = (shares[:, None] @ torch.stack(means, 1))[:, 0]
         along[owners], anyhow[owners] = mean[:, : along.shape[1]], mean[:, along.shape[1] :]
     return along, anyhow
 

@@ -126,26 +126,28 @@ def _learn(
     """Learn what users have in common; `loss` tells what is held out, if anything, where there is a choice."""
     are_few = len(train) <= _MANY_COMPARISONS
     variances = options.own if loss is not None and are_few else (_middle(options.own),)
-    fewest, *more = sorted(options.num_directions) if loss is not None else (min(options.num_directions),)
+    fewest, *more = sorted(set(options.num_directions)) if loss is not None else (min(options.num_directions),)
     strengths = _strengths(options, fewest, _middle(options.own), options.along if are_few else 1.0)
     num_rounds = _ROUNDS + _ROUNDS_TO_CHOOSE * (len(variances) - 1 + len(more))
     with progress.task("learning tastes", num_rounds) as task:
 
-        def tried(learning: Learning, rounds: int = _ROUNDS_TO_CHOOSE) -> tuple[float, Learning]:
+        def after(rounds: int, learning: Learning) -> Learning:
             for _ in range(rounds):
                 learning.round()
                 task.advance()
+            return learning
+
+        def tried(learning: Learning) -> tuple[float, Learning]:
+            after(_ROUNDS_TO_CHOOSE, learning)
             return loss(learning) if loss is not None and len(variances) + len(more) > 1 else 0.0, learning
 
         start = Learning(texts, train, strengths)
         least, best = min((tried(start.with_own(variance)) for variance in variances), key=itemgetter(0))
         for number in more:
-            candidate = Learning(texts, train, attrs.evolve(best.strengths, num_directions=number))
-            value, candidate = tried(candidate)
+            value, candidate = tried(Learning(texts, train, attrs.evolve(best.strengths, num_directions=number)))
             if value < (1 - _WORTH_OF_DIRECTIONS) * least:
                 least, best = value, candidate
-        tried(best, _ROUNDS - _ROUNDS_TO_CHOOSE)
-    return best
+        return after(_ROUNDS - _ROUNDS_TO_CHOOSE, best)
 
 
 def _loss(held: ComparisonTensors, embeddings: NodeEmbeddings) -> float:

@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Modules are compiled afterwards, by several processes: pip takes one. Some files of packages are no Python at all.
+# Modules are compiled afterwards, by several processes: pip takes one. Some files of packages are no Python at all, and
+# of some packages hardly a module is ever imported: these are compiled when they are.
 INSTALL := $(PIP) install --no-compile -c constraints.txt
+RARE := /(ray|transformers/models|openai|sqlalchemy|playwright|pip|schemathesis|fontTools|setuptools)/
 
 .DEFAULT_GOAL := help
 .PHONY: help venv weights demo test lint types contract pytest coverage alone docs docs-build docs-serve release clean
@@ -29,7 +31,7 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml plugins/copl-baselines/pyproj
 	$(INSTALL) setuptools
 	@$(BIN)/python -c 'import tomllib; groups = tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]; print(*groups["dev"], *groups["docs"], sep="\n")' > $(VENV)/dev.txt
 	$(INSTALL) --no-build-isolation -r $(VENV)/dev.txt -e '.[gguf,align,serve]' -e plugins/copl-baselines
-	@$(BIN)/python -m compileall -qq -j $(JOBS) $(VENV)/lib >/dev/null || true
+	@$(BIN)/python -m compileall -qq -j $(JOBS) -x '$(RARE)' $(VENV)/lib >/dev/null || true
 	@touch $@
 
 weights: $(VENV)/.weights ## fetch the weights of the default backbones

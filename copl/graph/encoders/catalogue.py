@@ -82,7 +82,7 @@ class TastesOptions:
     num_directions: tuple[int, ...] = option(
         (2, 4),
         help="numbers of directions of taste that users have in common, to choose from: the least, or more where"
-        " validation loss falls by a twentieth",
+        " validation loss falls by a tenth",
         validator=attrs.validators.deep_iterable(attrs.validators.ge(0), attrs.validators.min_len(1)),
     )
     isotropic: float = option(

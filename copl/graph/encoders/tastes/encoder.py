@@ -36,8 +36,8 @@ _GROWN = 0.1
 _WORTH_OF_GROUPS = 0.01
 """Share of the held-out loss that groups of users have to be worth."""
 _WORTH_OF_DIRECTIONS = 0.1
-"""Share of the held-out loss that more directions have to be worth: on real votes they gain half of it, and cost accuracy
-on new texts."""
+"""Share of the held-out loss that more directions have to be worth: on real votes they gain half of that, and cost
+accuracy on new texts."""
 
 
 @final

@@ -33,7 +33,7 @@ def posterior_modes(
     Args:
         part: comparisons of n newcomers.
         mean: mean of the prior [D], float64.
-        factor: L with L Lᵀ the covariance of the prior [D, K], or its diagonal where it is one [D], float64.
+        factor: L with L Lᵀ the covariance of the prior [D, K], float64.
         sharpness: factor s on the margins.
         power: exponent p of a user's evidence.
 
@@ -41,11 +41,9 @@ def posterior_modes(
         The modes [n, D] and the diagonal of the covariance of z [n, K].
     """
     rows = part.padded()
-    diagonal = factor.dim() == 1
-    features = rows.differences * factor if diagonal else rows.differences @ factor
-    offset = rows.differences @ mean + rows.bias
+    features, offset = rows.differences @ factor, rows.differences @ mean + rows.bias
     mode, variance_left, _ = _laplace(_Evidence(features * sharpness, offset * sharpness, rows.weight * power))
-    return mean + (mode * factor if diagonal else mode @ factor.T), variance_left
+    return mean + mode @ factor.T, variance_left
 
 
 def group_posteriors(
@@ -62,15 +60,38 @@ def group_posteriors(
     Returns:
         Probabilities [n, G], the modes [n, G, D], and the variance that is left [n, G, D], of prior variance 1.
     """
-    rows = part.padded()
-    features, offset = rows.differences * scale, rows.differences @ means.T + rows.bias[..., None]
-    found = [_laplace(_Evidence(features, of_group, rows.weight)) for of_group in offset.unbind(2)]
-    modes, left, evidence = (torch.stack(tensors, 1) for tensors in zip(*found, strict=True))
-    return (evidence + log_share).softmax(1), means + modes * scale, left
+    of_groups = [_laplace(evidence) for evidence in _as_groups_see(part, means, scale)]
+    modes, left, value = (torch.stack(tensors, 1) for tensors in zip(*of_groups, strict=True))
+    return (value + log_share).softmax(1), means + modes * scale, left
+
+
+def group_margins(
+    part: MatchedSupport, means: Tensor, scale: Tensor, log_share: Tensor, asked: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how likely one newcomer is of each group [G], and mean and variance of margins of pairs if so [G, Q].
+
+    Args:
+        part: comparisons of the newcomer, or none.
+        means: mean of each group [G, D], float64.
+        scale: standard deviations within a group [D], float64.
+        log_share: log of each group's share of the users [G].
+        asked: differences of the pairs' responses [Q, D], float64.
+    """
+    margins, whitened = means @ asked.T, asked * scale
+    variance = whitened.square().sum(dim=1).expand_as(margins)
+    if not len(part.newcomer):
+        return log_share.softmax(0), margins, variance
+    evidences = _as_groups_see(part, means, scale)
+    modes, _, value = (torch.cat(tensors) for tensors in zip(*map(_laplace, evidences), strict=True))
+    root = torch.cat([evidence.curvature(mode[None]) for evidence, mode in zip(evidences, modes, strict=True)])
+    whitened = whitened.T.expand(len(means), -1, -1)
+    explained = torch.linalg.solve_triangular(_cholesky(root @ root.mT), root @ whitened, upper=False)
+    variance = (variance - explained.square().sum(dim=1)).clamp_min(0)
+    return (value + log_share).softmax(0), margins + (modes[:, None] @ whitened)[:, 0], variance
 
 
 def posterior_margins(part: MatchedSupport, mean: Tensor, scale: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance [Q] of one newcomer's margins of pairs, by Laplace's approximation.
+    """Return mean and variance [Q] of one newcomer's margins of pairs where the prior is one group, as `group_margins`.
 
     Args:
         part: comparisons of the newcomer, or none.
@@ -78,16 +99,14 @@ def posterior_margins(part: MatchedSupport, mean: Tensor, scale: Tensor, asked: 
         scale: its standard deviations [D], float64.
         asked: differences of the pairs' responses [Q, D], float64.
     """
-    whitened = asked * scale
-    prior = whitened.square().sum(dim=1)
-    if not len(part.newcomer):
-        return asked @ mean, prior
+    _, margins, variance = group_margins(part, mean[None], scale, mean.new_zeros(1), asked)
+    return margins[0], variance[0]
+
+
+def _as_groups_see(part: MatchedSupport, means: Tensor, scale: Tensor) -> list[_Evidence]:
     rows = part.padded()
-    evidence = _Evidence(rows.differences * scale, rows.differences @ mean + rows.bias, rows.weight)
-    mode = _laplace(evidence)[0]
-    root = evidence.curvature(mode)[0]
-    explained = torch.linalg.solve_triangular(_cholesky((root @ root.mT)[None])[0], root @ whitened.T, upper=False)
-    return asked @ mean + whitened @ mode[0], (prior - explained.square().sum(dim=0)).clamp_min(0)
+    features, offset = rows.differences * scale, rows.differences @ means.T + rows.bias[..., None]
+    return [_Evidence(features, of_group, rows.weight) for of_group in offset.unbind(2)]
 
 
 @final
@@ -139,8 +158,8 @@ def _laplace(evidence: _Evidence) -> tuple[Tensor, Tensor, Tensor]:
             length[worse] /= 2
         mode = mode + length * step
         value = evidence.log_posterior(mode)
-    root = evidence.curvature(mode)
-    return mode, _inverse_diagonal(root), value - _half_log_determinant(root)
+    left, half_log_determinant = _inverse_diagonal(evidence.curvature(mode))
+    return mode, left, value - half_log_determinant
 
 
 def _solve(root: Tensor, right: Tensor) -> Tensor:
@@ -152,19 +171,16 @@ def _solve(root: Tensor, right: Tensor) -> Tensor:
     return right - (root.mT @ dual)[:, :, 0]
 
 
-def _half_log_determinant(root: Tensor) -> Tensor:
-    """Return half the log determinant of I + VᵀV."""
-    gram = root.mT @ root if root.shape[1] >= root.shape[2] else root @ root.mT
-    return _cholesky(gram).diagonal(dim1=1, dim2=2).log().sum(dim=1)
-
-
-def _inverse_diagonal(root: Tensor) -> Tensor:
-    """Return the diagonal of (I + VᵀV)⁻¹."""
+def _inverse_diagonal(root: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the diagonal of (I + VᵀV)⁻¹, and half the log determinant of I + VᵀV."""
     if root.shape[1] >= root.shape[2]:
-        inverse: Tensor = torch.cholesky_inverse(_cholesky(root.mT @ root))
-        return inverse.diagonal(dim1=1, dim2=2)
-    whitened: Tensor = torch.linalg.solve_triangular(_cholesky(root @ root.mT), root, upper=False)
-    return 1 - whitened.square().sum(dim=1)
+        lower = _cholesky(root.mT @ root)
+        left: Tensor = torch.cholesky_inverse(lower).diagonal(dim1=1, dim2=2)
+    else:
+        lower = _cholesky(root @ root.mT)
+        whitened: Tensor = torch.linalg.solve_triangular(lower, root, upper=False)
+        left = 1 - whitened.square().sum(dim=1)
+    return left, lower.diagonal(dim1=1, dim2=2).log().sum(dim=1)
 
 
 def _cholesky(gram: Tensor) -> Tensor:

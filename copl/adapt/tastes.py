@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import torch
 
-from copl.adapt.laplace import group_posteriors, posterior_margins
+from copl.adapt.laplace import group_margins, group_posteriors
 from copl.adapt.support import MatchedSupport
 from copl.passes import NewcomerPass, SideBySidePass, TastePass
 from copl.records import NodeEmbeddings
@@ -55,13 +55,9 @@ class Tastes:
 
     def margins(self, matched: MatchedSupport, questions: MatchedSupport) -> tuple[Tensor, Tensor, Tensor]:
         """Return the chance of each group [G], and mean and variance [G, Q] of one newcomer's margins of questions."""
-        own, asked = self._own(matched), questions.differences[:, self.columns]
-        own = attrs.evolve(own, weight=self.prior.power * own.weight)
-        shares = self.prior.log_share.softmax(0)
-        if len(matched.newcomer):
-            shares = group_posteriors(own, self.prior.mean, self.prior.scale, self.prior.log_share)[0][0]
-        of_groups = [posterior_margins(own, mean, self.prior.scale, asked) for mean in self.prior.mean]
-        mean, variance = (torch.stack(tensors) for tensors in zip(*of_groups, strict=True))
+        prior, own = self.prior, _weighed(self._own(matched), self.prior)
+        asked = questions.differences[:, self.columns]
+        shares, mean, variance = group_margins(own, prior.mean, prior.scale, prior.log_share, asked)
         return shares, self.weight * mean, self.weight**2 * variance
 
     def without(self, matched: MatchedSupport) -> MatchedSupport:
@@ -94,11 +90,13 @@ class Tastes:
 
 def taste_posteriors(part: MatchedSupport, prior: TastePass) -> tuple[Tensor, Tensor]:
     """Return the mean taste of newcomers and its variance in each coordinate, both [n, D]."""
-    scale, weight = prior.scale.double(), prior.power * part.weight
-    shares, modes, left = group_posteriors(
-        attrs.evolve(part, weight=weight), prior.mean.double(), scale, prior.log_share.double()
-    )
+    scale = prior.scale.double()
+    shares, modes, left = group_posteriors(_weighed(part, prior), prior.mean.double(), scale, prior.log_share.double())
     return _moments(shares, modes, left * scale.square())
+
+
+def _weighed(part: MatchedSupport, prior: TastePass) -> MatchedSupport:
+    return attrs.evolve(part, weight=prior.power * part.weight)
 
 
 def _moments(shares: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ def scaled_factors(factors: NodeEmbeddings, length: float = 1.2) -> tuple[Tensor
 
 def clusters(points: FloatArray, num_clusters: int, rng: np.random.Generator) -> IntArray:
     """Return the cluster of each point [U] by k-means, started by k-means++ (Arthur and Vassilvitskii, 2007)."""
+    from scipy.cluster.vq import kmeans2
+
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore")  # clusters that run empty, as where there are fewer points than clusters
         cluster: IntArray = kmeans2(points, num_clusters, iter=_LLOYD_STEPS, minit="++", seed=rng)[1]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.adapt.laplace import posterior_margins, posterior_modes
+from copl.adapt.laplace import group_posteriors, posterior_margins, posterior_modes
 from copl.adapt.online import RunningEstimate
 from copl.adapt.strategies.catalogue import EmpiricalOptions
 from copl.adapt.strategies.empirical import Empirical
@@ -104,10 +104,10 @@ def test_a_diagonal_prior_is_that_matrix(small: NodeEmbeddings) -> None:
     told = match(support_of(torch.randn(6, 4), Comparisons([0, 0, 1], [0, 2, 4], [1, 3, 5]), ["a", "b"]), small)
     scale = torch.linspace(0, 2, 5).double()
     mean = torch.ones(5).double()
-    for found, expected in zip(
-        posterior_modes(told, mean, scale), posterior_modes(told, mean, torch.diag(scale)), strict=True
-    ):
-        torch.testing.assert_close(found, expected)
+    shares, *as_one_group = group_posteriors(told, mean[None], scale, torch.zeros(1).double())
+    assert shares.tolist() == [[1.0], [1.0]]
+    for found, expected in zip(as_one_group, posterior_modes(told, mean, torch.diag(scale)), strict=True):
+        torch.testing.assert_close(found[:, 0], expected)
 
 
 @given(st.integers(0, 500), st.integers(0, 7))
@@ -155,7 +155,7 @@ def test_empirical_joins_tastes_and_the_seen_users_one_is_like(small: NodeEmbedd
     told, tastes = match(asked, small), tastes_of(small)
     assert tastes is not None
     own = attrs.evolve(told, differences=told.differences[:, :3], bias=torch.zeros(3).double())
-    modes, _ = posterior_modes(own, TASTE.mean[0].double(), TASTE.scale.double())
+    modes, _ = posterior_modes(own, TASTE.mean[0].double(), torch.diag(TASTE.scale.double()))
     torch.testing.assert_close(found.embeddings[:, :3], 2 * modes.float())
     # the other two coordinates are those of a model that has no others
     assert small.text_map is not None

@@ -94,9 +94,9 @@ class Empirical(PlacingStrategy):
         else:
             shares, margins = self._belief(tastes.without(heard), tastes.without(asked), tastes.rest)
             of_groups, mean, variance = tastes.margins(heard, asked)
+            variance = variance.repeat(len(margins), 1)
             shares = (shares[:, :, None] * of_groups).flatten(1)
             margins = (margins[:, None] + mean).flatten(0, 1)
-            variance = variance.repeat(len(shares[0]) // len(of_groups), 1)
         bits[asked.newcomer] = expected_information(shares, margins, variance)[0].numpy()
         return bits
 

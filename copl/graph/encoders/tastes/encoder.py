@@ -104,17 +104,16 @@ def learn_tastes(
         return _loss(held, gathering_nowhere(learning))
 
     learning = _learn(texts, train, options, loss if len(held) else None, progress)
-    shared, alone = learning.shared, gathering_nowhere(learning)
-    if not len(held) and len(options.groups) > 1:
-        return alone
+    shared, is_choice = learning.shared, len(options.groups) > 1
+    if is_choice and not len(held):
+        return gathering_nowhere(learning)
     evidence = evidence_of(texts, shared, train)
     groups, basis = find_groups(evidence, train.user, options.isotropic, options.groups)
-    if len(groups) == 1:
-        return alone
     gathered = embeddings(shared.rotated(basis), learning.strengths, groups)
-    if len(options.groups) == 1 or _loss(held, gathered) < (1 - _WORTH_OF_GROUPS) * _loss(held, alone):
-        return gathered
-    return alone
+    if is_choice and len(groups) > 1:
+        alone = gathering_nowhere(learning)
+        return gathered if _loss(held, gathered) < (1 - _WORTH_OF_GROUPS) * _loss(held, alone) else alone
+    return gathered
 
 
 def _learn(

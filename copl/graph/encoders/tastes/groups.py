@@ -108,10 +108,11 @@ def find_groups(evidence: Evidence, user: IntArray, tau2: float, numbers: Sequen
         return best, basis
     factors = _Factors.of(evidence, user, tau2)
     unit = _Mixture(torch.ones(1).double(), torch.zeros(1, size).double(), torch.eye(size).double())
-    most = float(factors.log_evidence(unit).sum()) if 1 in numbers else float("-inf")
+    places, _, log_evidence = factors.posterior(unit)
+    most = float(log_evidence.sum()) if 1 in numbers else float("-inf")
     for number in numbers:
         if 1 < number < len(factors):
-            mixture, value = _fit(factors, number)
+            mixture, value = _fit(factors, places[:, 0], number)
             num_free = number - 1 + number * size + size * (size + 1) // 2
             penalised = value - num_free / 2 * np.log(len(factors))
             if penalised > most:
@@ -167,15 +168,10 @@ class _Factors:
         value = value + torch.logdet(covariance)[:, None] - torch.logdet(mixture.covariance)
         return mean, covariance, value / 2 + mixture.shares.log()
 
-    def log_evidence(self, mixture: _Mixture) -> Tensor:
-        return self.posterior(mixture)[2].logsumexp(1)
 
-
-def _fit(factors: _Factors, number: int) -> tuple[_Mixture, float]:
-    """Return the most likely mixture of several starts, and its log evidence."""
-    unit = torch.eye(factors.pull.shape[1], dtype=torch.float64)
-    alone = (torch.linalg.inv(factors.precision + unit) @ factors.pull[..., None])[..., 0]
-    fits = [_expectation_maximisation(factors, _start(alone, number, seed)) for seed in range(_STARTS)]
+def _fit(factors: _Factors, places: Tensor, number: int) -> tuple[_Mixture, float]:
+    """Return the most likely mixture of several starts, clusters of the users' places, and its log evidence."""
+    fits = [_expectation_maximisation(factors, _start(places, number, seed)) for seed in range(_STARTS)]
     return max(fits, key=lambda fit: fit[1])
 
 

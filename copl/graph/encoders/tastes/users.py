@@ -182,19 +182,19 @@ class Block:
         self.offset, noise, weight = evidence.offset[rows], evidence.noise[rows], evidence.weight[rows]
         self.scale = scale
         for _ in range(sweeps):
-            tight = precision_of_bound(self.scale)
+            bound_at, tight = self.scale, precision_of_bound(self.scale)
             self.target = (0.5 / tight - self.offset) * mask
             self.spread = torch.where(mask, 1 / (tight * weight) + noise, 1.0)
             lower = torch.linalg.cholesky(self.gram + torch.diag_embed(self.spread))
             self.inverse = torch.cholesky_inverse(lower) * both
-            self._bound = weight * _bound_without_margin(self.scale, tight) - (tight * weight).log() / 2
             self.dual = (self.inverse @ self.target[..., None])[..., 0]
             self.margin = (self.gram @ self.dual[..., None])[..., 0]
             explained = ((self.gram @ self.inverse) * self.gram).sum(-1)
             self.variance = (_diagonal(self.gram) - explained).clamp_min(0)
             self.scale = ((self.margin + self.offset).square() + self.variance + noise).sqrt()
         self.noise = noise
-        self._mask, self._tau2, self._lower = mask, tau2, lower
+        self._mask, self._tau2, self._weight = mask, tau2, weight
+        self._bound_at, self._tight, self._lower = bound_at, tight, lower
 
     @property
     def along(self) -> Tensor:
@@ -209,8 +209,11 @@ class Block:
     @property
     def log_evidence(self) -> Tensor:
         """The bound of the log-likelihood of each user's comparisons [u], but for a constant."""
+        scale, tight, weight = self._bound_at, self._tight, self._weight
+        # the log of the bound where it is highest, at a margin of 1 / (2 tight)
+        highest = logsigmoid(scale) - scale / 2 + tight * scale.square() / 2 + 1 / (8 * tight)
         normal = _diagonal(self._lower).log() + self.target * self.dual / 2
-        return ((self._bound - normal) * self._mask).sum(1)
+        return ((weight * highest - (tight * weight).log() / 2 - normal) * self._mask).sum(1)
 
     def factor(self) -> tuple[Tensor, Tensor]:
         """Return what the comparisons say of z with e integrated out: its precision [u, K, K] and its pull [u, K]."""
@@ -251,11 +254,6 @@ class Block:
         )
         beliefs.other_mean[at] = _with_one(others)[mask]
         beliefs.other_square[at], beliefs.other_product[at] = square[mask], product[mask]
-
-
-def _bound_without_margin(scale: Tensor, tight: Tensor) -> Tensor:
-    """Return what the log of the bound at xi is at its highest, whatever the margin: at 1 / (2 tight)."""
-    return logsigmoid(scale) - scale / 2 + tight * scale.square() / 2 + 1 / (8 * tight)
 
 
 def _diagonal(matrices: Tensor) -> Tensor:

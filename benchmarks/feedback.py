@@ -18,9 +18,9 @@ from attrs import frozen
 
 from copl.data.making.opinions import Opinions, draw_pairs
 from copl.graph.build import build_graph
-from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.plugins import load
 from copl.records import Comparisons, FloatArray, IntArray, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import RATING, THUMB, TIE, Judgements
 from copl.system.progress import SilentProgress
 
 NUM_TEXTS, NUM_DIRECTIONS = 100, 2

@@ -45,7 +45,6 @@ from copl.align.judging import new_prompts
 from copl.align.policies.options import DpoOptions, MixtureDpoOptions
 from copl.align.policies.rows import plain_prompt
 from copl.align.policies.writer import Writer, own_randomness, quiet_packages
-from copl.answers import AnswerRequests
 from copl.commands.align import fitted_run
 from copl.data.chat import messages_of
 from copl.data.sources.facets.reading import read_facets
@@ -54,6 +53,7 @@ from copl.evaluate.tables import cell
 from copl.interfaces import Aligner, Generator
 from copl.options import NoOptions
 from copl.records import FloatArray, Measurement, UserTable
+from copl.records.answers import AnswerRequests
 from copl.runs.pipeline import load_data
 from copl.runs.recipe import canonical_hash
 from copl.system.files import cache_directory, new_directory

@@ -30,16 +30,16 @@ from copl.adapt.store import load_adapted, save_adapted
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import Pair, Prompt, known_by, question_pairs, row_requests, score_request, table_requests
 from copl.errors import DataError, UnknownUserWarning
-from copl.explaining import Reasons, RunTexts
-from copl.following import ModelUser, Question
 from copl.interfaces import PreferenceModel
 from copl.plugins import load
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
 from copl.runs.directory import Run, open_run
+from copl.runs.explaining import Reasons, RunTexts
 from copl.runs.learnt import Answered
+from copl.runs.one_user import ModelUser, Question
 from copl.runs.recipe import ANY_BACKBONE
+from copl.runs.scores import RunScores
 from copl.runs.sharing import fetch_portable, publish, save_portable
-from copl.scoring import RunScores
 
 if TYPE_CHECKING:
     from copl.align.policies.rewards import RewardFunction

@@ -27,8 +27,8 @@ from copl.adapt.agreement import log_likelihood
 from copl.adapt.estimates import covariance_factor, population_mean
 from copl.adapt.laplace import posterior_margins, posterior_modes
 from copl.adapt.support import MatchedSupport, matched_rows
-from copl.explanation import Explanation, Part, chance
 from copl.records import NodeEmbeddings
+from copl.records.explanation import Explanation, Part, chance
 
 if TYPE_CHECKING:
     from torch import Tensor

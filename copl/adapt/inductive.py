@@ -1,4 +1,4 @@
-"""Carries out what an encoder left for newcomers (`copl.passes`); where it left nothing, a linear map."""
+"""Carries out what an encoder left for newcomers (`copl.records.passes`); where it left nothing, a linear map."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from copl.adapt.estimates import population_mean
 from copl.adapt.laplace import posterior_modes
 from copl.adapt.support import MatchedSupport, matched_rows
 from copl.adapt.tastes import taste_posteriors
-from copl.passes import GaussianPass, GroupPass, LayerPass, NewcomerPass, SideBySidePass, SignedPass, TastePass
 from copl.records import Comparisons, NodeEmbeddings
+from copl.records.passes import GaussianPass, GroupPass, LayerPass, NewcomerPass, SideBySidePass, SignedPass, TastePass
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ from copl.adapt.estimates import POPULATION, population_mean
 from copl.adapt.strategies.catalogue import EmpiricalOptions
 from copl.adapt.strategies.empirical import Empirical
 from copl.adapt.support import nothing_said
-from copl.evidence import joined
 from copl.interfaces import AdaptationStrategy, OnlineUser
 from copl.records import AdaptedUsers, ComparisonSet, NodeEmbeddings, UserTable
+from copl.records.said import joined
 
 if TYPE_CHECKING:
     from torch import Tensor

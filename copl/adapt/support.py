@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from copl.evidence import LEVEL_KEYS, learnt_from
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable, response_key
+from copl.records.evidence import LEVEL_KEYS, learnt_from
 from copl.system.converters import latest_of, number_rows, renumbering
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def match(support: ComparisonSet, trained: NodeEmbeddings, *, with_training: boo
     """Find the newcomers' comparisons among the trained responses, by response key, and by text where there is one.
 
     Comparisons of weight 0 and of a response with itself are left out; their users stay, and so do those whose
-    judgements imply nothing. Where levels were trained, thumbs are set against them (`copl.evidence`). For a seen user
-    the training comparisons are added, but for those that the same user has said otherwise since; not so with
+    judgements imply nothing. Where levels were trained, thumbs are set against them (`copl.records.evidence`). For a
+    seen user the training comparisons are added, but for those that the same user has said otherwise since; not so with
     `with_training` false, where the users are none.
     """
     rows, num_responses = support.comparisons, len(trained.response_keys)

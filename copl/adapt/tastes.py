@@ -11,8 +11,8 @@ import torch
 
 from copl.adapt.laplace import group_margins, group_posteriors
 from copl.adapt.support import MatchedSupport
-from copl.passes import NewcomerPass, SideBySidePass, TastePass
 from copl.records import NodeEmbeddings
+from copl.records.passes import NewcomerPass, SideBySidePass, TastePass
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from copl.answers import Answer
 from copl.errors import PluginError, quoted
+from copl.records.answers import Answer
 
 if TYPE_CHECKING:
     from copl.interfaces import Generator, Progress

@@ -11,10 +11,10 @@ from attrs import frozen
 
 from copl.align.choosing import candidates_of
 from copl.align.journal import Journal
-from copl.answers import Answer, AnswerRequests
 from copl.data.chat import decode_prompt
 from copl.errors import PluginError
 from copl.interfaces import Aligner, AlignerContext, ChecksPrompts
+from copl.records.answers import Answer, AnswerRequests
 
 PROMPTS_AT_ONCE = 4
 """So many prompts are answered at a time: what a kill may lose."""

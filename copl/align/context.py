@@ -11,9 +11,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 
 from copl.align.truth import KnownTruth
-from copl.answers import AnswerRequests, CandidateRewards
 from copl.errors import RunError
-from copl.evidence import joined
 from copl.interfaces import Generator, PreferenceModel, Progress
 from copl.records import (
     NOBODY,
@@ -26,6 +24,8 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
+from copl.records.answers import AnswerRequests, CandidateRewards
+from copl.records.said import joined
 from copl.runs.recipe import Stages
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from copl.align.choosing import favourite
 from copl.align.context import FittedRun, RunContext
 from copl.align.seeds import seed_of
 from copl.align.truth import require_simulated
-from copl.answers import AnswerRequests
 from copl.data.sources.facets.reading import Facets, find_subject, read_facets
 from copl.errors import DataError
 from copl.evaluate.policy import ANSWERS, BETTER_OFF, ShownAnswers, measure_answers
 from copl.records import AdaptedUsers, ComparisonSet, Measurement, PreferenceData
+from copl.records.answers import AnswerRequests
 from copl.system.converters import ranks
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from attrs import frozen
 
-from copl.answers import AnswerRequests
 from copl.data.reading.faults import Faults
 from copl.data.sources.facets import FacetsOptions, generate
 from copl.data.sources.facets.corpus import FACETS
 from copl.data.sources.facets.reading import Facets, read_facets
 from copl.errors import CoplError, DataError, quoted
 from copl.options import parse_options
+from copl.records.answers import AnswerRequests
 
 if TYPE_CHECKING:
     from copl.records import FloatArray, PreferenceData

@@ -28,9 +28,9 @@ from copl.commands.parts.quality import quality_reward
 if TYPE_CHECKING:
     from copl.align.conduct import Assignment
     from copl.align.context import RunContext
-    from copl.answers import AnswerRequests
     from copl.model import Model
     from copl.records import AdaptedUsers, ComparisonSet
+    from copl.records.answers import AnswerRequests
     from copl.reward.quality import QualityReward
     from copl.runs.recipe import Choice
 
@@ -108,9 +108,9 @@ class _Request:
         from copl.align.conduct import Assignment
         from copl.align.context import RunContext
         from copl.align.prompts import read_prompts
-        from copl.answers import AnswerRequests
         from copl.data.requests import read_support
         from copl.model import Model
+        from copl.records.answers import AnswerRequests
         from copl.runs.policy import policy_directory
 
         prompts = read_prompts(self.prompts_file, say)

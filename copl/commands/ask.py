@@ -13,8 +13,8 @@ from copl.commands.parts.display import say, show_json, show_text
 
 if TYPE_CHECKING:
     from copl.data.requests import Pair, Prompt
-    from copl.following import Question
     from copl.records import ComparisonSet
+    from copl.runs.one_user import Question
 
 
 def ask(

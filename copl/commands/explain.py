@@ -11,7 +11,7 @@ from copl.commands.parts.arguments import COLUMNS_OPTION, JSON_OPTION, RUN_ARGUM
 from copl.commands.parts.display import say, show_json, show_table
 
 if TYPE_CHECKING:
-    from copl.explaining import Reasons
+    from copl.runs.explaining import Reasons
 
 
 def explain(

@@ -31,9 +31,9 @@ from copl.data.reading.rows import Rows
 from copl.data.reading.table import Table
 from copl.data.requests import Tell, do_not_tell
 from copl.errors import DataError
-from copl.evidence import as_words, words_of
-from copl.judgements import COMPARISON, Judgements
 from copl.records import Comparisons, ComparisonSet, PreferenceData
+from copl.records.judgements import COMPARISON, Judgements
+from copl.records.said import as_words, words_of
 from copl.system.converters import latest_of, number_rows
 
 _EVAL_PAIRS = 10

@@ -7,8 +7,8 @@
     dataset.json         format version, name, provenance, counts, and size and sha256 of each file
 
 ``user``, ``chosen``, ``rejected``, ``response`` and ``other`` are row numbers in the other two tables, counted from 0;
-``time`` is in seconds since 1970 (UTC). Judgements are ties, thumbs and ratings (`copl.judgements`). Version 1 of the
-format had neither ``time`` nor judgements; it is read as well.
+``time`` is in seconds since 1970 (UTC). Judgements are ties, thumbs and ratings (`copl.records.judgements`). Version 1
+of the format had neither ``time`` nor judgements; it is read as well.
 
 A data set that replaces another is written beside it in full, into ``.next``, before its files take the places of the
 old ones, the description last. Whoever reads looks there first, so that at any moment, a killed process or not, the
@@ -41,8 +41,8 @@ from copl.data.dataset_tables import (
 )
 from copl.data.reading.files import open_bytes
 from copl.errors import DataError, quoted
-from copl.judgements import Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import Judgements
 from copl.system.documents import parse_document, structure, write_document
 from copl.system.files import locked_directory, new_directory, sha256
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from copl.errors import DataError, quoted
-from copl.judgements import KINDS, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.records.judgements import KINDS, Judgements
 
 if TYPE_CHECKING:
     from copl.records import FloatArray

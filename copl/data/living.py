@@ -24,8 +24,8 @@ from copl.system.converters import latest_of, number_rows
 
 if TYPE_CHECKING:
     from copl.data.reading.rows import Rows
-    from copl.judgements import Judgements
     from copl.records import BoolArray, IntArray
+    from copl.records.judgements import Judgements
 
 
 @final

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from copl.data.reading.columns import encode_together, first_places
-from copl.judgements import Judgements
 from copl.records import Comparisons, ResponseTable, UserTable
+from copl.records.judgements import Judgements
 from copl.system.converters import latest_of, number_rows, renumbering
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from copl.data.reading.table import Table, table_of_objects
 from copl.data.sources.tables import read_table
 from copl.data.targets import check_target
 from copl.errors import DataError, quoted, suggest
-from copl.evidence import in_force
 from copl.records import NOBODY, Comparisons, ComparisonSet, FloatArray, ResponseTable, ScoreRequests, UserTable
+from copl.records.said import in_force
 from copl.system.files import write_atomically
 
 if TYPE_CHECKING:

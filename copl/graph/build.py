@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from copl.errors import DataError
-from copl.evidence import LEVEL_KEYS, learnt_from
 from copl.records import Comparisons, PreferenceData, PreferenceGraph
+from copl.records.evidence import LEVEL_KEYS, learnt_from
 from copl.system.converters import renumbering
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def build_graph(data: PreferenceData, *, response_features: Tensor | None = None
     Users are those with training evidence, in the order of the data set. Responses are those that it touches, so that
     every response of the graph is a trained one; with `response_features` all responses of the data set are kept, since
     features carry over to responses nobody has judged. Ties are comparisons both ways; thumbs and ratings are set
-    against levels (`copl.evidence.on_levels`), which are responses as well. A comparison of weight 0, or of a response
-    with itself, says nothing and is left out. Validation comparisons that refer to users or responses outside the graph
-    are left out.
+    against levels (`copl.records.evidence.on_levels`), which are responses as well. A comparison of weight 0, or of a
+    response with itself, says nothing and is left out. Validation comparisons that refer to users or responses outside
+    the graph are left out.
 
     Args:
         data: the data set; its splits ``train`` and ``validation`` are used.

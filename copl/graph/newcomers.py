@@ -1,4 +1,4 @@
-"""What the encoders' passes for newcomers (`copl.passes`) are made of."""
+"""What the encoders' passes for newcomers (`copl.records.passes`) are made of."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 import torch
 
-from copl.passes import MemberPass, NewcomerPass, SideBySidePass
 from copl.records import NodeEmbeddings
+from copl.records.passes import MemberPass, NewcomerPass, SideBySidePass
 
 if TYPE_CHECKING:
     from torch import Tensor

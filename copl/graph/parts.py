@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from copl.passes import NewcomerPass, SignedPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.passes import NewcomerPass, SignedPass
 from copl.system.converters import renumbering
 
 if TYPE_CHECKING:

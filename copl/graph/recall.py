@@ -8,8 +8,8 @@ import attrs
 import numpy as np
 
 from copl.errors import RunError
-from copl.memory import Memory
 from copl.records import Comparisons
+from copl.records.memory import Memory
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, IntArray, NodeEmbeddings, PreferenceGraph

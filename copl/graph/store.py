@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 from torch import Tensor
 
-from copl import passes
 from copl.errors import RunError, quoted
-from copl.memory import Memory
-from copl.records import Comparisons, NodeEmbeddings
+from copl.records import Comparisons, NodeEmbeddings, passes
+from copl.records.memory import Memory
 from copl.system.documents import read_document, strict_converter, structure, write_document
 from copl.system.files import checksum
 from copl.system.tensors import ANY_FLOATS, ANYTHING, TensorFile, floats, integers, load_tensors, save_tensors

@@ -28,12 +28,12 @@ from attrs import frozen
 from torch import Tensor
 
 from copl.errors import OptionsError
-from copl.passes import TextMap
 from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.records.passes import TextMap
 
 if TYPE_CHECKING:
-    from copl.memory import Memory
     from copl.records import IntArray
+    from copl.records.memory import Memory
 
 _MAX_LANDMARKS = 1024
 _MAX_CODES = 512

@@ -23,7 +23,7 @@ from copl.interfaces.stages import (
 from copl.interfaces.work import SCRATCH, Progress, Task, Workspace
 
 if TYPE_CHECKING:
-    from copl.expert_gate import ExpertGate
+    from copl.interfaces.gate import ExpertGate
 
 __all__ = [
     "SCRATCH",
@@ -54,6 +54,6 @@ def __getattr__(name: str) -> Any:
     """Import `ExpertGate`, a torch module, when it is first used: a command that builds no gate needs no torch."""
     if name != "ExpertGate":
         raise AttributeError(f"module 'copl.interfaces' has no attribute {name!r}")
-    from copl.expert_gate import ExpertGate
+    from copl.interfaces.gate import ExpertGate
 
     return ExpertGate

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, final, runtime_checkable
 
 if TYPE_CHECKING:
-    from copl.answers import Answer, AnswerRequests, CandidateRewards
     from copl.interfaces.method import PreferenceModel
     from copl.interfaces.work import Progress
     from copl.records import AdaptedUsers, ComparisonSet, FloatArray, ResponseTable
+    from copl.records.answers import Answer, AnswerRequests, CandidateRewards
 
 
 @final

@@ -15,8 +15,8 @@ from copl.interfaces.work import Workspace
 from copl.records import AdaptedUsers, ComparisonSet, Diagnostics, PreferenceData, ScoreRequests
 
 if TYPE_CHECKING:
-    from copl.explanation import Explanation
     from copl.records import BoolArray, FloatArray, ResponseTable
+    from copl.records.explanation import Explanation
 
 
 class FormerRun(Protocol):

@@ -14,7 +14,6 @@ from attrs import evolve
 
 from copl.errors import OptionsError, suggest
 from copl.experts.report import gate_report
-from copl.explanation import Explanation, Part
 from copl.interfaces import FormerRun, OnlineUser, Workspace
 from copl.methods.catalogue import CoplOptions
 from copl.methods.parts.blend import STAGE, Blend
@@ -33,6 +32,7 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
+from copl.records.explanation import Explanation, Part
 from copl.reward.reading.reader import TextReader
 from copl.reward.training.user_vectors import UserVectors
 from copl.runs.recipe import Stages

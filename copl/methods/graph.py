@@ -30,7 +30,7 @@ from copl.runs.recipe import Stages
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.explanation import Explanation
+    from copl.records.explanation import Explanation
 
 
 @final

@@ -18,8 +18,8 @@ from copl.data.dataset import dataset_fingerprint, load_dataset
 from copl.data.hashing import hashes, mix
 from copl.data.making.everyone import for_everyone
 from copl.errors import CoplError, RunError
-from copl.judgements import Judgements
 from copl.records import SPLITS, BoolArray, Comparisons, ComparisonSet, PreferenceData
+from copl.records.judgements import Judgements
 from copl.system.converters import among
 from copl.system.tensors import content_checksum, integers, load_arrays, save_tensors
 

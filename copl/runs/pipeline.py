@@ -17,7 +17,6 @@ from copl.errors import BackboneError, CoplError, DataError, OptionsError, Plugi
 from copl.evaluate.context import SplitContext
 from copl.evaluate.paired import accuracy_difference
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
-from copl.explaining import explain_some, save_reasons
 from copl.interfaces import Metric, PreferenceModel, Progress
 from copl.plugins import Plugins
 from copl.records import NOBODY, SPLITS, AdaptedUsers, ComparisonSet, FloatArray, Measurement, PreferenceData, UserTable
@@ -25,6 +24,7 @@ from copl.reward.reading.memory import told_when_memory_is_short
 from copl.runs.consensus import consensus_margins
 from copl.runs.continuing import CONTINUED, UNCHANGED, WHOLE, Continuation, Former, with_parts
 from copl.runs.directory import LOG_FILE, Run, create_run
+from copl.runs.explaining import explain_some, save_reasons
 from copl.runs.facts import FormerFacts
 from copl.runs.learnt import LearntRows
 from copl.runs.recipe import Recipe

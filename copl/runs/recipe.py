@@ -29,8 +29,8 @@ from copl.runs.code import code_digest
 from copl.runs.toml_files import read_toml
 
 if TYPE_CHECKING:
-    from copl.expert_gate import ExpertGate
     from copl.interfaces import AdaptationStrategy, Backbone, GraphEncoder
+    from copl.interfaces.gate import ExpertGate
 
 DEFAULTS: Mapping[str, str] = {
     "method": "copl",

@@ -14,11 +14,11 @@ from copl.errors import RunError
 from copl.evaluate.examples import examples
 from copl.evaluate.report import TEMPLATE, ReportInputs, Why, render_report
 from copl.evaluate.tables import Table, held_out, methods_table
-from copl.explaining import Reasons, load_reasons
 from copl.plugins import load
 from copl.records import SPLITS, Diagnostics, Measurement, PreferenceData
 from copl.runs.code import code_digest
 from copl.runs.directory import LOG_FILE, REPORT_FILE, Run, open_run
+from copl.runs.explaining import Reasons, load_reasons
 from copl.runs.keeping import digest_of, is_page_of, sealed
 from copl.runs.pipeline import differences, load_data
 from copl.runs.policy import answers_page, policy_of

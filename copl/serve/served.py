@@ -15,8 +15,8 @@ from attrs import evolve, frozen
 from copl.data.events.evidence import Claim, Word, claim
 from copl.data.events.log import Version
 from copl.errors import CoplError
-from copl.judgements import KINDS
 from copl.records import NOBODY, ResponseTable, ScoreRequests, UserTable
+from copl.records.judgements import KINDS
 from copl.serve.tastes import TasteMap, pairs_to_ask
 
 if TYPE_CHECKING:

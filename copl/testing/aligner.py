@@ -10,7 +10,7 @@ from typing import Any, final
 
 import attrs
 
-from copl.answers import Answer, AnswerRequests
+from copl.records.answers import Answer, AnswerRequests
 from copl.testing.alignment import PROMPTS, STRANGER, EchoGenerator, PlantedContext
 from copl.testing.check import Check, CheckResult, global_randomness_untouched, require, run_checks
 from copl.testing.common import Described

@@ -9,9 +9,9 @@ from typing import Any, final
 import attrs
 import numpy as np
 
-from copl.answers import AnswerRequests, CandidateRewards
 from copl.interfaces import PreferenceModel, Progress
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, FloatArray, ResponseTable, UserTable
+from copl.records.answers import AnswerRequests, CandidateRewards
 from copl.system.progress import SilentProgress
 from copl.testing.check import CheckSkipped
 

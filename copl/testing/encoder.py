@@ -15,8 +15,8 @@ from copl.adapt.strategies.encode import Encode
 from copl.bradley_terry import mean_log_loss
 from copl.interfaces import AdaptationStrategy, GraphEncoder
 from copl.options import NoOptions
-from copl.passes import tensors_of
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.passes import tensors_of
 from copl.system.progress import SilentProgress
 from copl.testing.check import (
     Check,

@@ -19,9 +19,9 @@ from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.newcomers import response_degrees
 from copl.graph.store import load_embeddings, save_embeddings
 from copl.options import NoOptions, parse_options
-from copl.passes import SignedPass
 from copl.plugins import load
 from copl.records import AdaptedUsers, Comparisons, ComparisonSet, NodeEmbeddings, PreferenceGraph, UserTable
+from copl.records.passes import SignedPass
 from copl.system.progress import SilentProgress
 from copl.testing.planted import Planted, accuracy, bare_graph, newcomers, planted_graph
 

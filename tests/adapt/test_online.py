@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from copl.adapt.online import RunningEstimate
 from copl.adapt.support import match
-from copl.evidence import with_implied
-from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.methods.parts.ageing import faded
 from copl.options import parse_options
 from copl.plugins import load
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, UserTable
+from copl.records.dataset import with_implied
+from copl.records.judgements import RATING, THUMB, TIE, Judgements
 
 COMPONENTS = {r.component.name: r.component for r in load().registry("adapter") if r.package == "copl"}
 

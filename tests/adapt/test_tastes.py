@@ -19,7 +19,6 @@ from copl.adapt.tastes import tastes_of
 from copl.graph.encoders.catalogue import TastesOptions
 from copl.graph.encoders.tastes import Tastes
 from copl.options import NoOptions
-from copl.passes import GroupPass, MemberPass, SideBySidePass, TastePass, TextMap
 from copl.records import (
     Comparisons,
     ComparisonSet,
@@ -28,6 +27,7 @@ from copl.records import (
     ResponseTable,
     UserTable,
 )
+from copl.records.passes import GroupPass, MemberPass, SideBySidePass, TastePass, TextMap
 from copl.system.progress import SilentProgress
 
 SIZE = 5

@@ -25,7 +25,6 @@ from copl.align.judging import (
     prompts_to_ask,
 )
 from copl.align.truth import KnownTruth
-from copl.answers import AnswerRequests
 from copl.data.dataset import load_dataset
 from copl.data.sources.facets import FacetsOptions, generate
 from copl.errors import DataError
@@ -34,6 +33,7 @@ from copl.interfaces import Aligner, Generator, PreferenceModel
 from copl.options import NoOptions
 from copl.plugins import load
 from copl.records import PreferenceData, ScoreRequests
+from copl.records.answers import AnswerRequests
 from copl.runs.directory import open_run
 from copl.system.progress import SilentProgress
 from copl.testing.alignment import EchoGenerator

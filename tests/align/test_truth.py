@@ -9,11 +9,11 @@ import pytest
 from attrs import evolve
 
 from copl.align.truth import KnownTruth
-from copl.answers import AnswerRequests
 from copl.data.dataset import load_dataset
 from copl.data.sources.facets import FacetsOptions, generate
 from copl.errors import DataError
 from copl.records import PreferenceData
+from copl.records.answers import AnswerRequests
 from copl.testing.planted import planted_data
 
 

@@ -142,7 +142,7 @@ def test_a_quality_stands_beside_taste_in_answers_and_rows(
 
 def test_the_oracle_is_worth_most(align: Callable[..., Any], small_data: Path) -> None:
     from copl.align.truth import KnownTruth
-    from copl.answers import AnswerRequests
+    from copl.records.answers import AnswerRequests
 
     _, _, best = align("--everybody", "--aligner", "oracle", out="oracle.jsonl")
     truth = KnownTruth.of(load_dataset(small_data))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from copl.data.dataset import load_dataset
-from copl.explaining import load_reasons
 from copl.model import Model
+from copl.runs.explaining import load_reasons
 from copl.runs.results import evaluation_of
 
 RunCopl = Callable[..., tuple[int, str, str]]

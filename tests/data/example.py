@@ -9,8 +9,8 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from copl.judgements import Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import Judgements
 
 
 def example(texts: tuple[str, str, str] = ("a", "b", "c")) -> PreferenceData:

@@ -16,8 +16,8 @@ from copl.data.making.collected import Collected, CollectedOptions
 from copl.data.making.mixed import collect_rows
 from copl.data.making.origin import Origin
 from copl.data.reading.table import table_of_objects
-from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.records.judgements import RATING, THUMB, TIE, Judgements
 
 RunCopl = Callable[..., tuple[int, str, str]]
 Row = dict[str, Any]

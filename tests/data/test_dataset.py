@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
 from copl.errors import DataError
-from copl.judgements import KINDS, Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import KINDS, Judgements
 from tests.data.example import assert_same, edited, example
 
 TEXT = st.text(max_size=8)

@@ -15,8 +15,8 @@ import pytest
 
 from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import read_support
-from copl.evidence import words_of
 from copl.records import ComparisonSet
+from copl.records.said import words_of
 
 Row: TypeAlias = dict[str, Any]
 PAIR: Row = {"user_id": "Zoë 7", "prompt": "Café?", "chosen": "Crème.", "rejected": "Thé."}

@@ -14,7 +14,7 @@ import pytest
 
 from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
 from copl.errors import DataError
-from copl.judgements import Judgements
+from copl.records.judgements import Judgements
 from tests.data.example import assert_same, edited, example
 
 OWN = {"dataset.json", "responses.parquet", "users.parquet", "comparisons.parquet", "judgements.parquet"}

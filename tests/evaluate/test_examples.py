@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from copl.evaluate.examples import Example, examples
-from copl.judgements import THUMB, TIE, Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import THUMB, TIE, Judgements
 
 RESPONSES = ResponseTable(("p", "p", "q", "q"), ("a", "b", "c", "d"))
 USERS = UserTable.ungrouped(["ann", "ben", "cid"])

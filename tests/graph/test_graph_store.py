@@ -8,7 +8,8 @@ import torch
 
 from copl.errors import RunError
 from copl.graph.store import NODES_FILE, TENSORS_FILE, load_embeddings, save_embeddings
-from copl.passes import (
+from copl.records import Comparisons, NodeEmbeddings
+from copl.records.passes import (
     GaussianPass,
     GroupPass,
     LayerPass,
@@ -18,7 +19,6 @@ from copl.passes import (
     TastePass,
     TextMap,
 )
-from copl.records import Comparisons, NodeEmbeddings
 from copl.system.tensors import save_tensors
 
 

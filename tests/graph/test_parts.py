@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from copl.graph.parts import compared_responses, restricted, spread_out
-from copl.passes import GroupPass, LayerPass, SignedPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.passes import GroupPass, LayerPass, SignedPass
 
 
 def graph() -> PreferenceGraph:

@@ -9,8 +9,8 @@ import torch
 from copl.errors import RunError
 from copl.graph.recall import Recall
 from copl.graph.store import MEMORY_FILE, load_embeddings, load_memory, save_embeddings
-from copl.memory import Memory
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.memory import Memory
 
 
 def former(memory=True):

@@ -13,8 +13,8 @@ from torch import Tensor
 from copl.errors import OptionsError
 from copl.graph import texts
 from copl.graph.texts import TextCodes, side_by_side_maps, with_texts
-from copl.passes import TextMap
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.passes import TextMap
 
 NUM, DIM, WIDTH = 12, 2, 1.4
 RIDGE, STRENGTH = 0.3, 20.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from copl.judgements import THUMB, Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import THUMB, Judgements
 from copl.serve.tastes import pairs_to_ask
 
 

@@ -13,13 +13,13 @@ from attrs import evolve
 from copl.errors import OptionsError
 from copl.interfaces import GraphEncoder, Progress
 from copl.options import option
-from copl.passes import GaussianPass, TextMap
 from copl.plugins import Component, Registered
 from copl.records import (
     Comparisons,
     NodeEmbeddings,
     PreferenceGraph,
 )
+from copl.records.passes import GaussianPass, TextMap
 from copl.testing import check_component
 from copl.testing.planted import accuracy, planted_crowd
 

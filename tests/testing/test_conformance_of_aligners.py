@@ -10,8 +10,8 @@ import pytest
 from attrs import evolve
 
 from copl.align.aligners.best_of_n import BestOfN
-from copl.answers import Answer, AnswerRequests
 from copl.options import NoOptions
+from copl.records.answers import Answer, AnswerRequests
 
 Change = Callable[[list[Answer], AnswerRequests], Any]
 COUNTER = itertools.count()

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from copl.explanation import Explanation, Part
 from copl.interfaces import FormerRun, PreferenceModel, Workspace
 from copl.plugins import Component, Registered
 from copl.records import AdaptedUsers, ComparisonSet, FloatArray, PreferenceData, ResponseTable, ScoreRequests
+from copl.records.explanation import Explanation, Part
 from copl.runs.code import code_digest
 from copl.runs.recipe import Stages
 from copl.testing import CheckResult, check_component

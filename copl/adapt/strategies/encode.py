@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Encode(PlacingStrategy):
     r"""What the trained encoder makes of the newcomer's comparisons, as if they had been there in training.
 
-    The encoder leaves the pass with the embeddings (`copl.passes`), as ``stacked``, ``latent-groups``, ``mf``, ``gcf``
-    and ``lightgcn`` do; then `how` is ``encode``. Where it left none, a linear map learnt from the seen users'
+    The encoder leaves the pass with the embeddings (`copl.records.passes`), as ``stacked``, ``latent-groups``, ``mf``,
+    ``gcf`` and ``lightgcn`` do; then `how` is ``encode``. Where it left none, a linear map learnt from the seen users'
     comparisons and embeddings takes its place (``fold-in``). A newcomer who says nothing about any trained response
     gets the mean of the seen users (``population``).
 

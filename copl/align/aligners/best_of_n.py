@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from copl.align.choosing import best_answer, favourite
-from copl.answers import Answer, AnswerRequests
 from copl.options import NoOptions
 from copl.plugins import Component
+from copl.records.answers import Answer, AnswerRequests
 
 if TYPE_CHECKING:
     from copl.interfaces import AlignerContext

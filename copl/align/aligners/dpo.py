@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias, final
 from copl.align.choosing import UNKNOWN, first_choice
 from copl.align.policies.options import DpoOptions, PolicyOptions
 from copl.align.seeds import stream
-from copl.answers import Answer, AnswerRequests
 from copl.plugins import Component
+from copl.records.answers import Answer, AnswerRequests
 
 if TYPE_CHECKING:
     from pathlib import Path

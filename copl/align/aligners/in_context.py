@@ -9,7 +9,6 @@ import numpy as np
 from attrs.validators import and_, ge, le
 
 from copl.align.choosing import best_answer, candidates_of, favourite
-from copl.answers import Answer, AnswerRequests
 from copl.bradley_terry import log_loss
 from copl.data.chat import decode_prompt, encode_prompt
 from copl.errors import OptionsError
@@ -17,6 +16,7 @@ from copl.interfaces import CountsTokens
 from copl.options import option
 from copl.plugins import Component
 from copl.records import ResponseTable
+from copl.records.answers import Answer, AnswerRequests
 
 if TYPE_CHECKING:
     from copl.interfaces import AlignerContext, Generator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 from copl.align.aligners.dpo import own_answers, questions_of, written
 from copl.align.policies.options import MixtureDpoOptions
-from copl.answers import Answer, AnswerRequests
 from copl.errors import CoplError
 from copl.plugins import Component
 from copl.records import NOBODY, AdaptedUsers, UserTable
+from copl.records.answers import Answer, AnswerRequests
 
 if TYPE_CHECKING:
     from pathlib import Path

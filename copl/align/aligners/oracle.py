@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from copl.align.choosing import UNKNOWN, favourite, first_choice
-from copl.answers import Answer, AnswerRequests
 from copl.options import NoOptions
 from copl.plugins import Component
+from copl.records.answers import Answer, AnswerRequests
 
 if TYPE_CHECKING:
     from copl.interfaces import AlignerContext

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from copl.align.choosing import candidates_of
 from copl.align.policies.rows import PreferenceRow, RowOptions, preference_rows
-from copl.answers import AnswerRequests
 from copl.errors import CoplError
 from copl.interfaces import ChecksPrompts
+from copl.records.answers import AnswerRequests
 
 if TYPE_CHECKING:
     from copl.interfaces import AlignerContext, Generator

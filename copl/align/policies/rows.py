@@ -22,8 +22,8 @@ from copl.options import option
 from copl.system.files import write_text
 
 if TYPE_CHECKING:
-    from copl.answers import AnswerRequests, CandidateRewards
     from copl.records import FloatArray
+    from copl.records.answers import AnswerRequests, CandidateRewards
 
 
 @attrs.frozen

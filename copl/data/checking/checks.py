@@ -18,9 +18,9 @@ from copl.data.making.notes import omissions
 from copl.data.pairs import contradictions, occurring, pair_numbers, repeats
 from copl.data.thinking import answer_in
 from copl.errors import quoted
-from copl.evidence import LeftOut
-from copl.judgements import KINDS, Judgements
 from copl.records import Comparisons, PreferenceData
+from copl.records.evidence import LeftOut
+from copl.records.judgements import KINDS, Judgements
 from copl.system.converters import number_rows
 
 if TYPE_CHECKING:

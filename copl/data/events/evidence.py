@@ -2,11 +2,12 @@
 
 An event is about a *subject*: a pair, a rated response, or a completion. The latest event of a kind about a subject is
 in force; a withdrawal takes what is in force about its subject back. What is in force becomes rows of every kind
-(`copl.data.making.mixed`), so that states and data sets have it in the one likelihood of `copl.evidence`:
+(`copl.data.making.mixed`), so that states and data sets have it in the one likelihood of `copl.records.evidence`:
 
 - ``comparison``: chosen beats rejected, or a tie.
 - ``rating`` of a response: a rating.
-- ``choice`` among the n candidates of a completion: n - 1 comparisons of weight 2 / n (`copl.evidence.choice_weight`).
+- ``choice`` among the n candidates of a completion: n - 1 comparisons of weight 2 / n
+  (`copl.records.evidence.choice_weight`).
 - ``edit`` of the answer shown: the edited text beats it.
 - ``thumb``, from -1 to 1, on the answer shown: beats the other candidates, or loses to them, all together with weight
   1/2 times its size; nothing where there is a choice, which says more. An answer without others has a thumb.
@@ -25,8 +26,8 @@ from typing import Any, Literal, TypeAlias, final
 from attrs import frozen
 
 from copl.data.chat import decode_prompt
-from copl.evidence import choice_weight
 from copl.records import response_key
+from copl.records.evidence import choice_weight
 
 Kind: TypeAlias = Literal["completion", "comparison", "rating", "choice", "edit", "thumb", "withdrawal"]
 
@@ -34,8 +35,8 @@ FEEDBACK: tuple[Kind, ...] = ("comparison", "rating", "choice", "edit", "thumb")
 """Kinds of events that say something about responses."""
 
 THUMB_WEIGHT = 0.5
-"""Twice the information of one of as many thumbs up as down, 1/4, as `copl.evidence.implied` weighs thumbs; the other
-candidates, which are known, take the place of the user's threshold, which a first thumb would say nothing of."""
+"""Twice the information of one of as many thumbs up as down, 1/4, as `copl.records.evidence.implied` weighs thumbs; the
+other candidates, which are known, take the place of the user's threshold, which a first thumb would say nothing of."""
 
 Claim: TypeAlias = tuple[str, ...]
 """What is said of which responses, equal for equal words."""

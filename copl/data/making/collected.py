@@ -25,10 +25,11 @@ from copl.data.pairs import compact_all
 from copl.data.reading.files import unpacked_name
 from copl.data.reading.values import timestamp
 from copl.errors import DataError
-from copl.evidence import choice_weight, ranking_weight, with_implied
-from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, TIE, Judgements
 from copl.options import option
 from copl.records import ComparisonSet, PreferenceData, UserTable
+from copl.records.dataset import with_implied
+from copl.records.evidence import choice_weight, ranking_weight
+from copl.records.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, TIE, Judgements
 
 if TYPE_CHECKING:
     from copl.records import BoolArray

@@ -19,8 +19,8 @@ from copl.data.making.opinions import Opinions
 from copl.data.making.stable import Hashed, stable_cold, stable_unseen
 from copl.data.making.stable_opinions import drawn_pairs, stable_parts
 from copl.data.pairs import occurring
-from copl.judgements import RATING, THUMB, Judgements
 from copl.records import Comparisons, ComparisonSet, ResponseTable, UserTable
+from copl.records.judgements import RATING, THUMB, Judgements
 from copl.system.converters import ranks
 
 if TYPE_CHECKING:

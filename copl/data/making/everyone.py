@@ -8,8 +8,8 @@ import attrs
 
 from copl.data.hashing import fractions, hashes, mix
 from copl.data.pairs import openings
-from copl.judgements import Judgements
 from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.records.judgements import Judgements
 
 if TYPE_CHECKING:
     from copl.records import BoolArray

@@ -24,9 +24,9 @@ from copl.data.making.splits import ComparisonSplitOptions
 from copl.data.making.stable import stable_cold, stable_splits
 from copl.data.pairs import intern_responses, intern_users
 from copl.errors import DataError
-from copl.evidence import implied
-from copl.judgements import BOTH_BAD, COMPARISON, Judgements, last_said, subjects
 from copl.records import SPLITS, Comparisons, ComparisonSet, UserTable
+from copl.records.evidence import implied
+from copl.records.judgements import BOTH_BAD, COMPARISON, Judgements, last_said, subjects
 
 if TYPE_CHECKING:
     from copl.records import BoolArray, FloatArray, IntArray, ResponseTable

@@ -131,7 +131,7 @@ def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> C
     if isinstance(rows, ComparisonSet):
         return rows
     from copl.data.making.mixed import collect_rows, is_mixed
-    from copl.evidence import in_force
+    from copl.records.said import in_force
 
     table = table_of_objects("rows", rows, list(range(1, len(rows) + 1)), "row")
     if is_mixed(table):

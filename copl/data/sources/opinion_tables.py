@@ -2,8 +2,8 @@
 
 A row has ``user_id``, ``response`` (the text), ``rating`` or ``vote``, and may have ``prompt`` and ``group``; without a
 prompt column all responses answer the prompt of the option. Ratings stay ratings, each on its user's own scale
-(`copl.evidence`); with a margin, a higher one is preferred to a lower one of the same user on the same prompt, as an
-agreement is to a disagreement.
+(`copl.records.evidence`); with a margin, a higher one is preferred to a lower one of the same user on the same prompt,
+as an agreement is to a disagreement.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from copl.data.reading import values
 from copl.data.reading.rows import COLUMNS_HELP, NO_NAMES, RowReader
 from copl.data.sources.tables import read_table
 from copl.errors import DataError, quoted
-from copl.judgements import last_said
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import Comparisons, ComparisonSet, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import last_said
 from copl.system.converters import latest_of, number_rows
 
 if TYPE_CHECKING:

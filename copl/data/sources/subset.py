@@ -17,10 +17,10 @@ from copl.data.making.notes import noted
 from copl.data.making.splits import SPLIT_VERSION, drop_stranded, generator
 from copl.data.pairs import compact_all, openings, pair_numbers
 from copl.errors import DataError
-from copl.judgements import Judgements
 from copl.options import option, options_to_dict
 from copl.plugins import Component
 from copl.records import SPLITS, Comparisons, PreferenceData
+from copl.records.judgements import Judgements
 from copl.system.converters import number_rows, ranks
 
 if TYPE_CHECKING:

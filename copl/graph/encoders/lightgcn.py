@@ -13,7 +13,7 @@ from copl.graph.messages.hops import Hop
 from copl.graph.messages.message_passing import MessagePassingEncoder
 from copl.graph.messages.network import MessagePassingNetwork
 from copl.graph.newcomers import plain
-from copl.passes import LayerPass
+from copl.records.passes import LayerPass
 
 
 @final

@@ -27,9 +27,9 @@ from copl.graph.training import (
     trivial_embeddings,
 )
 from copl.interfaces import Progress
-from copl.memory import Memory
-from copl.passes import GaussianPass
 from copl.records import NodeEmbeddings, PreferenceGraph
+from copl.records.memory import Memory
+from copl.records.passes import GaussianPass
 
 STAGE = "graph"
 

@@ -33,8 +33,8 @@ from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes, side_by_side_maps, with_texts
 from copl.graph.training import ComparisonTensors, Judgement, held_out, node_embeddings, trivial_embeddings
 from copl.interfaces import Progress
-from copl.memory import Memory
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.memory import Memory
 
 if TYPE_CHECKING:
     from torch import Tensor

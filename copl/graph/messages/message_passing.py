@@ -41,9 +41,9 @@ from copl.graph.training import (
     trivial_embeddings,
 )
 from copl.interfaces import Progress
-from copl.memory import Memory
-from copl.passes import SignedPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.memory import Memory
+from copl.records.passes import SignedPass
 
 STAGE = "graph"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from copl.graph.messages.hops import Hop
-from copl.passes import LayerPass
+from copl.records.passes import LayerPass
 
 
 class MessagePassingNetwork(nn.Module, ABC):
@@ -32,7 +32,7 @@ class MessagePassingNetwork(nn.Module, ABC):
         """
 
     def newcomer_layers(self, nodes: Tensor, hop: Hop) -> tuple[LayerPass, ...]:
-        """Return what the layers make of a newcomer; nothing where that is no `copl.passes.SignedPass`.
+        """Return what the layers make of a newcomer; nothing where that is no `copl.records.passes.SignedPass`.
 
         Args:
             nodes: all nodes before the first layer, users first [U + R, D].

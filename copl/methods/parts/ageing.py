@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from attrs import evolve
 
-from copl.evidence import with_implied
-from copl.judgements import Judgements
 from copl.records import Comparisons
+from copl.records.dataset import with_implied
+from copl.records.judgements import Judgements
 from copl.system.converters import latest_of
 
 if TYPE_CHECKING:

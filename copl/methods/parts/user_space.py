@@ -16,8 +16,6 @@ from copl.adapt.explain import explain
 from copl.adapt.online import RunningEstimate
 from copl.adapt.strategies.population import Population
 from copl.adapt.support import match, nothing_said
-from copl.evidence import LEVEL_KEYS
-from copl.explanation import Explanation
 from copl.graph.build import build_graph, with_levels
 from copl.graph.parts import compared_responses
 from copl.graph.store import MEMORY_FILE, load_embeddings, load_memory, save_embeddings
@@ -39,6 +37,8 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
+from copl.records.evidence import LEVEL_KEYS
+from copl.records.explanation import Explanation
 from copl.runs.recipe import Stages
 
 if TYPE_CHECKING:

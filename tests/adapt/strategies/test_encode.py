@@ -16,8 +16,8 @@ from copl.graph.encoders.gcf import GcfNetwork
 from copl.graph.messages.message_graph import MessageGraph
 from copl.graph.newcomers import response_degrees
 from copl.options import NoOptions
-from copl.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
 from copl.records import Comparisons, ComparisonSet, NodeEmbeddings, ResponseTable, UserTable
+from copl.records.passes import GaussianPass, GroupPass, LayerPass, MemberPass, SideBySidePass, SignedPass
 
 RELEASED, PAPER = "released", "paper"
 

@@ -12,8 +12,8 @@ from copl.align.aligners.best_of_n import BestOfN
 from copl.align.aligners.none import NoAligner
 from copl.align.aligners.oracle import Oracle
 from copl.align.choosing import UNKNOWN
-from copl.answers import Answer, AnswerRequests
 from copl.options import NoOptions
+from copl.records.answers import Answer, AnswerRequests
 from copl.testing.alignment import PlantedContext
 
 # user-0 likes short texts, user-1 long ones, most people short ones: by .05, .05 and .1 a character

@@ -13,12 +13,12 @@ from attrs import evolve
 from copl.align.aligners.in_context import OPENING, WITHOUT, InContext, InContextOptions
 from copl.align.choosing import UNKNOWN
 from copl.align.generators.facets import FacetsGenerator
-from copl.answers import AnswerRequests
 from copl.errors import OptionsError
-from copl.evidence import with_implied
-from copl.judgements import THUMB, Judgements
 from copl.options import NoOptions
 from copl.records import Comparisons, ComparisonSet, FloatArray, ResponseTable, UserTable
+from copl.records.answers import AnswerRequests
+from copl.records.dataset import with_implied
+from copl.records.judgements import THUMB, Judgements
 from copl.testing.alignment import EchoGenerator, PlantedContext
 
 CHAT = '[{"role":"system","content":"Hello"},{"role":"user","content":"Tea?"},{"role":"assistant","content":"Yes."}]'

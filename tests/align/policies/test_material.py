@@ -16,11 +16,11 @@ from copl.align.policies.material import ranked_rows, said_rows, training_prompt
 from copl.align.policies.rows import RowOptions
 from copl.commands.align import fitted_run
 from copl.errors import BackboneError
-from copl.evidence import with_implied
 from copl.interfaces import Generator, Progress
-from copl.judgements import THUMB, TIE, Judgements
 from copl.options import NoOptions
 from copl.records import Comparisons, ResponseTable, UserTable
+from copl.records.dataset import with_implied
+from copl.records.judgements import THUMB, TIE, Judgements
 from copl.system.progress import SilentProgress
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from copl import Model
 from copl.align.policies import extra
 from copl.align.policies.rows import RowOptions, plain_prompt, preference_rows, write_rows
-from copl.answers import AnswerRequests, CandidateRewards
 from copl.data.chat import messages_of
 from copl.errors import DataError
+from copl.records.answers import AnswerRequests, CandidateRewards
 
 EVERYTHING = RowOptions(near=0.0, pairs=10)
 

@@ -12,9 +12,9 @@ from copl.data.reading.rows import read_comparison_rows
 from copl.data.requests import read_support
 from copl.data.sources.tables import TableOptions, TableSource
 from copl.errors import DataError
-from copl.judgements import KINDS
 from copl.plugins import load
 from copl.records import Comparisons, PreferenceData
+from copl.records.judgements import KINDS
 from tests.data.sources.exports import notes as notes_of
 
 PLAIN = {"unseen_fraction": 0.0, "cold_fraction": 0.0, "test_fraction": 0.0, "validation_fraction": 0.0}

@@ -11,9 +11,9 @@ import pytest
 
 from copl.data.making.notes import omissions
 from copl.errors import DataError
-from copl.judgements import KINDS
 from copl.plugins import load
 from copl.records import PreferenceData
+from copl.records.judgements import KINDS
 
 ALL = {"unseen_fraction": 0.0, "cold_fraction": 0.0, "test_fraction": 0.0, "validation_fraction": 0.0}
 

@@ -12,9 +12,9 @@ from copl.data.dataset import load_dataset
 from copl.data.events.evidence import pair_subject, rating_subject
 from copl.data.events.log import Entry, EventLog
 from copl.errors import DataError
-from copl.judgements import Judgements
 from copl.plugins import load
 from copl.records import PreferenceData
+from copl.records.judgements import Judgements
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from copl.data.dataset import dataset_fingerprint, load_dataset, save_dataset
 from copl.data.sources.subset import SubsetOptions, SubsetSource, first_per_user
 from copl.errors import DataError
-from copl.judgements import RATING, THUMB, TIE, Judgements
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import RATING, THUMB, TIE, Judgements
 
 
 def subset(path: Path, seed: int = 0, **options: Any) -> PreferenceData:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from copl.evidence import with_implied
-from copl.judgements import THUMB, Judgements
 from copl.methods.parts.ageing import discounted, faded, half_lives
 from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.dataset import with_implied
+from copl.records.judgements import THUMB, Judgements
 
 
 def test_older_evidence_counts_less() -> None:

@@ -14,7 +14,6 @@ from copl.data.dataset import load_dataset
 from copl.errors import DataError
 from copl.methods.parts.gate_view import GateView
 from copl.methods.parts.user_space import UserSpace
-from copl.passes import TextMap
 from copl.plugins import load
 from copl.records import (
     AdaptedUsers,
@@ -25,6 +24,7 @@ from copl.records import (
     ScoreRequests,
     UserTable,
 )
+from copl.records.passes import TextMap
 from copl.reward.reading.reader import TextReader
 from copl.runs.recipe import resolve
 from copl.runs.workspace import RunWorkspace

@@ -24,7 +24,7 @@ class NodeUpdate(nn.Module, ABC):
 
     @abstractmethod
     def maps(self) -> dict[str, Tensor]:
-        """Return the matrices and the sum of the biases, by the names of `copl.passes.LayerPass`."""
+        """Return the matrices and the sum of the biases, by the names of `copl.records.passes.LayerPass`."""
 
     @abstractmethod
     def forward(self, own: Tensor, chosen: Messages, rejected: Messages | None) -> Tensor:

@@ -19,9 +19,9 @@ from copl.graph.recall import Recall
 from copl.graph.starts import clusters
 from copl.graph.training import ComparisonTensors, Judgement, learnable, node_embeddings, trivial_embeddings
 from copl.interfaces import Progress, Task
-from copl.memory import Memory
-from copl.passes import GroupPass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.memory import Memory
+from copl.records.passes import GroupPass
 
 if TYPE_CHECKING:
     from torch import Tensor

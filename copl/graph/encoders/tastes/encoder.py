@@ -22,9 +22,9 @@ from copl.graph.recall import Recall
 from copl.graph.texts import TextCodes, exact_product
 from copl.graph.training import ComparisonTensors, Judgement, node_embeddings, trivial_embeddings
 from copl.interfaces import Progress
-from copl.memory import Memory
-from copl.passes import TastePass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.memory import Memory
+from copl.records.passes import TastePass
 
 _ROUNDS = 12
 _ROUNDS_TO_CHOOSE = 4

@@ -13,8 +13,8 @@ from copl.graph.encoders.tastes import Tastes
 from copl.graph.encoders.tastes.groups import TasteGroups, find_groups, tastes
 from copl.graph.encoders.tastes.users import Evidence
 from copl.graph.training import ComparisonTensors
-from copl.passes import TastePass
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
+from copl.records.passes import TastePass
 from copl.system.progress import SilentProgress
 
 CORNERS = torch.tensor([[1.2, 0.0], [-1.2, 0.0], [0.0, 1.2], [0.0, -1.2]]).double()

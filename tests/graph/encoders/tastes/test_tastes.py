@@ -11,8 +11,8 @@ from copl.errors import OptionsError
 from copl.graph.encoders.catalogue import TastesOptions
 from copl.graph.encoders.tastes import Tastes
 from copl.graph.training import ComparisonTensors
-from copl.passes import TastePass
 from copl.records import Comparisons, PreferenceGraph
+from copl.records.passes import TastePass
 from copl.system.progress import SilentProgress
 
 

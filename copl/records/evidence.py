@@ -20,20 +20,19 @@ Shapes: N judgements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 import numpy as np
 from attrs import evolve, frozen
 
-from copl.judgements import BOTH_BAD, COMPARISON, RATING, THUMB, Judgements, last_said
-from copl.records import Comparisons, ComparisonSet, ResponseTable
+from copl.records.judgements import BOTH_BAD, RATING, THUMB, Judgements
+from copl.records.tables import Comparisons
 from copl.system.converters import ranks
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from copl.records import BoolArray, FloatArray, IntArray, UserTable
+    from copl.records.dataset import ComparisonSet
+    from copl.records.tables import BoolArray, FloatArray, IntArray
 
 NUM_LEVELS = 9
 """Levels of a user's own scale that are responses for a user model."""
@@ -91,84 +90,6 @@ def implied(judgements: Judgements, num_comparisons: int = 0) -> Comparisons:
     for opinions in (thumbs_of(judgements), judgements.take(judgements.kind == RATING)):
         parts += list(_of_levels(opinions))
     return Comparisons.concat(parts)
-
-
-def with_implied(
-    users: UserTable,
-    responses: ResponseTable,
-    given: Comparisons,
-    judged: Judgements,
-    features: Tensor | None = None,
-) -> ComparisonSet:
-    """Return what users say as one set: the comparisons they gave, followed by what their judgements imply.
-
-    Args:
-        users: the users referred to.
-        responses: the responses referred to.
-        given: the comparisons that were given.
-        judged: the judgements.
-        features: frozen features of the responses' texts [R, F], where somebody has read them.
-    """
-    if not len(judged):
-        return ComparisonSet(users, responses, given, features)
-    whole = Comparisons.concat([given, implied(judged, len(given))])
-    return ComparisonSet(users, responses, whole, features, judged, len(given))
-
-
-def words_of(said: ComparisonSet) -> Judgements:
-    """Return all that is said in the columns of judgements: comparisons, the chosen response first, then the rest."""
-    return Judgements.concat([as_words(said.given), said.judgements])
-
-
-def as_words(rows: Comparisons) -> Judgements:
-    """Return comparisons in the columns of judgements, the chosen response first."""
-    kind, value = np.full(len(rows), COMPARISON), np.zeros(len(rows))
-    return Judgements(kind, rows.user, rows.chosen, rows.rejected, value, rows.weight, rows.time)
-
-
-def of_words(
-    users: UserTable, responses: ResponseTable, words: Judgements, features: Tensor | None = None
-) -> ComparisonSet:
-    """Return what users say in force, with what judgements imply: of what is said again of the same the last counts.
-
-    Args:
-        users: the users referred to.
-        responses: the responses referred to.
-        words: comparisons and judgements as `words_of`, in the order in which they were said.
-        features: frozen features of the responses' texts [R, F], where somebody has read them.
-    """
-    words = words.take(last_said(words.subjects, words.time))
-    compared = words.kind == COMPARISON
-    own = words.take(compared)
-    given = Comparisons(own.user, own.response, own.other, own.weight, time=own.time)
-    return with_implied(users, responses, given, words.take(~compared), features)
-
-
-def joined(parts: Sequence[ComparisonSet]) -> ComparisonSet:
-    """Return what one user says in several sets, at least one, as one set, in their order."""
-    import torch
-
-    prompts: list[str] = []
-    texts: list[str] = []
-    words = []
-    nobody_else = np.zeros(1, dtype=np.int64)
-    for said in parts:
-        rows = np.arange(len(texts), len(texts) + len(said.responses))
-        words.append(words_of(said).renumbered(nobody_else, rows))
-        prompts += said.responses.prompts
-        texts += said.responses.texts
-    first: dict[tuple[str, str], int] = {}
-    pairs = enumerate(zip(prompts, texts, strict=True))
-    same = np.array([first.setdefault(pair, row) for row, pair in pairs], dtype=np.int64)
-    features = [said.features for said in parts if said.features is not None]
-    whole = torch.cat(features) if len(features) == len(parts) else None
-    everything = Judgements.concat(words).renumbered(nobody_else, same)
-    return of_words(parts[0].users, ResponseTable(prompts, texts), everything, whole)
-
-
-def in_force(said: ComparisonSet) -> ComparisonSet:
-    """Return what is said without what the same user says again of the same, see `of_words`."""
-    return of_words(said.users, said.responses, words_of(said), said.features)
 
 
 def thumbs_of(judgements: Judgements) -> Judgements:

@@ -11,9 +11,9 @@ import attrs
 
 from copl.errors import OptionsError, quoted, suggest
 from copl.evaluate.examples import examples
-from copl.evidence import LEVEL_KEYS
-from copl.explanation import ANSWERS, Explanation, Part
 from copl.records import ResponseTable
+from copl.records.evidence import LEVEL_KEYS
+from copl.records.explanation import ANSWERS, Explanation, Part
 from copl.runs.reference import data_of
 from copl.system.documents import read_document, write_document
 

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from copl.system.converters import strings
 
 if TYPE_CHECKING:
-    from copl.records import FloatArray
+    from copl.records.tables import FloatArray
 
 
 def _lists_of_strings(values: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:

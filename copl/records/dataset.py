@@ -1,10 +1,6 @@
-"""Frozen records that the stages hand to each other.
+"""A data set as records: its splits, what a stage receives of one, and what is to be scored.
 
-Rows and ids: inside one record, users and responses are numbered by their row in a table that travels with the numbers
-(`UserTable`, `ResponseTable`). Between records and on disk, a user is known by its own id and a response by its key,
-never by a row.
-
-Shapes: U users, R responses, N comparisons, D embedding dimension, B batch, L tokens, M experts.
+Shapes: N comparisons or requests, R responses, F features.
 """
 
 from __future__ import annotations
@@ -17,21 +13,14 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from attrs import evolve, field, frozen
 
-from copl.judgements import Judgements
+from copl.records.evidence import implied
+from copl.records.judgements import Judgements
+from copl.records.tables import BoolArray, Comparisons, IntArray, ResponseTable, UserTable
 from copl.system.converters import int_array, number_rows
-from copl.tables import NOBODY, BoolArray, Comparisons, FloatArray, IntArray, ResponseTable, UserTable, response_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from copl.memory import Memory
-    from copl.passes import NewcomerPass, TextMap
-
-__all__ = [
-    "NOBODY", "SPLITS", "AdaptedUsers", "BoolArray", "ComparisonSet", "Comparisons", "Diagnostics", "FloatArray",
-    "GateWeights", "IntArray", "Measurement", "NodeEmbeddings", "PreferenceData", "PreferenceGraph", "ResponseTable",
-    "ScoreRequests", "TokenBatch", "UserTable", "response_key",
-]  # fmt: skip
 
 SPLITS: Mapping[str, str] = {
     "train": "comparisons of seen users that the model learns from",
@@ -127,6 +116,28 @@ class ComparisonSet:
         )
 
 
+def with_implied(
+    users: UserTable,
+    responses: ResponseTable,
+    given: Comparisons,
+    judged: Judgements,
+    features: Tensor | None = None,
+) -> ComparisonSet:
+    """Return what users say as one set: the comparisons they gave, followed by what their judgements imply.
+
+    Args:
+        users: the users referred to.
+        responses: the responses referred to.
+        given: the comparisons that were given.
+        judged: the judgements.
+        features: frozen features of the responses' texts [R, F], where somebody has read them.
+    """
+    if not len(judged):
+        return ComparisonSet(users, responses, given, features)
+    whole = Comparisons.concat([given, implied(judged, len(given))])
+    return ComparisonSet(users, responses, whole, features, judged, len(given))
+
+
 @final
 @frozen(eq=False)
 class PreferenceData:
@@ -151,7 +162,7 @@ class PreferenceData:
     def split(self, name: str) -> ComparisonSet:
         """Return one split with the tables of the data set; empty where the data set has no such split.
 
-        What judgements imply as comparisons (`copl.evidence.implied`) follows those that are given.
+        What judgements imply as comparisons (`copl.records.evidence.implied`) follows those that are given.
         """
         if name in self.judgements:
             return self._judged[name]
@@ -160,8 +171,6 @@ class PreferenceData:
     @cached_property
     def _judged(self) -> Mapping[str, ComparisonSet]:
         """The splits that have judgements, with what these imply."""
-        from copl.evidence import with_implied
-
         return {
             name: with_implied(self.users, self.responses, self.splits.get(name, Comparisons.empty()), judged)
             for name, judged in self.judgements.items()
@@ -196,116 +205,6 @@ class PreferenceData:
 
 @final
 @frozen(eq=False)
-class PreferenceGraph:
-    """The bipartite preference graph an encoder learns from: users and responses, chosen (+) and rejected (-) edges.
-
-    Attributes:
-        user_ids: ids of the seen users [U]; comparisons refer to these rows.
-        response_keys: keys of the responses [R].
-        comparisons: the training comparisons; each is one chosen edge and one rejected edge.
-        validation: comparisons of the same users for early stopping; never edges of the graph.
-        response_features: text embeddings of the responses [R, F], where an encoder is to use them.
-    """
-
-    user_ids: tuple[str, ...]
-    response_keys: tuple[str, ...]
-    comparisons: Comparisons
-    validation: Comparisons = field(factory=Comparisons.empty)
-    response_features: Tensor | None = None
-
-    @property
-    def num_users(self) -> int:
-        return len(self.user_ids)
-
-    @property
-    def num_responses(self) -> int:
-        return len(self.response_keys)
-
-
-@final
-@frozen(eq=False)
-class NodeEmbeddings:
-    """What an encoder has learnt: an embedding for each user and response, and what adaptation needs.
-
-    The margin of a comparison is e_u . (e_chosen - e_rejected) + b_chosen - b_rejected, the log-odds of the choice.
-
-    Attributes:
-        user_ids: ids of the seen users [U].
-        response_keys: keys of the responses [R].
-        users: user embeddings [U, D].
-        responses: response embeddings [R, D].
-        response_bias: what all users share about a response [R]; zeros where the encoder has no such term.
-        comparisons: the training comparisons, rows as in `user_ids` and `response_keys`.
-        newcomer_pass: how to embed a user who was not there in training, where the encoder can (`copl.passes`).
-        trainable_users: the user embeddings are but a start, for the reward model to train with its own weights.
-        text_map: how to embed a response by its text, where the encoder has read texts.
-        memory: what `GraphEncoder.fit_from` goes on from, where the encoder can; not needed to score.
-        places_newcomers: false where a user who was not there in training cannot be placed by their comparisons, so
-            that every newcomer gets the mean of the seen users.
-    """
-
-    user_ids: tuple[str, ...]
-    response_keys: tuple[str, ...]
-    users: Tensor
-    responses: Tensor
-    response_bias: Tensor
-    comparisons: Comparisons
-    newcomer_pass: NewcomerPass | None = None
-    trainable_users: bool = False
-    text_map: TextMap | None = None
-    memory: Memory | None = None
-    places_newcomers: bool = True
-
-    @property
-    def dim(self) -> int:
-        """Embedding dimension D."""
-        return int(self.users.shape[1])
-
-    @cached_property
-    def user_rows(self) -> Mapping[str, int]:
-        """Row of each user id."""
-        return {user: row for row, user in enumerate(self.user_ids)}
-
-    @cached_property
-    def response_rows(self) -> Mapping[str, int]:
-        """Row of each response key."""
-        return {key: row for row, key in enumerate(self.response_keys)}
-
-
-@final
-@frozen(eq=False)
-class AdaptedUsers:
-    """Embeddings of users never seen in training, in the space of `NodeEmbeddings.users`.
-
-    Attributes:
-        user_ids: ids of the newcomers [N].
-        embeddings: their embeddings [N, D], always finite.
-        how: how each was obtained: the strategy's name, or the fallback that was used [N].
-        num_neighbours: how many seen users took part [N].
-        confidence: how sure the estimate is, 0 (nothing known) to 1 [N].
-        run: fingerprint of the run they were adapted for, empty where none is known.
-    """
-
-    user_ids: tuple[str, ...]
-    embeddings: Tensor
-    how: tuple[str, ...]
-    num_neighbours: IntArray
-    confidence: FloatArray
-    run: str = ""
-
-    @cached_property
-    def user_rows(self) -> Mapping[str, int]:
-        """Row of each user id."""
-        return {user: row for row, user in enumerate(self.user_ids)}
-
-    @cached_property
-    def known(self) -> frozenset[str]:
-        """Ids of those of whom something is known; what the others have said tells nothing to what was trained."""
-        return frozenset(user for user, sure in zip(self.user_ids, self.confidence.tolist(), strict=True) if sure > 0)
-
-
-@final
-@frozen(eq=False)
 class ScoreRequests:
     """Pairs of a user and a response to be scored.
 
@@ -323,73 +222,3 @@ class ScoreRequests:
 
     def __len__(self) -> int:
         return len(self.user)
-
-
-@final
-@frozen(eq=False)
-class GateWeights:
-    """What a gate decides for a batch of users.
-
-    Attributes:
-        weights: weight of each routed expert [B, M], not negative.
-        aux_loss: loss to add in training, such as load balancing [].
-    """
-
-    weights: Tensor
-    aux_loss: Tensor
-
-
-@final
-@frozen(eq=False)
-class TokenBatch:
-    """Texts as tokens.
-
-    Attributes:
-        input_ids: token ids [B, L].
-        attention_mask: 1 for tokens, 0 for padding on either side [B, L].
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-
-
-@final
-@frozen
-class Measurement:
-    """One number of an evaluation.
-
-    Attributes:
-        split: the split measured on.
-        subset: "all", or the part of the split: "controversial", "common", a group, a number of comparisons.
-        metric: name of the metric.
-        value: the estimate.
-        low: lower end of the 95 % interval.
-        high: upper end of the 95 % interval.
-        count: number of comparisons (or users, for metrics over users) it was taken over.
-    """
-
-    split: str
-    subset: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    count: int
-
-
-@final
-@frozen(eq=False)
-class Diagnostics:
-    """What a fitted method can show of its inside; every field may be absent.
-
-    Attributes:
-        user_ids: ids of the users shown [U].
-        user_embeddings: their embeddings [U, D].
-        expert_weights: gate weights of the same users [U, M].
-        notes: findings in words, such as a collapsed gate.
-    """
-
-    user_ids: tuple[str, ...] = ()
-    user_embeddings: FloatArray | None = None
-    expert_weights: FloatArray | None = None
-    notes: tuple[str, ...] = ()

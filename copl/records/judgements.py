@@ -16,7 +16,7 @@ from copl.system.converters import flag_array, float_array, int_array, number_ro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from copl.tables import BoolArray, FloatArray, IntArray
+    from copl.records.tables import BoolArray, FloatArray, IntArray
 
 KINDS: Mapping[str, str] = {
     "tie": "two responses are alike to the user, and may be good",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copl.answers import Answer, AnswerRequests
+from copl.records.answers import Answer, AnswerRequests
 
 
 def test_requests_need_a_candidate_to_each_prompt() -> None:

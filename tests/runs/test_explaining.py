@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from copl.evidence import LEVEL_KEYS
-from copl.explaining import Reasons, as_said
-from copl.explanation import Explanation, Part
 from copl.records import ResponseTable
+from copl.records.evidence import LEVEL_KEYS
+from copl.records.explanation import Explanation, Part
+from copl.runs.explaining import Reasons, as_said
 
 LOW, MIDDLE, HIGH = LEVEL_KEYS[1], LEVEL_KEYS[4], LEVEL_KEYS[7]
 

@@ -7,7 +7,6 @@ from attrs.exceptions import FrozenInstanceError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.judgements import THUMB, TIE, Judgements
 from copl.records import (
     SPLITS,
     Comparisons,
@@ -19,6 +18,7 @@ from copl.records import (
     UserTable,
     response_key,
 )
+from copl.records.judgements import THUMB, TIE, Judgements
 
 
 def some_comparisons() -> Comparisons:

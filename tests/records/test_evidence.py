@@ -1,4 +1,4 @@
-"""Values derived by hand from the formulas of the papers that `copl.evidence` names."""
+"""Values derived by hand from the formulas of the papers that `copl.records.evidence` names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copl.evidence import (
+from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.evidence import (
     LeftOut,
     choice_weight,
     implied,
@@ -18,8 +19,7 @@ from copl.evidence import (
     ranking_weight,
     thumbs_of,
 )
-from copl.judgements import BOTH_BAD, RATING, THUMB, TIE, Judgements
-from copl.records import Comparisons, PreferenceData, ResponseTable, UserTable
+from copl.records.judgements import BOTH_BAD, RATING, THUMB, TIE, Judgements
 
 
 def sigmoid(x: float) -> float:

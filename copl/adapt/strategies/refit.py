@@ -10,6 +10,7 @@ import torch
 from copl.adapt.estimates import Estimates, population_mean
 from copl.adapt.strategies.catalogue import RefitOptions
 from copl.adapt.strategy import PlacingStrategy
+from copl.system.optimizers import eager
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ class Refit(PlacingStrategy):
         """Return the users [n, D] after Adam's steps; every coordinate has steps of its own, so nobody shares any."""
         options = self._options
         offsets = torch.zeros(len(rows.weight), len(mean), dtype=mean.dtype)  # from the mean, in units of the spread
-        adam = torch.optim.Adam([offsets], lr=options.learning_rate)
+        adam = eager(torch.optim.Adam)([offsets], lr=options.learning_rate)
         users = mean + spread * offsets
         for _ in range(options.num_steps):
             pull = rows.weight * torch.sigmoid(-_margins(rows, users))

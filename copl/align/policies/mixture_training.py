@@ -25,6 +25,7 @@ from copl.interfaces import Progress
 from copl.options import options_to_dict
 from copl.reward.training.checkpoint import load_optimizer_state, load_trainable, optimizer_state, trainable
 from copl.runs.recipe import canonical_hash
+from copl.system.optimizers import eager
 from copl.system.progress import SilentProgress
 from copl.system.tensors import ANY_FLOATS, Expected, content_checksum, like, load_tensors, save_tensors
 
@@ -134,7 +135,7 @@ class MixtureTraining:
         """
         policy, options = self.policy, self.policy.options
         parameters = [p for p in policy.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=0.0)
+        optimizer = eager(torch.optim.AdamW)(parameters, lr=options.learning_rate, weight_decay=0.0)
         losses = self._resume(optimizer)
         with (progress or SilentProgress()).task("training the policy", self.num_steps) as task:
             task.advance(len(losses))

@@ -30,6 +30,7 @@ from copl.interfaces import Progress
 from copl.records import NodeEmbeddings, PreferenceGraph
 from copl.records.memory import Memory
 from copl.records.passes import GaussianPass
+from copl.system.optimizers import eager
 
 STAGE = "graph"
 
@@ -169,7 +170,7 @@ class _Factors:
         self._precision, self._options = precision, options
         users, responses = start
         self._tables = [t.clone().requires_grad_() for t in (users, responses, torch.zeros(len(responses)))]
-        self._optimizer = torch.optim.Adam(self._tables, lr=options.learning_rate)
+        self._optimizer = eager(torch.optim.Adam)(self._tables, lr=options.learning_rate)
 
     def epoch(self) -> float:
         users, responses, bias = self._tables

@@ -44,6 +44,7 @@ from copl.interfaces import Progress
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
 from copl.records.memory import Memory
 from copl.records.passes import SignedPass
+from copl.system.optimizers import eager
 
 STAGE = "graph"
 
@@ -235,10 +236,10 @@ class _Training:
             layers += table.text.parameters()
         if not self._in_parts:
             groups: list[dict[str, Any]] = [{"params": [table.free, *layers]}, {"params": effects, "weight_decay": 0.0}]
-            return [torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)]
+            return [eager(torch.optim.AdamW)(groups, lr=rate, weight_decay=decay, fused=True)]
         # rows outside a part of the graph cost nothing with the sparse kind
-        optimizers: list[torch.optim.Optimizer] = [torch.optim.SparseAdam([table.free, *effects], lr=rate)]
-        return optimizers + ([torch.optim.AdamW(layers, lr=rate, weight_decay=decay)] if layers else [])
+        optimizers: list[torch.optim.Optimizer] = [eager(torch.optim.SparseAdam)([table.free, *effects], lr=rate)]
+        return optimizers + ([eager(torch.optim.AdamW)(layers, lr=rate, weight_decay=decay)] if layers else [])
 
     def _rate(self, step: int) -> float:
         if self._options.schedule == "constant":

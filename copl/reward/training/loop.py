@@ -29,6 +29,7 @@ from copl.reward.training.checkpoint import (
 from copl.reward.training.curve import CurvePoint, best_of
 from copl.reward.training.objective import BradleyTerryObjective
 from copl.reward.training.trackers import Trackers
+from copl.system.optimizers import eager
 from copl.system.processes import agree, num_processes, rank, wait
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def _optimizer(objective: BradleyTerryObjective, options: RewardOptions) -> torc
         {"params": [p for p in trained if id(p) in head], "peak": options.head_learning_rate},
     ]
     used = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(used, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
+    adam = eager(torch.optim.AdamW)
+    return adam(used, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
 
 
 def _averaged(objective: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from copl.records import UserTable
+from copl.system.optimizers import eager
 from copl_baselines.pairs import Pairs, Texts
 
 
@@ -164,7 +165,7 @@ def fit_states(
         weight_decay: of AdamW.
     """
     free = nn.Parameter(states.detach().clone())
-    optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=weight_decay)
+    optimizer = eager(torch.optim.AdamW)([free], lr=learning_rate, weight_decay=weight_decay)
     with torch.enable_grad():
         for _ in range(num_steps):
             optimizer.zero_grad()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from copl.errors import TrainingError
 from copl.interfaces import Progress
+from copl.system.optimizers import eager
 from copl_baselines.model import FeatureReward, Step, bradley_terry
 from copl_baselines.options import TrainingOptions
 from copl_baselines.pairs import Pairs
@@ -65,7 +66,9 @@ def train_model(
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.start(train)
-    optimizer = torch.optim.AdamW(model.parameter_groups(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    optimizer = eager(torch.optim.AdamW)(
+        model.parameter_groups(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
     batches = _batches(train, options.batch_size or len(train), generator, of_users=model.batches_users)
     lowest, kept, kept_step, since = float("inf"), _copy(model), 0, 0
     with progress.task(name, options.max_steps) as task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -16,11 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from copl.plugins import OWN_PACKAGE
+from copl.runs.code import modules_digest
+from copl.runs.recipe import Stages
 from copl.system.files import files_below, is_scratch, sha256, write_atomically
 from copl.system.tensors import Expected, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from copl.records import IntArray
+
+READING = ("copl.reward.backbones", "copl.reward.reading", "copl.data.canonical", "copl.experts.mixture")
+"""The code that decides what a text is read as."""
 
 _IN_MEMORY_BYTES = 512 << 20
 _BYTES_BESIDE = 400  # of a text's key and tensor, beside its rows
@@ -30,6 +36,17 @@ _SINGLE = {
     "keys": Expected("int", ("N", "K"), frozenset({"uint8"})),
     "values": Expected("float", ("N", "H"), frozenset({"float32"})),
 }
+
+
+def kept_by(stages: Stages) -> Mapping[str, Any]:
+    """Return what readings depend on, beside weights and length: the backbone's options and the code that reads.
+
+    Of this package that is not all code, so that readings outlive an upgrade of the rest.
+    """
+    backbone = stages.key("backbone")["backbone"]
+    if backbone["package"] == OWN_PACKAGE:
+        backbone = {name: backbone[name] for name in ("name", "options")}
+    return {**backbone, "reading": modules_digest(*READING)}
 
 
 @final

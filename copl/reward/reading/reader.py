@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 import torch
 from attrs import frozen
+from torch import Tensor
 
 from copl.errors import BackboneError
 from copl.experts.mixture import adapters_off
@@ -25,7 +26,7 @@ from copl.records import ResponseTable
 from copl.reward.backbones.loaded import EncodedResponses, LoadedBackbone, accelerator, joined_tokens, tokens_of
 from copl.reward.backbones.standalone import Tokens
 from copl.reward.options import RewardOptions
-from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of
+from copl.reward.reading.kept import KeptRows, UnevenRows, clear_away, digest_of, kept_by
 from copl.reward.reading.passes import Read, by_texts, lower_pass, take, upper_pass, whole_pass
 from copl.reward.reading.steady import shares_prompts, steady_reads
 from copl.reward.reading.trunk import FrozenTrunk, check_replay
@@ -36,14 +37,11 @@ from copl.system.processes import agree, is_main, num_processes, wait, weights_a
 from copl.system.progress import SilentProgress
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from copl.records import IntArray
 
 STAGE = "features"
 _FILE = "features.safetensors"
-_TEXTS_AT_ONCE = 512
-_BYTES_AT_ONCE = 256 << 20  # of hidden states
+_TEXTS_AT_ONCE, _BYTES_AT_ONCE = 512, 256 << 20  # the bytes are those of hidden states
 _TOKENS_OF = 1024  # texts whose tokens are remembered, as several passes over them follow one another
 
 
@@ -59,7 +57,8 @@ class TextReader:
         max_length: limit in tokens of prompt and response together.
         trainable_layers: how many of the top layers carry adapters whose training goes on from the hidden states
             below; 0 keeps no hidden states.
-        key: what the readings depend on beside weights and length, as plain JSON values.
+        key: what is made of the readings depends on this beside weights and length, as plain JSON values.
+        kept_by: the same of the readings that runs share; `key` unless given.
     """
 
     def __init__(
@@ -69,11 +68,13 @@ class TextReader:
         max_length: int,
         trainable_layers: int = 0,
         key: Mapping[str, Any] | None = None,
+        kept_by: Mapping[str, Any] | None = None,
     ) -> None:
         self.max_length = max_length
         self._source = backbone
         self._trainable_layers = trainable_layers
         self._own_key = key or {}
+        self._kept_by = self._own_key if kept_by is None else kept_by
         self._features, self._states = KeptRows(), KeptRows()
         self._tokens: dict[str, Tokens] = {}
         self._shared: Path | None = None
@@ -95,6 +96,7 @@ class TextReader:
             max_length=max_length or reward.max_length,
             trainable_layers=_adapted(reward),
             key=stages.key("backbone"),
+            kept_by=kept_by(stages),
         )
 
     @classmethod
@@ -109,7 +111,11 @@ class TextReader:
         Raises:
             BackboneError: the backbone is missing.
         """
-        return {**self._own_key, "weights": self._source.fingerprint(), "max_length": self.max_length}
+        return {**self._own_key, **self._read_with}
+
+    @cached_property
+    def _read_with(self) -> Mapping[str, Any]:
+        return {"weights": self._source.fingerprint(), "max_length": self.max_length}
 
     @cached_property
     def backbone(self) -> LoadedBackbone:
@@ -272,7 +278,7 @@ class TextReader:
     def _share(self, workspace: Workspace) -> None:
         """From now on, keep what is read where other runs find it."""
         if self._shared is None:
-            self._shared = workspace.shared(TEXTS) / canonical_hash(self.key)[:32]
+            self._shared = workspace.shared(TEXTS) / canonical_hash({**self._kept_by, **self._read_with})[:32]
             self._features = KeptRows(self._shared / "features")
             self._states = KeptRows(self._shared / f"below-{self._trainable_layers}")
 

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from copl.errors import RunError
+from copl.plugins import load
 from copl.reward.reading import kept
-from copl.reward.reading.kept import KeptRows, clear_away
+from copl.reward.reading.kept import READING, KeptRows, clear_away, kept_by
+from copl.runs.recipe import resolve
 
 A, B, C = (hashlib.sha256(name.encode()).hexdigest() for name in "abc")
+
+HARMLESS = {
+    "copl.errors", "copl.hookspecs", "copl.interfaces", "copl.options", "copl.plugins", "copl.records", "copl.runs",
+    "copl.system", "copl.experts.targets", "copl.reward.options", "copl.reward.reading", "copl.reward.backbones",
+}  # fmt: skip
+"""What code that reads stands on without it deciding what a text is read as; the last two are in the digest whole."""
+
+
+def imported_by(path: Path) -> set[str]:
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {node.module for node in nodes if node.module and node.module.startswith("copl.")}
+
+
+def test_readings_are_kept_by_all_code_that_decides_what_a_text_is_read_as() -> None:
+    sources = [Path(spec.origin) for spec in map(find_spec, READING) if spec is not None and spec.origin is not None]
+    assert len(sources) == len(READING)
+    files = [path for source in sources[:2] for path in source.parent.glob("*.py")]
+    imported = set[str]().union(*map(imported_by, files))
+    others = {name for name in imported if not any(f"{name}.".startswith(f"{known}.") for known in HARMLESS)}
+    assert others == set(READING[2:])  # who imports more from here adds it to one or the other
+
+
+def test_readings_outlive_an_edit_elsewhere_and_no_edit_of_what_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = resolve({}, load()).stages
+    before = kept_by(stages)
+    monkeypatch.setattr("copl.runs.recipe.code_digest", lambda build: "edited")  # the digest of the whole package
+    assert kept_by(stages) == before
+    monkeypatch.setattr("copl.reward.reading.kept.modules_digest", lambda *names: "edited")
+    assert kept_by(stages) != before
 
 
 def filled(directory: Path | None) -> tuple[KeptRows, torch.Tensor]:

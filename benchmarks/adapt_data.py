@@ -76,4 +76,4 @@ def correct(pairs: ComparisonSet, users: torch.Tensor, trained: NodeEmbeddings) 
     bias = torch.cat([trained.response_bias, trained.response_bias.mean()[None]])
     chosen, rejected = (torch.from_numpy(rows[c]) for c in (pairs.comparisons.chosen, pairs.comparisons.rejected))
     margins = (users * (table[chosen] - table[rejected])).sum(dim=1) + bias[chosen] - bias[rejected]
-    return (margins > 0).double() + 0.5 * (margins == 0).double()
+    return (margins.sign().double() + 1) / 2

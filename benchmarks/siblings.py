@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.measured import RESULTS
 from benchmarks.records import PublishedTable, new_record, write_record
+from copl.bradley_terry import correct
 from copl.data.sources.facets import FacetsOptions, generate
 from copl.evaluate.tables import number
 from copl.graph.build import build_graph
@@ -84,7 +85,7 @@ class Carried:
     def accuracy(self, asked: ComparisonTensors, ridge: float) -> float:
         """Return the accuracy on comparisons of responses that were never compared."""
         margins = _margins(asked, with_texts(self.embeddings, self.texts, None, ridges=(ridge,)))
-        return float(((margins > 0) + 0.5 * (margins == 0)).mean())
+        return float(correct(margins.numpy()).mean())
 
 
 def _margins(asked: ComparisonTensors, embeddings: NodeEmbeddings) -> Tensor:

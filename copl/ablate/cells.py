@@ -18,10 +18,9 @@ from copl.ablate.answers import Answers
 from copl.ablate.datasets import DataAt
 from copl.ablate.grid import Plan
 from copl.ablate.shown import measure_shown, read_shown, shown_file
-from copl.bradley_terry import mean_log_loss
+from copl.bradley_terry import correct, mean_log_loss
 from copl.data.dataset import load_dataset
 from copl.errors import CoplError, DataError, RunError
-from copl.evaluate.metrics import correct
 from copl.interfaces import PreferenceModel, Progress
 from copl.plugins import Plugins, load
 from copl.records import PreferenceData

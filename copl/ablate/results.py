@@ -14,9 +14,9 @@ from attrs import frozen
 from copl.ablate.cells import Cell
 from copl.ablate.grid import BEST_UNPERSONALISED, Plan
 from copl.ablate.statistics import PairedDifference, SeedDifferences, holm, mean_difference, pooled_difference
+from copl.bradley_terry import correct
 from copl.data.dataset import load_dataset
 from copl.evaluate.bootstrap import sampled_from
-from copl.evaluate.metrics import correct
 from copl.evaluate.tables import held_out, is_no_answer, split_order
 from copl.records import ComparisonSet, FloatArray, Measurement
 from copl.runs.pipeline import EVALUATED

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, final
 import attrs
 import numpy as np
 
-from copl.bradley_terry import log_loss
+from copl.bradley_terry import correct, log_loss
 from copl.evaluate.bootstrap import (
     crossed_mean,
     crossed_resamples,
@@ -40,17 +40,6 @@ class MetricOptions:
     num_resamples: int = option(
         1000, help="bootstrap resamples behind the 95 % interval", validator=attrs.validators.ge(100)
     )
-
-
-def correct(margins: FloatArray) -> FloatArray:
-    """Return 1 where the margin is positive, 1/2 where it is zero, 0 where it is negative [N].
-
-    Raises:
-        ValueError: a margin is not a number.
-    """
-    if np.isnan(margins).any():
-        raise ValueError(f"{int(np.isnan(margins).sum())} of {len(margins)} margins are not a number")
-    return (np.sign(margins) + 1) / 2
 
 
 def bucket_name(low: int, high: int | None) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from copl.bradley_terry import correct
 from copl.evaluate.bootstrap import crossed_mean, sampled_from
-from copl.evaluate.metrics import correct
 from copl.interfaces import EvaluationContext
 from copl.records import ComparisonSet, Measurement
 

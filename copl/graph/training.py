@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from copl.bradley_terry import bradley_terry_loss
+from copl.bradley_terry import bradley_terry_loss, correct
 from copl.errors import TrainingError
 from copl.interfaces import Progress, Task
 from copl.records import Comparisons, NodeEmbeddings, PreferenceGraph
@@ -135,7 +135,7 @@ class Judgement:
         losses = [float(comparisons.loss(scale * margins)) for scale in _SCALES]
         require_finite([torch.tensor(losses)], "the loss")
         best = int(np.argmin(losses))
-        return cls(losses[best], _SCALES[best], float((margins.sign() + 1).mean()) / 2)
+        return cls(losses[best], _SCALES[best], float(correct(margins.detach().numpy()).mean()))
 
     @classmethod
     def of_embeddings(cls, comparisons: ComparisonTensors, embeddings: NodeEmbeddings) -> Judgement:

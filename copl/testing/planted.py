@@ -12,8 +12,8 @@ import attrs
 import numpy as np
 import torch
 
+from copl.bradley_terry import correct
 from copl.data.sources.planted import PlantedTruth
-from copl.evaluate.metrics import correct
 from copl.records import (
     Comparisons,
     ComparisonSet,

@@ -21,8 +21,8 @@ from copl.ablate.conduct import Found
 from copl.ablate.grid import Plan, plan
 from copl.ablate.results import SIGNIFICANT
 from copl.ablate.study import Flags, load_study
+from copl.bradley_terry import correct
 from copl.errors import RunError, TrainingError
-from copl.evaluate.metrics import correct
 from copl.interfaces import GraphEncoder, Progress
 from copl.plugins import Component, Plugins, load
 from copl.records import NodeEmbeddings, PreferenceGraph

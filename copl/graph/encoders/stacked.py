@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from copl.bradley_terry import log_loss, mean_log_loss
+from copl.bradley_terry import correct, log_loss, mean_log_loss
 from copl.errors import OptionsError
 from copl.graph.encoders import gcf
 from copl.graph.encoders.catalogue import (
@@ -167,7 +167,7 @@ class Stacked(GoesOn):
         ).x
         together = margins @ weights
         loss = mean_log_loss(together, weight)
-        return loss, float((np.sign(together) + 1).mean()) / 2, weights
+        return loss, float(correct(together).mean()), weights
 
 
 @final

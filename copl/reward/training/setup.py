@@ -12,9 +12,8 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from copl.bradley_terry import log_loss
+from copl.bradley_terry import correct, log_loss
 from copl.errors import BackboneError, OptionsError, TrainingError
-from copl.evaluate.metrics import correct
 from copl.experts.gates.fixed import NoGate
 from copl.experts.mixture import MixtureOfLora
 from copl.experts.options import MixtureOptions

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 from attrs import frozen
 
+from copl.bradley_terry import correct
 from copl.records import BoolArray, Comparisons, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -81,9 +82,8 @@ class FacetsTruth:
 
 
 def _accuracy(margins: FloatArray) -> float:
-    # rounding makes a tie of what differs only by the order of summation; a tie is half right
-    margins = np.round(margins, 9)
-    return round(float(np.mean((margins > 0) + 0.5 * (margins == 0))), 4)
+    # rounding makes a tie of what differs only by the order of summation
+    return round(float(correct(np.round(margins, 9)).mean()), 4)
 
 
 def draw_group_weights(num_groups: int, num_facets: int, agreement: float, rng: np.random.Generator) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from copl.evaluate.paired import VERSUS
-from copl.evaluate.tables import says_nothing, split_order, split_title
+from copl.evaluate.tables import points, says_nothing, split_order, split_title
 from copl.evaluate.verdict import AVERAGE_USER, CONSENSUS
 from copl.records import Measurement
 
@@ -16,7 +16,7 @@ def percent(value: float) -> str:
     >>> percent(0.8125)
     '81.2\xa0%'
     """
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+    return f"{points(value)}\N{NO-BREAK SPACE}%"
 
 
 def findings(measurements: Mapping[str, Sequence[Measurement]]) -> Iterator[str]:
@@ -45,9 +45,9 @@ def differences_to_tell(measurements: Mapping[str, Sequence[Measurement]]) -> It
 
 
 def _verdict(other: str, m: Measurement) -> str:
-    reach = f"({100 * m.low:+.1f} to {100 * m.high:+.1f})"
+    reach = f"({points(m.low, signed=True)} to {points(m.high, signed=True)})"
     if m.low > 0:
-        return f"ahead of {other} by {100 * m.value:.1f} points {reach}"
+        return f"ahead of {other} by {points(m.value)} points {reach}"
     if m.high < 0:
-        return f"behind {other} by {-100 * m.value:.1f} points {reach}"
+        return f"behind {other} by {points(-m.value)} points {reach}"
     return f"not to be told apart from {other} {reach}"

@@ -14,7 +14,7 @@ from copl.evaluate.curves import training_panels
 from copl.evaluate.examples import Example
 from copl.evaluate.findings import differences_to_tell, percent
 from copl.evaluate.pages import fill
-from copl.evaluate.tables import Table, held_out, says_nothing, side_by_side, split_order, split_title
+from copl.evaluate.tables import Table, held_out, points, says_nothing, side_by_side, split_order, split_title
 from copl.evaluate.verdict import CONSENSUS, Verdict, above_chance, ahead_of, below_chance
 from copl.records import Measurement
 
@@ -220,13 +220,13 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
     best = {split: max(m.value for (_, s), m in measured.items() if s == split) for split in splits}
 
     def place(value: float) -> float:
-        return round(100 * value, 1)
+        return round(100 * round(value, 3), 1)
 
     def cell(method: str, split: str) -> _Cell | str:
         m = measured.get((method, split))
         if m is None or says_nothing(m):
             return "not measured" if m is None else "\N{EN DASH}"
-        reach = f"{100 * m.low:.1f} to {percent(m.high)}"
+        reach = f"{points(m.low)} to {percent(m.high)}"
         width = max(round(place(m.high) - place(m.low), 1), 0.5)
         versus = ahead_of(CONSENSUS, measurements[method]).get(split)
         below = "chance" if below_chance(m) else CONSENSUS if versus is not None and versus.high < 0 else ""
@@ -246,7 +246,7 @@ def _differences(measurements: Mapping[str, Sequence[Measurement]]) -> _Differen
     """Return how far each method is ahead of others on the same comparisons, in points."""
     by_pair: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
     for method, other, m in differences_to_tell(measurements):
-        shown = f"{100 * m.value:+.1f}", f"{100 * m.low:+.1f} to {100 * m.high:+.1f}"
+        shown = points(m.value, signed=True), f"{points(m.low, signed=True)} to {points(m.high, signed=True)}"
         by_pair.setdefault((method, other), {})[m.split] = shown
     rows: list[tuple[str, list[str], dict[str, tuple[str, str]]]] = []
     for (method, other), cells in by_pair.items():

@@ -120,6 +120,15 @@ def number(value: float, *, signed: bool = False) -> str:
     return text.replace("0.", ".", 1) if abs(rounded) < 1 else text
 
 
+def points(value: float, *, signed: bool = False) -> str:
+    """Return a share in hundredths with one decimal: the digits that `number` gives.
+
+    >>> points(0.8725), number(0.8725), points(-0.005), points(0.125, signed=True)
+    ('87.3', '.873', '-0.5', '+12.5')
+    """
+    return f"{100 * round(value, 3) + 0.0:{'+' if signed else ''}.1f}"
+
+
 def held_out(results: Mapping[str, Sequence[Measurement]]) -> dict[str, list[Measurement]]:
     """Return the measurements of splits that nothing was chosen by: those a result is reported on."""
     return {method: [m for m in ms if m.split not in _CHOSEN_BY] for method, ms in results.items()}

@@ -13,7 +13,7 @@ from typing import Literal, final
 from attrs import frozen
 
 from copl.evaluate.paired import VERSUS
-from copl.evaluate.tables import says_nothing, split_title
+from copl.evaluate.tables import points, says_nothing, split_title
 from copl.records import Measurement
 
 AVERAGE_USER = "average user"
@@ -229,7 +229,7 @@ _SENTENCES: dict[Kind, tuple[str, str]] = {
 
 def _beside(consensus: Sequence[Measurement], *, named: bool) -> str:
     gains = [
-        f"{100 * m.value:.1f}{'' if place else ' of 100'}{_for([m]) if named else ''}"
+        f"{points(m.value)}{'' if place else ' of 100'}{_for([m]) if named else ''}"
         for place, m in enumerate(consensus)
     ]
     return f" It beats the {CONSENSUS} by {_and(gains)}." if gains else ""
@@ -314,8 +314,8 @@ def _shares(accuracies: Sequence[Measurement]) -> str:
     """Return how often something is right, in words."""
     first, *others = [
         (
-            f"{100 * m.value:.1f}",
-            f"{_for([m]) if len(accuracies) > 1 else ''} ({100 * m.low:.1f} to {100 * m.high:.1f})",
+            points(m.value),
+            f"{_for([m]) if len(accuracies) > 1 else ''} ({points(m.low)} to {points(m.high)})",
         )
         for m in accuracies
     ]
@@ -333,15 +333,15 @@ def _differences(differences: Sequence[Measurement]) -> str:
 
 
 def _more(difference: float) -> str:
-    return f"{100 * abs(difference):.1f} {'more' if difference >= 0 else 'fewer'}"
+    return f"{points(abs(difference))} {'more' if difference >= 0 else 'fewer'}"
 
 
 def _reach(m: Measurement) -> str:
     """Return an interval in words; that of a loss is turned round, as what is fewer is counted."""
     if m.low < 0 < m.high:
         return f"{_more(m.low)} to {_more(m.high)}"
-    low, high = sorted((100 * abs(m.low), 100 * abs(m.high)))
-    return f"{low:.1f} to {high:.1f}"
+    low, high = sorted((abs(m.low), abs(m.high)))
+    return f"{points(low)} to {points(high)}"
 
 
 def _and(parts: Sequence[str]) -> str:

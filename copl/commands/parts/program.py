@@ -11,9 +11,9 @@ from copl.commands.parts.interrupts import interruptible
 
 GROUPS = {
     "Data": ("data",),
-    "Learn": ("demo", "train", "config", "adapt", "ask"),
+    "Learn": ("demo", "train", "config", "adapt"),
     "Judge": ("evaluate", "report", "explain", "ablate"),
-    "Use": ("score", "align", "export", "serve"),
+    "Use": ("ask", "score", "align", "export", "serve"),
     "Extend and look after": ("plugins", "doctor", "cache"),
 }
 """Commands by what they are for, in the order of use: a module of `copl.commands` each, with a function of its name or

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from copl.errors import PluginError, quoted
+from copl.errors import BackboneError, PluginError, quoted
 from copl.records.answers import Answer
 
 if TYPE_CHECKING:
@@ -32,6 +32,36 @@ def candidates_of(
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise PluginError(f"the generator gave no texts to {quoted(prompt)}")
     return [tuple(texts) for texts in written]
+
+
+@final
+class WithText:
+    """Candidates that have a text, one prompt's after the other's; how many came to nothing is told in the end."""
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, ...]] = []
+        self._count = 0
+        self._faults: list[BackboneError] = []
+
+    def add(self, written: Sequence[str | BackboneError]) -> None:
+        """Take the candidates to a prompt, with faults in place of those that came to nothing.
+
+        Raises:
+            BackboneError: none has a text.
+        """
+        texts = tuple(text for text in written if isinstance(text, str))
+        faults = [fault for fault in written if isinstance(fault, BackboneError)]
+        if faults and not texts:
+            raise faults[0]
+        self.texts.append(texts)
+        self._count += len(written)
+        self._faults += faults
+
+    def tell(self, progress: Progress) -> None:
+        """Tell how many candidates are left out, and why the first of them."""
+        if self._faults:
+            lost = f"{len(self._faults)} of {self._count} candidates are left out: {self._faults[0]}"
+            progress.log("write candidates", finding=lost)
 
 
 def favourite(rewards: FloatArray) -> int:

@@ -113,11 +113,21 @@ def questions_of(writer: Writer, prompts: Sequence[str], options: PolicyOptions,
 
 
 def written(writer: Writer, questions: Questions, options: PolicyOptions, seed: int) -> list[str]:
-    """Return what a language model says to each prompt."""
+    """Return what a language model says to each prompt.
+
+    Raises:
+        BackboneError: one was broken off before the answer began.
+    """
     from copl.align.sampling import SamplingOptions
 
     how = SamplingOptions(options.temperature, top_p=1.0, max_tokens=options.max_new_tokens)
-    return [writer.write(question, [stream(seed, prompt, 0)], how)[0] for prompt, question in questions]
+    texts = []
+    for prompt, question in questions:
+        (text,) = writer.write(question, [stream(seed, prompt, 0)], how)
+        if not isinstance(text, str):
+            raise text
+        texts.append(text)
+    return texts
 
 
 def own_answers(

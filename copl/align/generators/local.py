@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, final
 import attrs
 from attrs.validators import and_, ge, gt, le
 
+from copl.align.choosing import WithText
 from copl.align.prompts import told_first
 from copl.align.seeds import stream
 from copl.options import option
@@ -17,6 +18,7 @@ from copl.reward.backbones.names import PACKAGED_WRITER
 
 if TYPE_CHECKING:
     from copl.align.policies.writer import Writer
+    from copl.errors import BackboneError
     from copl.interfaces import Progress
 
 
@@ -76,7 +78,8 @@ class LocalGenerator:
         """Write the candidates.
 
         Raises:
-            BackboneError: the model cannot be found or does not fit, or a prompt is refused by its chat template.
+            BackboneError: the model cannot be found or does not fit, or a prompt is refused by its chat template, or
+                all candidates to it were broken off before the answer began.
         """
         from copl.align.sampling import SamplingOptions
 
@@ -84,16 +87,17 @@ class LocalGenerator:
         how = SamplingOptions(options.temperature, options.top_p, options.max_tokens)
         instructed = [told_first(prompt, options.system) for prompt in prompts]
         asked = writer.questions(instructed, options.max_tokens, progress, options.max_prompt)
-        written: list[tuple[str, ...]] = []
+        candidates = WithText()
         with progress.task("write candidates", total=len(prompts) * num) as task:
             for prompt, question in zip(prompts, asked, strict=True):
-                texts: list[str] = []
+                texts: list[str | BackboneError] = []
                 for start in range(0, num, options.batch_size):
                     places = range(start, min(start + options.batch_size, num))
                     texts += writer.write(question, [stream(seed, prompt, place) for place in places], how)
                     task.advance(len(places))
-                written.append(tuple(texts))
-        return written
+                candidates.add(texts)
+        candidates.tell(progress)
+        return candidates.texts
 
     def num_tokens(self, text: str) -> int:
         """Return how many tokens a text has."""

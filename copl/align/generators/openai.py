@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 from attrs.validators import and_, ge, gt, le
 
+from copl.align.choosing import WithText
 from copl.align.prompts import told_first
 from copl.align.seeds import seed_of
 from copl.data.canonical import canonical_text
@@ -73,22 +74,29 @@ class OpenAiGenerator:
         """Ask for the candidates.
 
         Raises:
-            BackboneError: there is no client or key, or the service refuses, fails or gives no text.
+            BackboneError: there is no client or key, or the service refuses or fails, or gives no text at all to a
+                prompt.
         """
         client = self._client
         orders = [(prompt, seed_of(seed, prompt, place)) for prompt in prompts for place in range(num)]
-        texts: list[str] = []
+        candidates = WithText()
         pool = ThreadPoolExecutor(self._options.concurrency)
         try:
             with progress.task("ask for candidates", total=len(orders)) as task:
-                for answer in [pool.submit(self._ask, client, prompt, own) for prompt, own in orders]:
-                    texts.append(answer.result())
-                    task.advance()
+                asked = [pool.submit(self._ask, client, prompt, own) for prompt, own in orders]
+                for start in range(0, len(asked), num):
+                    texts: list[str | BackboneError] = []
+                    for answer in asked[start : start + num]:
+                        texts.append(answer.result())
+                        task.advance()
+                    candidates.add(texts)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what nobody wants any more
-        return [tuple(texts[start : start + num]) for start in range(0, len(texts), num)]
+        candidates.tell(progress)
+        return candidates.texts
 
-    def _ask(self, client: Any, prompt: str, seed: int) -> str:
+    def _ask(self, client: Any, prompt: str, seed: int) -> str | BackboneError:
+        """Return what the service says; where that is no text, what there is to say of it."""
         import openai
 
         options = self._options
@@ -111,7 +119,7 @@ class OpenAiGenerator:
             raise self._fault(f"gave something that is no chat completion ({_one_line(str(error))})") from error
         answer = canonical_text(answer_in(text_of(content)))
         if not answer:
-            raise self._fault(f"gave no text to {quoted(prompt)}{self._why(choice)}")
+            return self._fault(f"gave no text to {quoted(prompt)}{self._why(choice)}")
         return CutText(answer) if getattr(choice, "finish_reason", None) == "length" else answer
 
     def _why(self, choice: Any) -> str:

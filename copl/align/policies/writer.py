@@ -247,18 +247,18 @@ class Writer:
             progress.log("write candidates", finding=cut)
         return [question[-room:] for question in asked]
 
-    def write(self, question: Sequence[int], streams: Sequence[np.random.Generator], how: SamplingOptions) -> list[str]:
+    def write(
+        self, question: Sequence[int], streams: Sequence[np.random.Generator], how: SamplingOptions
+    ) -> list[str | BackboneError]:
         """Return a response for each stream of random numbers, in its one spelling; an ellipsis where it is blank.
 
-        What the model thought before it is put aside, and what was broken off is a `CutText`.
+        What the model thought before it is put aside, and what was broken off is a `CutText`; where that was before
+        the answer began, there is a fault in its place, for whoever needs this very response to raise.
 
         Args:
             question: the prompt, from `questions`.
             streams: one for each response; the same stream gives the same response.
             how: how tokens are drawn, and where a response is broken off.
-
-        Raises:
-            BackboneError: one was broken off before the answer began.
         """
         rows = sample(self.model, question, streams, how, ends=self._ends)
         texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
@@ -271,10 +271,10 @@ class Writer:
             texts = [OPENING + text for text in texts]
         return [self._answer(text, was_cut, how) for text, was_cut in zip(texts, cut, strict=True)]
 
-    def _answer(self, text: str, was_cut: bool, how: SamplingOptions) -> str:
+    def _answer(self, text: str, was_cut: bool, how: SamplingOptions) -> str | BackboneError:
         answer = canonical_text(answer_in(text))
         if was_cut and not answer and text.strip():
-            raise BackboneError(
+            return BackboneError(
                 f"{self.directory.name} was still thinking after {how.max_tokens} tokens; let it write more, or take a"
                 " model that answers at once"
             )

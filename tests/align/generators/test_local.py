@@ -71,8 +71,24 @@ def test_a_text_at_its_limit_is_cut_and_says_so(tiny_model: Path) -> None:
 def test_a_model_that_thinks_writes_its_answer_or_says_that_it_did_not(tiny_model: Path, tmp_path: Path) -> None:
     chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
     (chat / "chat_template.jinja").write_text(TEMPLATE.replace("bread bread{%", "<think>\n{%"))
+    endless = generator(chat)
+    assert endless._writer._marks  # known before no word ends a text
+    endless._writer.__dict__["_ends"] = frozenset()
     with pytest.raises(BackboneError, match="chat was still thinking after 12 tokens; let it write more"):
-        write(chat, ["tea?"])
+        endless.candidates(["tea?"], num=3, seed=0, progress=SilentProgress())
+
+
+def test_who_thinks_to_the_end_is_left_out_while_others_answer(tiny_model: Path, tmp_path: Path) -> None:
+    chat = Path(shutil.copytree(tiny_model, tmp_path / "chat"))
+    (chat / "chat_template.jinja").write_text(TEMPLATE.replace("bread bread{%", "<think>\n{%"))
+    thinking = generator(chat, max_tokens=4)
+    assert len(thinking._writer._marks) < 9  # known before more words end a text: every other one
+    thinking._writer.__dict__["_ends"] = frozenset(range(0, 1010, 2))
+    said: list[str] = []
+    (texts,) = thinking.candidates(["tea?"], num=8, seed=0, progress=LineProgress(said.append))
+    assert 0 < len(texts) < 8
+    (line,) = [line for line in said if "left out" in line]
+    assert line.startswith(f"write candidates: {8 - len(texts)} of 8 candidates are left out: chat was still thinking")
 
 
 def test_other_options_are_another_writer(tiny_model: Path) -> None:

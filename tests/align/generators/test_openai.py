@@ -13,7 +13,7 @@ import pytest
 from copl.align.generators.openai import OpenAiGenerator, OpenAiOptions
 from copl.errors import BackboneError
 from copl.interfaces import CutText
-from copl.system.progress import SilentProgress
+from copl.system.progress import LineProgress, SilentProgress
 
 pytest.importorskip("openai")
 
@@ -141,6 +141,20 @@ def test_thoughts_are_put_aside_and_what_was_cut_says_so(service: Service) -> No
     apart = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Yes."}]
     service.reply = lambda number, body: (200, ended(body, "stop", content=apart))
     assert ask(service, ["tea?"], num=1) == [("Yes.",)]
+
+
+def test_a_candidate_without_a_text_is_left_out_and_told(service: Service) -> None:
+    service.reply = lambda number, body: (200, ended(body, "length") if number % 2 else said(body, f"yes {number}"))
+    told: list[str] = []
+    asks = OpenAiGenerator(OpenAiOptions(model="m", base_url=service.url, concurrency=1))
+    assert asks.candidates(["tea?", "bread?"], num=2, seed=0, progress=LineProgress(told.append)) == [
+        ("yes 2",),
+        ("yes 4",),
+    ]
+    asks._client.close()
+    (line,) = [line for line in told if "left out" in line]
+    assert line.startswith("write candidates: 2 of 4 candidates are left out: generator openai: the service at")
+    assert "it was still thinking" in line
 
 
 def test_what_no_file_can_hold_is_taken_out(service: Service) -> None:

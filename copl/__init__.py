@@ -5,7 +5,10 @@ Learns what each user prefers from a few comparisons per user, and scores any re
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+from copl.system.moved import FormerNames
 
 if TYPE_CHECKING:
     from copl.model import Model
@@ -15,6 +18,8 @@ __version__ = "0.2.0"
 __all__ = ["Component", "Model", "__version__"]
 
 _LAZY = {"Model": "copl.model", "Component": "copl.plugins"}
+if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
+    sys.meta_path.insert(0, FormerNames())
 
 
 def __getattr__(name: str) -> Any:

@@ -151,4 +151,4 @@ def _cut(text: str, length: int) -> str:
 
 @final
 class UnknownUserWarning(UserWarning):
-    """A user that is neither trained nor adapted was scored as the average user."""
+    """A user of whom nothing is known was scored as the average user."""

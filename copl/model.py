@@ -133,8 +133,8 @@ class Model:
         """Return the reward of each response for one user; only differences between responses have a meaning.
 
         Args:
-            user: the user's id; one neither trained nor adapted is scored as the average user, with an
-                `UnknownUserWarning`. A whole number is the user whose rows have its digits.
+            user: the user's id; one neither trained nor adapted, or by words that tell nothing, is scored as the
+                average user, with an `UnknownUserWarning`. A whole number is the user whose rows have its digits.
             prompt: what the responses answer.
             responses: the texts to score, read in their one spelling as in rows (`copl.data.canonical`).
             adapted: newcomers, from `adapt`.

@@ -57,12 +57,14 @@ class RunScores:
         self, requests: ScoreRequests, adapted: AdaptedUsers | None, *, calibrated: bool, quality: QualityReward | None
     ) -> FloatArray:
         """Return the same, with a warning of users nobody knows, to whoever has called the caller."""
-        known = self.known_users(requests.users, adapted)
-        unknown = sorted({*requests.users.ids} - known - (adapted.user_rows.keys() if adapted else set()))
-        if unknown:
-            names, more = ", ".join(map(quoted, unknown[:3])), f" and {len(unknown) - 3} more" * (len(unknown) > 3)
-            message = f"user {names}{more} is neither trained nor adapted: these are the scores of the average user"
-            warnings.warn(message, UnknownUserWarning, stacklevel=3)
+        unknown = {*requests.users.ids} - self.known_users(requests.users, adapted)
+        placed = unknown & adapted.user_rows.keys() if adapted else set[str]()
+        reasons = {"is neither trained nor adapted": unknown - placed, "has said nothing that tells": placed}
+        for why, users in reasons.items():
+            if users:
+                names = ", ".join(map(quoted, sorted(users)[:3])) + f" and {len(users) - 3} more" * (len(users) > 3)
+                message = f"user {names} {why}: these are the scores of the average user"
+                warnings.warn(message, UnknownUserWarning, stacklevel=3)
         return self(requests, adapted, calibrated=calibrated, quality=quality)
 
     def weigh(

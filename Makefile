@@ -5,7 +5,6 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-WORKERS ?= 3
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Modules are compiled afterwards, by several processes: pip takes one. Some files of packages are no Python at all, and
 # of some packages hardly a module is ever imported: these are compiled when they are.
@@ -61,7 +60,7 @@ contract: $(VENV)/.installed ## imports run downward only
 
 # Files are handed out as they are collected, the short ones of doctests last, so that no process waits long for the other.
 # Each process computes on one core: threads of several that wait for each other on the same cores burn most of their time.
-TESTS := OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+TESTS := OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 pytest: venv ## unit, property, end-to-end and documentation tests
 	$(TESTS)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -84,9 +85,9 @@ def test_a_user_nothing_is_known_of_is_said_to_be_one(model: Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.score(77, PROMPT, TEXTS, adapted=adapted)
-    silent = model.adapt([{"user_id": 78, "prompt": "Where?", "chosen": TEXTS[0], "rejected": TEXTS[0]}])
-    with pytest.warns(UnknownUserWarning, match="user '78' has said nothing that tells: these are the scores of"):
-        model.score(78, PROMPT, TEXTS, adapted=silent)
+    silent = attrs.evolve(adapted, confidence=np.zeros(1))
+    with pytest.warns(UnknownUserWarning, match="user '77' has said nothing that tells: these are the scores of"):
+        model.score(77, PROMPT, TEXTS, adapted=silent)
 
 
 def test_one_text_is_no_list_of_responses(model: Model) -> None:

@@ -116,7 +116,7 @@ def test_keys_of_rows_that_are_not_read_are_warned_of(model: Model) -> None:
 def test_rewards_that_are_no_numbers_are_refused(small_run: Path) -> None:
     model = Model.open(small_run)
     nowhere = model.method.space.trained.users[:1] * float("nan")  # type: ignore[attr-defined]
-    users = AdaptedUsers(("u",), nowhere, ("",), np.zeros(1), np.zeros(1))
+    users = AdaptedUsers(("u",), nowhere, ("",), np.zeros(1), np.ones(1))
     known = load_dataset(model.run.data_directory).responses
     with pytest.raises(RunError, match="no finite numbers"):
         model.score("u", known.prompts[0], list(known.texts[:1]), adapted=users)

@@ -45,8 +45,7 @@ demo: venv ## the main job: train, evaluate and adapt on the embedded data set
 	$(BIN)/copl demo
 
 test: venv ## everything that must pass before a change lands; what takes one core is done side by side
-	$(MAKE) --no-print-directory -j $(JOBS) lint types contract docs-build
-	$(MAKE) --no-print-directory pytest
+	$(MAKE) --no-print-directory -j $(JOBS) lint types contract docs-build pytest
 
 lint: $(VENV)/.installed ## style and formatting
 	$(BIN)/ruff check

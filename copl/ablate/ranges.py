@@ -65,7 +65,7 @@ def parsed(options: type[T], values: Mapping[str, Any], where: str, faults: list
         return None
 
 
-def read_search(table: Mapping[str, Any], faults: list[str]) -> Search | None:
+def read_search(table: Mapping[str, object], faults: list[str]) -> Search | None:
     """Read the table ``[search]`` of a study; None where it is none."""
     search = parsed(_SearchTable, table, "search", faults)
     if search is None:
@@ -74,7 +74,7 @@ def read_search(table: Mapping[str, Any], faults: list[str]) -> Search | None:
     return Search(search.num_trials, search.seed, ranges)
 
 
-def _read_ranges(variant: str, values: Any, faults: list[str]) -> dict[str, Choices]:
+def _read_ranges(variant: str, values: object, faults: list[str]) -> dict[str, Choices]:
     if not isinstance(values, Mapping):
         faults.append(f"search.ranges.{variant}: must be a table, such as [search.ranges.vpl]")
         return {}

@@ -120,7 +120,7 @@ def answers_to(aligner: Aligner, requests: AnswerRequests, context: AlignerConte
     return answers
 
 
-def as_row(answer: Answer) -> dict[str, Any]:
+def as_row(answer: Answer) -> dict[str, object]:
     """Return an answer as plain JSON values; rewards to six decimals, which is what they are good for."""
     row: dict[str, Any] = {
         "user_id": answer.user_id,

@@ -70,7 +70,7 @@ def export(
         say(said)
 
 
-def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | None) -> dict[str, Any]:
+def _write_policy(model: Model, user: str, out: Path, adapted: AdaptedUsers | None) -> dict[str, object]:
     """Cut one user's plain LoRA out of the policy for everybody that the run has, and say what it is."""
     from copl.align.aligners.mixture_dpo import embeds_users
     from copl.align.policies.keeping import is_kept

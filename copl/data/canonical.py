@@ -42,7 +42,7 @@ def canonical_text(text: str) -> str:
     return text.strip(_ENDS)
 
 
-def canonical_id(value: Any) -> str:
+def canonical_id(value: object) -> str:
     """Return the id of a user in its one spelling; a whole number is known by its digits.
 
     >>> canonical_id(" ann\\u200b"), canonical_id(7)
@@ -110,7 +110,7 @@ class Foreign:
         return self.text
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """Return what a value is, in words for a message."""
     if isinstance(value, Foreign):
         return value.kind

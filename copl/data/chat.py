@@ -18,7 +18,7 @@ from copl.errors import quoted
 _OPENING = '[{"role":"'
 
 
-def message_fault(value: Any) -> str | None:
+def message_fault(value: object) -> str | None:
     """Return what keeps `value` from being a list of chat messages, or None where it is one."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         return f"expected a list of messages, got {type(value).__name__}"

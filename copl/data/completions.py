@@ -30,7 +30,7 @@ A shorter end of a prompt, such as its question mark, may be what another query 
 """
 
 
-def read_completions(prompts: Sequence[Any], completions: Sequence[Any], faults: Faults) -> list[tuple[str, str]]:
+def read_completions(prompts: Sequence[object], completions: Sequence[object], faults: Faults) -> list[tuple[str, str]]:
     """Return the prompt, in the form of `copl.data.chat`, and the text of each completion [N].
 
     Args:
@@ -54,7 +54,7 @@ def read_completions(prompts: Sequence[Any], completions: Sequence[Any], faults:
     return pairs
 
 
-def read_users(given: Any, count: int, column: str, faults: Faults) -> list[str]:
+def read_users(given: object, count: int, column: str, faults: Faults) -> list[str]:
     """Return the id of the user of each completion [N], `NOBODY` where none is named.
 
     Args:
@@ -134,7 +134,7 @@ def _overlap(before: str, after: str) -> int:
     return matched
 
 
-def _id(place: int, value: Any, column: str, faults: Faults) -> str:
+def _id(place: int, value: object, column: str, faults: Faults) -> str:
     if value is None:
         return NOBODY
     try:
@@ -144,7 +144,7 @@ def _id(place: int, value: Any, column: str, faults: Faults) -> str:
         return NOBODY
 
 
-def _read(prompt: Any, completion: Any) -> tuple[str, str]:
+def _read(prompt: object, completion: object) -> tuple[str, str]:
     asked = _writable(prompt) if isinstance(prompt, str) else _messages(prompt)
     if isinstance(completion, str):
         text = _writable(completion)
@@ -168,7 +168,7 @@ def _writable(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def _messages(value: Any) -> list[dict[str, str]]:
+def _messages(value: object) -> list[dict[str, str]]:
     """Chat messages with role and content alone; of content in parts, the text."""
     if not isinstance(value, Sequence) or not value or not all(isinstance(message, Mapping) for message in value):
         raise ValueFaultError(f"expected text or chat messages, got {quoted(value)}")
@@ -176,7 +176,7 @@ def _messages(value: Any) -> list[dict[str, str]]:
     return [{"role": role, "content": answer_in(text) if role == "assistant" else text} for role, text in read]
 
 
-def _content(content: Any) -> str:
+def _content(content: object) -> str:
     if content is None:  # a call of a tool says nothing else
         return ""
     if isinstance(content, str):

@@ -293,7 +293,7 @@ def _read_manifest(directory: Path) -> _Manifest:
     return manifest
 
 
-def _check_provenance(provenance: Mapping[str, Any], where: str, advice: str) -> None:
+def _check_provenance(provenance: Mapping[str, object], where: str, advice: str) -> None:
     plain = json.loads(json.dumps(provenance, default=str))  # tuples are lists in a file
     structure(plain, _Provenance, where=f"{where}: provenance", advice=advice, error=DataError)
 

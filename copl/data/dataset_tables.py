@@ -96,7 +96,7 @@ def tables_of(data: PreferenceData) -> dict[str, Any]:
         raise DataError(f"{where}: a text holds half of a surrogate pair and cannot be kept") from error
 
 
-def _or_null(time: FloatArray) -> Any:
+def _or_null(time: FloatArray) -> object:
     """Return times with nothing where one is unknown."""
     return pa.array(time, pa.float64(), mask=np.isnan(time))
 

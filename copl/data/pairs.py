@@ -75,7 +75,7 @@ def superseded(comparisons: Comparisons) -> BoolArray:
     return mask
 
 
-def intern_responses(prompts: Any, chosen: Any, rejected: Any) -> tuple[ResponseTable, IntArray, IntArray]:
+def intern_responses(prompts: object, chosen: object, rejected: object) -> tuple[ResponseTable, IntArray, IntArray]:
     """Return the distinct responses of a table of comparisons, and the rows of the chosen and rejected ones.
 
     Prompts keep their order of appearance; the responses to one are sorted by text, so that the row of a response
@@ -101,7 +101,7 @@ def intern_responses(prompts: Any, chosen: Any, rejected: Any) -> tuple[Response
     return table, chosen_rows, rejected_rows
 
 
-def intern_users(ids: Any) -> tuple[tuple[str, ...], IntArray]:
+def intern_users(ids: object) -> tuple[tuple[str, ...], IntArray]:
     """Return the distinct users in order of appearance, and the row of the user of each comparison [N]."""
     code, words = _codes([ids])
     return tuple(words), code

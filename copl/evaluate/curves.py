@@ -53,5 +53,5 @@ def training_panels(records: Iterable[Mapping[str, Any]]) -> dict[str, Panels]:
     return panels
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_LARGE

@@ -302,7 +302,7 @@ _LEGEND_CHARACTERS = 52
 """About as many fit beside each other in a figure of the usual width."""
 
 
-def _legend_above(ax: Axes) -> Any:
+def _legend_above(ax: Axes) -> object:
     labels = ax.get_legend_handles_labels()[1]
     longest = max(len(text) for text in labels) + 4  # room for the mark
     columns = min(len(labels), max(1, _LEGEND_CHARACTERS // longest))

@@ -102,7 +102,7 @@ class ReportInputs:
     title: str = "Preference learning run"
     verdicts: Mapping[str, Verdict] = Factory(dict)
     measurements: Mapping[str, Sequence[Measurement]] = Factory(dict)
-    curves: Sequence[Mapping[str, Any]] = ()
+    curves: Sequence[Mapping[str, object]] = ()
     user_ids: Sequence[str] = ()
     user_embeddings: FloatArray | None = None
     groups: Mapping[str, str | None] = Factory(dict)
@@ -359,7 +359,7 @@ def _by_comparisons(
     return by_split
 
 
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flat(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield a row for each plain value, and one for all plain values of each inner table; empty values are left out."""
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -368,7 +368,7 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield _words(name), shown
 
 
-def _inner(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+def _inner(values: Mapping[str, object], path: str) -> Iterator[tuple[str, str]]:
     plain = [f"{_words(k)} {_shown(v)}" for k, v in values.items() if not isinstance(v, Mapping) and _shown(v)]
     if plain:
         yield path, ", ".join(plain)
@@ -381,7 +381,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and abs(value) >= 10_000:

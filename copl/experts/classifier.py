@@ -47,7 +47,7 @@ class ClassifierForm:
     has_bias: bool
 
 
-def classifier_form(model: PreTrainedModel, pooling: str, config: Any = None) -> ClassifierForm:
+def classifier_form(model: PreTrainedModel, pooling: str, config: object = None) -> ClassifierForm:
     """Find the classifier of a backbone.
 
     Args:

@@ -41,5 +41,5 @@ class MixtureOptions:
     )
 
 
-PAPER_PRESET: Mapping[str, Any] = {"gates": "per-layer"}
+PAPER_PRESET: Mapping[str, object] = {"gates": "per-layer"}
 """What CoPL (arXiv 2503.01658) publishes where the defaults differ; its released code squares the gate weight too."""

@@ -40,7 +40,7 @@ class GateReport:
         return f"{text[0].upper()}{text[1:]}."
 
 
-def gate_report(weights: Any) -> GateReport:
+def gate_report(weights: object) -> GateReport:
     """Describe gate weights [U, M] of U users.
 
     A gate is called collapsed when more than 90 % of the users share their heaviest expert, when all users have the

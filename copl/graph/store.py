@@ -177,10 +177,10 @@ def _converter(tensors: dict[str, Tensor]) -> cattrs.Converter:
             raise ValueError(f"expected the name of a tensor in {TENSORS_FILE}, got {quoted(name)}")
         return tensors[name]
 
-    def put_pass(value: Any) -> dict[str, Any]:
+    def put_pass(value: object) -> dict[str, object]:
         return {"kind": _KINDS[type(value)], **converter.unstructure(value)}
 
-    def take_pass(value: Any, _: Any) -> Any:
+    def take_pass(value: object, _: object) -> object:
         kinds = [kind for kind, name in _KINDS.items() if isinstance(value, dict) and value.get("kind") == name]
         if not kinds:
             raise ValueError(f"expected a pass of kind {', '.join(_KINDS.values())}, got {quoted(value)}")

@@ -95,7 +95,7 @@ class CoplMethod(GoesOn):
         return reader if self._options.graph_scores or self._stages.encoder().reads_texts else None
 
     def _fit_blend(
-        self, data: PreferenceData, reader: TextReader, upstream: Mapping[str, Any], seed: int, workspace: Workspace
+        self, data: PreferenceData, reader: TextReader, upstream: Mapping[str, object], seed: int, workspace: Workspace
     ) -> Blend:
         space, reward = self.fitted
 

@@ -31,7 +31,7 @@ class Memory:
     facts: Mapping[str, Any] = attrs.field(factory=dict)
 
     @classmethod
-    def joined(cls, parts: Mapping[str, Memory], facts: Mapping[str, Any]) -> Memory:
+    def joined(cls, parts: Mapping[str, Memory], facts: Mapping[str, object]) -> Memory:
         """Return several memories as one, each below its name, with facts of their own beside theirs."""
 
         def together(kind: str) -> dict[str, Tensor]:

@@ -110,7 +110,7 @@ def _script() -> str:
     return source.replace(line, "\n".join([*imports, "", *constants, "", "", inspect.getsource(canonical_text)]))
 
 
-def _config_of(backbone: LoadedBackbone) -> Any:
+def _config_of(backbone: LoadedBackbone) -> object:
     """The configuration of what the classifier is opened from, which may be more than the part that reads."""
     if backbone.source is None:
         return backbone.model.config
@@ -230,7 +230,7 @@ def _pad_id(backbone: LoadedBackbone) -> int:
     return fit[0] if fit else backbone.pad_id
 
 
-def _card(export: Export, model: PersonalRewardModel, form: ClassifierForm, pad_id: int) -> dict[str, Any]:
+def _card(export: Export, model: PersonalRewardModel, form: ClassifierForm, pad_id: int) -> dict[str, object]:
     return {
         **export.facts(),
         "revision": export.revision,

@@ -99,7 +99,7 @@ class RewardOptions:
         return self.mode == "adapt" or self.head == "routed"
 
 
-PAPER_PRESET: Mapping[str, Any] = {
+PAPER_PRESET: Mapping[str, object] = {
     "head": "linear",
     "warm_start": False,
     "max_steps": 1500,

@@ -21,7 +21,7 @@ def _package_digest(root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def code_digest(build: Callable[..., Any]) -> str:
+def code_digest(build: Callable[..., object]) -> str:
     """Return a digest of the package that defines `build`; of a `functools.partial`, what it wraps.
 
     It is part of every stage key, so that someone who edits a component never gets the result of yesterday's code.

@@ -292,7 +292,7 @@ def open_run(root: Path, plugins: Plugins, changes: Draft | None = None) -> Run:
     return Run(root, resolve(merge(as_written(draft, plugins), changes or {}), plugins, seed=seed or 0), facts)
 
 
-def _require_same_recipe(root: Path, config: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+def _require_same_recipe(root: Path, config: Mapping[str, object], recipe: Mapping[str, object]) -> None:
     """Refuse a run of which one of the two places that hold its recipe was changed: it would answer otherwise.
 
     Raises:

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 
-def digest_of(*parts: Any) -> str:
+def digest_of(*parts: object) -> str:
     """Return a digest of plain values, arrays, mappings, sequences and attrs records of these; the order counts.
 
     >>> digest_of("ab", "c") == digest_of("a", "bc"), digest_of([1, 2]) == digest_of((1, 2))

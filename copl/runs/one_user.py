@@ -84,10 +84,10 @@ class ModelUser:
         """
         return self._add({"prompt": prompt, "response": response, "rating": rating})
 
-    def _add(self, row: Mapping[str, Any]) -> AdaptedUsers:
+    def _add(self, row: Mapping[str, object]) -> AdaptedUsers:
         return self.add_rows([{"user_id": self.user_id, **row}])
 
-    def add_rows(self, rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> AdaptedUsers:
+    def add_rows(self, rows: ComparisonSet | Sequence[Mapping[str, object]]) -> AdaptedUsers:
         """Take comparisons and judgements into account, as rows of every kind or as a set.
 
         Raises:

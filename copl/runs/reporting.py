@@ -202,7 +202,7 @@ def inside_of(run: Run) -> Diagnostics:
     return load_diagnostics(evaluation_of(run.root))
 
 
-def _curves(runs: Mapping[str, Run]) -> list[Mapping[str, Any]]:
+def _curves(runs: Mapping[str, Run]) -> list[Mapping[str, object]]:
     several = len(runs) > 1
     return [
         {**record, "method": name} if several else record

@@ -65,7 +65,7 @@ class Stage:
         return evolve(self, seal=canonical_hash(said))
 
 
-def close_stage(directory: Path, key: str, inputs: Mapping[str, Any]) -> None:
+def close_stage(directory: Path, key: str, inputs: Mapping[str, object]) -> None:
     """Mark a directory as a finished stage: what lies in it now is the result."""
     paths = [
         path

@@ -111,7 +111,7 @@ class RunWorkspace:
             self.reused.append(stage.name)
         wait()
 
-    def _stage(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
+    def _stage(self, name: str, digest: str, key: Mapping[str, object], compute: Callable[[Path], None]) -> None:
         # whoever is first computes; runs that need the same stage at the same time wait for it
         with self._cache_lock(name, digest):
             if not self._is_there(name, digest):
@@ -173,7 +173,7 @@ class RunWorkspace:
     def _partial(self, name: str) -> Path:
         return self.root / f"{name}{UNFINISHED}"
 
-    def _compute(self, name: str, digest: str, key: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
+    def _compute(self, name: str, digest: str, key: Mapping[str, object], compute: Callable[[Path], None]) -> None:
         partial = self._open_partial(name, digest)
         if not _is_complete(partial, digest):
             compute(partial)

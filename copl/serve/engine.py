@@ -55,7 +55,7 @@ class _Job:
     size: int
     asked: tuple[Asked, ...] = ()
     call: Callable[[Served], Any] | None = None
-    future: Future[Any] = field(factory=lambda: Future[Any]())
+    future: Future[object] = field(factory=lambda: Future[object]())
     since: float = field(factory=time.monotonic)
 
 
@@ -220,7 +220,7 @@ def _work(served: Served, batch: Sequence[_Job]) -> None:
             _settle(job.future, result, None)
 
 
-def _settle(future: Future[Any], result: Any, error: Exception | None) -> None:
+def _settle(future: Future[object], result: object, error: Exception | None) -> None:
     try:
         if error is None:
             future.set_result(result)

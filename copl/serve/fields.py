@@ -48,7 +48,7 @@ UserField: TypeAlias = Annotated[
 ]
 
 
-def prompt_of(value: str | Sequence[Message] | Sequence[Mapping[str, Any]]) -> str:
+def prompt_of(value: str | Sequence[Message] | Sequence[Mapping[str, object]]) -> str:
     """Return a prompt as it stands in tables.
 
     Raises:
@@ -61,7 +61,7 @@ def prompt_of(value: str | Sequence[Message] | Sequence[Mapping[str, Any]]) -> s
         raise ApiError(422, f"prompt: {fault}") from None
 
 
-def _plain(message: Message | Mapping[str, Any]) -> dict[str, Any]:
+def _plain(message: Message | Mapping[str, object]) -> dict[str, object]:
     if isinstance(message, Message):
         return {"role": message.role, "content": message.content}
     return {"role": message.get("role"), "content": message.get("content")}
@@ -90,4 +90,4 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
 
 
-OneOrMany: TypeAlias = Annotated[list[Any], BeforeValidator(listed)]
+OneOrMany: TypeAlias = Annotated[list[object], BeforeValidator(listed)]

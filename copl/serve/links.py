@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def links(**named: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+def links(**named: Mapping[str, object]) -> dict[int | str, dict[str, object]]:
     """Return links of the successful answer of a route, by name, as its ``responses``."""
     return {200: {"links": dict(named)}}
 
 
 def link(
-    operation: str, description: str, *, body: Mapping[str, Any] | None = None, **parameters: str
-) -> Mapping[str, Any]:
+    operation: str, description: str, *, body: Mapping[str, object] | None = None, **parameters: str
+) -> Mapping[str, object]:
     """Return a link.
 
     Args:

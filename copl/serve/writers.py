@@ -37,7 +37,7 @@ PASSED_ON = (
 """Settings of a request that the upstream gets as they are; the seed comes beside them."""
 
 _ALONG = 8
-_SHORT: Mapping[str, Mapping[str, Any]] = {"local": {"max_tokens": 64}}
+_SHORT: Mapping[str, Mapping[str, object]] = {"local": {"max_tokens": 64}}
 """Options of generators here: somebody waits, and a processor writes some ten tokens a second of each candidate."""
 
 _ALWAYS = 8

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _INT64 = 2**63 - 1
 
 
-def int_array(values: Any) -> NDArray[np.int64]:
+def int_array(values: object) -> NDArray[np.int64]:
     """Return whole numbers, such as rows of a table.
 
     Raises:
@@ -30,11 +30,11 @@ def int_array(values: Any) -> NDArray[np.int64]:
     return array.astype(np.int64, copy=False)
 
 
-def float_array(values: Any) -> NDArray[np.float64]:
+def float_array(values: object) -> NDArray[np.float64]:
     return np.ascontiguousarray(values, dtype=np.float64)
 
 
-def flag_array(values: Any) -> NDArray[np.int8]:
+def flag_array(values: object) -> NDArray[np.int8]:
     return np.ascontiguousarray(values, dtype=np.int8)
 
 

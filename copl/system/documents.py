@@ -40,7 +40,7 @@ class _MismatchError(ValueError):
         super().__init__(f"expected {expected}, got {'nothing' if value is None else quoted(value)}")
 
 
-def write_document(path: Path, value: Any, *, indent: int | None = 1) -> None:
+def write_document(path: Path, value: object, *, indent: int | None = 1) -> None:
     """Write a record, or plain JSON values, as a JSON file, whole or not at all.
 
     Args:
@@ -54,7 +54,7 @@ def write_document(path: Path, value: Any, *, indent: int | None = 1) -> None:
     write_text(path, to_json(value, indent=indent) + "\n")
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
+def to_json(value: object, *, indent: int | None = None) -> str:
     """Return a record, or plain JSON values, as JSON."""
     return json.dumps(_converter.unstructure(value), indent=indent, allow_nan=False)
 
@@ -134,7 +134,7 @@ def structure(
     raise error([f"{where}: {_placed(fault)}; {advice}" for fault in faults[:_SHOWN]])
 
 
-def _parsed(content: bytes | str) -> Any:
+def _parsed(content: bytes | str) -> object:
     raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     value = finite_json(raw.decode("utf-8"), parse_int=_whole)
     if _SURROGATE.search(raw):
@@ -225,7 +225,7 @@ def _is_literal(kind: Any) -> bool:
     return bool(typing.get_origin(kind) == Literal)
 
 
-def _is_made_of(kind: Any, container: type) -> bool:
+def _is_made_of(kind: object, container: type) -> bool:
     origin: Any = typing.get_origin(kind)
     return isinstance(origin, type) and issubclass(origin, container)
 

@@ -31,7 +31,7 @@ _checksums: dict[tuple[int, int, int, int], str] = {}
 """Of files that this process has read, by device, inode, size and time of change."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part; who may read it is up to umask.
 
     Args:

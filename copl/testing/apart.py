@@ -34,7 +34,7 @@ class _Line:
     detail: str = ""
 
 
-def check_apart(kind: str, name: str, values: Mapping[str, Any], *, seconds: float) -> list[CheckResult]:
+def check_apart(kind: str, name: str, values: Mapping[str, object], *, seconds: float) -> list[CheckResult]:
     """Check a component of the installed packages in a process of its own.
 
     Args:

@@ -144,7 +144,7 @@ _UNLIKELY_SEED = 848_151_623
 
 
 def _random_states() -> list[bytes]:
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002  # the global state is what is watched
+    numpy_state: object = np.random.get_state()  # noqa: NPY002  # the global state is what is watched
     return [torch.get_rng_state().numpy().tobytes(), repr(numpy_state).encode(), repr(random.getstate()).encode()]
 
 

@@ -78,7 +78,7 @@ def options_are_described(subject: Described) -> None:
     )
 
 
-def _understood(kind: Any) -> bool:
+def _understood(kind: object) -> bool:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return all(isinstance(choice, str | int) for choice in args)

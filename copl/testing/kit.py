@@ -32,7 +32,7 @@ _BY_KIND: Mapping[str, Callable[[Described], list[CheckResult]]] = {
 }
 
 
-def check_component(registered: Registered, kind: str, values: Mapping[str, Any] | None = None) -> list[CheckResult]:
+def check_component(registered: Registered, kind: str, values: Mapping[str, object] | None = None) -> list[CheckResult]:
     """Check that a component keeps the promises of its kind.
 
     Args:

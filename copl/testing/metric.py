@@ -30,7 +30,7 @@ class _Subject:
     pairs: ComparisonSet
     margins: FloatArray
 
-    def measure(self, margins: FloatArray, pairs: ComparisonSet) -> Sequence[Any]:
+    def measure(self, margins: FloatArray, pairs: ComparisonSet) -> Sequence[object]:
         metric = self.described.component.build(self.described.options())
         context = _Context("test", {user: 1 + row % 5 for row, user in enumerate(pairs.users.ids)}, seed=0)
         measurements = list(metric(margins, pairs, context))

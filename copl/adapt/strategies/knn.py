@@ -63,7 +63,7 @@ class Knn:
         return estimates.result()
 
 
-_HISTORIES: WeakKeyDictionary[NodeEmbeddings, Any] = WeakKeyDictionary()
+_HISTORIES: WeakKeyDictionary[NodeEmbeddings, object] = WeakKeyDictionary()
 
 
 def _trained_histories(trained: NodeEmbeddings) -> Any:
@@ -74,7 +74,7 @@ def _trained_histories(trained: NodeEmbeddings) -> Any:
     return _HISTORIES[trained]
 
 
-def _histories(user: IntArray, chosen: IntArray, rejected: IntArray, weight: FloatArray, shape: tuple[int, int]) -> Any:
+def _histories(user: IntArray, chosen: IntArray, rejected: IntArray, weight: FloatArray, shape: tuple[int, int]) -> object:
     """Return the signed histories at length one [users, R], sparse; rows of responses past the last are left out."""
     rows, columns = np.concatenate([user, user]), np.concatenate([chosen, rejected])
     values = np.concatenate([weight, -weight])

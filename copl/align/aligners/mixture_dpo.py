@@ -32,7 +32,7 @@ class EmbedsUsers(Protocol):
         ...
 
 
-def embeds_users(method: Any) -> EmbedsUsers:
+def embeds_users(method: object) -> EmbedsUsers:
     """Return a method as one whose users have embeddings.
 
     Raises:

@@ -122,7 +122,7 @@ class OpenAiGenerator:
             return self._fault(f"gave no text to {quoted(prompt)}{self._why(choice)}")
         return CutText(answer) if getattr(choice, "finish_reason", None) == "length" else answer
 
-    def _why(self, choice: Any) -> str:
+    def _why(self, choice: object) -> str:
         """Return why a service gave no text, as far as it says so."""
         if refused := getattr(getattr(choice, "message", None), "refusal", None):
             return f": it refuses ({_one_line(str(refused))})"

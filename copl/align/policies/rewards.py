@@ -26,7 +26,7 @@ class RewardFunction(Protocol):
 
     __name__: str
 
-    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+    def __call__(self, prompts: Sequence[object], completions: Sequence[object], **columns: object) -> list[float]:
         """Return the reward of each completion; `columns` may hold anything, the users' ids among it."""
         ...
 
@@ -56,7 +56,7 @@ class PersonalRewards:
         self._column = user_column
         self._unknown = UnknownUsers()
 
-    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+    def __call__(self, prompts: Sequence[object], completions: Sequence[object], **columns: object) -> list[float]:
         """Return the reward of each completion.
 
         Args:
@@ -86,7 +86,7 @@ class PersonalRewards:
         )
         return list(map(float, self._scores(requests)))
 
-    def _users(self, columns: Mapping[str, Any], count: int, faults: Faults) -> list[str]:
+    def _users(self, columns: Mapping[str, object], count: int, faults: Faults) -> list[str]:
         if self._user is not None:
             return [self._user] * count
         if self._column in columns:

@@ -58,12 +58,12 @@ def marks_of(tokenizer: Any) -> frozenset[int]:
     return frozenset({*special, *tokenizer.all_special_ids} - {tokenizer.unk_token_id} | ends)
 
 
-def has_marks(tokenizer: Any, text: str, marks: Set[int]) -> bool:
+def has_marks(tokenizer: object, text: str, marks: Set[int]) -> bool:
     """Return whether a tokenizer makes a mark of a part of a text."""
     return not marks.isdisjoint(_ids(tokenizer, text))
 
 
-def _letters(tokenizer: Any, text: str, marks: Set[int]) -> list[int]:
+def _letters(tokenizer: object, text: str, marks: Set[int]) -> list[int]:
     ids = _ids(tokenizer, text, split_special_tokens=True)
     if not marks.isdisjoint(ids):
         raise BackboneError(

@@ -47,7 +47,7 @@ def show_text(text: str) -> None:
     print("\n".join(map(one_line, text.split("\n"))))
 
 
-def show_json(value: Any) -> None:
+def show_json(value: object) -> None:
     """Print a value as JSON for a script; characters that would move a terminal's cursor are escapes in it."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     print("\n".join(_UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", line) for line in text.split("\n")))

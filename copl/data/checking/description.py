@@ -59,7 +59,7 @@ def describe_data(data: PreferenceData, findings: Iterable[Finding] = ()) -> dic
     }
 
 
-def _describe_split(part: Comparisons, num_responses: int, digest: str) -> dict[str, Any]:
+def _describe_split(part: Comparisons, num_responses: int, digest: str) -> dict[str, object]:
     counts = np.bincount(part.user)
     return {
         "comparisons": len(part),

@@ -61,5 +61,5 @@ class ExportSource(ABC, Generic[OptionsT]):
         """
 
     @abstractmethod
-    def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+    def _read(self, export: Export, number: int, entry: Mapping[str, object], collected: Collected) -> None:
         """Collect what an entry says, or add what is wrong with it to the faults of the export."""

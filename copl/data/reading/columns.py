@@ -63,14 +63,14 @@ class EncodedColumn:
         return EncodedColumn(codes[self.codes], encoder.finish().values, self.is_typed)
 
 
-class _Numbers(dict[Any, int]):
+class _Numbers(dict[object, int]):
     """Numbers values of one type in the order in which they are first asked for."""
 
     def __init__(self, values: list[Any]) -> None:
         super().__init__({None: NOTHING})
         self._values = values
 
-    def __missing__(self, value: Any) -> int:
+    def __missing__(self, value: object) -> int:
         self[value] = number = len(self._values)
         self._values.append(value)
         return number
@@ -118,10 +118,10 @@ class ColumnEncoder:
         """Add rows without a value."""
         self._parts.append(np.full(count, NOTHING, dtype=np.int32))
 
-    def codes_of(self, values: Sequence[Any]) -> Codes:
+    def codes_of(self, values: Sequence[object]) -> Codes:
         """Return the codes of values, giving new ones to those not met before."""
         kinds = set(map(type, values)) - {type(None)}
-        lookup: Callable[[Any], int] = self._code
+        lookup: Callable[[object], int] = self._code
         if len(kinds) <= 1 and kinds <= {str, int, bool}:
             lookup = self._of_type(kinds.pop() if kinds else str).__getitem__
         return np.fromiter(map(lookup, values), dtype=np.int32, count=len(values))
@@ -134,7 +134,7 @@ class ColumnEncoder:
     def _of_type(self, kind: type) -> _Numbers:
         return self._numbers.setdefault(kind, _Numbers(self._values))
 
-    def _code(self, value: Any) -> int:
+    def _code(self, value: object) -> int:
         if value is None or isinstance(value, str | int):
             return self._of_type(str if value is None else type(value))[value]
         key = type(value), repr(value)

@@ -218,7 +218,7 @@ class _TwiceError(ValueError):
     """A key stands twice in one object."""
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) != len(pairs):  # one of the two values would be lost
         names = [name for name, _ in pairs]
@@ -252,7 +252,7 @@ def _not_json(error: ValueError | RecursionError, line: str, is_last: bool) -> s
     return f"not JSON ({error.msg} at column {error.colno})"
 
 
-def _line(line: str, number: int, faults: Faults, is_last: bool) -> dict[str, Any] | None:
+def _line(line: str, number: int, faults: Faults, is_last: bool) -> dict[str, object] | None:
     """Return the object in a line, or None where there is a fault, which is added."""
     label = f"line {number}"
     if (bad := _UNDECODED.search(line)) is not None:

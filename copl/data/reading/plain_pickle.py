@@ -28,7 +28,7 @@ class _Inert:
     def __init__(self, *_: Any) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
 
@@ -84,11 +84,11 @@ class _PlainUnpickler(_Unpickler):  # type: ignore[misc]  # its type is not know
             return _STAND_INS[module, name]
         raise _RefusedError(repr(f"{module}.{name}"[:_SHOWN]))
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> object:
         raise _RefusedError("an object kept outside the file")
 
 
-def read_plain_pickle(path: Path) -> Any:
+def read_plain_pickle(path: Path) -> object:
     """Return what a pickle holds, if that is plain values alone.
 
     Raises:

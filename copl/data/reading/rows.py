@@ -32,7 +32,7 @@ REQUIRED = ("user_id", "prompt", "chosen", "rejected")
 OPTIONAL = ("split", "group", "controversial", "weight", "timestamp")
 
 COLUMNS_HELP = "names of the file's columns where they differ, such as "
-NO_NAMES: Any = attrs.Factory(dict)
+NO_NAMES: object = attrs.Factory(dict)
 """Help, which goes on with an example, and default of the option that says what columns are called."""
 
 
@@ -118,7 +118,7 @@ class Rows:
         faults.raise_any()
 
 
-def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, Any]]) -> ComparisonSet:
+def read_comparison_rows(rows: ComparisonSet | Sequence[Mapping[str, object]]) -> ComparisonSet:
     """Return rows given as objects, of every kind, as comparisons, and comparisons as they are.
 
     A split that rows name is not regarded, and of what a user says again of the same the last counts.
@@ -263,7 +263,7 @@ class RowReader:
         self.report(at, same, message)
         return [first, second]
 
-    def _note_spelling(self, name: str, column: EncodedColumn, spelt: EncodedColumn, texts: Sequence[Any]) -> None:
+    def _note_spelling(self, name: str, column: EncodedColumn, spelt: EncodedColumn, texts: Sequence[object]) -> None:
         respelt = [
             isinstance(value, str) and text not in (None, value) and values.messages_in_text(value) is value
             for value, text in zip(column.values, texts, strict=True)

@@ -142,7 +142,7 @@ def _held_rows(metadata: Any) -> int:
     return int(min(max(_PARQUET_BYTES * metadata.num_rows // max(size, 1), 1), _PARQUET_ROWS))
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(kind: object) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -16,7 +16,7 @@ _TEXT = ("text", "input_text", "output_text")
 _NO_TEXT = ("image", "picture", "audio", "video", "file", "doc")
 
 
-def kind_without_text(part: Any) -> str | None:
+def kind_without_text(part: object) -> str | None:
     """Return the type of a part of a message, such as ``image_url``, that a person saw or heard and no text tells.
 
     Thoughts of the model and calls of tools are none of these: they were not shown.
@@ -25,7 +25,7 @@ def kind_without_text(part: Any) -> str | None:
     return kind if isinstance(kind, str) and any(name in kind.lower() for name in _NO_TEXT) else None
 
 
-def text_of_part(part: Any) -> str | None:
+def text_of_part(part: object) -> str | None:
     """Return the text of a part of a message, or None where it is no text that was shown, such as a thought."""
     if isinstance(part, str):
         return part
@@ -33,7 +33,7 @@ def text_of_part(part: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def storable(value: Any) -> str:
+def storable(value: object) -> str:
     """Return a text without NUL bytes and halves of surrogate pairs, which no file can keep; nothing for no text."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
     if "\x00" in text:
@@ -82,7 +82,7 @@ def _turns(text: str) -> list[dict[str, str]] | None:
     return turns or None
 
 
-def common_messages(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> int:
+def common_messages(one: Sequence[Mapping[str, object]], other: Sequence[Mapping[str, object]]) -> int:
     """Return how many messages at the beginning two conversations share, the last of either never counted."""
     shared = 0
     for first, second in zip(one[:-1], other[:-1], strict=False):

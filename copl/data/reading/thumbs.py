@@ -42,7 +42,7 @@ def thumb_sign(value: Any) -> int | None:
     raise ValueFaultError(f"expected up or down, true or false, 1 or 0, or 1 or -1, got {quoted(value)}")
 
 
-def sign_of_zero(thumbs: Iterable[Any]) -> int:
+def sign_of_zero(thumbs: Iterable[object]) -> int:
     """Return what a thumb of 0 says in a column: nothing (0) where it has -1 for down, else down (-1)."""
     return 0 if any(str(value).strip() in ("-1", "-1.0") for value in thumbs) else -1
 

@@ -26,7 +26,7 @@ from copl.options import option
 from copl.plugins import Component
 
 Turns = list[tuple[str, str]]
-Read = Callable[[Any], str]
+Read = Callable[[object], str]
 """Reads the content of a message."""
 
 _VOTES = {
@@ -63,7 +63,7 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
     name = "arena-votes"
     construction = "Votes between two answers, by voter."
 
-    def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+    def _read(self, export: Export, number: int, entry: Mapping[str, object], collected: Collected) -> None:
         kind = entry.get("type", entry.get("winner"))
         if kind in _IGNORED:
             collected.drop("no votes, but other lines of the log")
@@ -112,7 +112,7 @@ class ArenaVotesSource(ExportSource[ArenaOptions]):
             collected.tie(said, *answers, both_bad=vote == "bad")
 
 
-def _sides(entry: Mapping[str, Any], count: int, read: Read) -> list[Turns] | str:
+def _sides(entry: Mapping[str, object], count: int, read: Read) -> list[Turns] | str:
     """Return the turns of each conversation, or what is wrong."""
     if "conversation_a" in entry:
         given = [entry.get("conversation_a"), entry.get("conversation_b")]
@@ -126,7 +126,7 @@ def _sides(entry: Mapping[str, Any], count: int, read: Read) -> list[Turns] | st
     return faults[0] if faults else [side for side in sides if not isinstance(side, str)]
 
 
-def _messages(conversation: Any, read: Read) -> Turns | str:
+def _messages(conversation: object, read: Read) -> Turns | str:
     if isinstance(conversation, str):  # tables keep lists as text
         with suppress(ValueError, RecursionError):
             conversation = json.loads(conversation)
@@ -135,7 +135,7 @@ def _messages(conversation: Any, read: Read) -> Turns | str:
     return [_turn(str(message.get("role")), read(message.get("content"))) for message in conversation]
 
 
-def _logged(state: Mapping[str, Any], read: Read) -> Turns | str:
+def _logged(state: Mapping[str, object], read: Read) -> Turns | str:
     """Return the turns of a conversation as FastChat keeps it, without those of its template."""
     messages, offset = state.get("messages"), state.get("offset", 0)
     if not isinstance(messages, list):

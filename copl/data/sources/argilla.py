@@ -82,7 +82,7 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
                 if wrong:
                     export.fault(number, f"{options.question}: {wrong}")
 
-    def _judge(self, said: Said, value: Any, fields: Mapping[str, Any], collected: Collected) -> str | None:
+    def _judge(self, said: Said, value: object, fields: Mapping[str, object], collected: Collected) -> str | None:
         """Add one answer; return what is wrong with it."""
         names = self._options.responses
         value = _by_row(value)
@@ -114,7 +114,7 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
         ties = ", tie, both_bad" if len(sides) == 2 else ""
         return f"expected one of {', '.join(names)}{ties}, got {quoted(value)}"
 
-    def _rank(self, said: Said, value: Sequence[Any], fields: Mapping[str, Any], collected: Collected) -> str | None:
+    def _rank(self, said: Said, value: Sequence[object], fields: Mapping[str, object], collected: Collected) -> str | None:
         named, ranks = [], []
         for place, entry in enumerate(value, start=1):
             name = entry.get("value") if isinstance(entry, Mapping) else entry
@@ -140,7 +140,7 @@ class _Malformed:
     message: str
 
 
-def _told(status: Any) -> Any:
+def _told(status: object) -> object:
     """Return a status, which some versions write with the name of its class before it."""
     return status.rpartition(".")[2].lower() or None if isinstance(status, str) else status
 
@@ -155,12 +155,12 @@ class _Answer:
     time: Any = None
 
 
-def _with_zone(time: Any) -> Any:
+def _with_zone(time: object) -> object:
     """Return a time with its zone; the server keeps UTC and does not say so."""
     return f"{time}Z" if isinstance(time, str) and _NO_ZONE.fullmatch(time.strip()) else time
 
 
-def _by_row(value: Any) -> Any:
+def _by_row(value: object) -> object:
     """Return a list of objects, which a data set on the Hub may hold as an object of lists, and all else as it is."""
     if not isinstance(value, Mapping) or not value or not all(isinstance(column, list) for column in value.values()):
         return value
@@ -169,7 +169,7 @@ def _by_row(value: Any) -> Any:
     return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
 
 
-def _questions(record: Mapping[str, Any]) -> list[str]:
+def _questions(record: Mapping[str, object]) -> list[str]:
     flat = [key.removesuffix(".responses") for key in record if key.endswith(".responses")]
     nested = record.get("responses")
     columns = {key: _by_row(value) for key, value in record.items() if key != "responses"}
@@ -178,11 +178,11 @@ def _questions(record: Mapping[str, Any]) -> list[str]:
     return [*flat, *(nested if isinstance(nested, Mapping) else ()), *listed, *old]
 
 
-def _is_of_user(entry: Any) -> bool:
+def _is_of_user(entry: object) -> bool:
     return isinstance(entry, Mapping) and "user_id" in entry
 
 
-def _listed(responses: Any) -> Iterator[tuple[Any, _Answer]]:
+def _listed(responses: object) -> Iterator[tuple[object, _Answer]]:
     """Yield question and answer of those that are listed under ``responses``."""
     for entry in filter(_is_of_user, responses if isinstance(responses, list) else ()):
         answered, context = entry.get("values"), (entry.get("status"), _time_of(entry))
@@ -193,11 +193,11 @@ def _listed(responses: Any) -> Iterator[tuple[Any, _Answer]]:
             yield name, _Answer(entry["user_id"], value, *context)
 
 
-def _time_of(answer: Mapping[str, Any]) -> Any:
+def _time_of(answer: Mapping[str, object]) -> object:
     return answer.get("updated_at") or answer.get("inserted_at")
 
 
-def _answers(record: Mapping[str, Any], question: str) -> Iterator[_Answer | _Malformed]:
+def _answers(record: Mapping[str, object], question: str) -> Iterator[_Answer | _Malformed]:
     """Yield the answers to a question, in whatever version."""
     flat = record.get(f"{question}.responses")
     nested = record.get("responses")
@@ -220,7 +220,7 @@ def _answers(record: Mapping[str, Any], question: str) -> Iterator[_Answer | _Ma
             yield _Malformed(f"{question}: expected answers with user_id and value, got {quoted(answer)}")
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
+def _text(fields: Mapping[str, object], name: str) -> str | None:
     try:
         return values.response(fields.get(name))
     except ValueFaultError:

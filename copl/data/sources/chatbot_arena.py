@@ -129,7 +129,7 @@ class ChatbotArenaSource:
         return votes
 
 
-def _one_sided(judges: list[str], options: ChatbotArenaOptions) -> list[dict[str, Any]]:
+def _one_sided(judges: list[str], options: ChatbotArenaOptions) -> list[dict[str, object]]:
     if not judges:
         return []
     shown = ", ".join(judges[:_SHOWN]) + (", ..." if len(judges) > _SHOWN else "")

@@ -58,7 +58,7 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
                 f"{suggest(question, known)}; there are answers to {', '.join(known)}"
             )
 
-    def _read(self, export: Export, number: int, task: Mapping[str, Any], collected: Collected) -> None:
+    def _read(self, export: Export, number: int, task: Mapping[str, object], collected: Collected) -> None:
         options, data = self._options, task.get("data", task)
         if not isinstance(data, Mapping):
             export.fault(number, missing("data", data, "an object"))
@@ -85,7 +85,7 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
             self._annotation(export, number, annotation, texts, collected)
 
     def _annotation(
-        self, export: Export, number: int, annotation: Mapping[str, Any], texts: list[str], collected: Collected
+        self, export: Export, number: int, annotation: Mapping[str, object], texts: list[str], collected: Collected
     ) -> None:
         if annotation.get("was_cancelled") or annotation.get("skipped"):
             collected.drop("skipped by the annotator")
@@ -116,17 +116,17 @@ class LabelStudioSource(ExportSource[LabelStudioOptions]):
                 export.fault(number, f"selected: expected left or right, got {quoted(answer)}")
 
 
-def _annotations(task: Mapping[str, Any]) -> Any:
+def _annotations(task: Mapping[str, object]) -> object:
     """Return the annotations of a task, in whatever version; of JSON-MIN it is one itself."""
     return task.get("annotations", task.get("completions", [] if "data" in task else [task]))
 
 
-def _listed(value: Any) -> Sequence[Any]:
+def _listed(value: object) -> Sequence[object]:
     """Return a list as it is, and nothing for what is none."""
     return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
-def _answers(annotation: Mapping[str, Any], question: str) -> Iterator[tuple[str, Any]]:
+def _answers(annotation: Mapping[str, object], question: str) -> Iterator[tuple[str, object]]:
     """Yield the pairwise answers of an annotation, each with the name of its control."""
     results = annotation.get("result")
     if results is None:  # JSON-MIN: the answers under the name of the control
@@ -140,7 +140,7 @@ def _answers(annotation: Mapping[str, Any], question: str) -> Iterator[tuple[str
             )
 
 
-def _selected(value: Any, *, is_control: bool) -> Iterator[Any]:
+def _selected(value: object, *, is_control: bool) -> Iterator[object]:
     """Yield which sides a value selects: an object that says so, a list of these or, of a control, the side itself."""
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, Mapping):
@@ -150,7 +150,7 @@ def _selected(value: Any, *, is_control: bool) -> Iterator[Any]:
             yield one
 
 
-def _annotator(annotation: Mapping[str, Any]) -> Any:
+def _annotator(annotation: Mapping[str, object]) -> object:
     """Return who annotated: a number, or an object with an email, in whatever version."""
     user = annotation.get("completed_by", annotation.get("annotator"))
     if isinstance(user, Mapping):

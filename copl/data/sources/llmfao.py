@@ -126,7 +126,7 @@ def _usable(judged: _Judgements, dropped_users: BoolArray) -> tuple[BoolArray, d
     return ~biased & ~empty & ~same, reasons
 
 
-def _findings(judged: _Judgements, biased: BoolArray, dropped: bool) -> list[dict[str, Any]]:
+def _findings(judged: _Judgements, biased: BoolArray, dropped: bool) -> list[dict[str, object]]:
     """Return what was found in the published files, for `copl.data.checking.checks`."""
     counts, workers = judged.counts, ", ".join(sorted(judged.workers[row] for row in np.flatnonzero(biased)))
     entries = [
@@ -225,7 +225,7 @@ def _join(prompts: Table, answers: Table, judgements: Table) -> _Judgements:
     )
 
 
-def _check(judgements: Table, rows: Sequence[Sequence[str]], text: Container[str], answer: Container[Any]) -> None:
+def _check(judgements: Table, rows: Sequence[Sequence[str]], text: Container[str], answer: Container[object]) -> None:
     faults = Faults(judgements.where)
     for place, (prompt, left, right, _, winner) in enumerate(rows):
         wrong = [] if prompt in text else [f"prompt: {quoted(prompt)} is not in {_PROMPTS}"]
@@ -241,7 +241,7 @@ def _check(judgements: Table, rows: Sequence[Sequence[str]], text: Container[str
     faults.raise_any()
 
 
-def _spelt(value: Any) -> str:
+def _spelt(value: object) -> str:
     # Three answers are nothing but a zero-width space; they were shown and judged, and count as published.
     return clean(value or "") or storable(value or "").strip()
 

@@ -35,11 +35,11 @@ class OpenWebUiSource(ExportSource[CollectedOptions]):
     name = "open-webui"
     construction = "A rated answer against the other answers to the same message, by user; a thumb where there is none."
 
-    def _read(self, export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+    def _read(self, export: Export, number: int, entry: Mapping[str, object], collected: Collected) -> None:
         _read(export, number, entry, collected)
 
 
-def _read(export: Export, number: int, entry: Mapping[str, Any], collected: Collected) -> None:
+def _read(export: Export, number: int, entry: Mapping[str, object], collected: Collected) -> None:
     user, kind, data = export.user(entry.get("user_id")), entry.get("type", "rating"), entry.get("data")
     if user is None:
         export.fault(number, missing("user_id", entry.get("user_id") or None, "who gave the feedback"))
@@ -123,17 +123,17 @@ def _set_against(said: Said, answer: str, rating: int, others: Mapping[str, int]
             collected.tie(said, answer, other, both_bad=rating < 0)
 
 
-def _sign(rating: Any) -> int | None:
+def _sign(rating: object) -> int | None:
     return None if isinstance(rating, bool) else _RATINGS.get(str(rating).strip())
 
 
-def _own_rating(message: Mapping[str, Any]) -> int:
+def _own_rating(message: Mapping[str, object]) -> int:
     """Return how the user had rated a message by the time of the snapshot, 0 where not."""
     annotation = message.get("annotation")
     return (_sign(annotation.get("rating")) or 0) if isinstance(annotation, Mapping) else 0
 
 
-def _history(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]] | None:
+def _history(entry: Mapping[str, object]) -> dict[str, Mapping[str, object]] | None:
     """Return the messages of the conversation by id; in old exports they are a list, one after the other."""
     chat: Any = entry.get("snapshot")
     for _ in range(3):
@@ -165,9 +165,9 @@ def _answer(content: Any) -> str:
     return clean(answer_in(_HIDDEN.sub("", text_of(content))))
 
 
-def _turns(messages: Mapping[str, Mapping[str, Any]], last: Any) -> list[Mapping[str, Any]] | None:
+def _turns(messages: Mapping[str, Mapping[str, object]], last: object) -> list[Mapping[str, object]] | None:
     """Return the conversation from its beginning to the message `last`, or None where a part of it is not there."""
-    turns: list[Mapping[str, Any]] = []
+    turns: list[Mapping[str, object]] = []
     for _ in range(_DEPTH):
         if last is None:
             break
@@ -181,12 +181,12 @@ def _turns(messages: Mapping[str, Mapping[str, Any]], last: Any) -> list[Mapping
     return turns[::-1] or None
 
 
-def _text_of(message: Mapping[str, Any]) -> str:
+def _text_of(message: Mapping[str, object]) -> str:
     content = message.get("content")
     return _answer(content) if message["role"] == "assistant" else text_of(content)
 
 
-def _prompt(turns: Sequence[Mapping[str, Any]]) -> str | None:
+def _prompt(turns: Sequence[Mapping[str, object]]) -> str | None:
     texts = ((str(message["role"]), _text_of(message)) for message in turns)
     written = [{"role": role, "content": text} for role, text in texts if text.strip()]
     return encode_prompt(written) if written else None

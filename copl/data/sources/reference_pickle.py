@@ -111,7 +111,7 @@ class _Users:
         return _Users([*self.ids, *other.ids], [*self.groups, *other.groups], {**self.rows, **moved})
 
 
-def _texts(held: Any, path: Path) -> dict[int, str]:
+def _texts(held: object, path: Path) -> dict[int, str]:
     if not isinstance(held, dict) or not held:
         raise DataError(f"{path}: expected responses by number first, got {type(held).__name__}")
     texts: dict[int, str] = {}
@@ -124,7 +124,7 @@ def _texts(held: Any, path: Path) -> dict[int, str]:
     return texts
 
 
-def _users(held: Any, rows: Mapping[int, int], path: Path, splits: Sequence[str], prefix: str) -> _Users:
+def _users(held: object, rows: Mapping[int, int], path: Path, splits: Sequence[str], prefix: str) -> _Users:
     if not isinstance(held, list) or not all(isinstance(entry, dict) for entry in held):
         raise DataError(f"{path}: expected a list of users, each a dict, got {type(held).__name__}")
     users = _Users([], [], {name: [] for name in splits})
@@ -157,7 +157,7 @@ def _apart(text: str) -> tuple[str, str]:
     return "", canonical_text(text)
 
 
-def _merge(texts: Sequence[tuple[str, str]]) -> tuple[ResponseTable, Any]:
+def _merge(texts: Sequence[tuple[str, str]]) -> tuple[ResponseTable, object]:
     """Return the distinct responses in order of prompt and text, and the row of each text given."""
     distinct = sorted(set(texts))
     row = {text: place for place, text in enumerate(distinct)}

@@ -64,7 +64,7 @@ class NearestGate(ExpertGate):
         weights = torch.nn.functional.one_hot(chosen, self.num_experts).float()
         return GateWeights(weights, weights.new_zeros(()))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         # How many points there are is known only from what was saved.
         for name in ("points", "expert"):
             saved, own = state_dict.get(prefix + name), getattr(self, name)

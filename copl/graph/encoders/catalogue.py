@@ -18,7 +18,7 @@ _positive = attrs.validators.gt(0)
 
 _at_least_one = attrs.validators.ge(1)
 
-_some_positive: Any = attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1))
+_some_positive: object = attrs.validators.deep_iterable(_positive, attrs.validators.min_len(1))
 
 PAPER = {
     "embedding_dim": 512,

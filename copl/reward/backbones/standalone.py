@@ -162,7 +162,7 @@ def _spoken(content: str | list[dict[str, str]]) -> str:
     return "\n\n".join(f"{names.get(m['role'], m['role'].capitalize())}: {m['content']}" for m in content)
 
 
-def _chat_frame(tokenizer: Any, content: str | list[dict[str, str]]) -> _Frame:
+def _chat_frame(tokenizer: object, content: str | list[dict[str, str]]) -> _Frame:
     messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
 
     def body(response: str) -> str:

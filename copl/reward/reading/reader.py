@@ -114,7 +114,7 @@ class TextReader:
         return {**self._own_key, **self._read_with}
 
     @cached_property
-    def _read_with(self) -> Mapping[str, Any]:
+    def _read_with(self) -> Mapping[str, object]:
         return {"weights": self._source.fingerprint(), "max_length": self.max_length}
 
     @cached_property

@@ -76,7 +76,7 @@ class Adapted:
     kept_step: int
     readings: Readings
     head: HeadChoice | None
-    refit: Mapping[str, Any] | None = None
+    refit: Mapping[str, object] | None = None
     completed: FittedHead | None = None
 
 

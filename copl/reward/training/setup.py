@@ -288,7 +288,7 @@ def _put_together(
     return model
 
 
-def _recompute_activations(model: Any, *, enabled: bool) -> None:
+def _recompute_activations(model: object, *, enabled: bool) -> None:
     # transformers renamed both; the former names warn where the new ones exist.
     kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     if enabled:

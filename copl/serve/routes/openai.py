@@ -79,9 +79,9 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    response_format: dict[str, Any] | None = Field(default=None, description="Passed on to the upstream.")
+    response_format: dict[str, object] | None = Field(default=None, description="Passed on to the upstream.")
     logprobs: bool | None = Field(default=None, description="Not offered.")
-    tools: list[Any] | None = Field(default=None, description="Not offered: a completion here is text.")
+    tools: list[object] | None = Field(default=None, description="Not offered: a completion here is text.")
 
 
 @final
@@ -313,7 +313,7 @@ async def _stream(completion: Completion, num_choices: int, include_usage: bool)
     yield "data: [DONE]\n\n"
 
 
-def _event(value: dict[str, Any]) -> str:
+def _event(value: dict[str, object]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 

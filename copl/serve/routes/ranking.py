@@ -108,10 +108,10 @@ class RerankAnswer(BaseModel):
     model: str
     results: list[Ranked]
     usage: RankUsage
-    meta: dict[str, Any] = Field(default_factory=dict)
+    meta: dict[str, object] = Field(default_factory=dict)
 
 
-def _response(value: Any, where: str) -> str:
+def _response(value: object, where: str) -> str:
     text = value.get("text", value.get("content")) if isinstance(value, dict) else value
     try:
         return str(values.response(text))

@@ -31,7 +31,7 @@ class RemoteRewardRequest(BaseModel):
 
     query: list[str] = Field(description="Prompt and response in one text each.", min_length=1)
     prompts: list[str] = Field(description="The prompt that each begins with.", min_length=1)
-    labels: list[Any] | None = Field(
+    labels: list[object] | None = Field(
         default=None, description="The user of each, as an id or an object with `user_id`; null is the average user."
     )
 
@@ -42,7 +42,7 @@ class RemoteRewardAnswer(BaseModel):
 
     rewards: list[float]
     scores: list[float] = Field(description="Each as a chance from 0 to 1, by which samples may be filtered.")
-    extra_logs: dict[str, Any] = Field(default_factory=dict)
+    extra_logs: dict[str, object] = Field(default_factory=dict)
 
 
 @final

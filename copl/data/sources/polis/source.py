@@ -106,7 +106,7 @@ class PolisSource:
         unseen: BoolArray,
         dropped: Sequence[Note],
         seed: int,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         can = np.intersect1d(votes.user[votes.level > 0], votes.user[votes.level < 0])
         notes: list[Note] = [
             f"{len(conversation.participants) - len(can):,} of {len(conversation.participants):,} participants never "

@@ -71,7 +71,7 @@ def _component(
     *,
     summary: str,
     reference: str,
-    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    presets: Mapping[str, Mapping[str, object]] | None = None,
     personal: bool = True,
 ) -> Component:
     """Return the component of a method that is a model on frozen features: a name after the colon of its module.

@@ -72,7 +72,7 @@ class GroupReward(FeatureReward):
         confidence = torch.where(unknown, likelihood.amax(1), torch.ones(len(states)))
         return Placed(torch.where(unknown[:, None], best, states), how, confidence)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         return [
             {"params": [self.shared.weight]},
             {"params": [self.groups.weight], "weight_decay": self._decay},

@@ -50,7 +50,7 @@ class IdReward(FeatureReward):
     def seen_states(self, train: Pairs) -> Tensor:
         return self.users.weight.detach()
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         return [
             {"params": list(self.head.parameters())},
             {"params": [self.users.weight], "weight_decay": self._decay},

@@ -61,7 +61,7 @@ class LoreReward(FeatureReward):
         states = fit_states(start, loss, learning_rate=options.adapt_learning_rate, num_steps=options.adapt_steps)
         return Placed(states, "mixture-weights")
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         return [{"params": [self.basis]}, {"params": [self.users], "weight_decay": 0.0}]
 
 

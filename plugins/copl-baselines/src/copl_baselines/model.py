@@ -119,7 +119,7 @@ class FeatureReward(nn.Module, ABC):
         """Return the state [D] of a user without comparisons: the mean of the `seen` states [U, D]."""
         return seen.mean(0) if len(seen) else seen.new_zeros(seen.shape[1])
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         """Return the parameters as the optimiser takes them; a group may have a weight decay of its own."""
         return [{"params": list(self.parameters())}]
 

@@ -71,7 +71,7 @@ class PalReward(FeatureReward):
         states = fit_states(start, loss, learning_rate=options.adapt_learning_rate, num_steps=options.adapt_steps)
         return Placed(states, "mixture-weights")
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         others = [p for p in self.parameters() if p is not self.users]
         users = {"params": [self.users], "lr": self._options.user_learning_rate, "weight_decay": 0.0}
         return [{"params": others}, users]

@@ -81,7 +81,7 @@ class PrefReward(FeatureReward):
         states = logistic_estimate(support, differences, self._options.ridge)
         return Placed(states.float(), "logistic-estimate")
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         others = [p for p in self.parameters() if p is not self.users]
         return [{"params": others}, {"params": [self.users], "weight_decay": 0.0}]
 

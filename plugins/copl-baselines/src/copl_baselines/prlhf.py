@@ -99,7 +99,7 @@ class PrlhfReward(FeatureReward):
     def stranger(self, seen: Tensor) -> Tensor:
         return self.generic().detach()
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, object]]:
         others = [p for p in self.parameters() if p is not self.users]
         options = self._options
         users = {"params": [self.users], "weight_decay": options.user_decay}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, final
+from typing import final
 
 from attrs import frozen
 

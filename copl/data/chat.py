@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from copl.data.canonical import canonical_text, text_fault
 from copl.errors import quoted

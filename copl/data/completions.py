@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 from copl.data.canonical import ValueFaultError, canonical_id, canonical_text
 from copl.data.chat import encode_prompt, messages_of

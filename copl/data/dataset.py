@@ -206,10 +206,11 @@ def load_dataset(directory: Path) -> PreferenceData:
 
 def _load(directory: Path, manifest: _Manifest) -> PreferenceData:
     schemas = schemas_of(manifest.version)
-    contents = {name: _verified(directory, name, manifest.files[name]) for name in schemas}
-    raise_faults([fault for fault in contents.values() if isinstance(fault, str)])
-    tables = {name: parsed(directory / name, content, schemas[name]) for name, content in contents.items()}
-    raise_faults([fault for fault in tables.values() if isinstance(fault, str)])
+    faults: list[str] = []
+    contents = {name: _verified(directory, name, manifest.files[name], faults) for name in schemas}
+    raise_faults(faults)
+    tables = {name: parsed(directory / name, content, schemas[name], faults) for name, content in contents.items()}
+    raise_faults(faults)
     users, responses, rows = (tables[f"{name}.parquet"] for name in ("users", "responses", "comparisons"))
     splits = read_splits(directory / "comparisons.parquet", rows, len(users), len(responses))
     for name in manifest.counts.splits:
@@ -298,15 +299,16 @@ def _check_provenance(provenance: Mapping[str, object], where: str, advice: str)
     structure(plain, _Provenance, where=f"{where}: provenance", advice=advice, error=DataError)
 
 
-def _verified(directory: Path, name: str, expected: _File) -> bytes | str:
-    """Return the content of a file, or what is wrong with it."""
+def _verified(directory: Path, name: str, expected: _File, faults: list[str]) -> bytes:
+    """Return the content of a file; what is wrong with it is put to the faults."""
     path = directory / name
     try:
         content = _content(directory, name)
     except DataError as error:
-        return f"{error}; {AGAIN}"
+        faults.append(f"{error}; {AGAIN}")
+        return b""
     if len(content) < expected.bytes:
-        return f"{path}: cut short at {len(content):,} of {expected.bytes:,} bytes; {AGAIN}"
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
-        return f"{path}: its checksum is not the one in {MANIFEST}: it was changed; {AGAIN}"
+        faults.append(f"{path}: cut short at {len(content):,} of {expected.bytes:,} bytes; {AGAIN}")
+    elif hashlib.sha256(content).hexdigest() != expected.sha256:
+        faults.append(f"{path}: its checksum is not the one in {MANIFEST}: it was changed; {AGAIN}")
     return content

@@ -302,10 +302,10 @@ _LEGEND_CHARACTERS = 52
 """About as many fit beside each other in a figure of the usual width."""
 
 
-def _legend_above(ax: Axes) -> object:
+def _legend_above(ax: Axes) -> None:
     labels = ax.get_legend_handles_labels()[1]
     longest = max(len(text) for text in labels) + 4  # room for the mark
     columns = min(len(labels), max(1, _LEGEND_CHARACTERS // longest))
-    return ax.legend(
+    ax.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.3, handletextpad=0.4, columnspacing=1.2
     )

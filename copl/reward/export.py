@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 from types import ModuleType
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from copl.reward.model import PersonalRewardModel
 from copl.reward.scoring import score_responses
 from copl.reward.usage import usage_page
 from copl.system.files import is_free, new_directory, write_text
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 CARD = "export.json"
 SCRIPT = "score.py"
@@ -110,7 +113,7 @@ def _script() -> str:
     return source.replace(line, "\n".join([*imports, "", *constants, "", "", inspect.getsource(canonical_text)]))
 
 
-def _config_of(backbone: LoadedBackbone) -> object:
+def _config_of(backbone: LoadedBackbone) -> PretrainedConfig:
     """The configuration of what the classifier is opened from, which may be more than the part that reads."""
     if backbone.source is None:
         return backbone.model.config

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from copl.hookspecs import Place
 

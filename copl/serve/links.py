@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 
 def links(**named: Mapping[str, object]) -> dict[int | str, dict[str, object]]:

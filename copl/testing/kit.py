@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from copl.errors import OptionsError, suggest
 from copl.plugins import KINDS, Registered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -63,10 +63,10 @@ class Knn:
         return estimates.result()
 
 
-_HISTORIES: WeakKeyDictionary[NodeEmbeddings, object] = WeakKeyDictionary()
+_HISTORIES: WeakKeyDictionary[NodeEmbeddings, sparse.csr_matrix] = WeakKeyDictionary()
 
 
-def _trained_histories(trained: NodeEmbeddings) -> Any:
+def _trained_histories(trained: NodeEmbeddings) -> sparse.csr_matrix:
     if trained not in _HISTORIES:
         rows = trained.comparisons
         shape = len(trained.user_ids), len(trained.response_keys)
@@ -74,7 +74,9 @@ def _trained_histories(trained: NodeEmbeddings) -> Any:
     return _HISTORIES[trained]
 
 
-def _histories(user: IntArray, chosen: IntArray, rejected: IntArray, weight: FloatArray, shape: tuple[int, int]) -> object:
+def _histories(
+    user: IntArray, chosen: IntArray, rejected: IntArray, weight: FloatArray, shape: tuple[int, int]
+) -> sparse.csr_matrix:
     """Return the signed histories at length one [users, R], sparse; rows of responses past the last are left out."""
     rows, columns = np.concatenate([user, user]), np.concatenate([chosen, rejected])
     values = np.concatenate([weight, -weight])
@@ -84,7 +86,7 @@ def _histories(user: IntArray, chosen: IntArray, rejected: IntArray, weight: Flo
     return sparse.diags(1 / np.where(length > 0, length, 1.0)) @ matrix
 
 
-def _strongest(similarity: Any, count: int) -> Any:
+def _strongest(similarity: sparse.coo_matrix, count: int) -> sparse.csr_matrix:
     """Return the `count` largest positive values of each row, sparse; ties with the last one stay."""
     keep = similarity.data > 1e-9
     row, column, value = similarity.row[keep], similarity.col[keep], similarity.data[keep]

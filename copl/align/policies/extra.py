@@ -8,7 +8,7 @@ from typing import Any
 from copl.errors import CoplError
 
 
-def trl() -> object:
+def trl() -> Any:
     """Return the package `trl`, with `datasets` beside it.
 
     Raises:

@@ -8,7 +8,7 @@ says whose reward is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 

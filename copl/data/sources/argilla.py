@@ -114,7 +114,9 @@ class ArgillaSource(ExportSource[ArgillaOptions]):
         ties = ", tie, both_bad" if len(sides) == 2 else ""
         return f"expected one of {', '.join(names)}{ties}, got {quoted(value)}"
 
-    def _rank(self, said: Said, value: Sequence[object], fields: Mapping[str, object], collected: Collected) -> str | None:
+    def _rank(
+        self, said: Said, value: Sequence[object], fields: Mapping[str, object], collected: Collected
+    ) -> str | None:
         named, ranks = [], []
         for place, entry in enumerate(value, start=1):
             name = entry.get("value") if isinstance(entry, Mapping) else entry

@@ -7,7 +7,7 @@ say ``completions`` for ``annotations``; those of format JSON-MIN have the chose
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import attrs
 

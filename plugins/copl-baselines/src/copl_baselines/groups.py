@@ -16,7 +16,7 @@ Departures: the language model is frozen and the heads on its features are what 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn

@@ -15,7 +15,7 @@ share is ours; so is the choice of the proxy.
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F

@@ -15,7 +15,7 @@ model and penalise the distance of V from its head; here there is early stopping
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F

@@ -19,7 +19,7 @@ token of every response and the prompt's own tokens; here both are pooled.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F

@@ -21,7 +21,7 @@ how the text is read. Textual descriptions of users are left out.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F

@@ -22,7 +22,7 @@ if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
     sys.meta_path.insert(0, FormerNames())
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import copl` stays light."""
     if name not in _LAZY:
         raise AttributeError(f"module 'copl' has no attribute {name!r}")

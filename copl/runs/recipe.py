@@ -58,11 +58,11 @@ class Choice:
     options: Any
     registered: Registered
 
-    def build(self, **context: Any) -> Any:
+    def build(self, **context: object) -> Any:
         """Build the component."""
         return self.registered.component.build(self.options, **context)
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Return all that the component's results depend on, as plain JSON values."""
         return {
             "name": self.name,
@@ -79,9 +79,9 @@ class Stages:
     """The parts a method is composed of, as chosen in a recipe; what ``build`` of a method receives."""
 
     parts: Mapping[str, Choice]
-    sections: Mapping[str, Any]
+    sections: Mapping[str, object]
 
-    def build(self, kind: str, **context: Any) -> Any:
+    def build(self, kind: str, **context: object) -> Any:
         """Build the component chosen for `kind`, with the context its hook names."""
         return self.parts[kind].build(**context)
 
@@ -137,7 +137,7 @@ class Recipe:
         return all(choice.registered.component.personal for choice in knowing)
 
     @property
-    def reading(self) -> Mapping[str, Any] | None:
+    def reading(self) -> Mapping[str, object] | None:
         """How texts are read: the backbone with its options, and the limit in tokens; None where none are."""
         backbone = self.stages.parts.get("backbone")
         if backbone is None:
@@ -152,14 +152,14 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as it is written to ``config.toml``."""
-        document: dict[str, Any] = {"seed": self.seed}
+        document: dict[str, object] = {"seed": self.seed}
         for choice in (self.method, *self.stages.parts.values()):
             document[choice.kind] = {"name": choice.name, **options_to_dict(choice.options)}
         for section, options in self.stages.sections.items():
             document[section] = options_to_dict(options)
         return document
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """Return all that a run of this recipe depends on, but for the data."""
         return {
             "seed": self.seed,
@@ -168,7 +168,7 @@ class Recipe:
         }
 
 
-def is_seed(value: Any) -> bool:
+def is_seed(value: object) -> bool:
     """Whether a value can be a seed: a whole number that every generator takes."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
@@ -275,7 +275,7 @@ def resolve(draft: Draft, plugins: Plugins, *, seed: int = 0, explicit: Iterable
         choice = choose(kind, draft.get(kind, {}), plugins, faults)
         if choice is not None:
             parts[kind] = choice
-    sections: dict[str, Any] = {}
+    sections: dict[str, object] = {}
     for section, options in component.sections.items():
         values = dict(draft.get(section, {}))
         presets = {name: table[section] for name, table in component.presets.items() if section in table}
@@ -299,7 +299,7 @@ def _with_method_preset(draft: Draft, plugins: Plugins) -> Draft:
     return merge(wanted, {**draft, "method": values})
 
 
-def _preset_of(values: dict[str, Any], presets: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _preset_of(values: dict[str, object], presets: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Take ``preset`` out of some values and return what it stands for; nothing where none is named.
 
     Raises:
@@ -312,7 +312,7 @@ def _preset_of(values: dict[str, Any], presets: Mapping[str, Any], where: str) -
         raise OptionsError(
             f"{where}: unknown preset {quoted(preset)}{suggest(str(preset), presets)}; it has {_listing(presets)}"
         )
-    chosen: Mapping[str, Any] = presets[preset]
+    chosen: Mapping[str, object] = presets[preset]
     return chosen
 
 
@@ -325,7 +325,7 @@ def is_model_name(name: str, registry: Registry) -> bool:
     return bool(name) and name not in registry and ("/" in name or Path(name).exists())
 
 
-def choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[str]) -> Choice | None:
+def choose(kind: str, values: Mapping[str, object], plugins: Plugins, faults: list[str]) -> Choice | None:
     """Return the component of a kind that ``name`` among `values` says, with its options; None adds faults.
 
     Args:
@@ -342,7 +342,7 @@ def choose(kind: str, values: Mapping[str, Any], plugins: Plugins, faults: list[
     try:
         registered = registry.get(name)
         preset = _preset_of(values, registered.component.presets, f"{kind}.{name}")
-        options: Any = parse_options(registered.component.options, {**preset, **values}, where=f"{kind}.{name}")
+        options: object = parse_options(registered.component.options, {**preset, **values}, where=f"{kind}.{name}")
     except CoplError as error:
         faults.extend(error.faults)
         return None
@@ -373,12 +373,12 @@ def write_recipe(recipe: Recipe, *, help_texts: bool = False) -> str:
     return tomlkit.dumps(document)
 
 
-def canonical_hash(value: Any) -> str:
+def canonical_hash(value: object) -> str:
     """Return a hash of plain JSON values that does not depend on the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def differences(old: Any, new: Any, where: str = "", *, but: frozenset[str] = frozenset()) -> list[str]:
+def differences(old: object, new: object, where: str = "", *, but: frozenset[str] = frozenset()) -> list[str]:
     """Return a line for each value that differs between two tables of settings, but for those at some places."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [

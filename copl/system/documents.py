@@ -36,7 +36,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 class _MismatchError(ValueError):
     """A value of another type than its field."""
 
-    def __init__(self, expected: str, value: Any) -> None:
+    def __init__(self, expected: str, value: object) -> None:
         super().__init__(f"expected {expected}, got {'nothing' if value is None else quoted(value)}")
 
 
@@ -64,7 +64,7 @@ def read_document(
     kind: type[T],
     *,
     advice: str,
-    version: Mapping[str, Any] | None = None,
+    version: Mapping[str, object] | None = None,
     error: type[CoplError] = RunError,
 ) -> T:
     """Read a JSON file that `write_document` wrote.
@@ -95,7 +95,7 @@ def parse_document(
     *,
     where: str,
     advice: str,
-    version: Mapping[str, Any] | None = None,
+    version: Mapping[str, object] | None = None,
     error: type[CoplError] = RunError,
 ) -> T:
     """Read JSON that lies elsewhere than in a file of its own, as `read_document`; `where` names it."""
@@ -118,7 +118,7 @@ def parse_document(
 
 
 def structure(
-    value: Any,
+    value: object,
     kind: Any,
     *,
     where: str,
@@ -172,8 +172,8 @@ def _placed(fault: str) -> str:
     return f"{key.removeprefix('.')}: {what}" if key else what
 
 
-def _exactly(kind: type, expected: str) -> Callable[[Any, Any], Any]:
-    def structure(value: Any, _: Any) -> Any:
+def _exactly(kind: type, expected: str) -> Callable[[object, object], Any]:
+    def structure(value: object, _: object) -> object:
         if type(value) is not kind:
             raise _MismatchError(expected, value)
         return value
@@ -181,16 +181,16 @@ def _exactly(kind: type, expected: str) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def _number(value: Any, _: Any) -> float:
+def _number(value: Any, _: object) -> float:
     if type(value) not in (int, float):
         raise _MismatchError("a number", value)
     return float(value)
 
 
-def _one_of(kind: Any) -> Callable[[Any, Any], Any]:
+def _one_of(kind: object) -> Callable[[object, object], object]:
     choices = typing.get_args(kind)
 
-    def structure(value: Any, _: Any) -> Any:
+    def structure(value: object, _: object) -> object:
         if value not in choices:
             raise _MismatchError(" or ".join(map(str, choices)), value)
         return value
@@ -198,10 +198,10 @@ def _one_of(kind: Any) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def _of(kind: type, expected: str, structure: Any) -> Callable[[Any, Any], Any]:
+def _of(kind: type, expected: str, structure: Any) -> Callable[[object, object], object]:
     """Let values of the right JSON type through to what looks inside."""
 
-    def checked(value: Any, wanted: Any) -> Any:
+    def checked(value: object, wanted: object) -> object:
         if not isinstance(value, kind):
             raise _MismatchError(expected, value)
         return structure(value, wanted)
@@ -209,24 +209,24 @@ def _of(kind: type, expected: str, structure: Any) -> Callable[[Any, Any], Any]:
     return checked
 
 
-def _tuple_of(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+def _tuple_of(kind: Any, converter: cattrs.Converter) -> Callable[[Any, object], object]:
     one_by_one: Any = homogenous_tuple_structure_factory(kind, converter)
     plain = typing.get_args(kind)[0]
     if plain not in (str, int, bool):
         return cast("Callable[[Any, Any], Any]", one_by_one)
 
-    def structure(value: list[Any], wanted: Any) -> Any:
+    def structure(value: list[object], wanted: object) -> object:
         return tuple(value) if set(map(type, value)) <= {plain} else one_by_one(value, wanted)  # which says where
 
     return structure
 
 
-def _is_literal(kind: Any) -> bool:
+def _is_literal(kind: object) -> bool:
     return bool(typing.get_origin(kind) == Literal)
 
 
 def _is_made_of(kind: object, container: type) -> bool:
-    origin: Any = typing.get_origin(kind)
+    origin: object = typing.get_origin(kind)
     return isinstance(origin, type) and issubclass(origin, container)
 
 

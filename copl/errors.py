@@ -13,7 +13,7 @@ import os
 import re
 import reprlib
 from collections.abc import Iterable
-from typing import Any, final
+from typing import final
 
 _LONGEST_FAULT = 2000
 _LONGEST_VALUE = 200
@@ -97,7 +97,7 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """Return a value as it is shown in a fault: as Python writes it, with the middle of a long one left out.
 
     >>> quoted("gcf"), len(quoted("x" * 1_000_000))

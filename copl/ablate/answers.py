@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Any, final
+from typing import final
 
 import attrs
 from attrs import field, frozen
@@ -59,7 +59,7 @@ class Named:
 
     label: str
     name: str
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
 
     def choice(self, kind: str, plugins: Plugins) -> Choice:
         """Return it as chosen.
@@ -68,7 +68,7 @@ class Named:
             OptionsError: it is no longer there.
         """
         registered = plugins.registry(kind).get(self.name)
-        options: Any = parse_options(registered.component.options, self.options, where=f"{kind}.{self.name}")
+        options: object = parse_options(registered.component.options, self.options, where=f"{kind}.{self.name}")
         return Choice(kind, self.name, options, registered)
 
 

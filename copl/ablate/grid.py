@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
-from typing import Any, final
+from typing import final
 
 import attrs
 from attrs import frozen
@@ -225,7 +225,7 @@ def _check_data(spec: DataSpec, plugins: Plugins, study: Study, faults: list[str
         return
     try:
         component = plugins.registry("source").get(spec.source).component
-        options: Any = parse_options(component.options, spec.options, where=f"data.{spec.name}")
+        options: object = parse_options(component.options, spec.options, where=f"data.{spec.name}")
     except CoplError as error:
         faults.extend(f"data {spec.name!r}: {fault}" for fault in error.faults)
         return

@@ -53,10 +53,10 @@ class _SearchTable:
 
     num_trials: int = option(help="recipes tried of each variant", validator=[ge(1), le(MOST_RUNS)])
     seed: int = option(1000, help="seed of all trials", validator=ge(0))
-    ranges: dict[str, Any] = option(Factory(dict), help="tables by the names of variants")
+    ranges: dict[str, object] = option(Factory(dict), help="tables by the names of variants")
 
 
-def parsed(options: type[T], values: Mapping[str, Any], where: str, faults: list[str]) -> T | None:
+def parsed(options: type[T], values: Mapping[str, object], where: str, faults: list[str]) -> T | None:
     """Return a table of a study as its class; None where it is none, and what is wrong is added to the faults."""
     try:
         return parse_options(options, values, where=where)
@@ -78,7 +78,7 @@ def _read_ranges(variant: str, values: object, faults: list[str]) -> dict[str, C
     if not isinstance(values, Mapping):
         faults.append(f"search.ranges.{variant}: must be a table, such as [search.ranges.vpl]")
         return {}
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
         is_table = isinstance(value, Mapping) and not set(value) & {"low", "high"}
         flat |= {f"{key}.{option}": inner for option, inner in value.items()} if is_table else {key: value}
@@ -97,7 +97,7 @@ def _read_ranges(variant: str, values: object, faults: list[str]) -> dict[str, C
     return ranges
 
 
-def draw(choices: Choices, like: Any, generator: np.random.Generator) -> Any:
+def draw(choices: Choices, like: object, generator: np.random.Generator) -> object:
     """Return one value: of some values any, of an interval a number, whole where `like`, the present value, is."""
     if not isinstance(choices, Range):
         return choices[int(generator.integers(len(choices)))]
@@ -108,6 +108,6 @@ def draw(choices: Choices, like: Any, generator: np.random.Generator) -> Any:
     return round(value) if isinstance(like, int) and not isinstance(like, bool) else float(f"{value:.4g}")
 
 
-def ends(choices: Choices) -> Sequence[Any]:
+def ends(choices: Choices) -> Sequence[object]:
     """Return the values that have to be fit for all others to be."""
     return (choices.low, choices.high) if isinstance(choices, Range) else choices

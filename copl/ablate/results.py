@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -308,7 +308,7 @@ def best_by_validation(plan: Plan, results: Sequence[Result]) -> dict[str, tuple
 def write_results(plan: Plan, results: Sequence[Result], path: Path) -> None:
     """Write one row a measurement of a cell, with a column for each axis of the study."""
     settings: Mapping[str, Mapping[str, str]] = {variant.name: variant.settings for variant in plan.variants}
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, list[object]] = {
         "variant": [r.variant for r in results],
         "data": [r.data for r in results],
         "seed": [r.seed for r in results],

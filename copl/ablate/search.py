@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import attrs
 import numpy as np
@@ -41,7 +41,7 @@ class Trial:
 
     variant: str
     number: int
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     recipe: Recipe
 
 
@@ -63,7 +63,7 @@ class Judged:
     variant: str
     data: str
     number: int
-    values: Mapping[str, Any] = field(factory=dict)
+    values: Mapping[str, object] = field(factory=dict)
     loss: float | None = None
     accuracy: float | None = None
     chosen: bool = False
@@ -112,7 +112,7 @@ def declared(recipe: Recipe) -> dict[str, Choices]:
     return ranges
 
 
-def _drawn(variant: Variant, ranges: Mapping[str, Choices], search: Search, trial: int) -> dict[str, Any]:
+def _drawn(variant: Variant, ranges: Mapping[str, Choices], search: Search, trial: int) -> dict[str, object]:
     generator = np.random.default_rng([search.seed, zlib.crc32(variant.name.encode()), trial])
     document = variant.recipe.to_dict()
     return {
@@ -122,7 +122,7 @@ def _drawn(variant: Variant, ranges: Mapping[str, Choices], search: Search, tria
     }
 
 
-def _with(recipe: Recipe, values: Mapping[str, Any]) -> Draft:
+def _with(recipe: Recipe, values: Mapping[str, object]) -> Draft:
     draft = {name: dict(table) for name, table in recipe.to_dict().items() if name != "seed"}
     for key, value in values.items():
         section, _, option = key.partition(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from attrs import frozen
 
@@ -35,7 +35,7 @@ class Assignment:
     user_ids: tuple[str, ...]
     prompts: tuple[str, ...]
     num_candidates: int
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
 
 
 @final
@@ -122,7 +122,7 @@ def answers_to(aligner: Aligner, requests: AnswerRequests, context: AlignerConte
 
 def as_row(answer: Answer) -> dict[str, object]:
     """Return an answer as plain JSON values; rewards to six decimals, which is what they are good for."""
-    row: dict[str, Any] = {
+    row: dict[str, object] = {
         "user_id": answer.user_id,
         "prompt": decode_prompt(answer.prompt),
         "response": answer.shown,

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, final
+from typing import TYPE_CHECKING, BinaryIO, final
 
 from copl.data.reading.files import require_file
 from copl.errors import DataError
@@ -46,7 +46,7 @@ class Journal:
 
     @classmethod
     @contextmanager
-    def open(cls, target: Path, key: Mapping[str, Any], *, piece: int) -> Iterator[Journal]:
+    def open(cls, target: Path, key: Mapping[str, object], *, piece: int) -> Iterator[Journal]:
         """Open the journal of a file, and take up what an earlier try with the same key has left.
 
         Args:

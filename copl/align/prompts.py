@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from copl.data.canonical import ValueFaultError, canonical_text
 from copl.data.chat import encode_prompt, messages_of
@@ -87,7 +87,7 @@ def _listed(table: Table) -> list[tuple[str, ...]]:
     return [_row(table, place, value) for place, value in enumerate(table.values(CANDIDATES))]
 
 
-def _row(table: Table, place: int, value: Any) -> tuple[str, ...]:
+def _row(table: Table, place: int, value: object) -> tuple[str, ...]:
     def fault(message: str) -> None:
         table.faults.add(f"{CANDIDATES}: {message}", row=int(table.rows[place]), label=table.label(place))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,7 +53,7 @@ def export(
     model = Model.open(run_directory)
     if user is None:
         model.save_pretrained(out)
-        facts: Mapping[str, Any] = {"directory": str(out)}
+        facts: Mapping[str, object] = {"directory": str(out)}
         said = f"wrote {out}; Model.from_pretrained opens it"
     else:
         adapted = model.load_adapted(users) if users else None

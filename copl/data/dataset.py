@@ -22,7 +22,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import pyarrow.parquet as pq
 from attrs import frozen
@@ -105,7 +105,7 @@ class _Manifest:
     format: str
     version: int
     name: str
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     counts: _Counts
     files: Mapping[str, _File]
 

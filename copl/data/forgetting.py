@@ -6,7 +6,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -73,11 +72,11 @@ def _names(users: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in sorted(written, key=len, reverse=True)))
 
 
-def _is_silent(entry: Any, names: re.Pattern[str]) -> bool:
+def _is_silent(entry: object, names: re.Pattern[str]) -> bool:
     return not any("such as" in text or names.search(text) for text in _texts(entry))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from (str(key), *_texts(inner))
@@ -88,7 +87,7 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
-def _unnamed(value: Any, names: re.Pattern[str]) -> Any:
+def _unnamed(value: object, names: re.Pattern[str]) -> object:
     """Return plain values without the entries that name a user."""
     if not isinstance(value, Mapping):
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def intern_users(ids: object) -> tuple[tuple[str, ...], IntArray]:
     return tuple(words), code
 
 
-def _codes(columns: list[Any]) -> tuple[IntArray, list[str]]:
+def _codes(columns: list[object]) -> tuple[IntArray, list[str]]:
     encoded = encode_together(columns)
     return np.concatenate([column.codes for column in encoded]).astype(np.int64), list(encoded[0].values)
 

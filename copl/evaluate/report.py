@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import Factory, evolve, frozen
@@ -109,7 +109,7 @@ class ReportInputs:
     expert_weights: FloatArray | None = None
     data: Sequence[tuple[str, str]] = ()
     examples: Sequence[Example] = ()
-    facts: Mapping[str, Any] = Factory(dict)
+    facts: Mapping[str, object] = Factory(dict)
     notes: Sequence[str] = ()
     inside: Sequence[str] = ()
     answers: AnswersPage | None = None

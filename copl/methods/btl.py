@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from copl.interfaces import FormerRun, Workspace
 from copl.methods.parts.going_on import GoesOn
@@ -59,7 +59,7 @@ class BtlMethod(GoesOn, Unpersonalised):
 
     def export(
         self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         if self._fitted is None:
             raise RuntimeError("fit or load the method first")
         return self._fitted.export("everybody", None, self._stages, directory, merge=merge)

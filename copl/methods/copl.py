@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from attrs import evolve
@@ -171,7 +171,7 @@ class CoplMethod(GoesOn):
 
     def export(
         self, user: str, directory: Path, *, adapted: AdaptedUsers | None = None, merge: bool = False
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         """Write one user's reward model; what the table of users and responses adds stays here."""
         _, reward = self.fitted
         known = [*self.seen_users(), *(adapted.user_ids if adapted else ())]

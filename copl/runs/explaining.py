@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 
@@ -106,7 +106,7 @@ class Reasons:
         other = "the average response" if self.against is None else _short(self.against, length)
         return f"{_short(self.response, length)} rather than {other}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return it as plain JSON values."""
         return attrs.asdict(self)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from attrs import asdict, evolve, frozen
 
@@ -211,7 +211,7 @@ def _curves(runs: Mapping[str, Run]) -> list[Mapping[str, object]]:
     ]
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _facts(run: Run) -> dict[str, object]:
     facts = run.facts
     return {
         "command": facts.command,

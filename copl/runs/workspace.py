@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from copl import __version__
 from copl.errors import RunError
@@ -75,7 +75,7 @@ class RunWorkspace:
                     sweep_cache(cache)
 
     def stage(
-        self, name: str, *, key: Mapping[str, Any], compute: Callable[[Path], None], together: bool = False
+        self, name: str, *, key: Mapping[str, object], compute: Callable[[Path], None], together: bool = False
     ) -> Path:
         """Return the directory of a finished stage, computing it only when it is not there yet.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, final
+from typing import final
 from urllib.parse import unquote
 
 from starlette.convertors import Convertor, register_url_convertor
@@ -56,7 +56,7 @@ class Addresses:
 
 def _without_body(send: Send) -> Send:
     async def bare(message: Message) -> None:
-        body: dict[str, Any] = {"body": b""} if message["type"] == "http.response.body" else {}
+        body: dict[str, object] = {"body": b""} if message["type"] == "http.response.body" else {}
         await send({**message, **body})
 
     return bare

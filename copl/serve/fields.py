@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
@@ -85,7 +85,7 @@ def check_texts(texts: Sequence[str], prompts: Sequence[str], *, max_text: int, 
         raise ApiError(413, f"a text of {longest} characters; at most {max_text}")
 
 
-def listed(value: Any) -> Any:
+def listed(value: object) -> object:
     """Return one value as a list of one."""
     return [value] if isinstance(value, str | dict) else value
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, TypeAlias, TypeVar, final
+from typing import Annotated, TypeAlias, TypeVar, final
 
 from anyio import to_thread
 from attrs import define
@@ -75,7 +75,7 @@ class Service:
             raise ApiError(503, "the model is being loaded", {"Retry-After": "1"})
         return served
 
-    async def store(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def store(self, function: Callable[..., T], *arguments: object) -> T:
         """Do something with the store, off the event loop."""
         with self.metrics.stage("store"):
             return await to_thread.run_sync(function, *arguments)

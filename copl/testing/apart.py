@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import final
 
 import attrs
 
@@ -21,7 +21,7 @@ from copl.testing.kit import check_component
 class _Order:
     kind: str
     name: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
 
 
 @final

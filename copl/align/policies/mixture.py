@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from attrs import frozen
@@ -50,10 +50,10 @@ _AGAIN = "delete it and train the policy again"
 class _CardFile:
     format: str
     version: int
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
     embedding_dim: int
     writer: str
-    training: Mapping[str, Any]
+    training: Mapping[str, object]
 
 
 @final
@@ -168,7 +168,7 @@ class MixturePolicy(nn.Module):
             write_adapter(fresh, config | base, tensors)
         return rank
 
-    def save(self, directory: Path, training: Mapping[str, Any]) -> None:
+    def save(self, directory: Path, training: Mapping[str, object]) -> None:
         """Write the policy; the card comes last and marks it as whole.
 
         Args:

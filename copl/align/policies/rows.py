@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
@@ -70,7 +70,7 @@ class PreferenceRow:
     chosen: str
     rejected: str
     margin: float
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
 
     @property
     def longer(self) -> int:
@@ -103,7 +103,7 @@ def preference_rows(
     rewards: CandidateRewards,
     known: Sequence[bool],
     options: RowOptions,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
 ) -> MadeRows:
     """Make rows of ranked candidates.
 
@@ -164,7 +164,7 @@ def _balanced(rows: Sequence[PreferenceRow]) -> list[PreferenceRow]:
     return [row for place, row in enumerate(rows) if place not in dropped]
 
 
-def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, Any]:
+def as_trl(row: PreferenceRow, *, chat: bool) -> dict[str, object]:
     """Return a row with an explicit prompt as TRL reads it.
 
     Args:

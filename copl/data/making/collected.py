@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
@@ -84,7 +84,7 @@ class Collected:
         """Count what is left out, by reason."""
         self.left_out[reason] = self.left_out.get(reason, 0) + count
 
-    def time(self, *written: Any) -> float:
+    def time(self, *written: object) -> float:
         """Return a time of a log in seconds since 1970, the first that is written; NaN where there is none.
 
         One that cannot be read is unknown, too, for what was said at it holds without it; how many, the notes say.
@@ -193,7 +193,7 @@ class Collected:
             self._require_times(columns, where)
         current = columns.current()
         self.drop(SAID_AGAIN, int((~current).sum()))
-        more: dict[str, Any] = {}
+        more: dict[str, object] = {}
         named = self._named_splits(current, where)
         if named:
             splits, judgements, dropped = columns.take(current).by_name(named)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import attrs
 import numpy as np
@@ -79,7 +79,7 @@ class Judged:
         groups: Mapping[str, str] | None = None,
         counts: Mapping[str, int],
         notes: Sequence[Note] = (),
-        **more: Any,
+        **more: object,
     ) -> PreferenceData:
         """Split the comparisons and put the data set together.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 import attrs
 
@@ -34,8 +34,15 @@ class Origin:
     construction: str
 
     def provenance(
-        self, options: Any, *, seed: int, split: str, counts: Mapping[str, int], notes: Sequence[Note], **more: Any
-    ) -> dict[str, Any]:
+        self,
+        options: object,
+        *,
+        seed: int,
+        split: str,
+        counts: Mapping[str, int],
+        notes: Sequence[Note],
+        **more: object,
+    ) -> dict[str, object]:
         """Return the provenance of a data set.
 
         Args:
@@ -61,7 +68,7 @@ class Origin:
         }
 
 
-def finding(severity: str, what: str, where: str, count: int, advice: str) -> dict[str, Any]:
+def finding(severity: str, what: str, where: str, count: int, advice: str) -> dict[str, object]:
     """Return a finding for the provenance entry ``findings``, which `copl.data.checking.checks` reports with its own.
 
     Args:

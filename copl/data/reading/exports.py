@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import attrs
 
@@ -32,7 +32,7 @@ class Export:
         faults: what is wrong with others; whoever reads the entries adds what else is wrong, and raises all of it.
     """
 
-    entries: Sequence[Mapping[str, Any]]
+    entries: Sequence[Mapping[str, object]]
     numbers: Sequence[int]
     faults: Faults
     _ids: dict[str, str] = attrs.field(factory=dict, init=False)
@@ -42,7 +42,7 @@ class Export:
         """Add what is wrong with an entry."""
         self.faults.add(message, row=number, label=f"entry {number}")
 
-    def user(self, value: Any) -> str | None:
+    def user(self, value: object) -> str | None:
         """Return the id of a user in its one spelling, or None where the value is neither text nor a whole number."""
         try:
             user = values.user_id(value)
@@ -51,12 +51,12 @@ class Export:
         self._ids.setdefault("text" if isinstance(value, str) else "number", user)
         return user
 
-    def text(self, number: int, content: Any) -> str:
+    def text(self, number: int, content: object) -> str:
         """Return the text of a message of an entry, see `text_of`; what was shown beside it, the notes say."""
         self.see(number, content)
         return text_of(content)
 
-    def see(self, number: int, parts: Any) -> None:
+    def see(self, number: int, parts: object) -> None:
         """Take down which parts of a message are pictures, sound or files, which nobody reads here."""
         for part in parts if isinstance(parts, list | tuple) else ():
             if kind := kind_without_text(part):
@@ -112,7 +112,7 @@ def read_export(path: Path) -> Export:
     return Export(entries, numbers, faults)
 
 
-def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
+def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, object]]:
     if text.lstrip().startswith("["):
         try:
             return list(enumerate(finite_json(text), start=1))
@@ -120,7 +120,7 @@ def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
             raise DataError(f"{path}: {of_json(error)}; export it again") from None
     with suppress(ValueError, RecursionError):
         return [(1, finite_json(text))]  # over several lines, maybe
-    lines: list[tuple[int, Any]] = []
+    lines: list[tuple[int, object]] = []
     # Not str.splitlines: that also splits at U+2028 and the like, which JSON allows within text.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -132,7 +132,7 @@ def _parsed(path: Path, text: str, faults: Faults) -> list[tuple[int, Any]]:
     return lines
 
 
-def text_of(content: Any) -> str:
+def text_of(content: object) -> str:
     """Return the text of a message in its one spelling, of text or of parts of which some are text; else nothing."""
     if isinstance(content, str):
         return clean(content)
@@ -141,6 +141,6 @@ def text_of(content: Any) -> str:
     return ""
 
 
-def missing(where: str, value: Any, wanted: str) -> str:
+def missing(where: str, value: object, wanted: str) -> str:
     """Return what is wrong with a value of another type than `wanted`."""
     return f"{where}: {'missing' if value is None else f'expected {wanted}, got {quoted(value)}'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from copl.data.canonical import canonical_text
 from copl.data.chat import encode_prompt
@@ -41,7 +40,7 @@ def storable(value: object) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def clean(value: Any) -> str:
+def clean(value: object) -> str:
     """Return a text as published in its one spelling (`copl.data.canonical`), without what no file can keep."""
     return canonical_text(storable(value))
 

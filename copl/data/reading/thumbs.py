@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from copl.data.canonical import ValueFaultError
 from copl.data.reading.values import is_nothing
@@ -26,7 +25,7 @@ _DOWN = (
 )
 
 
-def thumb_sign(value: Any) -> int | None:
+def thumb_sign(value: object) -> int | None:
     """Return 1 for a thumb up, -1 for one down, 0 where it says 0, and None where there is none.
 
     Raises:
@@ -47,7 +46,7 @@ def sign_of_zero(thumbs: Iterable[object]) -> int:
     return 0 if any(str(value).strip() in ("-1", "-1.0") for value in thumbs) else -1
 
 
-def zeros_read_as_down(column: str, thumbs: Iterable[Any]) -> str:
+def zeros_read_as_down(column: str, thumbs: Iterable[object]) -> str:
     """Return a remark on a column whose 0 is down for want of a -1, which rows that are added may have, or nothing."""
     given = list(thumbs)
     zeros = sum(str(value).strip() in ("0", "0.0") for value in given)

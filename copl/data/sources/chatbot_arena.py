@@ -7,7 +7,7 @@ first answer; they are left out, or compared as wholes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import attrs
 import numpy as np
@@ -138,7 +138,7 @@ def _one_sided(judges: list[str], options: ChatbotArenaOptions) -> list[dict[str
     return [finding(severity, "users who nearly always pick the same side", f"judges {shown}", len(judges), advice)]
 
 
-def _parts(messages: Any, place: str) -> tuple[str, str, bool]:
+def _parts(messages: object, place: str) -> tuple[str, str, bool]:
     """Return the first prompt, what follows as one text, and whether there is more than one turn."""
     if isinstance(messages, Sequence) and len(messages) >= 2 and all(isinstance(m, Mapping) for m in messages):
         contents = [clean(message.get("content")) for message in messages]

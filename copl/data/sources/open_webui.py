@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import final
 
 from copl.data.chat import encode_prompt
 from copl.data.making.collected import Collected, CollectedOptions, Said
@@ -86,7 +86,7 @@ def _read(export: Export, number: int, entry: Mapping[str, object], collected: C
 
 
 def _judge(
-    said: Said, rating: int, wanted: str, messages: Mapping[str, Mapping[str, Any]], collected: Collected
+    said: Said, rating: int, wanted: str, messages: Mapping[str, Mapping[str, object]], collected: Collected
 ) -> None:
     rated = messages[wanted]
     answer = _answer(rated.get("content"))
@@ -135,7 +135,7 @@ def _own_rating(message: Mapping[str, object]) -> int:
 
 def _history(entry: Mapping[str, object]) -> dict[str, Mapping[str, object]] | None:
     """Return the messages of the conversation by id; in old exports they are a list, one after the other."""
-    chat: Any = entry.get("snapshot")
+    chat: object = entry.get("snapshot")
     for _ in range(3):
         if not isinstance(chat, Mapping):
             return None
@@ -151,7 +151,7 @@ def _history(entry: Mapping[str, object]) -> dict[str, Mapping[str, object]] | N
     listed = chat.get("messages")
     if not isinstance(listed, Sequence) or isinstance(listed, str):
         return None
-    messages: dict[str, Mapping[str, Any]] = {}
+    messages: dict[str, Mapping[str, object]] = {}
     before: str | None = None
     for place, message in enumerate(listed):
         if isinstance(message, Mapping):
@@ -161,7 +161,7 @@ def _history(entry: Mapping[str, object]) -> dict[str, Mapping[str, object]] | N
     return messages
 
 
-def _answer(content: Any) -> str:
+def _answer(content: object) -> str:
     return clean(answer_in(_HIDDEN.sub("", text_of(content))))
 
 

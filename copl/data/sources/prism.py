@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import permutations
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import attrs
 
@@ -128,7 +128,7 @@ def _read(options: PrismOptions) -> dict[tuple[str, str], _Turns]:
     return conversations
 
 
-def _truth(value: Any) -> bool:
+def _truth(value: object) -> bool:
     if isinstance(value, bool | int):
         return bool(value)
     if str(value).strip().lower() not in ("true", "false"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 import attrs
 import numpy as np
@@ -235,7 +235,10 @@ class _Training:
         if table.text is not None:
             layers += table.text.parameters()
         if not self._in_parts:
-            groups: list[dict[str, Any]] = [{"params": [table.free, *layers]}, {"params": effects, "weight_decay": 0.0}]
+            groups: list[dict[str, object]] = [
+                {"params": [table.free, *layers]},
+                {"params": effects, "weight_decay": 0.0},
+            ]
             return [eager(torch.optim.AdamW)(groups, lr=rate, weight_decay=decay, fused=True)]
         # rows outside a part of the graph cost nothing with the sparse kind
         optimizers: list[torch.optim.Optimizer] = [eager(torch.optim.SparseAdam)([table.free, *effects], lr=rate)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -55,8 +55,8 @@ class TextReward:
 
     @classmethod
     def key(
-        cls, data: PreferenceData, stages: Stages, reader: TextReader, *, upstream: Mapping[str, Any], seed: int
-    ) -> Mapping[str, Any]:
+        cls, data: PreferenceData, stages: Stages, reader: TextReader, *, upstream: Mapping[str, object], seed: int
+    ) -> Mapping[str, object]:
         """Return what the reward model depends on."""
         parts = [name for name in ("gate", "backbone") if name in stages.parts]
         return {
@@ -75,7 +75,7 @@ class TextReward:
         stages: Stages,
         reader: TextReader,
         *,
-        upstream: Mapping[str, Any],
+        upstream: Mapping[str, object],
         seed: int,
         workspace: Workspace,
         former: FormerReward | None = None,
@@ -155,7 +155,7 @@ class TextReward:
 
     def export(
         self, user: str, vector: Tensor | None, stages: Stages, directory: Path, *, merge: bool
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         """Write the reward model of the user with the vector [D] as a plain classifier (`copl.reward.export`)."""
         from copl.reward.export import export_user
 

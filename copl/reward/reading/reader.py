@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 import torch
@@ -67,8 +67,8 @@ class TextReader:
         *,
         max_length: int,
         trainable_layers: int = 0,
-        key: Mapping[str, Any] | None = None,
-        kept_by: Mapping[str, Any] | None = None,
+        key: Mapping[str, object] | None = None,
+        kept_by: Mapping[str, object] | None = None,
     ) -> None:
         self.max_length = max_length
         self._source = backbone
@@ -105,7 +105,7 @@ class TextReader:
         return cls(_InMemory(loaded), max_length=options.max_length, trainable_layers=_adapted(options))
 
     @cached_property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Mapping[str, object]:
         """What the readings depend on beside the texts, for the key of a stage.
 
         Raises:

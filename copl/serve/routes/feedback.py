@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
@@ -91,7 +91,7 @@ async def feedback(
 
 
 def _entry(body: FeedbackRequest, completion: Event) -> Entry:
-    said: dict[str, Any]
+    said: dict[str, object]
     candidates = completion.body["candidates"]
     if body.chosen is not None:
         if body.chosen >= len(candidates):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
@@ -49,8 +49,8 @@ class RemoteRewardAnswer(BaseModel):
 class RewardsRequest(Strict):
     """Samples as TRL hands them to a reward function: columns of equal length."""
 
-    prompts: list[str | list[dict[str, Any]]] = Field(min_length=1)
-    completions: list[str | list[dict[str, Any]]] = Field(min_length=1)
+    prompts: list[str | list[dict[str, object]]] = Field(min_length=1)
+    completions: list[str | list[dict[str, object]]] = Field(min_length=1)
     user_id: list[StrictStr | StrictInt | None] | None = Field(
         default=None, description="The user of each; null is unknown."
     )
@@ -89,7 +89,7 @@ async def openrlhf_of_user(
     return await _remote(service, body, [name] * len(body.query))
 
 
-def _label(label: Any) -> str | int | None:
+def _label(label: object) -> str | int | None:
     """Return the user that a label names: an id, an object with one, or either as text."""
     if isinstance(label, str) and label.startswith("{"):
         try:
@@ -125,7 +125,7 @@ async def rewards(service: ServiceOf, principal: PrincipalOf, named: NamedUser, 
 
 
 async def _of_users(
-    service: Service, users: Sequence[str | None], prompts: Sequence[Any], completions: Sequence[Any]
+    service: Service, users: Sequence[str | None], prompts: Sequence[object], completions: Sequence[object]
 ) -> RewardsAnswer:
     """Return the reward of each sample for its user, all by one run."""
     faults = Faults("samples")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import attrs
 import numpy as np
@@ -124,7 +124,7 @@ def generate(options: FacetsOptions, seed: int) -> tuple[PreferenceData, FacetsT
     truth = attrs.evolve(truth, facets=truth.facets[made_from])
     ceilings = truth.ceilings({**splits, "all": Comparisons.concat(list(splits.values()))})
     overall = ceilings["all"]
-    provenance: dict[str, Any] = {
+    provenance: dict[str, object] = {
         "source": "facets",
         "options": options_to_dict(options),
         "seed": seed,

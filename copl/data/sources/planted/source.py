@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import attrs
 import numpy as np
@@ -105,7 +105,7 @@ def generate(options: PlantedOptions, seed: int) -> tuple[PreferenceData, Plante
         [f"{'seen' if row < seen else 'unseen'}-{row:0{width}d}" for row in range(num_users)],
         [f"group {group}" for group in (truth.user_groups + 1).tolist()],
     )
-    provenance: dict[str, Any] = {
+    provenance: dict[str, object] = {
         "source": "planted",
         "options": options_to_dict(options),
         "seed": seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, final
+from typing import final
 
 from attrs import frozen
 
@@ -79,7 +79,7 @@ def _component(
     A search goes through the same kinds of options in every method, around its own defaults.
     """
     usual = options()
-    search: dict[str, Range | tuple[Any, ...]] = {
+    search: dict[str, Range | tuple[object, ...]] = {
         name: Range.around(getattr(usual, name), factor) for name, factor in _TUNED.items() if getattr(usual, name, 0)
     }
     search |= {name: values for name, values in _TRIED.items() if hasattr(usual, name)}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import final
+from typing import Any, final
 
 import attrs
 from attrs import field, frozen
@@ -59,7 +59,7 @@ class Named:
 
     label: str
     name: str
-    options: Mapping[str, object]
+    options: Mapping[str, Any]
 
     def choice(self, kind: str, plugins: Plugins) -> Choice:
         """Return it as chosen.

@@ -53,7 +53,7 @@ class _SearchTable:
 
     num_trials: int = option(help="recipes tried of each variant", validator=[ge(1), le(MOST_RUNS)])
     seed: int = option(1000, help="seed of all trials", validator=ge(0))
-    ranges: dict[str, object] = option(Factory(dict), help="tables by the names of variants")
+    ranges: dict[str, Any] = option(Factory(dict), help="tables by the names of variants")
 
 
 def parsed(options: type[T], values: Mapping[str, object], where: str, faults: list[str]) -> T | None:

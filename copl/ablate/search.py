@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import attrs
 import numpy as np
@@ -41,7 +41,7 @@ class Trial:
 
     variant: str
     number: int
-    values: Mapping[str, object]
+    values: Mapping[str, Any]
     recipe: Recipe
 
 
@@ -63,7 +63,7 @@ class Judged:
     variant: str
     data: str
     number: int
-    values: Mapping[str, object] = field(factory=dict)
+    values: Mapping[str, Any] = field(factory=dict)
     loss: float | None = None
     accuracy: float | None = None
     chosen: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from attrs import frozen
 
@@ -35,7 +35,7 @@ class Assignment:
     user_ids: tuple[str, ...]
     prompts: tuple[str, ...]
     num_candidates: int
-    key: Mapping[str, object]
+    key: Mapping[str, Any]
 
 
 @final

@@ -22,7 +22,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import pyarrow.parquet as pq
 from attrs import frozen
@@ -105,7 +105,7 @@ class _Manifest:
     format: str
     version: int
     name: str
-    provenance: Mapping[str, object]
+    provenance: Mapping[str, Any]
     counts: _Counts
     files: Mapping[str, _File]
 

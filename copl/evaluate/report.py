@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from attrs import Factory, evolve, frozen
@@ -102,14 +102,14 @@ class ReportInputs:
     title: str = "Preference learning run"
     verdicts: Mapping[str, Verdict] = Factory(dict)
     measurements: Mapping[str, Sequence[Measurement]] = Factory(dict)
-    curves: Sequence[Mapping[str, object]] = ()
+    curves: Sequence[Mapping[str, Any]] = ()
     user_ids: Sequence[str] = ()
     user_embeddings: FloatArray | None = None
     groups: Mapping[str, str | None] = Factory(dict)
     expert_weights: FloatArray | None = None
     data: Sequence[tuple[str, str]] = ()
     examples: Sequence[Example] = ()
-    facts: Mapping[str, object] = Factory(dict)
+    facts: Mapping[str, Any] = Factory(dict)
     notes: Sequence[str] = ()
     inside: Sequence[str] = ()
     answers: AnswersPage | None = None

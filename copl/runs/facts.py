@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from attrs import field, frozen
 
@@ -93,7 +93,7 @@ class RunFacts:
     created: str
     command: str
     data: DataFacts
-    recipe: Mapping[str, object]
+    recipe: Mapping[str, Any]
     components: Mapping[str, ComponentFacts]
     versions: Mapping[str, str]
     seconds: float | None = None

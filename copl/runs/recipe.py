@@ -79,7 +79,7 @@ class Stages:
     """The parts a method is composed of, as chosen in a recipe; what ``build`` of a method receives."""
 
     parts: Mapping[str, Choice]
-    sections: Mapping[str, object]
+    sections: Mapping[str, Any]
 
     def build(self, kind: str, **context: object) -> Any:
         """Build the component chosen for `kind`, with the context its hook names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from attrs import evolve, frozen
 
@@ -55,7 +55,7 @@ class Stage:
     format: int
     copl: str
     key: str
-    inputs: Mapping[str, object]
+    inputs: Mapping[str, Any]
     files: Mapping[str, str]
     seal: str = ""
 

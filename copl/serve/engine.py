@@ -55,7 +55,7 @@ class _Job:
     size: int
     asked: tuple[Asked, ...] = ()
     call: Callable[[Served], Any] | None = None
-    future: Future[object] = field(factory=lambda: Future[object]())
+    future: Future[Any] = field(factory=lambda: Future[Any]())
     since: float = field(factory=time.monotonic)
 
 

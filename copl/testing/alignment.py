@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 import numpy as np
@@ -59,7 +59,7 @@ class PlantedContext:
     seed: int = 0
     progress: Progress = attrs.field(factory=SilentProgress)
     adapted: AdaptedUsers | None = None
-    generator: object = attrs.field(factory=EchoGenerator)
+    generator: Any = attrs.field(factory=EchoGenerator)
 
     @property
     def user_ids(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from typing import final
+from typing import Any, final
 
 import attrs
 
@@ -21,7 +21,7 @@ from copl.testing.kit import check_component
 class _Order:
     kind: str
     name: str
-    values: Mapping[str, object]
+    values: Mapping[str, Any]
 
 
 @final

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from attrs import frozen
@@ -50,10 +50,10 @@ _AGAIN = "delete it and train the policy again"
 class _CardFile:
     format: str
     version: int
-    options: Mapping[str, object]
+    options: Mapping[str, Any]
     embedding_dim: int
     writer: str
-    training: Mapping[str, object]
+    training: Mapping[str, Any]
 
 
 @final

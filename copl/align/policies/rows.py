@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import numpy as np
@@ -70,7 +70,7 @@ class PreferenceRow:
     chosen: str
     rejected: str
     margin: float
-    provenance: Mapping[str, object]
+    provenance: Mapping[str, Any]
 
     @property
     def longer(self) -> int:

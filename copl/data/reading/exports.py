@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import attrs
 
@@ -32,7 +32,7 @@ class Export:
         faults: what is wrong with others; whoever reads the entries adds what else is wrong, and raises all of it.
     """
 
-    entries: Sequence[Mapping[str, object]]
+    entries: Sequence[Mapping[str, Any]]
     numbers: Sequence[int]
     faults: Faults
     _ids: dict[str, str] = attrs.field(factory=dict, init=False)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias, final
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, final
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class CsvPart(NamedTuple):
 class JsonPart(NamedTuple):
     """Some objects of a file of JSON lines, and their lines."""
 
-    objects: list[dict[str, object]]
+    objects: list[dict[str, Any]]
     lines: IntArray
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from attrs import asdict, evolve, frozen
@@ -76,7 +76,7 @@ class Adapted:
     kept_step: int
     readings: Readings
     head: HeadChoice | None
-    refit: Mapping[str, object] | None = None
+    refit: Mapping[str, Any] | None = None
     completed: FittedHead | None = None
 
 

@@ -79,9 +79,9 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    response_format: dict[str, object] | None = Field(default=None, description="Passed on to the upstream.")
+    response_format: dict[str, Any] | None = Field(default=None, description="Passed on to the upstream.")
     logprobs: bool | None = Field(default=None, description="Not offered.")
-    tools: list[object] | None = Field(default=None, description="Not offered: a completion here is text.")
+    tools: list[Any] | None = Field(default=None, description="Not offered: a completion here is text.")
 
 
 @final

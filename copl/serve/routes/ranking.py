@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from fastapi import APIRouter
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -108,7 +108,7 @@ class RerankAnswer(BaseModel):
     model: str
     results: list[Ranked]
     usage: RankUsage
-    meta: dict[str, object] = Field(default_factory=dict)
+    meta: dict[str, Any] = Field(default_factory=dict)
 
 
 def _response(value: object, where: str) -> str:

@@ -58,7 +58,7 @@ class ResponsesRequest(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     max_output_tokens: int | None = Field(default=None, ge=1, le=1 << 20)
-    tools: list[object] | None = Field(default=None, description="Not offered: a response here is text.")
+    tools: list[Any] | None = Field(default=None, description="Not offered: a response here is text.")
     previous_response_id: str | None = Field(default=None, description="Not offered: `input` has the conversation.")
     conversation: Any = Field(default=None, description="Not offered: `input` has the conversation.")
     text: dict[str, Any] | None = Field(default=None, description="Of its formats only text is offered.")

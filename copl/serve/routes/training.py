@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
@@ -31,7 +31,7 @@ class RemoteRewardRequest(BaseModel):
 
     query: list[str] = Field(description="Prompt and response in one text each.", min_length=1)
     prompts: list[str] = Field(description="The prompt that each begins with.", min_length=1)
-    labels: list[object] | None = Field(
+    labels: list[Any] | None = Field(
         default=None, description="The user of each, as an id or an object with `user_id`; null is the average user."
     )
 
@@ -42,15 +42,15 @@ class RemoteRewardAnswer(BaseModel):
 
     rewards: list[float]
     scores: list[float] = Field(description="Each as a chance from 0 to 1, by which samples may be filtered.")
-    extra_logs: dict[str, object] = Field(default_factory=dict)
+    extra_logs: dict[str, Any] = Field(default_factory=dict)
 
 
 @final
 class RewardsRequest(Strict):
     """Samples as TRL hands them to a reward function: columns of equal length."""
 
-    prompts: list[str | list[dict[str, object]]] = Field(min_length=1)
-    completions: list[str | list[dict[str, object]]] = Field(min_length=1)
+    prompts: list[str | list[dict[str, Any]]] = Field(min_length=1)
+    completions: list[str | list[dict[str, Any]]] = Field(min_length=1)
     user_id: list[StrictStr | StrictInt | None] | None = Field(
         default=None, description="The user of each; null is unknown."
     )

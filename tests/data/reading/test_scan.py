@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from copl.data.reading import parts, scan
@@ -107,7 +107,7 @@ def outcome(load: Callable[[], PreferenceData]) -> dict[str, Any] | tuple[str, .
 def assert_alike(path: Path, read: Callable[[Path], Table], **policy: Any) -> None:
     options = TableOptions(path=path, **policy)
     kind = path.suffix[1:]
-    by_rows = outcome(lambda: data_of_rows(parse_rows(read(path)), options, source=kind, name=path.stem, seed=0))
+    by_rows = outcome(lambda: data_of_rows(parse_rows(read(path), columns={}), options, source=kind, name=path.stem, seed=0))
     assert outcome(lambda: TableSource(kind, options).load(seed=0)) == by_rows
 
 
@@ -161,6 +161,7 @@ JUNK = ["", "  ", "[1]", '"a"', "{", '{"a": 1', "null", "{},{}", '{"a":[{}', "{}
     st.sampled_from(["\n", "", "\r\n"]),
     POLICY,
 )
+@example(lines=['{"chosen":"only"}'], end="", policy={"duplicates": "keep", "contradictions": "keep"})
 def test_json_lines(tmp_path_factory: Any, lines: list[str], end: str, policy: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("t") / "a.jsonl"
     path.write_bytes(("\n".join(lines) + end).encode("utf-8"))

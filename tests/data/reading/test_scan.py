@@ -107,7 +107,9 @@ def outcome(load: Callable[[], PreferenceData]) -> dict[str, Any] | tuple[str, .
 def assert_alike(path: Path, read: Callable[[Path], Table], **policy: Any) -> None:
     options = TableOptions(path=path, **policy)
     kind = path.suffix[1:]
-    by_rows = outcome(lambda: data_of_rows(parse_rows(read(path), columns={}), options, source=kind, name=path.stem, seed=0))
+    by_rows = outcome(
+        lambda: data_of_rows(parse_rows(read(path), columns={}), options, source=kind, name=path.stem, seed=0)
+    )
     assert outcome(lambda: TableSource(kind, options).load(seed=0)) == by_rows
 
 

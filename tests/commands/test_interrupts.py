@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from safetensors import safe_open
 
 import copl
 from copl import cli
-from copl.commands.parts.interrupts import kept_of_run
+from copl.commands.parts.interrupts import interruptible, kept_of_run
 
 RunCopl = Callable[..., tuple[int, str, str]]
 LONG = ["--set", "encoder.name=mf", "--set", "encoder.embedding_dim=4", "--set", "reward.max_steps=3000"]
@@ -87,6 +88,23 @@ def test_an_interrupted_training_says_what_is_kept_and_the_same_command_goes_on(
     assert (code, said.splitlines()[-1]) == (130, line), said
     assert "encoder" not in said
     assert steps()[-1] >= reached
+
+
+def test_what_goes_wrong_while_an_interrupt_is_on_its_way_is_the_interrupt(tmp_path: Path) -> None:
+    handle = os.open(tmp_path, os.O_RDONLY)
+
+    def close_twice() -> None:
+        try:
+            os.close(handle)
+            raise KeyboardInterrupt
+        finally:
+            os.close(handle)
+
+    with pytest.raises(typer.Exit) as ended, interruptible(lambda: ""):
+        close_twice()
+    assert ended.value.exit_code == 130
+    with pytest.raises(OSError, match="Bad file descriptor"), interruptible(lambda: ""):
+        os.close(handle)
 
 
 def test_what_is_kept_of_a_run(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def _results(measurements: Mapping[str, Sequence[Measurement]]) -> _Results | No
     best = {split: max(m.value for (_, s), m in measured.items() if s == split) for split in splits}
 
     def place(value: float) -> float:
-        return round(100 * round(value, 3), 1)
+        return float(points(value))
 
     def cell(method: str, split: str) -> _Cell | str:
         m = measured.get((method, split))

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, final
 
 from attrs import field, frozen
 
-from copl.records.memory import Memory
-from copl.records.passes import NewcomerPass, TextMap
 from copl.records.tables import Comparisons, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from copl.records.memory import Memory
+    from copl.records.passes import NewcomerPass, TextMap
 
 
 @final

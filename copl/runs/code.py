@@ -31,8 +31,7 @@ def code_digest(build: Callable[..., object]) -> str:
     spec = find_spec(module.partition(".")[0]) if module and module != "__main__" else None
     if spec is None or spec.origin is None:
         return "unknown"
-    origin = Path(spec.origin)
-    return _source_digest(origin)
+    return _source_digest(Path(spec.origin))
 
 
 def modules_digest(*modules: str) -> str:

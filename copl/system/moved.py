@@ -6,12 +6,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
+else:
+    Loader = MetaPathFinder = object  # for types only: their module is most of what `import copl` would import
 
 MOVED = {
     **{f"copl.{name}": f"copl.records.{name}" for name in
@@ -23,6 +26,9 @@ MOVED = {
 
 @final
 class _FormerName(Loader):
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python to make an empty module."""
+
     def exec_module(self, module: ModuleType) -> None:
         """Put the module itself in the place of the empty one that was made for its former name."""
         name = module.__name__
@@ -38,4 +44,4 @@ class FormerNames(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return where a module is that has moved; None for all others."""
-        return ModuleSpec(fullname, _FormerName()) if fullname in MOVED else None
+        return spec_from_loader(fullname, _FormerName()) if fullname in MOVED else None

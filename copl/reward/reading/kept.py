@@ -18,7 +18,6 @@ from torch import Tensor
 
 from copl.plugins import OWN_PACKAGE
 from copl.runs.code import modules_digest
-from copl.runs.recipe import Stages
 from copl.system.files import files_below, is_scratch, sha256, write_atomically
 from copl.system.tensors import Expected, load_tensors, save_tensors
 
@@ -38,12 +37,14 @@ _SINGLE = {
 }
 
 
-def kept_by(stages: Stages) -> Mapping[str, Any]:
+def kept_by(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what readings depend on, beside weights and length: the backbone's options and the code that reads.
 
     Of this package that is not all code, so that readings outlive an upgrade of the rest.
+
+    Args:
+        backbone: what results of the backbone depend on, from `Choice.key`.
     """
-    backbone = stages.key("backbone")["backbone"]
     if backbone["package"] == OWN_PACKAGE:
         backbone = {name: backbone[name] for name in ("name", "options")}
     return {**backbone, "reading": modules_digest(*READING)}

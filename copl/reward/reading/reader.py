@@ -91,13 +91,10 @@ class TextReader:
         """
         reward = stages.sections.get("reward", RewardOptions(mode="frozen"))
         assert isinstance(reward, RewardOptions)
-        return cls(
-            stages.backbone(),
-            max_length=max_length or reward.max_length,
-            trainable_layers=_adapted(reward),
-            key=stages.key("backbone"),
-            kept_by=kept_by(stages),
-        )
+        length, layers = max_length or reward.max_length, _adapted(reward)
+        key = stages.key("backbone")
+        kept = kept_by(key["backbone"])
+        return cls(stages.backbone(), max_length=length, trainable_layers=layers, key=key, kept_by=kept)
 
     @classmethod
     def over(cls, loaded: LoadedBackbone, options: RewardOptions) -> TextReader:

@@ -43,11 +43,11 @@ def test_readings_are_kept_by_all_code_that_decides_what_a_text_is_read_as() -> 
 
 def test_readings_outlive_an_edit_elsewhere_and_no_edit_of_what_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = resolve({}, load()).stages
-    before = kept_by(stages)
+    before = kept_by(stages.key("backbone")["backbone"])
     monkeypatch.setattr("copl.runs.recipe.code_digest", lambda build: "edited")  # the digest of the whole package
-    assert kept_by(stages) == before
+    assert kept_by(stages.key("backbone")["backbone"]) == before
     monkeypatch.setattr("copl.reward.reading.kept.modules_digest", lambda *names: "edited")
-    assert kept_by(stages) != before
+    assert kept_by(stages.key("backbone")["backbone"]) != before
 
 
 def filled(directory: Path | None) -> tuple[KeptRows, torch.Tensor]:
